@@ -1,0 +1,92 @@
+"""The plugin contract: what aligner asks a plugin, and when.
+
+    hook                       asked                          answer
+    aligner_stages             when a recipe is linked        the stages this plugin offers
+    aligner_reward_functions   when a recipe is linked        functions that score completions
+    aligner_data_sources       when a recipe is linked        generators of rows
+    aligner_data_formats       when a recipe is linked        ways of writing rows
+    aligner_step_started       before each step that runs     -
+    aligner_step_progress      now and then while it runs     -
+    aligner_step_finished      after each step that ran       -
+    aligner_step_failed        after a step that did not      -
+
+A plugin is a module that implements any of these with `@aligner.hookimpl`, named by an entry
+point in the group `aligner`. It may take any of a hook's arguments, or none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+if TYPE_CHECKING:
+    from aligner.offers import DataFormat, DataSource, RewardFunction
+    from aligner.stage import Progress, Run, Stage
+    from aligner.state import ModelState
+
+PROJECT = "aligner"
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@hookspec
+def aligner_stages() -> Iterable[type[Stage[Any]]]:
+    """Offer stages to recipes.
+
+    Returns:
+        Stage classes. Two plugins may not offer the same name.
+    """
+    return ()
+
+
+@hookspec
+def aligner_reward_functions() -> Iterable[type[RewardFunction]]:
+    """Offer functions that score completions: rewards in training, judges in evaluation.
+
+    Returns:
+        RewardFunction classes. Two plugins may not offer the same name.
+    """
+    return ()
+
+
+@hookspec
+def aligner_data_sources() -> Iterable[type[DataSource]]:
+    """Offer generators of rows, for `data: {source: NAME}`.
+
+    Returns:
+        DataSource classes. Two plugins may not offer the same name.
+    """
+    return ()
+
+
+@hookspec
+def aligner_data_formats() -> Iterable[DataFormat]:
+    """Offer ways of writing rows, recognised and converted like aligner's own.
+
+    Returns:
+        DataFormat values. Two plugins may not offer the same name.
+    """
+    return ()
+
+
+@hookspec
+def aligner_step_started(run: Run, state: ModelState) -> None:
+    """Hear that a step is about to run on `state`."""
+
+
+@hookspec
+def aligner_step_progress(run: Run, progress: Progress) -> None:
+    """Hear how far a running step is, with the figures of the moment."""
+
+
+@hookspec
+def aligner_step_finished(run: Run, before: ModelState, after: ModelState) -> None:
+    """Hear that a step turned `before` into `after`."""
+
+
+@hookspec
+def aligner_step_failed(run: Run, state: ModelState, error: BaseException) -> None:
+    """Hear that a step raised `error`, which is raised again once every plugin has heard."""

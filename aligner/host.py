@@ -1,0 +1,197 @@
+"""Find the plugins, ask them, and answer for what they say."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, TypeVar
+
+import pluggy
+
+from aligner import hookspecs
+from aligner.errors import AlignerError, ChainError, Faults, PluginError, did_you_mean
+from aligner.offers import Offers
+from aligner.stage import Progress, Run, Stage
+from aligner.state import ModelState
+
+BLOCK = "ALIGNER_NO_PLUGINS"
+ALLOW = "ALIGNER_ONLY_PLUGINS"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Aside:
+    """A plugin that is installed and not in use: broken, blocked, or not on the allow-list."""
+
+    name: str
+    source: str
+    reason: str
+
+
+class Host:
+    """The plugins in use. There is no global one: make it, pass it on, drop it."""
+
+    def __init__(self) -> None:
+        self._pm = pluggy.PluginManager(hookspecs.PROJECT)
+        self._pm.add_hookspecs(hookspecs)
+        self._sources: dict[str, str] = {}
+        self._versions: dict[str, str] = {}
+        self.aside: list[Aside] = []
+
+    @classmethod
+    def discover(cls, *, block: Iterable[str] = (), only: Iterable[str] | None = None) -> Host:
+        """A host with every installed plugin, aligner's own stages among them.
+
+        Args:
+            block: Plugins to leave out, by entry point name; with those in ALIGNER_NO_PLUGINS.
+            only: Use these alone; None means ALIGNER_ONLY_PLUGINS, or all. Neither kind is imported.
+        """
+        blocked = {*block, *_words(BLOCK)}
+        allowed = frozenset(only) if only is not None else frozenset(_words(ALLOW)) or None
+        host = cls()
+        for entry in sorted(entry_points(group=hookspecs.PROJECT), key=lambda e: e.name):
+            source = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "unknown"
+            if entry.name in blocked:
+                host.aside.append(Aside(entry.name, source, "blocked"))
+            elif allowed is not None and entry.name not in allowed:
+                host.aside.append(Aside(entry.name, source, "not on the allow-list"))
+            else:
+                host._load(entry, source)
+        return host
+
+    def _load(self, entry: EntryPoint, source: str) -> None:
+        try:
+            version = entry.dist.version if entry.dist else ""
+            self.add(entry.load(), name=entry.name, source=source, version=version)
+        except PluginError as error:
+            self.aside.append(Aside(entry.name, source, f"broken: {error}"))
+        except (Exception, SystemExit) as error:  # a plugin may raise anything, and must not stop the others
+            self.aside.append(Aside(entry.name, source, f"broken: {error!r}"))
+
+    def add(
+        self, plugin: object, *, name: str, source: str = "this process", version: str = ""
+    ) -> None:
+        """Take a plugin in, or raise PluginError and leave the host as it was."""
+        if self._pm.has_plugin(name):
+            raise PluginError(
+                f"two plugins are called {name!r}",
+                where=f"plugin {name!r} ({source})",
+                hint=f"also by {self._sources[name]}; uninstall one of them, or block both by name",
+            )
+        try:
+            self._pm.register(plugin, name)
+            self._pm.check_pending()
+        except (pluggy.PluginValidationError, ValueError) as error:
+            if self._pm.has_plugin(name):
+                self._pm.unregister(name=name)
+            raise PluginError(str(error), where=f"plugin {name!r} ({source})") from error
+        self._sources[name], self._versions[name] = source, version
+
+    def plugins(self) -> Mapping[str, str]:
+        """The plugins in use: name to distribution and version."""
+        return dict(self._sources)
+
+    def stages(self) -> dict[str, type[Stage[Any]]]:
+        """Every stage on offer, by the name a recipe calls it."""
+        return {name: stage for name, (stage, _) in self._stages().items()}
+
+    def maker(self, stage: str) -> str:
+        """The plugin and version that offer `stage`, as `name version`."""
+        plugin = self._stages()[stage][1]
+        return f"{plugin} {self._versions[plugin]}".strip()
+
+    def offers(self) -> Offers:
+        """What the plugins offer besides stages."""
+        hook = self._pm.hook
+        return Offers(
+            reward_functions=_values(
+                self._collect(hook.aligner_reward_functions, "reward function", _named)
+            ),
+            data_sources=_values(self._collect(hook.aligner_data_sources, "data source", _named)),
+            data_formats=_values(self._collect(hook.aligner_data_formats, "data format", _named)),
+        )
+
+    def stage(self, name: str, *, where: str) -> type[Stage[Any]]:
+        """The stage called `name`; the complaint names any plugin set aside that may hold it."""
+        offered = self.stages()
+        if name in offered:
+            return offered[name]
+        hint = did_you_mean(name, offered)
+        for plugin in self.aside:
+            hint += f"\n  note: plugin {plugin.name!r} ({plugin.source}) is not in use: {plugin.reason}"
+        raise ChainError(f"no plugin offers a stage {name!r}", where=where, hint=hint)
+
+    def started(self, run: Run, state: ModelState) -> None:
+        self._tell("aligner_step_started", run=run, state=state)
+
+    def progress(self, run: Run, progress: Progress) -> None:
+        self._tell("aligner_step_progress", run=run, progress=progress)
+
+    def finished(self, run: Run, before: ModelState, after: ModelState) -> None:
+        self._tell("aligner_step_finished", run=run, before=before, after=after)
+
+    def failed(self, run: Run, state: ModelState, error: BaseException) -> None:
+        self._tell("aligner_step_failed", run=run, state=state, error=error)
+
+    def _stages(self) -> dict[str, tuple[type[Stage[Any]], str]]:
+        return self._collect(self._pm.hook.aligner_stages, "stage", _named)
+
+    def _collect(
+        self, hook: pluggy.HookCaller, kind: str, name_of: Callable[[Any], str]
+    ) -> dict[str, tuple[Any, str]]:
+        offered: dict[str, tuple[Any, str]] = {}
+        faults: list[AlignerError] = []
+        for one in hook.get_hookimpls():
+            for thing in one.function():
+                name = name_of(thing)
+                if name in offered:
+                    faults.append(
+                        PluginError(
+                            f"{kind} {name!r} is offered twice",
+                            where=self._who(one.plugin_name),
+                            hint=f"also by {self._who(offered[name][1])}; uninstall one of them, "
+                            f"or block it with --no-plugin {one.plugin_name}",
+                        )
+                    )
+                else:
+                    offered[name] = (thing, one.plugin_name)
+        Faults.raise_if_any(faults)
+        return offered
+
+    def _tell(self, hook: str, **facts: Any) -> None:
+        """Tell every observer; one that raises is named in a warning and does not stop the run."""
+        caller: pluggy.HookCaller = getattr(self._pm.hook, hook)
+        for one in caller.get_hookimpls():
+            try:
+                one.function(**{name: facts[name] for name in one.argnames})
+            except Exception as error:  # an observer's fault must not take the training with it
+                warnings.warn(
+                    f"{self._who(one.plugin_name)} failed in {hook}: {error!r}", stacklevel=2
+                )
+
+    def _who(self, plugin: str) -> str:
+        return f"plugin {plugin!r} ({self._sources[plugin]})"
+
+
+def host_of(plugins: Iterable[object]) -> Host:
+    """A host with just these plugins, for tests and notebooks."""
+    host = Host()
+    for number, plugin in enumerate(plugins):
+        host.add(plugin, name=getattr(plugin, "__name__", f"plugin{number}"))
+    return host
+
+
+def _words(variable: str) -> list[str]:
+    return [word for word in os.environ.get(variable, "").replace(",", " ").split() if word]
+
+
+def _named(thing: Any) -> str:
+    return str(thing.name)
+
+
+def _values(collected: Mapping[str, tuple[T, str]]) -> dict[str, T]:
+    return {name: thing for name, (thing, _) in collected.items()}

@@ -1,0 +1,223 @@
+"""What a stage is: a name, a config, the slots it reads and writes, a plan, and a run."""
+
+from __future__ import annotations
+
+import json
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict
+
+from aligner.errors import PluginError, did_you_mean
+from aligner.state import SLOTS, Live, ModelState, Slot
+
+if TYPE_CHECKING:
+    from aligner.offers import Offers
+
+
+class StageConfig(BaseModel):
+    """A stage's options. Say what each is for in a docstring under the field."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    @classmethod
+    def determining(cls) -> frozenset[str]:
+        """Options that decide what the step makes; the others may change and it is still reused.
+
+        An option is taken out with `Field(..., json_schema_extra={"determines": False})`.
+        """
+        extras = {name: f.json_schema_extra for name, f in cls.model_fields.items()}
+        free = {n for n, e in extras.items() if isinstance(e, dict) and e.get("determines") is False}
+        return frozenset(extras) - free
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outlook:
+    """What is known, before anything runs, of the thing that will fill a slot."""
+
+    made_by: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What `aligner.models` and `aligner.data` found out: config, adapters, the tokenizer itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What a stage sees when it plans: the chain up to its step, and the data; no weights."""
+
+    step: str
+    where: str
+    """`file:line` of the step, for complaints."""
+    folder: Path
+    """The recipe's folder: relative paths in the recipe start here."""
+    seed: int
+    slots: Mapping[Slot, Outlook]
+    """What will fill each slot when this step starts."""
+    offers: Offers
+    """Reward functions, data sources and data formats of the installed plugins."""
+    scratch: dict[str, Any]
+    """What this process has read or worked out already, shared by the whole chain."""
+    option_lines: Mapping[str, str] = field(default_factory=dict)
+    """`file:line` of each option written in the recipe."""
+
+    def at(self, option: str) -> str:
+        """Where `option` of this step is written, for a complaint about it."""
+        return self.option_lines.get(option, self.where)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What `run` is going to do, said before anything is loaded."""
+
+    summary: str
+    """One line: what the step does, with the options that matter."""
+    rows: int | None = None
+    tokens: int | None = None
+    """Tokens seen in one pass over the rows, padding left out."""
+    optimizer_steps: int | None = None
+    trained: int | None = None
+    """Parameters that will move."""
+    parameters: int | None = None
+    """Parameters in all of the model that is trained."""
+    incoming: str = ""
+    """How the adapters that come in are treated."""
+    reference: str = ""
+    """Which model is the reference, where there is one."""
+    figures: frozenset[str] = frozenset()
+    """Names of the figures the step will record; a gate may be put on these."""
+    data: Mapping[str, str] = field(default_factory=dict)
+    """SHA-256 of the content of each data set the step reads."""
+    ledgers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """For each data set, what became of its rows and tokens."""
+    slots: Mapping[Slot, Outlook] = field(default_factory=dict)
+    """What the step will leave in the slots it provides."""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """One report from a running step."""
+
+    step: str
+    done: int
+    total: int
+    unit: str = "step"
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Where and how a step runs: what it may know besides its config and the state."""
+
+    step: str
+    folder: Path
+    """Where the step writes, and nowhere else. It becomes the step's finished folder."""
+    recipe_folder: Path
+    seed: int
+    plan: Plan
+    live: Live
+    offers: Offers
+    scratch: dict[str, Any]
+    past: Mapping[str, ModelState] = field(default_factory=dict)
+    """The states that earlier steps left, for the names in the stage's `looks_back`."""
+    listener: Callable[[Progress], None] = lambda progress: None
+    figures: dict[str, float] = field(default_factory=dict)
+    """What the step's table row and its gates show; filled through `record`."""
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def writes(self) -> bool:
+        """Only the first of several processes writes; the others compute."""
+        return self.rank == 0
+
+    def progress(self, done: int, total: int, *, unit: str = "step", **figures: float) -> None:
+        """Say how far the step is, with the figures of this moment; kept in `metrics.jsonl`."""
+        if self.writes and figures:
+            line = json.dumps({"done": done, "total": total, "unit": unit, **figures})
+            with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as curve:
+                curve.write(line + "\n")
+        self.listener(
+            Progress(step=self.step, done=done, total=total, unit=unit, figures=figures)
+        )
+
+    def record(self, **figures: float) -> None:
+        """Put final figures in the step's row of the closing table, where gates look."""
+        self.figures.update({name: float(value) for name, value in figures.items()})
+
+    def samples(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Keep texts the model wrote, in `samples.jsonl`."""
+        if self.writes:
+            with (self.folder / "samples.jsonl").open("a", encoding="utf-8") as file:
+                file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+C = TypeVar("C", bound=StageConfig)
+
+
+class Stage(ABC, Generic[C]):
+    """One step of a chain. Subclass it as `Stage[YourConfig]` and give the parts below."""
+
+    name: ClassVar[str]
+    """The word written after `stage:` in a recipe."""
+    Config: ClassVar[type[StageConfig]]
+    """Taken from the brackets: `class DPO(Stage[DPOConfig])`."""
+
+    def __init__(self, config: C) -> None:
+        self.config = config
+
+    @property
+    @abstractmethod
+    def requires(self) -> frozenset[Slot]:
+        """Slots that must be filled before `run`. A class attribute, or a property of the config."""
+
+    @property
+    @abstractmethod
+    def provides(self) -> frozenset[Slot]:
+        """Slots that `run` fills or replaces; it may touch no other."""
+
+    @property
+    def uses(self) -> frozenset[Slot]:
+        """Slots that are read where they are filled, and done without where not."""
+        return frozenset()
+
+    @property
+    def looks_back(self) -> tuple[str, ...]:
+        """Names of earlier steps whose state `run` finds in `run.past`; `model` is the start."""
+        return ()
+
+    @abstractmethod
+    def plan(self, look: Look) -> Plan:
+        """Say what `run` will do, raising every fault found. Loads no weights, needs no GPU."""
+
+    @abstractmethod
+    def run(self, state: ModelState, run: Run) -> ModelState:
+        """Do it, write under `run.folder`, and return the state with `provides` filled."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        where = f"{cls.__module__}.{cls.__qualname__}"
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", getattr(cls, "name", "")):
+            raise PluginError("a stage needs a lower-case `name`", where=where)
+        for part in ("requires", "provides", "uses"):
+            declared = getattr(cls, part)
+            for slot in declared if isinstance(declared, frozenset | set) else ():
+                if slot not in SLOTS:
+                    raise PluginError(
+                        f"`{part}` names no slot: {slot!r}", where=where, hint=did_you_mean(slot, SLOTS)
+                    )
+        cls.Config = _config_in_brackets(cls, where)
+
+
+def _config_in_brackets(cls: type, where: str) -> type[StageConfig]:
+    for base in getattr(cls, "__orig_bases__", ()):
+        for argument in get_args(base):
+            if isinstance(argument, type) and issubclass(argument, StageConfig):
+                return argument
+    inherited = getattr(cls, "Config", None)
+    if inherited is None:
+        raise PluginError("say which config it takes: `Stage[YourConfig]`", where=where)
+    return inherited  # type: ignore[no-any-return]  # a subclass of a stage keeps its config
