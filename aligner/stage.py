@@ -51,8 +51,8 @@ class Look:
     step: str
     where: str
     """`file:line` of the step, for complaints."""
-    folder: Path
-    """The recipe's folder: relative paths in the recipe start here."""
+    recipe_folder: Path
+    """Relative paths in the recipe start here."""
     seed: int
     slots: Mapping[Slot, Outlook]
     """What will fill each slot when this step starts."""
@@ -116,6 +116,11 @@ class Run:
     folder: Path
     """Where the step writes, and nowhere else. It becomes the step's finished folder."""
     recipe_folder: Path
+    """Relative paths in the recipe start here."""
+    where: str
+    """`file:line` of the step, for complaints."""
+    option_lines: Mapping[str, str] = field(default_factory=dict)
+    """`file:line` of each option written in the recipe."""
     seed: int
     plan: Plan
     live: Live
@@ -133,6 +138,10 @@ class Run:
     def writes(self) -> bool:
         """Only the first of several processes writes; the others compute."""
         return self.rank == 0
+
+    def at(self, option: str) -> str:
+        """Where `option` of this step is written, for a complaint about it."""
+        return self.option_lines.get(option, self.where)
 
     def progress(self, done: int, total: int, *, unit: str = "step", **figures: float) -> None:
         """Say how far the step is, with the figures of this moment; kept in `metrics.jsonl`."""
