@@ -1,0 +1,31 @@
+"""Link a recipe to stages, check it whole, say what it will do, and run it."""
+
+from aligner.chain.events import (
+    Event,
+    RunFinished,
+    StepFailed,
+    StepFinished,
+    StepProgress,
+    StepReused,
+    StepStarted,
+)
+from aligner.chain.execute import Outcome, run
+from aligner.chain.link import Chain, Link, link
+from aligner.chain.look import Checked, check
+
+__all__ = [
+    "Chain",
+    "Checked",
+    "Event",
+    "Link",
+    "Outcome",
+    "RunFinished",
+    "StepFailed",
+    "StepFinished",
+    "StepProgress",
+    "StepReused",
+    "StepStarted",
+    "check",
+    "link",
+    "run",
+]

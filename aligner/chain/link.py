@@ -1,0 +1,108 @@
+"""Match each step of a recipe to an installed stage and check that the chain holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from aligner.errors import AlignerError, ChainError, did_you_mean
+from aligner.host import Host
+from aligner.models.resolve import resolve
+from aligner.options import validate
+from aligner.recipe import Recipe, Step
+from aligner.stage import Stage
+from aligner.state import SLOTS, ModelState, Slot
+
+START = "model"
+"""The name under which the chain's beginning is known to steps that look back."""
+
+
+@dataclass(frozen=True)
+class Link:
+    """A step of the recipe and the stage, fully configured, that will run it."""
+
+    number: int
+    step: Step
+    stage: Stage[Any]
+    maker: str
+    """The plugin and its version that offer the stage."""
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A recipe linked to stages: without faults, every need is met by the model or an earlier link."""
+
+    recipe: Recipe
+    links: tuple[Link, ...]
+    start: ModelState
+    faults: tuple[AlignerError, ...] = field(default=(), repr=False)
+    unsure: frozenset[Slot] = frozenset()
+    """Slots whose content is unknown because the step that fills them could not be linked."""
+
+
+def link(recipe: Recipe, host: Host) -> Chain:
+    """Match each step to a stage, collecting every fault instead of stopping at the first."""
+    start, faults = _start(recipe)
+    filled: dict[Slot, str] = dict.fromkeys(start.filled(), START)
+    if faults:
+        filled |= dict.fromkeys(("policy", "tokenizer"), START)
+    links: list[Link] = []
+    unsure: frozenset[Slot] = frozenset()
+    for number, step in enumerate(recipe.steps, start=1):
+        try:
+            stage_type = host.stage(step.stage, where=step.where)
+            stage = stage_type(validate(step, stage_type))
+        except AlignerError as fault:
+            faults.append(fault)
+            # What this step would fill is not known, so nothing after it can be said to be missing.
+            filled |= dict.fromkeys(SLOTS, step.name)
+            unsure = SLOTS
+            continue
+        for slot in sorted(stage.requires - filled.keys()):
+            faults.append(_unmet(step, slot, recipe, host))
+            filled[slot] = step.name
+        faults += _unknown_past(step, stage, recipe.steps[: number - 1])
+        filled |= dict.fromkeys(stage.provides, step.name)
+        links.append(Link(number, step, stage, host.maker(step.stage)))
+    return Chain(recipe, tuple(links), start, tuple(faults), unsure)
+
+
+def _start(recipe: Recipe) -> tuple[ModelState, list[AlignerError]]:
+    if recipe.model is None:
+        return ModelState(), []
+    try:
+        return resolve(recipe.model.path, recipe.model.revision, folder=recipe.folder), []
+    except AlignerError as fault:
+        fault.where = fault.where or recipe.model_where
+        return ModelState(), [fault]
+
+
+def _unmet(step: Step, slot: Slot, recipe: Recipe, host: Host) -> ChainError:
+    # A property's answer depends on options not written yet; a class attribute is enough for a hint.
+    fillers = sorted(
+        name
+        for name, stage in host.stages().items()
+        if isinstance(stage.provides, frozenset) and slot in stage.provides and name != step.stage
+    )
+    hint = f"put a step before it that fills {slot!r}: {', '.join(fillers) or 'none is installed'}"
+    if recipe.model is None and slot in ("policy", "tokenizer"):
+        hint += "; or name a model to begin with: `model: PATH`"
+    return ChainError(
+        f"step {step.name!r} requires {slot!r}, and nothing before it fills that slot",
+        where=step.where,
+        hint=hint,
+    )
+
+
+def _unknown_past(step: Step, stage: Stage[Any], earlier: Sequence[Step]) -> list[AlignerError]:
+    known = [START, *(one.name for one in earlier)]
+    return [
+        ChainError(
+            f"step {step.name!r} looks back at {name!r}, and no earlier step is called that",
+            where=step.where,
+            hint=did_you_mean(name, known),
+        )
+        for name in stage.looks_back
+        if name not in known
+    ]

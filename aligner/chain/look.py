@@ -1,0 +1,93 @@
+"""Check a chain whole before any weights load: every step plans in turn, all faults are told at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from aligner.chain.link import START, Chain, Link
+from aligner.errors import AlignerError, ChainError, DataError, Faults, did_you_mean
+from aligner.host import Host
+from aligner.offers import Offers
+from aligner.stage import Look, Outlook, Plan
+from aligner.state import Slot
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A chain without faults and what each of its links will do."""
+
+    chain: Chain
+    plans: tuple[Plan, ...]
+    offers: Offers = field(repr=False)
+    scratch: dict[str, Any] = field(repr=False)
+    """What the check read and worked out, so that the run need not do it again."""
+
+
+def check(chain: Chain, host: Host, *, scratch: dict[str, Any] | None = None) -> Checked:
+    """Let every link plan on what those before it will leave. Raises all faults together."""
+    scratch = {} if scratch is None else scratch
+    offers = host.offers()
+    faults = list(chain.faults)
+    slots: dict[Slot, Outlook] = {
+        slot: Outlook(made_by=START, facts={"artifact": chain.start.get(slot)})
+        for slot in chain.start.filled()
+    }
+    unsure: set[Slot] = set(chain.unsure) | (_missing(chain) if faults else set())
+    plans: list[Plan] = []
+    for one in chain.links:
+        look = _look(chain, one, slots, offers, scratch)
+        doubtful = bool(unsure & (one.stage.requires | one.stage.uses))
+        try:
+            plan = one.stage.plan(look)
+        except AlignerError as error:
+            faults += [f for f in _each(error) if not doubtful or isinstance(f, DataError)]
+            unsure |= set(one.stage.provides)
+            plan = Plan(summary="")
+        faults += _unknown_gates(one, plan) if plan.summary else []
+        slots |= {
+            slot: Outlook(made_by=one.step.name) for slot in one.stage.provides - slots.keys()
+        }
+        slots |= dict(plan.slots)
+        plans.append(plan)
+    Faults.raise_if_any(faults)
+    return Checked(chain, tuple(plans), offers, scratch)
+
+
+def _look(
+    chain: Chain, one: Link, slots: dict[Slot, Outlook], offers: Offers, scratch: dict[str, Any]
+) -> Look:
+    return Look(
+        step=one.step.name,
+        where=one.step.where,
+        recipe_folder=chain.recipe.folder,
+        seed=chain.recipe.seed,
+        slots=dict(slots),
+        offers=offers,
+        scratch=scratch,
+        option_lines=one.step.lines,
+    )
+
+
+def _missing(chain: Chain) -> set[Slot]:
+    """Slots that a link needs and that a fault left without content."""
+    needed: set[Slot] = set()
+    for one in chain.links:
+        needed |= one.stage.requires
+    return needed - chain.start.filled()
+
+
+def _each(error: AlignerError) -> tuple[AlignerError, ...]:
+    return error.faults if isinstance(error, Faults) else (error,)
+
+
+def _unknown_gates(one: Link, plan: Plan) -> list[AlignerError]:
+    return [
+        ChainError(
+            f"step {one.step.name!r} has a gate on {figure!r}, which it does not compute",
+            where=one.step.lines.get(f"gate.{figure}", one.step.where),
+            hint=did_you_mean(figure, plan.figures),
+        )
+        for figure in one.step.gate
+        if figure not in plan.figures
+    ]

@@ -1,0 +1,84 @@
+"""What determines a step's result, as one hash: equal fingerprints mean the work is done already."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from pydantic import BaseModel
+
+from aligner.run.durable import hash_json
+from aligner.stage import Plan, Stage
+from aligner.state import ModelState
+
+LIBRARIES = ("torch", "transformers", "trl", "peft", "tokenizers", "accelerate", "bitsandbytes")
+"""Libraries whose version may change what a step computes."""
+
+
+def fingerprint(
+    stage: Stage[Any],
+    plan: Plan,
+    state: ModelState,
+    *,
+    maker: str,
+    seed: int,
+    past: Mapping[str, ModelState],
+) -> str:
+    """The hash of all that determines what `stage` makes of `state`."""
+    return hash_json(determinants(stage, plan, state, maker=maker, seed=seed, past=past))
+
+
+def determinants(
+    stage: Stage[Any],
+    plan: Plan,
+    state: ModelState,
+    *,
+    maker: str,
+    seed: int,
+    past: Mapping[str, ModelState],
+) -> dict[str, Any]:
+    """What goes into the fingerprint, readable, so that a rerun can be explained."""
+    return {
+        "stage": stage.name,
+        "plugin": maker,
+        "options": determining_options(stage.config),
+        "slots": _hashes(state, stage.requires | stage.uses),
+        "past": {name: _hashes(then, then.filled()) for name, then in sorted(past.items())},
+        "data": dict(plan.data),
+        "seed": seed,
+        "versions": {name: _version(name) for name in LIBRARIES},
+    }
+
+
+def determining_options(config: BaseModel) -> dict[str, Any]:
+    """The options of `config`, nested ones too, without those marked `determines: False`."""
+    kept: dict[str, Any] = {}
+    for name, field in type(config).model_fields.items():
+        extra = field.json_schema_extra
+        if not (isinstance(extra, dict) and extra.get("determines") is False):
+            kept[name] = _plain(getattr(config, name))
+    return kept
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return determining_options(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, set | frozenset):
+        return sorted(_plain(one) for one in value)
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+def _hashes(state: ModelState, slots: frozenset[Any]) -> dict[str, str]:
+    return {slot: state.get(slot).hash for slot in sorted(slots & state.filled())}
+
+
+def _version(library: str) -> str:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return "absent"

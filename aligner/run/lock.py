@@ -1,0 +1,53 @@
+"""One run to a folder: a lock that the kernel lets go when its process ends, however it ends."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from aligner.errors import ChainError
+
+
+@contextmanager
+def locked(folder: Path, *, rank: int = 0) -> Iterator[None]:
+    """Hold `folder` for this process; ChainError when another one holds it.
+
+    Every process of a distributed run holds a lock of its own, so workers that outlive their launcher
+    still keep a second run out.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / (".lock" if rank == 0 else f".lock.{rank}")
+    if rank == 0:
+        for other in sorted(folder.glob(".lock.*")):
+            _refuse_if_held(other, folder)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        _take(handle, folder)
+        os.ftruncate(handle, 0)
+        os.write(handle, f"{os.getpid()}\n".encode())
+        yield
+    finally:
+        os.close(handle)
+
+
+def _refuse_if_held(path: Path, folder: Path) -> None:
+    handle = os.open(path, os.O_RDWR)
+    try:
+        _take(handle, folder)
+    finally:
+        os.close(handle)
+
+
+def _take(handle: int, folder: Path) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.read(handle, 32).decode(errors="replace").strip() or "unknown"
+        raise ChainError(
+            f"another process ({holder}) is running in this folder",
+            where=str(folder),
+            hint="wait for it, stop it, or give this run its own name with --name",
+        ) from None
