@@ -69,7 +69,10 @@ class Host:
             self.add(entry.load(), name=entry.name, source=source, version=version)
         except PluginError as error:
             self.aside.append(Aside(entry.name, source, f"broken: {error}"))
-        except (Exception, SystemExit) as error:  # a plugin may raise anything, and must not stop the others
+        except (
+            Exception,
+            SystemExit,
+        ) as error:  # a plugin may raise anything, and must not stop the others
             self.aside.append(Aside(entry.name, source, f"broken: {error!r}"))
 
     def add(
@@ -122,7 +125,9 @@ class Host:
             return offered[name]
         hint = did_you_mean(name, offered)
         for plugin in self.aside:
-            hint += f"\n  note: plugin {plugin.name!r} ({plugin.source}) is not in use: {plugin.reason}"
+            hint += (
+                f"\n  note: plugin {plugin.name!r} ({plugin.source}) is not in use: {plugin.reason}"
+            )
         raise ChainError(f"no plugin offers a stage {name!r}", where=where, hint=hint)
 
     def started(self, run: Run, state: ModelState) -> None:

@@ -31,7 +31,9 @@ class StageConfig(BaseModel):
         An option is taken out with `Field(..., json_schema_extra={"determines": False})`.
         """
         extras = {name: f.json_schema_extra for name, f in cls.model_fields.items()}
-        free = {n for n, e in extras.items() if isinstance(e, dict) and e.get("determines") is False}
+        free = {
+            n for n, e in extras.items() if isinstance(e, dict) and e.get("determines") is False
+        }
         return frozenset(extras) - free
 
 
@@ -149,9 +151,7 @@ class Run:
             line = json.dumps({"done": done, "total": total, "unit": unit, **figures})
             with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as curve:
                 curve.write(line + "\n")
-        self.listener(
-            Progress(step=self.step, done=done, total=total, unit=unit, figures=figures)
-        )
+        self.listener(Progress(step=self.step, done=done, total=total, unit=unit, figures=figures))
 
     def record(self, **figures: float) -> None:
         """Put final figures in the step's row of the closing table, where gates look."""
@@ -216,7 +216,9 @@ class Stage(ABC, Generic[C]):
             for slot in declared if isinstance(declared, frozenset | set) else ():
                 if slot not in SLOTS:
                     raise PluginError(
-                        f"`{part}` names no slot: {slot!r}", where=where, hint=did_you_mean(slot, SLOTS)
+                        f"`{part}` names no slot: {slot!r}",
+                        where=where,
+                        hint=did_you_mean(slot, SLOTS),
                     )
         cls.Config = _config_in_brackets(cls, where)
 
