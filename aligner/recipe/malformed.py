@@ -1,0 +1,81 @@
+"""Say in plain words what is wrong with text that is no YAML, and on which line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import yaml
+
+from aligner.errors import RecipeError
+
+# What PyYAML says, what it means, and what to do; the first that matches is taken.
+_PLAINLY = (
+    (r"character '\\t'", "a tab, where YAML allows only spaces", "indent with spaces"),
+    (
+        r"character '(?P<found>.)' that cannot start",
+        "text cannot begin with {found!r}",
+        "put it in quotes",
+    ),
+    (
+        r"mapping values are not allowed",
+        "a ':' stands where no key can be",
+        "check the indentation; put text that contains ': ' in quotes",
+    ),
+    (
+        r"could not find expected ':'",
+        "a key without ':' (the line may also be the rest of the one above)",
+        "write 'key: value'; put text of several lines in quotes",
+    ),
+    (
+        r"chomping or indentation indicators",
+        "a value that begins with '>' or '|' is read as a block of text",
+        'put it in quotes: "> 0.9"',
+    ),
+    (r"found unexpected end of stream", "a quote is opened and never closed", "close it"),
+    (
+        r"expected ',' or '(?P<found>.)'",
+        "a ',' or '{found}' is missing here or before",
+        "close the bracket; put text that contains brackets in quotes",
+    ),
+    (
+        r"expected <block end>|did not find expected|expected the node content|no more expected",
+        "this line does not fit the ones above it",
+        "check the indentation and the '-' of list entries",
+    ),
+    (
+        r"found undefined alias '(?P<found>[^']*)'",
+        "the alias '*{found}' names nothing",
+        "write '&{found}' at the value it stands for, earlier in the file",
+    ),
+    (
+        r"found duplicate anchor",
+        "the same '&' name is given twice",
+        "give the second one another name",
+    ),
+    (
+        r"expected a single document|but found another document|expected '<document start>'",
+        "a second document, or text after the end of the first",
+        "a recipe is one document: remove the line '---', or check the indentation",
+    ),
+    (r"unknown escape character", "an unknown escape in double quotes", "use single quotes"),
+)
+
+
+def malformed(error: yaml.YAMLError, text: str, place: Callable[[int], str]) -> RecipeError:
+    """The complaint about `text`, which PyYAML refused with `error`."""
+    if isinstance(error, yaml.reader.ReaderError):
+        line = text.count("\n", 0, error.position) + 1
+        return RecipeError(
+            f"the character {chr(error.character)!a} cannot stand in a recipe",
+            where=place(line),
+            hint='remove it, or write it as an escape in double quotes: "\\u0000"',
+        )
+    said = getattr(error, "problem", None) or str(error)
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    where = place(mark.line + 1 if mark else 1)
+    for pattern, what, hint in _PLAINLY:
+        if found := re.search(pattern, said):
+            words = found.groupdict()
+            return RecipeError(what.format(**words), where=where, hint=hint.format(**words))
+    return RecipeError(f"this is not well-formed YAML: {said!a}", where=where)

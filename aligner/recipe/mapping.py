@@ -1,0 +1,46 @@
+"""Turn Python values into the same tree that YAML is read into."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from os import PathLike, fspath
+from typing import Any
+
+from aligner.errors import AlignerError, RecipeError
+from aligner.recipe.tree import DEEPEST, Value, show
+
+
+def tree_of(value: Any, faults: list[AlignerError], *, where: str = "", depth: int = 0) -> Value:
+    """`value` as a tree whose places are `steps[2].learning_rate`; paths become text.
+
+    Raises:
+        RecipeError: It is nested endlessly, or deeper than any recipe.
+    """
+    place = where or "recipe"
+    if depth > DEEPEST:
+        raise RecipeError(f"nested more than {DEEPEST} levels deep", where=where[:80])
+    if isinstance(value, Mapping):
+        entries: dict[str, Value] = {}
+        for key, item in value.items():
+            below = f"{where}.{key}" if where else str(key)
+            if isinstance(key, str) and key:
+                entries[key] = tree_of(item, faults, where=below, depth=depth + 1)
+            else:
+                faults.append(RecipeError(f"the key {show(key)} is not a word", where=place))
+        return Value(entries, place)
+    if isinstance(value, list | tuple):
+        items = [
+            tree_of(item, faults, where=f"{where}[{number}]", depth=depth + 1)
+            for number, item in enumerate(value)
+        ]
+        return Value(items, place)
+    if isinstance(value, PathLike):
+        value = fspath(value)
+    if value is not None and not isinstance(value, str | int | float):
+        what = f"a {type(value).__name__} is neither text, number, list nor mapping"
+        faults.append(RecipeError(what, where=place))
+        return Value(None, place)
+    if isinstance(value, float) and math.isnan(value):
+        faults.append(RecipeError("nan is not a number", where=place))
+    return Value(value, place)

@@ -1,0 +1,106 @@
+"""Lay `--set step.option=value` over a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from aligner.errors import AlignerError, RecipeError, did_you_mean
+from aligner.recipe.sheet import Sheet
+from aligner.recipe.tree import Value, read_tree, show
+
+TOP = ("name", "description", "seed", "model")
+FIXED = ("stage", "as", "after", "before")
+"""Keys that say which step it is and where it stands, and which no override changes."""
+
+
+def lay_overrides(
+    overrides: Sequence[str],
+    sheet: Sheet,
+    *,
+    environment: Mapping[str, str],
+    faults: list[AlignerError],
+) -> None:
+    """Change `sheet` as the overrides say, the later ones over the earlier."""
+    for text in overrides:
+        try:
+            _lay_one(text, sheet, environment, faults)
+        except RecipeError as fault:
+            faults.append(fault)
+
+
+def _lay_one(
+    text: str, sheet: Sheet, environment: Mapping[str, str], faults: list[AlignerError]
+) -> None:
+    where = _where(text)
+    key, equals, written = text.partition("=")
+    path = key.strip().split(".")
+    if not equals or not all(path):
+        raise RecipeError(
+            "an override is KEY=VALUE",
+            where=where,
+            hint="--set STEP.OPTION=VALUE, as in --set seed=3",
+        )
+    # Every line of it is shown as the override itself.
+    value = read_tree(written, place=lambda _: where, environment=environment, faults=faults)
+    _lay(path, Value(value.data, where), sheet, where)
+
+
+def _where(text: str) -> str:
+    shown = text if text.isprintable() else ascii(text)
+    return f"--set {shown}" if len(shown) <= 80 else f"--set {shown[:60]}…"
+
+
+def _lay(path: list[str], value: Value, sheet: Sheet, where: str) -> None:
+    first, *rest = path
+    if first in TOP:
+        old = sheet.keys.get(first)
+        if rest and old is not None and isinstance(old.data, str) and first == "model":
+            old = Value({"path": old}, old.where)  # `model: NAME` is short for `{path: NAME}`
+        sheet.keys[first] = _set(old, rest, value, first, where)
+        return
+    if first not in sheet.steps:
+        known = [*sheet.steps, *TOP]
+        what = f"no step is called {show(first)}"
+        if sheet.complete:
+            raise RecipeError(what, where=where, hint=did_you_mean(first, known))
+        return
+    if not rest:
+        raise RecipeError(
+            f"{first!r} is a step, and an override sets one of its options",
+            where=where,
+            hint=f"--set {first}.OPTION=VALUE",
+        )
+    if rest[0] in FIXED:
+        raise RecipeError(
+            f"{rest[0]!r} of a step cannot be overridden", where=where, hint="edit the recipe"
+        )
+    step = sheet.steps[first]
+    sheet.steps[first] = Value(_set(step, rest, value, first, where).data, step.where)
+
+
+def _set(old: Value | None, path: list[str], value: Value, so_far: str, where: str) -> Value:
+    """`old` with `value` at `path`, below; mappings on the way are made where missing."""
+    if not path:
+        return value
+    first, *rest = path
+    below = f"{so_far}.{first}"
+    if old is None or old.data is None:
+        return Value({first: _set(None, rest, value, below, where)}, where)
+    if isinstance(old.data, dict):
+        entry = _set(old.data.get(first), rest, value, below, where)
+        return Value({**old.data, first: entry}, old.where)
+    if isinstance(old.data, list):
+        if first.isascii() and first.isdigit() and int(first[:9]) < len(old.data):
+            items = list(old.data)
+            items[int(first)] = _set(items[int(first)], rest, value, below, where)
+            return Value(items, old.where)
+        raise RecipeError(
+            f"{so_far!r} is a list of {len(old.data)}, and has no entry {show(first)}",
+            where=where,
+            hint="the first entry is 0",
+        )
+    raise RecipeError(
+        f"{so_far!r} is {show(old.plain())}, and has no entry {show(first)}",
+        where=where,
+        hint=f"set all of it: --set '{so_far}={{{first}: …}}'",
+    )

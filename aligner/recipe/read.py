@@ -1,0 +1,215 @@
+"""From a laid-out sheet to a Recipe, with every complaint about it at once."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from aligner.errors import AlignerError, Faults, RecipeError, did_you_mean
+from aligner.recipe.bound import Bound
+from aligner.recipe.mapping import tree_of
+from aligner.recipe.override import lay_overrides
+from aligner.recipe.parts import ModelSpec, Recipe, Step
+from aligner.recipe.sheet import KEYS, Sheet, lay_out
+from aligner.recipe.source import Source, read_source
+from aligner.recipe.tree import Value, show
+
+_STEP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_RECIPE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_OWN_KEYS = ("stage", "as", "gate")
+LARGEST_SEED = 2**32 - 1
+"""What NumPy takes."""
+
+
+def read_recipe(
+    path: str | os.PathLike[str],
+    *,
+    overrides: Sequence[str] = (),
+    environment: Mapping[str, str] = os.environ,
+) -> Recipe:
+    """Read the recipe at `path`, and those it extends.
+
+    Args:
+        overrides: `STEP.OPTION=VALUE`, `seed=VALUE`, `model=VALUE`: laid over what is written.
+        environment: Where `${NAME}` is looked up.
+
+    Raises:
+        RecipeError: One thing is wrong with it; it names file and line.
+        Faults: Several things are.
+    """
+    shown = os.fspath(path)
+    faults: list[AlignerError] = []
+    source = read_source(Path(path), shown=shown, asked="", environment=environment, faults=faults)
+    return _recipe(source, overrides, environment, faults)
+
+
+def recipe_from(mapping: Mapping[str, Any], *, folder: str | os.PathLike[str]) -> Recipe:
+    """The recipe that `mapping` holds, for recipes made in Python.
+
+    Values are taken as they are: no `${NAME}` is looked up. Complaints name places such as
+    `steps[2].learning_rate`.
+
+    Raises:
+        RecipeError: One thing is wrong with it.
+        Faults: Several things are.
+    """
+    faults: list[AlignerError] = []
+    source = Source(tree_of(mapping, faults), "recipe", None, Path(folder))
+    return _recipe(source, (), {}, faults)
+
+
+def _recipe(
+    source: Source,
+    overrides: Sequence[str],
+    environment: Mapping[str, str],
+    faults: list[AlignerError],
+) -> Recipe:
+    try:
+        sheet = lay_out(source, environment=environment, faults=faults)
+    except RecipeError as fault:
+        Faults.raise_if_any([*faults, fault])
+        raise
+    lay_overrides(overrides, sheet, environment=environment, faults=faults)
+    name = _name(source, sheet, faults)
+    model, model_where = _model(source, sheet, faults)
+    recipe = Recipe(
+        name=name,
+        description=_text(sheet, "description", faults),
+        model=model,
+        model_where=model_where,
+        seed=_seed(sheet, faults),
+        steps=tuple(_steps(source, sheet, faults)),
+        path=source.path,
+        folder=source.folder,
+    )
+    Faults.raise_if_any(faults)
+    return recipe
+
+
+def _name(source: Source, sheet: Sheet, faults: list[AlignerError]) -> str:
+    how = "1 to 128 letters, digits, '.', '-' and '_', a letter or digit first"
+    if "name" in sheet.keys:
+        value = sheet.keys["name"]
+        if isinstance(value.data, str) and _RECIPE_NAME.fullmatch(value.data):
+            return value.data
+        what = f"'name' is {show(value.plain())}, which cannot name a run"
+        faults.append(RecipeError(what, where=value.where, hint=how))
+        return ""
+    name = source.path.stem if source.path else "recipe"
+    if not _RECIPE_NAME.fullmatch(name):
+        what = f"the recipe has no 'name', and its file's, {show(name)}, cannot name a run"
+        faults.append(RecipeError(what, where=source.tree.where, hint=f"write 'name:' with {how}"))
+    return name
+
+
+def _text(sheet: Sheet, key: str, faults: list[AlignerError]) -> str:
+    if key not in sheet.keys:
+        return ""
+    value = sheet.keys[key]
+    if isinstance(value.data, str):
+        return value.data
+    faults.append(RecipeError(f"{key!r} is {show(value.plain())}, not text", where=value.where))
+    return ""
+
+
+def _seed(sheet: Sheet, faults: list[AlignerError]) -> int:
+    if "seed" not in sheet.keys:
+        return 0
+    value = sheet.keys["seed"]
+    seed = value.data
+    if isinstance(seed, str) and re.fullmatch(r"[0-9]{1,10}", seed, re.ASCII):
+        seed = int(seed)  # a variable's value is text
+    if isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed <= LARGEST_SEED:
+        return seed
+    what = f"'seed' is {show(value.plain())}, not a whole number from 0 to {LARGEST_SEED}"
+    faults.append(RecipeError(what, where=value.where))
+    return 0
+
+
+def _model(
+    source: Source, sheet: Sheet, faults: list[AlignerError]
+) -> tuple[ModelSpec | None, str]:
+    if "model" not in sheet.keys:
+        return None, source.tree.where
+    value = sheet.keys["model"]
+    how = "write 'model: FOLDER_OR_HUB_ID', or 'model: {path: …, revision: …}'"
+    entries = value.data if isinstance(value.data, dict) else {"path": value}
+    before = len(faults)
+    for key, entry in entries.items():
+        if key not in ("path", "revision"):
+            hint = did_you_mean(key, ("path", "revision"))
+            what = f"'model' has no key {show(key)}"
+            faults.append(RecipeError(what, where=entry.where, hint=hint))
+        elif not isinstance(entry.data, str) or not entry.data:
+            named = "model" if entry is value else f"model.{key}"
+            what = f"{named!r} is {show(entry.plain() or None)}, not text"
+            faults.append(RecipeError(what, where=entry.where, hint=how))
+    if "path" not in entries:
+        faults.append(RecipeError("'model' needs 'path'", where=value.where, hint=how))
+    if len(faults) > before:
+        return None, value.where
+    revision = str(entries["revision"].data) if "revision" in entries else None
+    return ModelSpec(path=str(entries["path"].data), revision=revision), value.where
+
+
+def _steps(source: Source, sheet: Sheet, faults: list[AlignerError]) -> Iterator[Step]:
+    if not sheet.steps and sheet.complete and not faults:
+        where = sheet.keys["steps"].where if "steps" in sheet.keys else source.tree.where
+        hint = "write 'steps:', a list whose entries begin with '- stage: NAME'"
+        faults.append(RecipeError("the recipe has no steps", where=where, hint=hint))
+    for name, entry in sheet.steps.items():
+        assert isinstance(entry.data, dict)
+        named = entry.data.get("as", entry.data["stage"])
+        if not _STEP_NAME.fullmatch(name):
+            hint = "1 to 64 letters, digits, '-' and '_', a letter or digit first"
+            what = f"{show(name)} cannot name a step"
+            faults.append(RecipeError(what, where=named.where, hint=hint))
+        elif name in KEYS:
+            what = f"a step cannot be called {name!r}, which is a key of the recipe"
+            hint = "give it another name with 'as:'"
+            faults.append(RecipeError(what, where=named.where, hint=hint))
+        yield Step(
+            stage=str(entry.data["stage"].data),
+            name=name,
+            options={k: v.plain() for k, v in entry.data.items() if k not in _OWN_KEYS},
+            gate=_gate(entry.data.get("gate"), faults),
+            where=entry.where,
+            lines=dict(_lines(entry)),
+        )
+
+
+def _gate(value: Value | None, faults: list[AlignerError]) -> dict[str, Bound]:
+    hint = 'write it in quotes: "< 2.5", "<= 2.5", "> 0.9", ">= 0.9", "0.1 .. 0.5"'
+    if value is None or value.data is None:
+        return {}
+    if not isinstance(value.data, dict):
+        what = f"'gate' is {show(value.plain())}, not a mapping from figures to bounds"
+        faults.append(RecipeError(what, where=value.where, hint='gate: {eval_loss: "< 2.5"}'))
+        return {}
+    gate: dict[str, Bound] = {}
+    for figure, bound in value.data.items():
+        if bound.data is None:  # taken away, by a recipe that extends this one
+            continue
+        try:
+            if not isinstance(bound.data, str):
+                raise ValueError("not a bound")
+            gate[figure] = Bound.parse(bound.data)
+        except ValueError as error:
+            what = f"gate {show(figure)} is {show(bound.plain())}, {error}"
+            faults.append(RecipeError(what, where=bound.where, hint=hint))
+    return gate
+
+
+def _lines(value: Value, path: str = "") -> Iterator[tuple[str, str]]:
+    items: Iterator[tuple[Any, Value]] = iter(())
+    if isinstance(value.data, dict):
+        items = iter(value.data.items())
+    elif isinstance(value.data, list):
+        items = iter(enumerate(value.data))
+    for key, item in items:
+        here = f"{path}.{key}" if path else str(key)
+        yield here, item.where
+        yield from _lines(item, here)
