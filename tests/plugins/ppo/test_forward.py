@@ -1,0 +1,103 @@
+"""The training forward: head on response positions only, equal to the whole model's logits."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from aligner.errors import ModelError
+from aligner_ppo import forward
+from aligner_ppo.forward import language_model, rows_of, token_logps
+
+PROMPTS = [[1, 5, 6], [7], [2, 2, 9, 10, 11]]
+RESPONSES = [[8, 2], [12, 13, 14, 2, 2], [2]]
+CPU = torch.device("cpu")
+
+
+def plain_logps(model, prompt, response, temperature):
+    """Log-probabilities of one response from the whole model's logits, with no padding at all."""
+    logits = model(torch.tensor([prompt + response])).logits[0, len(prompt) - 1 : -1] / temperature
+    distribution = torch.distributions.Categorical(logits=logits)
+    return distribution.log_prob(torch.tensor(response)), distribution.entropy()
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+@pytest.mark.parametrize("at_once", [forward.LOGITS_AT_ONCE, 64])
+def test_log_probabilities_equal_those_of_each_row_alone(
+    tiny, monkeypatch, temperature, at_once
+) -> None:
+    """The stop and the padding token are both 2 here, and 2 stands in prompts and inside responses."""
+    monkeypatch.setattr(forward, "LOGITS_AT_ONCE", at_once)
+    model = tiny()
+    parts = language_model(model)
+    rows = rows_of(PROMPTS, RESPONSES, device=CPU)
+    hidden = rows.states(parts.hidden(rows.tokens_BT))
+    logps, entropies = token_logps(
+        parts, hidden[rows.chosen_K], rows.targets_M, temperature=temperature, entropy=True
+    )
+    plain = [plain_logps(model, p, r, temperature) for p, r in zip(PROMPTS, RESPONSES, strict=True)]
+    torch.testing.assert_close(logps, torch.cat([p for p, _ in plain]))
+    torch.testing.assert_close(entropies, torch.cat([e for _, e in plain]))
+
+
+def test_the_states_of_a_row_are_those_before_each_token_and_the_one_after_the_last() -> None:
+    """Prompt of 3, response of 2: columns 2 and 3 choose its tokens, column 4 is the state after."""
+    rows = rows_of(PROMPTS[:1], RESPONSES[:1], device=CPU)
+    assert rows.columns_K.tolist() == [2, 3, 4]
+    assert rows.chosen_K.tolist() == [True, True, False]
+    assert rows.targets_M.tolist() == [8, 2]
+
+
+def test_the_gradient_in_pieces_is_the_gradient_at_once(tiny, monkeypatch) -> None:
+    gradients = []
+    for at_once in (forward.LOGITS_AT_ONCE, 64):
+        monkeypatch.setattr(forward, "LOGITS_AT_ONCE", at_once)
+        model = tiny()
+        parts = language_model(model)
+        rows = rows_of(PROMPTS, RESPONSES, device=CPU)
+        hidden = rows.states(parts.hidden(rows.tokens_BT))
+        logps, entropies = token_logps(
+            parts, hidden[rows.chosen_K], rows.targets_M, temperature=1.0, entropy=True
+        )
+        (logps.sum() + entropies.sum()).backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
+    torch.testing.assert_close(gradients[0], gradients[1])
+
+
+def test_logits_that_are_bent_by_the_config_are_bent_here_too() -> None:
+    from transformers import Gemma2Config, Gemma2ForCausalLM
+
+    torch.manual_seed(0)
+    config = Gemma2Config(
+        vocab_size=32,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=8,
+        final_logit_softcapping=0.5,
+        initializer_range=1.0,
+    )
+    model = Gemma2ForCausalLM(config).eval()
+    parts = language_model(model)
+    assert parts.cap == 0.5
+    tokens = torch.tensor([[4, 5, 6]])
+    torch.testing.assert_close(parts.logits(parts.hidden(tokens)), model(tokens).logits)
+
+
+def test_a_model_whose_parts_are_not_the_whole_is_refused(tiny) -> None:
+    model = tiny()
+    plain = model.forward
+
+    def shifted(*args, **kwargs):
+        output = plain(*args, **kwargs)
+        output.logits = output.logits + torch.arange(32.0)
+        return output
+
+    model.forward = shifted
+    with pytest.raises(ModelError) as refused:
+        language_model(model)
+    assert str(refused.value) == (
+        "LlamaForCausalLM computes logits in a way that ppo does not know\n"
+        "  hint: prompt-learning adapters cannot be used here; use LoRA or full weights"
+    )
