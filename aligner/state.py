@@ -129,4 +129,4 @@ class Live:
         return artifact.hash in self._objects
 
 
-assert SLOTS == {f.name for f in fields(ModelState)}
+assert {f.name for f in fields(ModelState)} == SLOTS

@@ -9,7 +9,7 @@ from aligner.chain.events import (
     StepReused,
     StepStarted,
 )
-from aligner.chain.execute import Outcome, run
+from aligner.chain.execute import Outcome, StepResult, find_finished, run
 from aligner.chain.link import Chain, Link, link
 from aligner.chain.look import Checked, check
 
@@ -23,9 +23,11 @@ __all__ = [
     "StepFailed",
     "StepFinished",
     "StepProgress",
+    "StepResult",
     "StepReused",
     "StepStarted",
     "check",
+    "find_finished",
     "link",
     "run",
 ]

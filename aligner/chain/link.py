@@ -8,11 +8,11 @@ from typing import Any
 
 from aligner.errors import AlignerError, ChainError, did_you_mean
 from aligner.host import Host
-from aligner.models.resolve import resolve
+from aligner.models.resolve import resolve, resolve_tokenizer
 from aligner.options import validate
 from aligner.recipe import Recipe, Step
 from aligner.stage import Stage
-from aligner.state import SLOTS, ModelState, Slot
+from aligner.state import SLOTS, Artifact, ModelState, Slot
 
 START = "model"
 """The name under which the chain's beginning is known to steps that look back."""
@@ -69,13 +69,19 @@ def link(recipe: Recipe, host: Host) -> Chain:
 
 
 def _start(recipe: Recipe) -> tuple[ModelState, list[AlignerError]]:
+    """The state a chain begins with: the model's weights, and its tokenizer."""
     if recipe.model is None:
         return ModelState(), []
-    try:
-        return resolve(recipe.model.path, recipe.model.revision, folder=recipe.folder), []
-    except AlignerError as fault:
-        fault.where = fault.where or recipe.model_where
-        return ModelState(), [fault]
+    beside = recipe.folder / recipe.model.path
+    path = str(beside) if beside.is_dir() else recipe.model.path
+    slots: dict[str, Artifact] = {}
+    faults: list[AlignerError] = []
+    for slot, find in (("policy", resolve), ("tokenizer", resolve_tokenizer)):
+        try:
+            slots[slot] = find(path, recipe.model.revision, where=recipe.model_where)
+        except AlignerError as fault:
+            faults.append(fault)
+    return ModelState().put(START, **slots), faults[:1]
 
 
 def _unmet(step: Step, slot: Slot, recipe: Recipe, host: Host) -> ChainError:

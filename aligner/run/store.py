@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from aligner.errors import StageError
 from aligner.run.durable import (
     flush_folder,
     flush_tree,
@@ -159,16 +158,6 @@ def relocate(state: ModelState, old: Path, new: Path) -> ModelState:
         }
         slots[slot] = type(artifact)(**values)
     return ModelState(**slots)
-
-
-def verify(finished: Finished) -> None:
-    """Raise StageError unless every file of the step is what was saved."""
-    if damage := finished.damage(hashes=True):
-        raise StageError(
-            f"the saved result of step {finished.step!r} is damaged: {damage}",
-            where=str(finished.folder),
-            hint="run again: the damaged step is set aside and made anew",
-        )
 
 
 def _manifest(finished: Finished) -> str:

@@ -1,0 +1,219 @@
+"""Run one link of a chain: in its own folder, held to what it declared, saved the moment it ends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aligner.chain.events import Event, StepFailed, StepFinished, StepProgress, StepStarted
+from aligner.chain.link import Link
+from aligner.chain.look import Checked
+from aligner.errors import AlignerError, StageError, Stopped
+from aligner.host import Host
+from aligner.run import ranks
+from aligner.run.durable import hash_json
+from aligner.run.folder import RunFolder
+from aligner.run.lock import locked
+from aligner.run.random_state import kept_as_found
+from aligner.run.store import Finished, Store
+from aligner.stage import Plan, Progress, Run
+from aligner.state import Live, ModelState
+
+_PATIENCE = 24 * 3600.0
+"""Seconds that the other processes wait for the first one to save a step."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Walk:
+    """What stays the same from step to step."""
+
+    checked: Checked
+    host: Host
+    folder: RunFolder
+    store: Store
+    live: Live
+    rerun_from: int
+    """Number of the first step to run again though it may have finished."""
+    tell: Callable[[Event], None]
+    rank: int
+    world: int
+
+    @property
+    def of(self) -> int:
+        return len(self.checked.chain.links)
+
+    def note(self, event: str, **facts: Any) -> None:
+        """Write the journal, from the first process alone."""
+        if self.rank == 0:
+            self.folder.note(event, **facts)
+
+    def point(self, link: Link, folder: Path) -> Path:
+        """Link the step's place in the run folder to `folder`, from the first process alone."""
+        if self.rank == 0:
+            return self.folder.point(link.number, link.step.name, folder)
+        return self.folder.link_of(link.number, link.step.name)
+
+
+def run_link(
+    walk: Walk,
+    link: Link,
+    plan: Plan,
+    before: ModelState,
+    past: Mapping[str, ModelState],
+    facts: Mapping[str, Any],
+) -> Finished:
+    """Run `link` on the state `before` and save what it leaves.
+
+    Args:
+        past: The states of the earlier steps by name.
+        facts: What determines the step; their hash is its fingerprint.
+    """
+    key, step = hash_json(facts), link.step.name
+    work = walk.store.workplace(key)
+    with locked(work.with_suffix(".lock"), rank=walk.rank):
+        shown = walk.point(link, work)
+        here = _run_of(walk, link, plan, past, work)
+        walk.note("step started", step=step, fingerprint=key)
+        walk.tell(
+            StepStarted(
+                number=link.number,
+                of=walk.of,
+                step=step,
+                stage=link.stage.name,
+                plan=plan,
+                folder=shown,
+            )
+        )
+        began = time.monotonic()
+        try:
+            walk.host.started(here, before)
+            with kept_as_found(seed=here.seed):
+                after = link.stage.run(before, here)
+            _check_kept(link, before, after)
+            finished = _commit(walk, link, key, here, after, facts, time.monotonic() - began)
+        except BaseException as error:
+            raise _failed(walk, link, here, before, error, shown) from error.__cause__
+        walk.host.finished(here, before, after)
+    walk.tell(
+        StepFinished(
+            number=link.number,
+            of=walk.of,
+            step=step,
+            stage=link.stage.name,
+            figures=finished.figures,
+            seconds=finished.seconds,
+            folder=shown,
+        )
+    )
+    return finished
+
+
+def _run_of(walk: Walk, link: Link, plan: Plan, past: Mapping[str, ModelState], work: Path) -> Run:
+    def hear(progress: Progress) -> None:
+        walk.tell(StepProgress(number=link.number, progress=progress))
+        walk.host.progress(here, progress)
+
+    recipe = walk.checked.chain.recipe
+    here = Run(
+        step=link.step.name,
+        folder=work,
+        recipe_folder=recipe.folder,
+        where=link.step.where,
+        option_lines=link.step.lines,
+        seed=recipe.seed,
+        plan=plan,
+        live=walk.live,
+        offers=walk.checked.offers,
+        scratch=walk.checked.scratch,
+        past={name: past[name] for name in link.stage.looks_back},
+        listener=hear,
+        rank=walk.rank,
+        world=walk.world,
+    )
+    return here
+
+
+def _commit(
+    walk: Walk,
+    link: Link,
+    key: str,
+    here: Run,
+    after: ModelState,
+    facts: Mapping[str, Any],
+    seconds: float,
+) -> Finished:
+    if walk.rank == 0:
+        finished = walk.store.commit(
+            key,
+            stage=link.stage.name,
+            step=link.step.name,
+            state=after,
+            provides=link.stage.provides,
+            determinants=facts,
+            figures=here.figures,
+            seconds=seconds,
+        )
+        walk.point(link, finished.folder)
+        walk.note("step finished", step=link.step.name, fingerprint=key, seconds=finished.seconds)
+        return finished
+    ranks.wait_until(
+        lambda: walk.store.find(key) is not None,
+        what=f"step {link.step.name!r} to be saved",
+        seconds=_PATIENCE,
+    )
+    saved = walk.store.find(key)
+    assert saved is not None, "it was there a moment ago, and only the first process moves it"
+    return saved
+
+
+def _check_kept(link: Link, before: ModelState, after: ModelState) -> None:
+    """Hold a stage to its word: it filled what it provides, and touched nothing else."""
+    provides = link.stage.provides
+    missing = provides - after.filled()
+    extra = after.changed_since(before) - provides
+    if missing or extra:
+        raise StageError(
+            f"stage {link.stage.name!r} left {sorted(missing)} empty and changed {sorted(extra)}",
+            where=link.step.where,
+            hint=f"it declares provides={sorted(provides)}",
+        )
+    unhashed = sorted(slot for slot in provides if not after.get(slot).hash)
+    if unhashed:
+        raise StageError(
+            f"stage {link.stage.name!r} filled {unhashed} without a content hash",
+            where=link.step.where,
+            hint="save with aligner.models or aligner.data, which compute it",
+        )
+
+
+def _failed(
+    walk: Walk, link: Link, here: Run, before: ModelState, error: BaseException, shown: Path
+) -> BaseException:
+    """Tell everybody that a step ended badly, and give back what is to be raised."""
+    step = link.step
+    walk.host.failed(here, before, error)
+    walk.note("step failed", step=step.name, error=type(error).__name__)
+    if isinstance(error, KeyboardInterrupt):
+        error = Stopped(
+            f"stopped in step {step.name!r}; every step before it is finished and kept",
+            where=step.where,
+            hint="give the same command again to go on from there",
+        )
+    elif isinstance(error, AlignerError):
+        error.where = error.where or step.where
+    else:
+        error.add_note(f"while running step {step.name!r} ({step.where})")
+    walk.tell(
+        StepFailed(
+            number=link.number,
+            of=walk.of,
+            step=step.name,
+            stage=link.stage.name,
+            error=error,
+            folder=shown,
+        )
+    )
+    return error

@@ -1,0 +1,1 @@
+"""What every stage that trains shares: options, the loop, checkpoints, progress, packing."""

@@ -1,0 +1,79 @@
+"""Train a causal language model on rows of tokens: what pretraining and instruction tuning share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from datasets import Dataset
+from transformers import EarlyStoppingCallback
+from trl import SFTConfig, SFTTrainer
+
+from aligner.models.device import on_cpu
+from aligner.stage import Run
+from aligner.train.arguments import optimizer_steps, trainer_arguments
+from aligner.train.packing import packed
+from aligner.train.spec import TrainOptions
+from aligner.train.trainer import StepTrainer, discard_checkpoints, drive
+
+
+class _LanguageTrainer(StepTrainer, SFTTrainer):
+    """TRL's, on rows that are tokens already."""
+
+
+def train_language_model(
+    model: Any,
+    tokenizer: Any,
+    rows: Sequence[Mapping[str, Any]],
+    held_out: Sequence[Mapping[str, Any]],
+    *,
+    options: TrainOptions,
+    learning_rate: float,
+    precision: str,
+    run: Run,
+    pack_to: int | None = None,
+    loss: str = "nll",
+) -> dict[str, float]:
+    """Train `model` in place on `rows` of `input_ids`, `labels` and `length`; return final figures.
+
+    Args:
+        model: A transformers causal model; only parameters that require a gradient move.
+        pack_to: Lay whole rows end to end in bins of this many tokens.
+        loss: `nll`, or `dft` (dynamic fine-tuning, Wu 2025).
+    """
+    data = packed(list(rows), pack_to) if pack_to else Dataset.from_list(list(map(dict, rows)))
+    steps = optimizer_steps(len(data), options, world=run.world)
+    arguments = trainer_arguments(
+        options,
+        run,
+        learning_rate=learning_rate,
+        precision=precision,
+        on_cpu=on_cpu(),
+        steps=steps,
+        measures=bool(held_out),
+    )
+    if pack_to:
+        # Bins are of one length already, and the trainer looks the length up in a column they lack.
+        arguments["train_sampling_strategy"] = "random"
+    trainer = _LanguageTrainer(
+        model=model,
+        args=SFTConfig(
+            **arguments,
+            max_length=None,
+            padding_free=pack_to is not None,
+            loss_type=loss,
+            dataset_kwargs={"skip_prepare_dataset": True},
+        ),
+        train_dataset=data,
+        eval_dataset=Dataset.from_list(list(map(dict, held_out))) if held_out else None,
+        processing_class=tokenizer,
+        callbacks=[EarlyStoppingCallback(options.early_stopping)]
+        if options.early_stopping
+        else None,
+    )
+    watch = drive(trainer, run, steps=steps)
+    figures = {"loss": watch.last["loss"]} if "loss" in watch.last else {}
+    if held_out:
+        figures["eval_loss"] = float(trainer.evaluate()["eval_loss"])
+    discard_checkpoints(run)
+    return figures

@@ -1,0 +1,154 @@
+"""Any transformers trainer as a step of ours: light verified checkpoints, resumption, proof of work."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import PrinterCallback, ProgressCallback, Trainer
+
+from aligner.errors import StageError
+from aligner.stage import Run
+from aligner.train import checkpoints
+from aligner.train.watch import Watch
+
+TRAINABLE = "trainable.safetensors"
+_SAMPLED = 64
+"""Elements of each parameter that are looked at to see whether it moved."""
+
+
+class StepTrainer(Trainer):  # type: ignore[misc]  # transformers ships no types
+    """Mixed in before a TRL trainer, on rows that are tokens already.
+
+    A checkpoint holds the parameters that are trained, and nothing twice: no frozen base, no tokenizer,
+    no pickled arguments (which carry a hub token in clear).
+    """
+
+    def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
+        # Our rows come tokenised, masked and counted: nothing may be cut, dropped or rendered here.
+        return dataset
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        if self.args.should_save:
+            folder = Path(output_dir or self.args.output_dir)
+            folder.mkdir(parents=True, exist_ok=True)
+            save_file(_trainable(self.accelerator.unwrap_model(self.model)), folder / TRAINABLE)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        target = self.accelerator.unwrap_model(model if model is not None else self.model)
+        _put_back(target, Path(resume_from_checkpoint))
+
+    def _load_best_model(self) -> None:
+        if self.state.best_model_checkpoint is not None:
+            self._load_from_checkpoint(self.state.best_model_checkpoint)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        if self.state.global_step >= self.state.max_steps and not self.args.load_best_model_at_end:
+            return  # the step's own result is saved next, and is worth more
+        Trainer._save_checkpoint(self, model, trial)
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            folder = Path(self.args.output_dir)
+            checkpoints.seal(folder / f"checkpoint-{self.state.global_step}")
+            best = self.state.best_model_checkpoint
+            checkpoints.prune(folder, keep=frozenset({Path(best)} if best else ()))
+
+
+def drive(trainer: Any, run: Run, *, steps: int) -> Watch:
+    """Train to the end, from the newest whole checkpoint where there is one; say what was seen.
+
+    Raises StageError when nothing is trainable, nothing moved, or the weights are no numbers any more.
+    """
+    watch = Watch(run)
+    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
+    trainer.add_callback(watch)
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    _refuse_frozen(model, run)
+    _refuse_full_disk(model, run)
+    folder = Path(trainer.args.output_dir)
+    newest = checkpoints.newest_whole(folder)
+    before = _sample(model)
+    if newest is not None and checkpoints.number(newest) >= steps:
+        _put_back(model, newest)  # trained to the end already: one more step would be one too many
+    else:
+        trainer.train(resume_from_checkpoint=str(newest) if newest else None)
+    _refuse_unmoved(model, before, run)
+    return watch
+
+
+def discard_checkpoints(run: Run) -> None:
+    """Drop the step's checkpoints: its result is about to be saved."""
+    if run.writes:
+        shutil.rmtree(run.folder / "checkpoints", ignore_errors=True)
+
+
+def _trainable(model: nn.Module) -> dict[str, Tensor]:
+    return {
+        name: parameter.detach().contiguous()
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
+    }
+
+
+def _put_back(model: nn.Module, checkpoint: Path) -> None:
+    saved, parameters = load_file(checkpoint / TRAINABLE), dict(model.named_parameters())
+    wanted = {name for name, parameter in parameters.items() if parameter.requires_grad}
+    assert saved.keys() == wanted, "a checkpoint is keyed by what determines its step"
+    with torch.no_grad():
+        for name, tensor in saved.items():
+            parameters[name].copy_(tensor)
+
+
+def _sample(model: nn.Module) -> dict[str, Tensor]:
+    return {
+        name: tensor.flatten()[:_SAMPLED].to("cpu", copy=True)
+        for name, tensor in _trainable(model).items()
+    }
+
+
+def _refuse_frozen(model: nn.Module, run: Run) -> None:
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise StageError(
+            "no parameter of the model would be trained",
+            where=run.where,
+            hint="give the step an adapter with targets the model has, or train full weights",
+        )
+
+
+def _refuse_unmoved(model: nn.Module, before: dict[str, Tensor], run: Run) -> None:
+    after = _sample(model)
+    broken = [name for name, tensor in after.items() if not torch.isfinite(tensor).all()]
+    if broken:
+        raise StageError(
+            f"{len(broken)} parameters are no numbers any more, {broken[0]!r} first; nothing is kept",
+            where=run.where,
+            hint="lower learning_rate or use precision: fp32",
+        )
+    if all(torch.equal(tensor, after[name]) for name, tensor in before.items()):
+        raise StageError(
+            f"training ended and not one of {len(after)} trained parameters has moved",
+            where=run.where,
+            hint="raise learning_rate, or use precision: fp32 so that small updates count",
+        )
+
+
+def _refuse_full_disk(model: nn.Module, run: Run) -> None:
+    trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
+    whole = sum(p.numel() * p.element_size() for p in model.parameters())
+    # Parameters and Adam's two means for each checkpoint kept and the one being written, and the result.
+    needed = trained * 3 * (checkpoints.KEPT + 1) + whole
+    stat = os.statvfs(run.folder)
+    free = stat.f_bavail * stat.f_frsize
+    if free < needed:
+        raise StageError(
+            f"{free / 2**30:.1f} GiB are free where {needed / 2**30:.1f} GiB may be needed "
+            "for checkpoints and the result",
+            where=str(run.folder),
+            hint="free some space, or put the runs elsewhere with --runs",
+        )
