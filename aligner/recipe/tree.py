@@ -125,6 +125,7 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         event: yaml.Event = self.peek_event()  # type: ignore[no-untyped-call]  # PyYAML's stubs
+        assert event.start_mark is not None
         where = self._place(event.start_mark.line + 1)
         if (tag := getattr(event, "tag", None)) is not None:
             raise RecipeError(
