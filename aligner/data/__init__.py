@@ -1,0 +1,1 @@
+"""Everything between a file somebody wrote and the token ids a model trains on."""

@@ -13,7 +13,7 @@ class DataSpec(StageConfig):
     """Where rows come from and how they are read. A bare string is a `path`."""
 
     path: str | None = None
-    """File, folder, glob, or URL (s3://, gs://, https://); relative to the recipe's folder."""
+    """File, folder, glob, or URL (s3://, gs://, https://, hf://); relative to the recipe's folder."""
     hub: str | None = None
     """Data set id on the Hugging Face hub."""
     revision: str | None = None
@@ -30,6 +30,12 @@ class DataSpec(StageConfig):
     """How rows are written; `auto` looks at them and refuses when two formats fit."""
     columns: dict[str, str] = Field(default_factory=dict)
     """Renames columns before the format is recognised: `{question: prompt}`."""
+    documents: Literal["auto", "file", "line", "paragraph"] = "auto"
+    """What one row of a plain text file is: the whole file, a line, or a paragraph between blank
+    lines; `auto` parts it at `<|endoftext|>` lines where it has them, else takes the whole file."""
+    header: bool | None = None
+    """Whether the first line of a CSV or TSV file names its columns; looked at when not said.
+    Columns without names are called `column1`, `column2` and so on."""
     first: int | None = Field(None, gt=0)
     """Read only this many rows, from the start."""
     on_bad_row: Literal["stop", "skip"] = "stop"
@@ -44,8 +50,15 @@ class DataSpec(StageConfig):
     def _one_origin(self) -> DataSpec:
         given = [n for n in ("path", "hub", "source") if getattr(self, n) is not None]
         if len(given) != 1:
-            raise ValueError(f"give one of path, hub and source, not {' and '.join(given) or 'none'}")
+            raise ValueError(
+                f"give one of path, hub and source, not {' and '.join(given) or 'none'}"
+            )
         return self
+
+    @property
+    def named(self) -> str:
+        """The path, hub id or source, as the recipe writes it."""
+        return self.path or self.hub or str(self.source)
 
 
 def _as_list(value: Any) -> Any:
@@ -54,3 +67,72 @@ def _as_list(value: Any) -> Any:
 
 DataSpecs = Annotated[tuple[DataSpec, ...], BeforeValidator(_as_list), Field(min_length=1)]
 """One data set or several, read one after the other."""
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Limits(StageConfig):
+    """The largest share of rows that each finding of the ledger may hold before the check stops.
+
+    0 allows none, 1 any number. A finding that is not named here never stops anything.
+    """
+
+    skipped: Share = 0.05
+    """Malformed rows left out under `on_bad_row: skip`."""
+    dropped: Share = 0.05
+    """Rows left out for any other reason: no usable answer, a pair that is none, too long."""
+    cut: Share = 0.05
+    """Rows that lose tokens or turns to `max_length`."""
+    nothing_trained: Share = 0.0
+    """Rows without one trained token."""
+    stop_untrained: Share = 0.0
+    """Rows with a trained turn that does not end with a trained end-of-turn token."""
+    role_order: Share = 0.01
+    """Rows whose turns do not alternate as a conversation's do; they are dropped."""
+    left_out: Share = 0.0
+    """Rows with tools, tool calls, tool results, reasoning or a system turn that the template
+    does not show."""
+    double_bos: Share = 0.0
+    """Rows that begin with the beginning-of-sequence token twice."""
+    unknown_tokens: Share = 0.01
+    """Tokens (not rows) that the tokenizer does not know."""
+    shared_prompts: Share = 0.0
+    """Held-out rows whose prompt is also trained on."""
+    duplicates: Share = 1.0
+    """Rows that repeat an earlier one."""
+    special_text: Share = 1.0
+    """Rows whose content spells a special token; it is encoded as text in any case."""
+    chosen_longer: Share = 1.0
+    """Pairs whose chosen answer is the longer one."""
+
+
+Overflow = Literal["auto", "stop", "cut", "drop", "turns", "split"]
+
+
+class DataOptions(StageConfig):
+    """What a stage that reads data inherits: the data, what is held out, and how long rows may be."""
+
+    data: DataSpecs
+    """What to train on."""
+    eval_data: DataSpecs | None = None
+    """What to measure on; the rows must not share prompts with `data`."""
+    hold_out: float = Field(0.0, ge=0, le=0.5)
+    """Share of `data` kept back to measure on, chosen by a hash of the prompt, so that the same
+    prompt is never on both sides and new rows move no old ones."""
+    max_length: int | None = Field(None, gt=1)
+    """Longest row in tokens; None sets no limit."""
+    overflow: Overflow = "auto"
+    """What happens to a longer row: `stop` the check, `cut` its end, `drop` it, leave out its oldest
+    `turns`, or `split` a text into several rows. `auto` splits texts and drops anything else; see
+    `limits` for how many may be cut or dropped."""
+    limits: Limits = Limits()
+    """How much of each finding in the data is too much."""
+
+    @model_validator(mode="after")
+    def _one_measure(self) -> DataOptions:
+        if self.eval_data is not None and self.hold_out:
+            raise ValueError("give eval_data or hold_out, not both")
+        return self
+
+
+TrainOn = Literal["weighted", "assistant", "last", "everything"]

@@ -1,0 +1,233 @@
+"""Account for every row and token of a data set: what was read, left out, cut, trained, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from aligner.data.spec import Limits
+from aligner.errors import AlignerError, DataError
+
+EXAMPLES = 5
+"""How many rows of each finding are named."""
+
+FINDINGS: Mapping[str, str] = {
+    "skipped": "are malformed and were skipped",
+    "dropped": "were dropped",
+    "cut": "are longer than max_length and were cut",
+    "nothing_trained": "have no trained token",
+    "stop_untrained": "have a trained turn whose end-of-turn token is not trained",
+    "role_order": "have turns in the wrong order",
+    "left_out": "hold something the chat template does not show",
+    "double_bos": "begin with the beginning-of-sequence token twice",
+    "unknown_tokens": "are unknown to the tokenizer",
+    "shared_prompts": "have a prompt that is also trained on",
+    "duplicates": "repeat an earlier row",
+    "special_text": "spell a special token in their content (it is encoded as text)",
+    "chosen_longer": "have the longer answer as the chosen one",
+    "conflicts": "prefer the answer that another row rejects",
+    "ties": "score chosen and rejected alike",
+    "empty_turns": "have an empty turn",
+    "split": "were split, for their length or because the template rewrites what came before",
+}
+"""What each finding says of its rows (`unknown_tokens`: of its tokens)."""
+
+HINTS: Mapping[str, str] = {
+    "skipped": "correct the rows",
+    "dropped": "correct the rows, or raise max_length",
+    "cut": "raise max_length, or set overflow to drop",
+    "nothing_trained": "leave the rows out, or change what is trained on",
+    "stop_untrained": "put the end-of-turn token inside the template's generation block",
+    "role_order": "let user and assistant take turns, after one system turn at most",
+    "left_out": "use a template that shows it",
+    "double_bos": "take the token out of the template or the data",
+    "unknown_tokens": "use a tokenizer made for this text",
+    "shared_prompts": "take the rows out of one of the two",
+}
+
+
+@dataclass(frozen=True)
+class Count:
+    """How many rows, and where the first of them are."""
+
+    rows: int = 0
+    first: tuple[str, ...] = ()
+    detail: str = ""
+    """What was found in the first one, where that says more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ledger:
+    """What became of the rows and tokens of one data set at one step."""
+
+    name: str
+    """The files, hub ids or sources."""
+    formats: tuple[str, ...] = ()
+    """How each was written."""
+    read: int = 0
+    """Rows in the files."""
+    converted: int = 0
+    """Rows made of them: a ranking becomes several pairs, a preference two labels."""
+    used: int = 0
+    """Rows that are trained or measured on."""
+    skipped: Mapping[str, Count] = field(default_factory=dict)
+    """Malformed rows, by what is wrong."""
+    dropped: Mapping[str, Count] = field(default_factory=dict)
+    """Other rows left out, by reason."""
+    found: Mapping[str, Count] = field(default_factory=dict)
+    """Rows by finding, see `FINDINGS`."""
+    lengths: Mapping[str, float] = field(default_factory=dict)
+    """Tokens in a used row: min, median, mean, p90, p99, max."""
+    tokens: int = 0
+    """Tokens in the used rows, padding left out."""
+    trained: int = 0
+    """Those of them that a loss is put on."""
+    cut_tokens: int = 0
+    unknown_tokens: int = 0
+    labels: Mapping[str, int] = field(default_factory=dict)
+    """Rows of each class or verdict, where there are any."""
+
+    @property
+    def masked(self) -> int:
+        return self.tokens - self.trained
+
+    def rows(self, finding: str) -> int:
+        """How many rows (for `unknown_tokens`: tokens) a finding holds."""
+        if finding == "skipped":
+            return sum(count.rows for count in self.skipped.values())
+        if finding == "dropped":
+            return sum(count.rows for count in self.dropped.values())
+        if finding == "unknown_tokens":
+            return self.unknown_tokens
+        return self.found[finding].rows if finding in self.found else 0
+
+    def faults(self, limits: Limits, where: str) -> list[AlignerError]:
+        """Every finding that is above its limit, as an error at `where`."""
+        faults: list[AlignerError] = []
+        for finding in type(limits).model_fields:
+            limit, count = getattr(limits, finding), self.rows(finding)
+            whole = self._whole(finding)
+            if count and count > limit * whole:
+                faults.append(self._fault(finding, count, whole, limit, where))
+        if not faults and self.read and not self.used:
+            faults.append(DataError(f"{self.name}: no row is left to use", where=where))
+        return faults
+
+    def _whole(self, finding: str) -> int:
+        if finding == "unknown_tokens":
+            return self.tokens
+        return self.read if finding == "skipped" else max(self.converted, 1)
+
+    def _fault(
+        self, finding: str, count: int, whole: int, limit: float, where: str
+    ) -> AlignerError:
+        unit = "tokens" if finding == "unknown_tokens" else "rows"
+        what = f"{self.name}: {count} of {whole} {unit} ({count / whole:.1%}) {FINDINGS[finding]}"
+        what += f"; at most {limit:.1%} may be" if limit else ""
+        for reason, one in self._reasons(finding).items():
+            lead = f"{one.rows} {reason}: " if reason else ""
+            more = ", …" if one.rows > len(one.first) else ""
+            what += f"\n    {lead}{', '.join(one.first)}{more}"
+            what += f" ({one.detail})" if one.detail else ""
+        allow = f"allow it with `limits: {{{finding}: {min(1.0, count / whole + 0.005):.2f}}}`"
+        advice = HINTS.get(finding)
+        return DataError(what, where=where, hint=f"{advice}, or {allow}" if advice else allow)
+
+    def _reasons(self, finding: str) -> Mapping[str, Count]:
+        if finding in ("skipped", "dropped"):
+            return dict(getattr(self, finding))
+        return {"": self.found[finding]} if finding in self.found else {}
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it, for JSON."""
+        return asdict(self)
+
+    def describe(self) -> str:
+        """All of it, for people, over several lines."""
+        written = f", written as {', '.join(self.formats)}" if self.formats else ""
+        lines = [f"{self.name}: {self.read} rows read{written}; {self.used} used"]
+        for finding in ("skipped", "dropped"):
+            for reason, count in self._reasons(finding).items():
+                lines.append(f"  {count.rows} {finding}: {reason} ({_places(count)})")
+        lines += [
+            f"  {count.rows} {FINDINGS[name]} ({_places(count)})"
+            for name, count in self.found.items()
+        ]
+        if self.labels:
+            lines.append("  " + ", ".join(f"{n} {name}" for name, n in self.labels.items()))
+        if self.tokens:
+            share = self.trained / self.tokens
+            cut = f", {self.cut_tokens} cut off" if self.cut_tokens else ""
+            unknown = f", {self.unknown_tokens} unknown" if self.unknown_tokens else ""
+            lines.append(
+                f"  {self.tokens} tokens, {self.trained} trained ({share:.0%}){cut}{unknown}"
+            )
+            spread = ", ".join(f"{name} {value:g}" for name, value in self.lengths.items())
+            lines.append(f"  tokens a row: {spread}")
+        return "\n".join(lines)
+
+
+def _places(count: Count) -> str:
+    more = ", …" if count.rows > len(count.first) else ""
+    said = f": {count.detail}" if count.detail else ""
+    return f"{', '.join(count.first)}{more}{said}"
+
+
+class Tally:
+    """Counts in the making: what turns into a `Ledger` when all rows have been seen."""
+
+    def __init__(self) -> None:
+        self.skipped: dict[str, Count] = {}
+        self.dropped: dict[str, Count] = {}
+        self.found: dict[str, Count] = {}
+
+    def skip(self, reason: str, origin: str) -> None:
+        _add(self.skipped, reason, origin)
+
+    def drop(self, reason: str, origin: str) -> None:
+        _add(self.dropped, reason, origin)
+
+    def find(self, finding: str, origin: str, detail: str = "") -> None:
+        assert finding in FINDINGS, finding
+        _add(self.found, finding, origin, detail)
+
+
+def _add(counts: dict[str, Count], name: str, origin: str, detail: str = "") -> None:
+    before = counts.get(name, Count(detail=detail))
+    first = before.first if len(before.first) >= EXAMPLES else (*before.first, origin)
+    counts[name] = Count(before.rows + 1, first, before.detail)
+
+
+def together(one: Mapping[str, Count], other: Mapping[str, Count]) -> dict[str, Count]:
+    """The counts of both."""
+    summed = dict(one)
+    for name, count in other.items():
+        before = summed.get(name, Count())
+        first = (*before.first, *count.first)[:EXAMPLES]
+        summed[name] = Count(before.rows + count.rows, first, before.detail or count.detail)
+    return summed
+
+
+def spread(lengths: Iterable[int]) -> dict[str, float]:
+    """Smallest, median, mean, 90th and 99th percentile, and largest of `lengths`.
+
+    >>> spread([1, 2, 3, 4])
+    {'min': 1, 'median': 2, 'mean': 2.5, 'p90': 4, 'p99': 4, 'max': 4}
+    """
+    ordered: Sequence[int] = sorted(lengths)
+    if not ordered:
+        return {}
+
+    def at(share: float) -> int:
+        return ordered[max(0, -(-int(share * 100) * len(ordered) // 100) - 1)]
+
+    mean = round(sum(ordered) / len(ordered), 1)
+    return {
+        "min": ordered[0],
+        "median": at(0.5),
+        "mean": mean,
+        "p90": at(0.9),
+        "p99": at(0.99),
+        "max": ordered[-1],
+    }

@@ -1,0 +1,329 @@
+"""Read the rows of one file, each with the place it was written at, whatever the file's format."""
+
+from __future__ import annotations
+
+import bz2
+import csv
+import gzip
+import io
+import json
+import lzma
+import re
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+
+from aligner.data.spec import DataSpec
+from aligner.errors import AlignerError, DataError
+
+Raw = Mapping[str, Any]
+Placed = tuple[str, Any]
+"""A row and its origin; or, in place of the row, the error that says why it cannot be read."""
+
+SEPARATOR = "<|endoftext|>"
+"""The line between documents in files of plain text, as GPT-2's training data had it."""
+
+MOST_UNPACKED = 1 << 36
+"""Bytes; a small packed file that unpacks to more than this (64 GiB) is taken for an attack."""
+
+
+def suffixes(name: str) -> tuple[str, str]:
+    """The format and the packing that a file's name says it has.
+
+    >>> suffixes("a/train.jsonl.gz"), suffixes("b.CSV")
+    (('jsonl', 'gz'), ('csv', ''))
+    """
+    parts = name.rsplit("/", 1)[-1].lower().split(".")[1:]
+    packing = parts.pop() if parts and parts[-1] in PACKINGS else ""
+    return (parts[-1] if parts else ""), packing
+
+
+def _unzstd(data: bytes) -> bytes:
+    try:
+        import zstandard  # an extra: only .zst files need it
+    except ImportError:
+        hint = "pip install aligner[zstd], or unpack the file"
+        raise DataError("reading .zst needs zstandard, which is not installed", hint=hint) from None
+    with zstandard.ZstdDecompressor().stream_reader(data, read_across_frames=True) as stream:
+        return bytes(stream.read())
+
+
+PACKINGS: Mapping[str, Callable[[bytes], bytes]] = {
+    "gz": gzip.decompress,
+    "bz2": bz2.decompress,
+    "xz": lzma.decompress,
+    "zst": _unzstd,
+}
+
+
+def unpack(data: bytes, name: str, packing: str) -> bytes:
+    """Undo the packing of a file.
+
+    Raises:
+        DataError: it is not packed so, or not whole.
+    """
+    if not packing:
+        return data
+    try:
+        return PACKINGS[packing](data)
+    except DataError as error:
+        raise DataError(error.what, where=name, hint=error.hint) from None
+    except (OSError, EOFError, zlib.error, lzma.LZMAError, ValueError) as error:
+        raise DataError(f"the .{packing} file cannot be unpacked: {error}", where=name) from None
+    except Exception as error:  # zstandard's own error has no base class but Exception
+        raise DataError(f"the .{packing} file cannot be unpacked: {error}", where=name) from None
+
+
+def decode(data: bytes, name: str) -> str:
+    """Bytes as UTF-8 text; a byte order mark is left out.
+
+    Raises:
+        DataError: naming the line that is not UTF-8.
+    """
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise DataError("the file is UTF-16", where=name, hint="save it as UTF-8")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        what = f"byte 0x{data[error.start]:02x} is not UTF-8"
+        raise DataError(what, where=f"{name}:{line}", hint="save the file as UTF-8") from None
+
+
+def read(data: bytes, name: str, spec: DataSpec) -> Iterator[Placed]:
+    """Rows of the file `name` with the (unpacked) content `data`.
+
+    Raises:
+        DataError: the file is not what its name says. What is wrong with a single row is yielded in
+            its place, so that it can be skipped.
+    """
+    if not data.strip(b"\xef\xbb\xbf \t\r\n\0"):
+        raise DataError("the file is empty" if not data else "the file holds nothing", where=name)
+    kind, _ = suffixes(name)
+    if kind in TABLES:
+        yield from TABLES[kind](data, name)
+    elif kind in TEXTS:
+        yield from TEXTS[kind](decode(data, name), name, spec)
+    else:
+        hint = f"known: {', '.join('.' + k for k in sorted({*TEXTS, *TABLES}))}, packed or not"
+        raise DataError(
+            f"no reader for files called .{kind}"
+            if kind
+            else ("the file's name does not say its format"),
+            where=name,
+            hint=hint,
+        )
+
+
+def _json_lines(text: str, name: str, _: DataSpec) -> Iterator[Placed]:
+    if text.lstrip()[0] == "[" and _is_json(text):
+        hint = "call the file .json, or write one object a line"
+        raise DataError("a JSON array where lines were expected", where=name, hint=hint)
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            origin = f"{name}:{number}"
+            try:
+                yield origin, json.loads(line)
+            except (ValueError, RecursionError) as error:
+                yield origin, _not_json(error, origin)
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return "\n" in text.strip() or not isinstance(json.loads(text), dict)
+
+
+def _not_json(error: Exception, origin: str, what: str = "not JSON") -> AlignerError:
+    if not isinstance(error, json.JSONDecodeError):
+        return DataError(f"{what}: nested too deeply", where=origin)
+    return DataError(f"{what}: {error.msg} at column {error.colno}", where=origin)
+
+
+def _json(text: str, name: str, spec: DataSpec) -> Iterator[Placed]:
+    try:
+        whole = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        first = text.lstrip().split("\n", 1)[0]
+        if first.startswith("{") and _one_object(first):
+            yield from _json_lines(text, name, spec)  # many .json files hold JSON lines
+            return
+        line = error.lineno if isinstance(error, json.JSONDecodeError) else 1
+        raise _not_json(error, f"{name}:{line}") from None
+    if isinstance(whole, dict):
+        lists = [key for key, value in whole.items() if isinstance(value, list)]
+        keys = ", ".join(repr(key[:30]) for key in list(whole)[:5])
+        hint = "write a list of objects, or one object a line"
+        if len(lists) == 1 and len(whole) == 1:
+            hint += f": what {lists[0]!r} holds"
+        raise DataError(f"the file holds one object ({keys}), not rows", where=name, hint=hint)
+    if not isinstance(whole, list) or not whole:
+        raise DataError("the file holds no rows", where=name)
+    for index, row in enumerate(whole):
+        yield f"{name}[{index}]", {"text": row} if isinstance(row, str) else row
+
+
+def _one_object(line: str) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _text(text: str, name: str, spec: DataSpec) -> Iterator[Placed]:
+    parted = re.compile(rf"^{re.escape(SEPARATOR)}[ \t\r]*$", re.MULTILINE)
+    how = spec.documents
+    if how == "auto":
+        how = "separator" if parted.search(text) else "file"  # type: ignore[assignment]
+    pattern = {
+        "separator": parted,
+        "line": re.compile(r"\n"),
+        "paragraph": re.compile(r"\n[ \t\r]*\n\s*"),
+        "file": re.compile(r"(?!)"),
+    }[how]
+    start = 0
+    for match in [*pattern.finditer(text), None]:
+        end = match.start() if match else len(text)
+        document = text[start:end]
+        if document.strip():
+            lead = len(document) - len(document.lstrip())
+            yield f"{name}:{text.count(chr(10), 0, start + lead) + 1}", {"text": document.strip()}
+        start = match.end() if match else end
+
+
+def _separated(delimiter: str) -> Callable[[str, str, DataSpec], Iterator[Placed]]:
+    def read_table(text: str, name: str, spec: DataSpec) -> Iterator[Placed]:
+        lines = _cells(text, name, delimiter)
+        origin, first = lines[0]
+        named = spec.header if spec.header is not None else _names_columns(first)
+        columns = [cell.strip() for cell in first] if named else _unnamed([c for _, c in lines])
+        for origin, cells in lines[1:] if named else lines:
+            if len(cells) != len(columns):
+                what = f"{len(cells)} cells where there are {len(columns)} columns"
+                yield origin, DataError(what, where=origin)
+            else:
+                yield origin, {n: _value(n, c) for n, c in zip(columns, cells, strict=True)}
+
+    return read_table
+
+
+def _cells(text: str, name: str, delimiter: str) -> list[tuple[str, list[str]]]:
+    # A quotation mark inside a cell of tab-separated text is nothing special; in CSV it quotes.
+    quoting = csv.QUOTE_NONE if delimiter == "\t" and not _quotes(text) else csv.QUOTE_MINIMAL
+    before = csv.field_size_limit(1 << 30)
+    try:
+        table = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting)
+        lines, start = [], 1
+        for cells in table:
+            if any(cell.strip() for cell in cells):
+                lines.append((f"{name}:{start}", cells))
+            start = table.line_num + 1
+        return lines
+    except csv.Error as error:
+        raise DataError(f"not readable as a table: {error}", where=f"{name}:{start}") from None
+    finally:
+        csv.field_size_limit(before)
+
+
+def _quotes(text: str) -> bool:
+    """Whether cells of tab-separated text are quoted: some begin and end with the mark."""
+    return bool(re.search(r'(?:^|\t)"[^\t]*"(?:\t|\r?$)', text, re.MULTILINE))
+
+
+def _names_columns(cells: Sequence[str]) -> bool:
+    """Whether a table's first line reads like names: short, distinct, and none of them a number."""
+    names = [cell.strip() for cell in cells]
+    wordy = all(re.fullmatch(r"[^\W\d][\w .()/#-]{0,40}", n) and n.count(" ") < 3 for n in names)
+    return wordy and len(set(names)) == len(names)
+
+
+def _unnamed(lines: Sequence[Sequence[str]]) -> list[str]:
+    """Names for the columns of a table that has none: a text and its label where it looks so."""
+    width = len(lines[0])
+    if width == 1:
+        return ["text"]
+    if width == 2:
+        labels = {line[-1] for line in lines}
+        if all(len(label) <= 20 for label in labels) and 2 * len(labels) <= len(lines):
+            return ["text", "label"]
+    return [f"column{number}" for number in range(1, width + 1)]
+
+
+def _value(column: str, cell: str) -> Any:
+    """A cell as text; the columns that hold numbers or verdicts by their meaning as those."""
+    if column in ("label", "score", "margin") and cell.strip():
+        word = cell.strip()
+        if word.lower() in ("true", "false"):
+            return word.lower() == "true"
+        for kind in (int, float):
+            try:
+                return kind(word)
+            except ValueError:
+                continue
+    return cell
+
+
+def without_nulls(value: Any, *, top: bool = True) -> Any:
+    """Leave out the nested keys that Arrow's structs hold as null because a sibling row has them."""
+    if isinstance(value, dict):
+        kept = value.items() if top else ((k, v) for k, v in value.items() if v is not None)
+        return {key: without_nulls(one, top=False) for key, one in kept}
+    if isinstance(value, list):
+        return [without_nulls(one, top=False) for one in value]
+    return value
+
+
+def _parquet(data: bytes, name: str) -> Iterator[Placed]:
+    try:
+        file = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(data))
+        yield from _batches(file.iter_batches(batch_size=1000), name)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DataError(f"not a Parquet file: {_line(error)}", where=name) from None
+
+
+def _arrow(data: bytes, name: str) -> Iterator[Placed]:
+    source = pyarrow.BufferReader(data)
+    try:
+        is_file = data[:6] == b"ARROW1"
+        if is_file:
+            file = pyarrow.ipc.open_file(source)
+            batches = (file.get_batch(index) for index in range(file.num_record_batches))
+            yield from _batches(batches, name)
+        else:
+            yield from _batches(pyarrow.ipc.open_stream(source), name)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DataError(f"not an Arrow file: {_line(error)}", where=name) from None
+
+
+def _batches(batches: Any, name: str) -> Iterator[Placed]:
+    index = 0
+    for batch in batches:
+        for row in batch.to_pylist():
+            yield f"{name}[{index}]", without_nulls(row)
+            index += 1
+
+
+def _line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0][:200]
+
+
+TEXTS: Mapping[str, Callable[[str, str, DataSpec], Iterator[Placed]]] = {
+    "json": _json,
+    "jsonl": _json_lines,
+    "ndjson": _json_lines,
+    "csv": _separated(","),
+    "tsv": _separated("\t"),
+    "txt": _text,
+    "md": _text,
+}
+TABLES: Mapping[str, Callable[[bytes, str], Iterator[Placed]]] = {
+    "parquet": _parquet,
+    "arrow": _arrow,
+}
+READABLE = frozenset({*TEXTS, *TABLES})
+"""The file name endings, packing aside, that can be read."""

@@ -1,0 +1,215 @@
+"""Find what a recipe names as data — files, URLs, the hub, a plugin's source — and read its rows."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import urlsplit
+
+import fsspec
+from pydantic import ValidationError
+
+from aligner.data.readers import READABLE, Placed, read, suffixes, unpack
+from aligner.data.spec import DataSpec
+from aligner.errors import DataError, did_you_mean
+
+if TYPE_CHECKING:
+    from aligner.offers import Offers
+
+SCHEMES = ("https", "s3", "gs", "gcs", "az", "abfs", "hf", "memory")
+"""What a URL may begin with: the stores fsspec reads, none of which runs code or reads local files."""
+
+
+class Place(Protocol):
+    """Where a stage stands when it asks for data: `aligner.Look` and `aligner.Run` both are one."""
+
+    @property
+    def recipe_folder(self) -> Path: ...
+    @property
+    def offers(self) -> Offers: ...
+    @property
+    def scratch(self) -> dict[str, Any]: ...
+    @property
+    def seed(self) -> int: ...
+    def at(self, option: str) -> str: ...
+
+
+@dataclass
+class Reading:
+    """Rows as they are written, and a hash of all the bytes they were read from."""
+
+    rows: Iterator[Placed]
+    hash: Callable[[], str] = field(default=lambda: "")
+    """SHA-256 of what has been read; complete once `rows` is used up."""
+
+
+def open_rows(spec: DataSpec, place: Place, option: str) -> Reading:
+    """Start reading what `spec` names.
+
+    Raises:
+        DataError: it is not there, or not readable.
+    """
+    digest = hashlib.sha256()
+    if spec.source is not None:
+        rows = _hashed(_from_source(spec, place, option), digest)
+    elif spec.hub is not None:
+        rows = _hashed(_from_hub(spec, place, option), digest)
+    else:
+        rows = _from_files(spec, place, option, digest)
+    return Reading(islice(rows, spec.first), digest.hexdigest)
+
+
+def _hashed(rows: Iterable[Placed], digest: Any) -> Iterator[Placed]:
+    for origin, row in rows:
+        digest.update(json.dumps(row, sort_keys=True, default=str).encode())
+        yield origin, row
+
+
+def _from_source(spec: DataSpec, place: Place, option: str) -> Iterator[Placed]:
+    sources = place.offers.data_sources
+    if spec.source not in sources:
+        hint = did_you_mean(str(spec.source), sources)
+        raise DataError(
+            f"no plugin offers a data source {spec.source!r}", where=place.at(option), hint=hint
+        )
+    made = sources[spec.source]
+    try:
+        config = made.Config(**spec.options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        known = (
+            did_you_mean(name, made.Config.model_fields)
+            if first["type"] == ("extra_forbidden")
+            else first["msg"]
+        )
+        what = f"data source {spec.source!r}: option {name!r} is wrong"
+        raise DataError(what, where=place.at(option), hint=known) from None
+    for index, row in enumerate(made(config).rows()):
+        yield f"{spec.source}[{index}]", dict(row)
+
+
+def _from_hub(spec: DataSpec, place: Place, option: str) -> Iterator[Placed]:
+    import datasets  # a second to import, and only data on the hub needs it
+
+    try:
+        loaded = datasets.load_dataset(
+            spec.hub, name=spec.subset, revision=spec.revision, split=spec.split, streaming=True
+        )
+        for index, row in enumerate(loaded):
+            yield f"{spec.hub}[{index}]", dict(row)
+    except Exception as error:  # the hub's clients raise whatever their transports do
+        said = str(error).strip().split("\n")[0][:300]
+        what = f"the hub data set {spec.hub!r} cannot be read: {type(error).__name__}: {said}"
+        hint = "without a network, download it first and give the folder as `path`"
+        raise DataError(what, where=place.at(option), hint=hint) from None
+
+
+def _from_files(spec: DataSpec, place: Place, option: str, digest: Any) -> Iterator[Placed]:
+    for name, path in _files(spec, place, option):
+        try:
+            # The scheme has been checked, so fsspec is not asked to guess one from a local path.
+            opened = fsspec.open(path, "rb") if "://" in path else open(path, "rb")
+            with opened as file:
+                data = file.read()
+        except Exception as error:  # fsspec's stores raise whatever their clients do
+            said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            what = f"cannot read {name}: {said.strip().split(chr(10))[0] or type(error).__name__}"
+            raise DataError(what, where=place.at(option)) from None
+        digest.update(hashlib.sha256(data).digest())
+        yield from read(unpack(data, name, suffixes(name)[1]), name, spec)
+
+
+def _files(spec: DataSpec, place: Place, option: str) -> list[tuple[str, str]]:
+    """The files `spec.path` means: how each is called in messages, and where it is."""
+    where, path = place.at(option), str(spec.path)
+    if "://" in path or path.startswith("file:"):
+        return [(path, _allowed(path, where))]
+    full = (place.recipe_folder / Path(path).expanduser()).resolve()
+    if full.is_dir():
+        return _in_folder(full, spec, where)
+    if full.is_file():
+        return [(path, str(full))]
+    if glob.has_magic(path):
+        found = sorted(glob.glob(str(full), recursive=True))
+        files = [(_shown(Path(one), place), one) for one in found if Path(one).is_file()]
+        if files:
+            return files
+        raise DataError(f"no file matches {path!r}", where=where, hint=f"looked in {full.parent}")
+    raise _missing(full, path, where)
+
+
+def _missing(full: Path, path: str, where: str) -> DataError:
+    beside = [one.name for one in full.parent.iterdir()] if full.parent.is_dir() else []
+    hint = did_you_mean(full.name, beside) if beside else f"there is no folder {full.parent}"
+    if len(beside) > 20 and hint.startswith("known:"):
+        hint = f"{full.parent} has {len(beside)} other files"
+    return DataError(f"no file or folder {path!r}", where=where, hint=hint)
+
+
+def _allowed(url: str, where: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in SCHEMES or "::" in url:
+        hint = f"write a local path as it is; URLs may begin with {', '.join(SCHEMES[:-1])}"
+        raise DataError(f"data is not read from {url!r}", where=where, hint=hint)
+    host = parts.hostname or ""
+    if parts.scheme == "https" and (host.startswith("169.254.") or host.startswith("fe80:")):
+        raise DataError(f"data is not read from the link-local address {host!r}", where=where)
+    return url
+
+
+def _in_folder(folder: Path, spec: DataSpec, where: str) -> list[tuple[str, str]]:
+    if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
+        return _saved(folder, spec, where)
+    inside = sorted(one for one in folder.rglob("*") if one.is_file() and _is_data(one, folder))
+    kinds: dict[str, list[Path]] = {}
+    for one in inside:
+        kinds.setdefault(suffixes(one.name)[0], []).append(one)
+    if not kinds:
+        hint = f"readable: {', '.join('.' + kind for kind in sorted(READABLE))}"
+        raise DataError(f"the folder {spec.path!r} has no data files", where=where, hint=hint)
+    if len(kinds) > 1:
+        counts = ", ".join(f"{len(files)} .{kind}" for kind, files in sorted(kinds.items()))
+        hint = f"give a glob, such as '{spec.path}/*.{sorted(kinds)[0]}'"
+        what = f"the folder {spec.path!r} has files of several formats ({counts})"
+        raise DataError(what, where=where, hint=hint)
+    return [(f"{spec.path}/{one.relative_to(folder)}", str(one)) for one in inside]
+
+
+def _shown(file: Path, place: Place) -> str:
+    folder = place.recipe_folder.resolve()
+    return str(file.relative_to(folder) if file.is_relative_to(folder) else file)
+
+
+def _is_data(file: Path, folder: Path) -> bool:
+    about = file.name.upper().startswith(("README", "LICENSE", "LICENCE"))
+    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
+    return not about and not hidden and suffixes(file.name)[0] in READABLE
+
+
+def _saved(folder: Path, spec: DataSpec, where: str) -> list[tuple[str, str]]:
+    """The Arrow files of what `datasets.save_to_disk` wrote."""
+    if (folder / "dataset_dict.json").is_file():
+        splits: list[str] = _read_json(folder / "dataset_dict.json", where).get("splits", [])
+        if spec.split not in splits:
+            hint = did_you_mean(spec.split, splits)
+            raise DataError(f"{spec.path!r} has no split {spec.split!r}", where=where, hint=hint)
+        folder = folder / spec.split
+    files = _read_json(folder / "state.json", where).get("_data_files") or []
+    # Names only: the manifest may not point outside its folder.
+    paths = [folder / Path(str(file.get("filename"))).name for file in files]
+    return [(path.name, str(path)) for path in paths]
+
+
+def _read_json(path: Path, where: str) -> Mapping[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read {path.name}: {error}", where=where) from None
+    return content if isinstance(content, dict) else {}
