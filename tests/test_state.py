@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from aligner.state import Artifact, Live, ModelState
+
+
+def test_a_state_is_never_changed_by_putting_something_in_it() -> None:
+    before = ModelState(policy=Artifact(path="org/base", hash="a"))
+    after = before.put("sft", policy=Artifact(path="/runs/policy", hash="b"))
+    assert before.get("policy") == Artifact(path="org/base", hash="a")
+    assert after.get("policy") == Artifact(path="/runs/policy", hash="b", made_by="sft")
+    assert after.changed_since(before) == {"policy"}
+
+
+def test_a_written_state_comes_back_equal_from_a_moved_folder(tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    for name in ("policy", "lora"):
+        (old / "1" / name).mkdir(parents=True)
+    (old / "2").mkdir()
+    state = ModelState(
+        policy=Artifact(path=str(old / "1/policy"), adapters=(str(old / "1/lora"),), hash="h"),
+        tokenizer=Artifact(path="org/name", revision="abc", hash="t"),
+    )
+    text = state.to_json(beside=old / "2")
+    assert json.loads(text)["policy"]["path"] == "../1/policy"
+    old.rename(new)
+    back = ModelState.from_json(text, beside=new / "2")
+    assert back.get("policy").path == str(new / "1/policy")
+    assert back.get("policy").adapters == (str(new / "1/lora"),)
+    assert back.get("tokenizer") == state.get("tokenizer")
+
+
+def test_a_live_object_is_handed_over_once_and_only_for_its_hash() -> None:
+    live, model = Live(), object()
+    live.keep(Artifact(path="a", hash="1"), model)
+    assert live.take(Artifact(path="a", hash="2")) is None
+    assert live.take(Artifact(path="elsewhere", hash="1")) is model
+    assert live.take(Artifact(path="a", hash="1")) is None
+
+
+def test_what_no_slot_holds_is_let_go() -> None:
+    live = Live()
+    held, other = Artifact(path="a", hash="1"), Artifact(path="b", hash="2")
+    live.keep(held, "held")
+    live.keep(other, "other")
+    live.keep_only(ModelState(policy=held))
+    assert held in live
+    assert other not in live
+
+
+def test_an_artifact_without_a_hash_cannot_be_kept() -> None:
+    with pytest.raises(AssertionError):
+        Live().keep(Artifact(path="a"), object())
