@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from aligner.stage import StageConfig
 
@@ -46,6 +48,12 @@ class DataSpec(StageConfig):
     def _a_string_is_a_path(cls, value: Any) -> Any:
         return {"path": value} if isinstance(value, str) else value
 
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return {"anyOf": [{"type": "string"}, handler.resolve_ref_schema(handler(core))]}
+
     @model_validator(mode="after")
     def _one_origin(self) -> DataSpec:
         given = [n for n in ("path", "hub", "source") if getattr(self, n) is not None]
@@ -65,7 +73,11 @@ def _as_list(value: Any) -> Any:
     return value if isinstance(value, list | tuple) else [value]
 
 
-DataSpecs = Annotated[tuple[DataSpec, ...], BeforeValidator(_as_list), Field(min_length=1)]
+_AtLeastOne = Annotated[tuple[DataSpec, ...], Field(min_length=1)]
+
+DataSpecs = Annotated[
+    _AtLeastOne, BeforeValidator(_as_list, json_schema_input_type=DataSpec | _AtLeastOne)
+]
 """One data set or several, read one after the other."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
