@@ -1,0 +1,1 @@
+"""Load, keep and save artifacts; adapters on, off, merged and stacked."""

@@ -1,0 +1,143 @@
+"""Take everything a trainer leaves on a model off it, so that it is as if freshly loaded."""
+
+from __future__ import annotations
+
+import copy
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from peft import PeftModel
+from peft.tuners.lora import LoraLayer
+from torch import nn
+from transformers import PreTrainedModel
+
+from aligner.models.adapters import TOP, activate, stack_of
+from aligner.models.skeleton import skeleton
+
+_SETTINGS = "_aligner_settings"
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_LEFT_BEHIND = (
+    "forward",
+    "_original_forward",
+    "_is_accelerate_prepared",
+    "_require_grads_hook",
+    "_require_grads_hooks",
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What trainers change on a model besides its weights, as it was when it was loaded."""
+
+    use_cache: bool
+    token_ids: tuple[Any, Any, Any]
+    """Beginning, end and padding, as the config has them."""
+    generation: Any
+    """A copy of the generation config."""
+    quantize: str | None = None
+
+
+def remember(model: PreTrainedModel | PeftModel, *, quantize: str | None = None) -> None:
+    """Note the settings of `model`, for `clean` to put back."""
+    whole = whole_model(model)
+    config = whole.config
+    settings = Settings(
+        bool(getattr(config, "use_cache", True)),
+        (config.bos_token_id, config.eos_token_id, config.pad_token_id),
+        copy.deepcopy(getattr(whole, "generation_config", None)),
+        quantize,
+    )
+    setattr(whole, _SETTINGS, settings)
+
+
+def settings_of(model: PreTrainedModel | PeftModel) -> Settings | None:
+    """What `remember` noted."""
+    found = whole_model(model).__dict__.get(_SETTINGS)
+    return found if isinstance(found, Settings) else None
+
+
+def whole_model(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
+    """The transformers model itself, under its adapters if it has any."""
+    return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
+def clean(model: PreTrainedModel | PeftModel) -> PreTrainedModel | PeftModel:
+    """Put `model` back into the state a fresh load would give, its trained weights aside.
+
+    Takes off the fused head and autocast wrappers, accelerate's mark, hooks, gradient checkpointing
+    and foreign adapters; puts back dropout, the cache and the generation settings; ends in eval
+    mode without gradients. What was trainable stays so. In place; returns the same object.
+    """
+    if isinstance(model, PeftModel):
+        _keep_own_adapters(model)
+    whole = whole_model(model)
+    for module in {id(one): one for one in (model, *model.modules())}.values():
+        for name in _LEFT_BEHIND:
+            module.__dict__.pop(name, None)
+        _drop_hooks(module)
+    if whole.is_activation_checkpointing:
+        whole.activation_checkpointing_disable()
+    _restore_dropout(model)
+    _restore_settings(whole)
+    for parameter in model.parameters():
+        parameter.grad = None
+    return model.eval()
+
+
+def freeze(model: PreTrainedModel | PeftModel) -> None:
+    """Train nothing of `model`."""
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+
+
+def _keep_own_adapters(model: PeftModel) -> None:
+    own = stack_of(model)
+    top = [p for n, p in model.named_parameters() if f".{TOP}." in n or n.endswith(f".{TOP}")]
+    trained = any(parameter.requires_grad for parameter in top)
+    for name in [name for name in model.peft_config if name not in own]:
+        activate(model, own, train=False)
+        model.delete_adapter(name)
+    activate(model, own, train=trained)
+    # trl casts the adapters of quantised models to 16 bits; a fresh load holds them in 32.
+    for name, parameter in model.named_parameters():
+        if re.search(r"\.lora_\w+\.", name) and parameter.dtype in (torch.bfloat16, torch.float16):
+            parameter.data = parameter.data.float()
+
+
+def _drop_hooks(module: nn.Module) -> None:
+    for kind in _HOOKS:
+        hooks = getattr(module, kind)
+        for key, hook in list(hooks.items()):
+            # transformers installs its own once and for all, to collect hidden states.
+            if "output_capturing" not in getattr(hook, "__module__", ""):
+                del hooks[key]
+
+
+def _restore_dropout(model: PreTrainedModel | PeftModel) -> None:
+    for module in model.modules():
+        if isinstance(module, LoraLayer):
+            for name, dropout in module.lora_dropout.items():
+                if isinstance(dropout, nn.Dropout):
+                    dropout.p = model.peft_config[name].lora_dropout
+    whole = whole_model(model)
+    silent = {n: m for n, m in whole.named_modules() if type(m) is nn.Dropout and m.p == 0}
+    if silent:
+        asked = dict(skeleton(whole.config, like=type(whole)).named_modules())
+        for name, module in silent.items():
+            twin = asked.get(name.replace(".base_layer", ""))
+            if isinstance(twin, nn.Dropout):
+                module.p = twin.p
+
+
+def _restore_settings(whole: PreTrainedModel) -> None:
+    settings = settings_of(whole)
+    if settings is None:
+        whole.config.use_cache = True
+        return
+    whole.config.use_cache = settings.use_cache
+    config = whole.config
+    config.bos_token_id, config.eos_token_id, config.pad_token_id = settings.token_ids
+    if settings.generation is not None:
+        whole.generation_config = copy.deepcopy(settings.generation)

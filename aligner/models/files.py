@@ -1,0 +1,280 @@
+"""Which files of a model folder are read, what they hash to, and which are refused, without torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from aligner.errors import ModelError
+from aligner.state import Artifact
+
+READ = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
+"""What is ever read of a model folder, and downloaded from a hub."""
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+)
+PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack")
+
+# What the libraries write about themselves, and where things happened to lie: equal models differ in these.
+_NOISE = frozenset(
+    {"_name_or_path", "transformers_version", "base_model_name_or_path", "revision", "peft_version"}
+)
+_CODE_KEYS = frozenset({"auto_map", "custom_generate", "custom_pipelines", "trust_remote_code"})
+_KERNEL_KEYS = ("attn_implementation", "experts_implementation")
+
+
+def hash_folder(folder: Path, *, only: Iterable[str] | None = None) -> str:
+    """SHA-256 over the files of `folder` that are ever read, by name; notes about paths and versions aside.
+
+    Args:
+        folder: Of weights, of an adapter, or of a tokenizer; sub-folders are not part of it.
+        only: Names of files to take, if they are there; None takes weights and settings but no
+            tokenizer.
+    """
+    names = set(only) if only is not None else None
+    whole = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if not path.is_file():
+            continue
+        wanted = _is_model_file(path.name) if names is None else path.name in names
+        if wanted:
+            whole.update(f"{path.name}\0{_hash_file(path)}\n".encode())
+    return whole.hexdigest()
+
+
+def hash_adapters(base: str, folders: Iterable[str]) -> str:
+    """The hash of a stack: that of what lies below, and each adapter folder's, from the lowest up."""
+    for folder in folders:
+        base = hashlib.sha256(f"{base}\n{hash_folder(Path(folder))}".encode()).hexdigest()
+    return base
+
+
+def hash_hub(name: str, commit: str, *, part: str = "model") -> str:
+    """The hash of a hub model: the hub's commit stands for its content."""
+    return hashlib.sha256(f"hub\0{name}\0{commit}\0{part}".encode()).hexdigest()
+
+
+def artifact_hash(artifact: Artifact) -> str:
+    """The content hash of `artifact`, worked out afresh from its files."""
+    if artifact.local:
+        base = hash_folder(Path(artifact.path))
+    else:
+        base = hash_hub(artifact.path, artifact.revision or "main")
+    return hash_adapters(base, artifact.adapters)
+
+
+def verify(artifact: Artifact, *, where: str = "") -> None:
+    """Compare the files of `artifact` with its hash.
+
+    Raises:
+        ModelError: a file was changed, lost or damaged since it was saved.
+    """
+    for folder in (*((artifact.path,) if artifact.local else ()), *artifact.adapters):
+        if not os.path.isdir(folder):
+            raise ModelError(f"the folder {folder} of {artifact.made_by!r} is gone", where=where)
+    if artifact.hash and artifact_hash(artifact) != artifact.hash:
+        folder = artifact.adapters[-1] if artifact.adapters else artifact.path
+        raise ModelError(
+            f"the files of {artifact.made_by!r} in {folder} are not what was saved",
+            where=where,
+            hint="a file was changed or damaged; run the step again with --fresh",
+        )
+
+
+def read_json(path: Path, *, where: str = "") -> dict[str, Any]:
+    """A JSON object, with nothing in it that names code to run."""
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{path} is not JSON: {error}", where=where) from None
+    if not isinstance(raw, dict):
+        raise ModelError(f"{path} is not a JSON object", where=where)
+    for key, value in _walk(raw):
+        if key in _CODE_KEYS and value:
+            raise ModelError(
+                f"{path} names code of its own to run ({key})",
+                where=where,
+                hint="aligner runs no code that comes with a model; use one that transformers knows itself",
+            )
+        if key.removeprefix("_").removesuffix("_internal") in _KERNEL_KEYS and "/" in str(value):
+            raise ModelError(
+                f"{path} names a kernel to download ({key}: {value})",
+                where=where,
+                hint="remove that line; a step's `attention` option chooses the kernel",
+            )
+    return raw
+
+
+def check_model_folder(folder: Path, *, where: str = "") -> dict[str, Any]:
+    """Make sure that `folder` can be loaded without running or reading anything foreign; its config.
+
+    Raises:
+        ModelError: no config, no safetensors weights, code of its own, or an index that points out.
+    """
+    if not (folder / "config.json").is_file():
+        hint = "a model folder holds config.json and *.safetensors, as save_pretrained writes them"
+        if (folder / "adapter_config.json").is_file():
+            hint = "it holds an adapter: name the model it belongs on, and this folder under `adapters`"
+        raise ModelError(f"{folder} holds no config.json", where=where, hint=hint)
+    config = check_config(folder, where=where)
+    if (folder / "adapter_config.json").exists():
+        raise ModelError(
+            f"{folder} holds whole weights and an adapter as well",
+            where=where,
+            hint="put them into folders of their own",
+        )
+    weight_files(folder, where=where)
+    return config
+
+
+def check_config(folder: Path, *, where: str = "") -> dict[str, Any]:
+    """`config.json` and its companions, refused if they name code, kernels or other weights."""
+    for name in ("generation_config.json", "tokenizer_config.json", "processor_config.json"):
+        if (folder / name).is_file():
+            read_json(folder / name, where=where)
+    config = read_json(folder / "config.json", where=where)
+    for key in ("quantization_config", "transformers_weights"):
+        if config.get(key):
+            raise ModelError(
+                f"{folder / 'config.json'} has a `{key}`, which aligner does not follow",
+                where=where,
+                hint="start from plain weights, and say `quantize: nf4` in the step",
+            )
+    return config
+
+
+def check_adapter_folder(folder: Path, *, where: str = "") -> dict[str, Any]:
+    """Make sure that `folder` holds an adapter in safetensors; its settings."""
+    if not (folder / "adapter_config.json").is_file():
+        raise ModelError(f"{folder} holds no adapter_config.json", where=where)
+    weights = folder / "adapter_model.safetensors"
+    if not weights.is_file():
+        raise ModelError(
+            f"{folder} holds no adapter_model.safetensors{_pickles(folder)}",
+            where=where,
+            hint="save the adapter again with a current version of peft",
+        )
+    _inside(weights, folder, where=where)
+    return read_json(folder / "adapter_config.json", where=where)
+
+
+def weight_files(folder: Path, *, where: str = "") -> tuple[Path, ...]:
+    """The safetensors files that make up the model, each really inside `folder`."""
+    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if single.is_file():
+        _inside(single, folder, where=where)
+        return (single,)
+    if not index.is_file():
+        raise ModelError(
+            f"{folder} holds no weights: model.safetensors is missing{_pickles(folder)}",
+            where=where,
+            hint="aligner reads safetensors only; load the model with transformers and save it again",
+        )
+    files = read_json(index, where=where).get("weight_map")
+    if not isinstance(files, Mapping) or not files:
+        raise ModelError(f"{index} has no weight_map", where=where)
+    paths = tuple(folder / str(name) for name in sorted(set(map(str, files.values()))))
+    for path in paths:
+        if path.suffix != ".safetensors":
+            raise ModelError(f"{index} names {path.name!r}, which is not safetensors", where=where)
+        _inside(path, folder, where=where)
+        if not path.is_file():
+            raise ModelError(f"{index} names {path.name!r}, which is missing", where=where)
+    return paths
+
+
+def tensor_headers(path: Path, *, where: str = "") -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Names, dtypes (as safetensors writes them: F32, BF16, ...) and shapes in a safetensors file."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if not 2 <= length <= min(size - 8, 100_000_000):
+            raise ModelError(f"{path} is damaged: its header does not fit", where=where)
+        try:
+            raw = json.loads(file.read(length))
+            tensors = {n: (str(t["dtype"]), tuple(t["shape"])) for n, t in _tensors(raw)}
+            end = max((int(t["data_offsets"][1]) for _, t in _tensors(raw)), default=0)
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
+            raise ModelError(
+                f"{path} is damaged: its header is not readable", where=where
+            ) from None
+    if end + length + 8 != size:
+        raise ModelError(
+            f"{path} is damaged: it holds {size} bytes and describes {end + length + 8}",
+            where=where,
+            hint="copy or download it again",
+        )
+    return tensors
+
+
+def stored_dtypes(folder: Path) -> frozenset[str]:
+    """The dtypes of the floating-point weights in a model folder, as safetensors writes them."""
+    headers = (tensor_headers(path) for path in weight_files(folder))
+    return frozenset(dtype for header in headers for dtype, _ in header.values() if "F" in dtype)
+
+
+def _tensors(raw: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    return ((name, tensor) for name, tensor in raw.items() if name != "__metadata__")
+
+
+def _is_model_file(name: str) -> bool:
+    if name.endswith((".safetensors", ".safetensors.index.json")):
+        return True
+    return name in {"config.json", "generation_config.json", "adapter_config.json"}
+
+
+def _hash_file(path: Path) -> str:
+    if path.suffix == ".json" and not path.name.endswith(".index.json"):
+        try:
+            raw = json.loads(path.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError):
+            raw = None
+        if isinstance(raw, dict):
+            kept = {key: value for key, value in raw.items() if key not in _NOISE}
+            return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _inside(path: Path, folder: Path, *, where: str) -> None:
+    # A hub cache links each file to a blob beside the snapshots; nothing else may be a link outward.
+    home = folder.resolve()
+    roots = [home]
+    if re.fullmatch(r"[0-9a-f]{40}", home.name) and home.parent.name == "snapshots":
+        roots.append(home.parent.parent / "blobs")
+    if not any(path.resolve().is_relative_to(root) for root in roots):
+        raise ModelError(
+            f"{folder} reads weights from outside itself: {path.name!r} is {path.resolve()}",
+            where=where,
+            hint="copy the weights into the folder if you trust them",
+        )
+
+
+def _pickles(folder: Path) -> str:
+    found = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLED)
+    return f", and {', '.join(found)} may run code when read" if found else ""
+
+
+def _walk(value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield str(key), inner
+            yield from _walk(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _walk(inner)

@@ -1,0 +1,66 @@
+"""Make a small Llama-like model with random weights, the same for the same seed."""
+
+from __future__ import annotations
+
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
+
+from aligner.errors import ModelError
+from aligner.models.adapters import seeded
+from aligner.models.clean import remember
+from aligner.models.precision import device
+from aligner.models.spec import FreshModel
+
+
+def fresh_config(options: FreshModel, *, vocabulary: int, where: str = "") -> LlamaConfig:
+    """The settings of the model that `fresh_model` makes.
+
+    Raises:
+        ModelError: widths that do not divide.
+    """
+    kv_heads = options.kv_heads or options.heads
+    width, odd = divmod(options.hidden_size, options.heads)
+    if odd or width % 2:
+        raise ModelError(
+            f"hidden_size {options.hidden_size} does not divide into {options.heads} heads of even width",
+            where=where,
+            hint=f"{options.heads * 2 * max(1, width // 2)} would",
+        )
+    if options.heads % kv_heads:
+        raise ModelError(
+            f"{options.heads} heads do not divide among {kv_heads} kv_heads",
+            where=where,
+            hint="let kv_heads divide heads",
+        )
+    return LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=options.hidden_size,
+        intermediate_size=options.mlp or -(-options.hidden_size * 8 // 3) // 8 * 8 + 8,
+        num_hidden_layers=options.layers,
+        num_attention_heads=options.heads,
+        num_key_value_heads=kv_heads,
+        max_position_embeddings=options.positions,
+        tie_word_embeddings=options.tied,
+        bos_token_id=None,
+        eos_token_id=None,
+        pad_token_id=None,
+        dtype="float32",
+    )
+
+
+def fresh_model(
+    options: FreshModel, *, vocabulary: int, seed: int, where: str = ""
+) -> PreTrainedModel:
+    """A LlamaForCausalLM in fp32 on `device()`, trainable, its random weights decided by `seed`.
+
+    Args:
+        options: Its shape.
+        vocabulary: Rows of the embedding.
+        seed: The run's.
+        where: `file:line` for complaints.
+    """
+    config = fresh_config(options, vocabulary=vocabulary, where=where)
+    config._attn_implementation = "sdpa"
+    with seeded(seed, "fresh model"):
+        model = LlamaForCausalLM(config)
+    remember(model)
+    return model.to(device()).eval()

@@ -1,0 +1,333 @@
+"""What can be known of a model before its weights are loaded, and whether a step can train it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel
+from peft.utils import get_peft_model_state_dict
+from transformers import PreTrainedModel
+
+from aligner.errors import AlignerError, Faults, ModelError, did_you_mean
+from aligner.models.adapters import (
+    TOP,
+    activate,
+    attach_config,
+    lora_config,
+    names_of,
+    read_adapter,
+    stack_of,
+)
+from aligner.models.files import check_config, tensor_headers, weight_files
+from aligner.models.fresh import fresh_config
+from aligner.models.policy import incoming_text, stackable
+from aligner.models.precision import option_faults
+from aligner.models.resolve import folder_of
+from aligner.models.skeleton import config_from, model_class, skeleton
+from aligner.models.spec import Adapter, FreshModel, ModelOptions, Treatment, treatment
+from aligner.stage import Look
+from aligner.state import Artifact, Slot
+
+HEADS = ("score.weight", "classifier.weight", "classifier.out_proj.weight")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """A model as planning knows it; it may not exist yet."""
+
+    config: Mapping[str, Any]
+    """`config.json`."""
+    reward: bool
+    """Its head gives one figure, not tokens."""
+    parameters: int
+    """Of the whole weights, tied ones once, adapters not counted."""
+    positions: int | None
+    """Longest sequence in tokens, where the architecture has a limit."""
+    vocabulary: int
+    """Rows of the embedding."""
+    dtype: str
+    adapters: tuple[LoraConfig, ...] = ()
+    """Settings of the adapters on top, the lowest first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """What a step will train, for its Plan."""
+
+    treatment: Treatment
+    incoming: str
+    trained: int
+    parameters: int
+    after: Facts
+    """The model that the step leaves."""
+
+
+def planned_model(look: Look, slot: Slot) -> Facts:
+    """The model that will fill `slot` when the step starts, read once for the whole chain."""
+    known = look.slots[slot].facts
+    if isinstance(facts := known.get("model"), Facts):
+        return facts
+    artifact = known["artifact"]
+    key = f"model facts {artifact.hash or artifact} {slot}"
+    if key not in look.scratch:
+        look.scratch[key] = model_facts(artifact, reward=slot == "reward", where=look.where)
+    found = look.scratch[key]
+    assert isinstance(found, Facts)
+    return found
+
+
+def model_facts(artifact: Artifact, *, reward: bool = False, where: str = "") -> Facts:
+    """What the settings of `artifact` and the headers of its weights say.
+
+    Raises:
+        ModelError: it cannot be loaded safely; a reward model without a head; an adapter of
+            a kind that cannot be carried, or of other shapes than this model.
+    """
+    folder = folder_of(artifact, weights=artifact.local, where=where)
+    config = check_config(folder, where=where)
+    adapters = tuple(read_adapter(Path(path), where=where) for path in artifact.adapters)
+    if reward:
+        _check_head(folder, config, adapters, where=where)
+    facts = facts_from(config, reward=reward, where=where)
+    for path, one in zip(artifact.adapters, adapters, strict=True):
+        _check_shapes(facts, one, Path(path), where=where)
+    return replace(facts, adapters=adapters)
+
+
+def facts_from(config: Mapping[str, Any], *, reward: bool = False, where: str = "") -> Facts:
+    """What follows from a `config.json`."""
+    shape = _shape_of(config, reward=reward, where=where)
+    text = shape.config.get_text_config()
+    return Facts(
+        config=config,
+        reward=reward,
+        parameters=_count(shape),
+        positions=getattr(text, "max_position_embeddings", None),
+        vocabulary=shape.get_input_embeddings().weight.shape[0],
+        dtype=str(config.get("dtype") or config.get("torch_dtype") or "float32"),
+    )
+
+
+def fresh_facts(options: FreshModel, *, vocabulary: int, where: str = "") -> Facts:
+    """What `fresh_model` will make."""
+    return facts_from(fresh_config(options, vocabulary=vocabulary, where=where).to_dict())
+
+
+def with_vocabulary(facts: Facts, rows: int) -> Facts:
+    """The same model after its embedding has been given at least `rows` rows."""
+    if rows <= facts.vocabulary:
+        return facts
+    config = dict(facts.config) | {"vocab_size": rows}
+    return replace(facts_from(config, reward=facts.reward), adapters=facts.adapters)
+
+
+def reward_facts(facts: Facts, *, where: str = "") -> Facts:
+    """The reward model that is made from a policy: its adapters merged, its head replaced."""
+    kind = model_class(config_from(facts.config, where=where), reward=True, where=where).__name__
+    config = dict(facts.config) | {"architectures": [kind], "num_labels": 1}
+    return facts_from(config, reward=True, where=where)
+
+
+def plan_training(
+    facts: Facts, options: ModelOptions, *, at: Callable[[str], str] = lambda option: ""
+) -> Training:
+    """What a step with `options` will do to the model of `facts`, counted exactly.
+
+    Args:
+        facts: The model that comes in.
+        options: The step's.
+        at: Where an option is written; `look.at`.
+
+    Raises:
+        AlignerError: every reason found why this cannot be done.
+    """
+    faults = option_faults(options, at=at)
+    try:
+        how = treatment(facts.adapters, options, where=at("incoming"))
+    except ModelError as fault:
+        Faults.raise_if_any([*faults, fault])
+        raise
+    if options.quantize is not None and how == "full":
+        faults.append(
+            ModelError(
+                f"`quantize: {options.quantize}` holds weights that cannot be trained",
+                where=at("quantize"),
+                hint="add an `adapter`, or leave `quantize` out",
+            )
+        )
+    shape = _shape_of(facts.config, reward=facts.reward, where=at("model"))
+    if options.adapter is not None:
+        faults += adapter_faults(shape, options.adapter, where=at("adapter"))
+    if how == "stack":
+        faults += _stack_faults(facts, options, where=at("incoming"))
+    Faults.raise_if_any(faults)
+    model, adapters = _build(shape, facts, options, how)
+    return Training(
+        treatment=how,
+        incoming=incoming_text(how, len(facts.adapters)),
+        trained=sum(p.numel() for p in model.parameters() if p.requires_grad),
+        parameters=_count(model),
+        after=replace(facts, adapters=adapters),
+    )
+
+
+def adapter_faults(
+    shape: PreTrainedModel, adapter: Adapter, *, where: str = ""
+) -> list[AlignerError]:
+    """Whether `adapter` fits the model: its targets are there, and none is the head."""
+    modules = dict(shape.named_modules())
+    last = {name.rsplit(".", 1)[-1] for name in modules}
+    head = shape.get_output_embeddings()
+    heads = {name.rsplit(".", 1)[-1] for name, module in modules.items() if module is head and head}
+    faults: list[AlignerError] = []
+    targets = () if adapter.targets == "all-linear" else adapter.targets
+    for target in (*targets, *adapter.modules_to_save):
+        if not any(name == target or name.endswith(f".{target}") for name in modules):
+            what = f"the model has no module {target!r} for the adapter"
+            faults.append(ModelError(what, where=where, hint=did_you_mean(target, last)))
+    for target in targets:
+        if target.rsplit(".", 1)[-1] in heads:
+            what = f"an adapter on the head {target!r} cannot be trained by preference and chunked losses"
+            hint = "leave it out of `targets`, or train it whole under `modules_to_save`"
+            faults.append(ModelError(what, where=where, hint=hint))
+    if getattr(shape.config, "tie_word_embeddings", False) and head is not None:
+        embedding = shape.get_input_embeddings()
+        ends = heads | {n.rsplit(".", 1)[-1] for n, m in modules.items() if m is embedding}
+        for name in (*adapter.modules_to_save, *targets):
+            if name.rsplit(".", 1)[-1] in ends - (heads if name in targets else set()):
+                what = f"{name!r} shares its weights with the other end of the model, so an adapter cannot train it alone"
+                faults.append(
+                    ModelError(what, where=where, hint="leave it out, or train the whole model")
+                )
+    return faults
+
+
+def length_faults(facts: Facts, max_length: int | None, *, where: str = "") -> list[AlignerError]:
+    """Whether sequences of `max_length` tokens fit the model's positions."""
+    if max_length is None or facts.positions is None or max_length <= facts.positions:
+        return []
+    what = f"max_length {max_length} is above the {facts.positions} positions of the model"
+    return [ModelError(what, where=where, hint=f"use {facts.positions} or less")]
+
+
+def vocabulary_faults(facts: Facts, tokens: int, *, where: str = "") -> list[AlignerError]:
+    """Whether the embedding has a row for each of the tokenizer's `tokens`."""
+    if tokens <= facts.vocabulary:
+        return []
+    what = f"the tokenizer has {tokens} tokens, and the model's embedding {facts.vocabulary} rows"
+    return [ModelError(what, where=where, hint="a `chat` step gives the model the missing rows")]
+
+
+def pad_faults(pad: int | None, eos: int | None, *, where: str = "") -> list[AlignerError]:
+    """Whether a reward model can tell an answer that stops from one that does not."""
+    if pad is None:
+        what, hint = "the tokenizer has no padding token", "a `chat` step gives it one"
+    elif pad == eos:
+        what = f"the padding token is also the end of text (id {pad}): a reward could never see an answer end"
+        hint = "a `chat` step gives the tokenizer a padding token of its own"
+    else:
+        return []
+    return [ModelError(what, where=where, hint=hint)]
+
+
+def _shape_of(config: Mapping[str, Any], *, reward: bool, where: str) -> PreTrainedModel:
+    settings = config_from(config, where=where)
+    return skeleton(settings, like=model_class(settings, reward=reward, where=where))
+
+
+def _stack_faults(facts: Facts, options: ModelOptions, *, where: str) -> list[AlignerError]:
+    assert options.adapter is not None
+    faults: list[AlignerError] = []
+    kinds = [(bool(one.use_dora), tuple(one.modules_to_save or ())) for one in facts.adapters]
+    for dora, whole in (
+        *kinds,
+        (options.adapter.method == "dora", options.adapter.modules_to_save),
+    ):
+        try:
+            stackable(dora, whole, where=where)
+        except ModelError as fault:
+            faults.append(fault)
+    if facts.reward:
+        faults.append(
+            ModelError(
+                "the head of a reward model lies in its adapter, which cannot be one of a stack",
+                where=where,
+                hint="use `incoming: merge`, or leave `adapter` out to train the incoming one further",
+            )
+        )
+    return faults
+
+
+def _build(
+    shape: PreTrainedModel, facts: Facts, options: ModelOptions, how: Treatment
+) -> tuple[PreTrainedModel | PeftModel, tuple[LoraConfig, ...]]:
+    """The model as the step will train it, on the meta device, and the adapters it then has."""
+    kept = facts.adapters if how in ("continue", "stack") else ()
+    if how in ("fresh", "merge and fresh", "stack"):
+        assert options.adapter is not None
+        kept = (*kept, lora_config(options.adapter, shape, reward=facts.reward))
+    if not kept:
+        return shape.requires_grad_(True), ()
+    model: PreTrainedModel | PeftModel = shape
+    for one, name in zip(kept, names_of(len(kept)), strict=True):
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model = attach_config(model, one, name)
+    assert isinstance(model, PeftModel)
+    activate(model, stack_of(model), train=True)
+    return model, kept
+
+
+def _check_head(
+    folder: Path, config: Mapping[str, Any], adapters: tuple[LoraConfig, ...], *, where: str
+) -> None:
+    named = {name for path in weight_files(folder, where=where) for name in tensor_headers(path)}
+    if not any(name.endswith(HEADS) for name in named):
+        raise ModelError(
+            f"{folder} holds no reward head (score.weight)",
+            where=where,
+            hint="it would be drawn at random; train one with a `reward` step",
+        )
+    if adapters and not all(one.modules_to_save for one in adapters):
+        raise ModelError(
+            f"the adapter on the reward model {folder} holds no head of its own", where=where
+        )
+    labels = config_from(config, where=where).num_labels
+    if labels != 1:
+        raise ModelError(
+            f"{folder} is no reward model: its head gives {labels} figures, not one",
+            where=where,
+            hint="train one with a `reward` step, or name a model with num_labels 1",
+        )
+
+
+def _check_shapes(facts: Facts, config: LoraConfig, folder: Path, *, where: str) -> None:
+    shape = _shape_of(facts.config, reward=facts.reward, where=where)
+    hint = "it was trained on another model, or with another vocabulary"
+    try:
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model = attach_config(shape, config, TOP)
+    except ValueError as error:
+        what = f"the adapter in {folder} does not fit this model: {error}"
+        raise ModelError(what, where=where, hint=hint) from error
+    asked = get_peft_model_state_dict(model, adapter_name=TOP, save_embedding_layers=False)
+    found = tensor_headers(folder / "adapter_model.safetensors", where=where)
+    for name in sorted({*asked, *found}):
+        if name not in found or name not in asked:
+            what = f"a foreign {name}" if name in found else f"no {name}"
+            what = f"the adapter in {folder} does not fit this model: it has {what}"
+            raise ModelError(what, where=where, hint=hint)
+        if tuple(asked[name].shape) != found[name][1]:
+            shapes = f"{list(found[name][1])}, and the model wants {list(asked[name].shape)}"
+            what = f"the adapter in {folder} does not fit this model: {name} is {shapes}"
+            raise ModelError(what, where=where, hint=hint)
+
+
+def _count(model: PreTrainedModel | PeftModel) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())

@@ -1,0 +1,251 @@
+"""Bring an artifact into memory: from the step before if it is still there, else safely from disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from transformers import BitsAndBytesConfig, PreTrainedModel
+from transformers.utils import logging
+
+from aligner.errors import Faults, ModelError
+from aligner.models.adapters import attach_saved, seeded, stack_of
+from aligner.models.clean import clean, freeze, remember, settings_of, whole_model
+from aligner.models.files import check_model_folder, stored_dtypes
+from aligner.models.precision import (
+    attention_faults,
+    device,
+    precision_of,
+    quantize_faults,
+    weights_dtype,
+)
+from aligner.models.resolve import folder_of
+from aligner.models.skeleton import config_from, model_class
+from aligner.models.spec import Attention, Precision, Quantize
+from aligner.state import Artifact, Live
+
+_STORED = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+
+
+def load_model(
+    artifact: Artifact,
+    live: Live,
+    *,
+    precision: Precision = "auto",
+    quantize: Quantize | None = None,
+    attention: Attention = "auto",
+    trainable: bool = False,
+    reward: bool = False,
+    on: torch.device | None = None,
+    where: str = "",
+) -> PreTrainedModel | PeftModel:
+    """The model behind `artifact`, in eval mode, and the caller's to keep.
+
+    What a step left in memory and what a reload gives are the same to the bit. Whoever takes a model
+    only to look at it gives it back with `live.keep(artifact, model)`.
+
+    Args:
+        artifact: Whole weights, with adapters on top or not.
+        live: Where the step before may have left it.
+        precision: Decides how whole weights are held; see `weights_dtype`.
+        quantize: Hold them in 4 or 8 bits.
+        attention: Kernel that computes attention.
+        trainable: All weights are to be trained; else none requires a gradient.
+        reward: A model with a head that scores.
+        on: Where to put it; None takes `device()`.
+        where: `file:line` for complaints.
+
+    Raises:
+        ModelError: it cannot be loaded whole and safely, or not so on this machine.
+    """
+    Faults.raise_if_any(
+        quantize_faults(quantize, where=where) + attention_faults(attention, where=where)
+    )
+    dtype = weights_dtype(precision_of(precision, where=where), trainable=trainable)
+    model = load_as(
+        artifact,
+        live,
+        dtype=dtype,
+        quantize=quantize,
+        attention=attention,
+        reward=reward,
+        on=on,
+        where=where,
+    )
+    if trainable:
+        assert quantize is None, "quantised weights cannot be trained whole"
+        model.requires_grad_(True)
+    return model
+
+
+def load_as(
+    artifact: Artifact,
+    live: Live,
+    *,
+    dtype: torch.dtype,
+    quantize: Quantize | None = None,
+    attention: Attention = "auto",
+    reward: bool = False,
+    on: torch.device | None = None,
+    where: str = "",
+) -> PreTrainedModel | PeftModel:
+    """As `load_model`, with whole weights held as `dtype` and everything frozen."""
+    place = on or device()
+    folder = folder_of(artifact, where=where)
+    model = live.take(artifact)
+    if model is not None and _serves(model, folder, dtype=dtype, quantize=quantize):
+        clean(model)
+        if quantize is None:
+            cast(model, dtype)
+            model.to(place)
+        whole = whole_model(model)
+        whole.set_attn_implementation(_kernel(type(whole), attention))
+    else:
+        del model  # its memory is wanted for the one that is loaded now
+        model = _read(
+            folder,
+            dtype=dtype,
+            quantize=quantize,
+            attention=attention,
+            reward=reward,
+            on=place,
+            where=where,
+        )
+        if artifact.adapters:
+            model = attach_saved(model, artifact.adapters, where=where)
+        remember(model, quantize=quantize)
+    assert len(stack_of(model)) == len(artifact.adapters), "the live model is not this artifact"
+    freeze(model)
+    return model.eval()
+
+
+def cast(model: PreTrainedModel | PeftModel, dtype: torch.dtype) -> None:
+    """Hold whole weights as `dtype`, in place, just as loading them so would; adapters stay as they are.
+
+    `model.to(dtype)` would also round what transformers always computes in 32 bits, such as the
+    frequencies of rotary embeddings.
+    """
+    whole = whole_model(model)
+    for name, parameter in whole.named_parameters():
+        if parameter.is_floating_point() and ".lora_" not in name:
+            parameter.data = parameter.data.to(dtype)
+    for module in whole.modules():
+        for name, buffer in module.named_buffers(recurse=False):
+            if buffer.is_floating_point() and name not in module._non_persistent_buffers_set:
+                module.register_buffer(name, buffer.to(dtype))
+    whole.config.dtype = dtype
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the library's progress bars off the terminal: the chain has its own."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _serves(
+    model: PreTrainedModel | PeftModel,
+    folder: Path,
+    *,
+    dtype: torch.dtype,
+    quantize: Quantize | None,
+) -> bool:
+    """Whether the live object holds all that the files do, so that it can become what is wanted."""
+    settings = settings_of(model)
+    if (settings.quantize if settings else None) != quantize:
+        return False
+    whole = whole_model(model)
+    if whole.dtype == dtype or quantize is not None:
+        return bool(whole.dtype == dtype)
+    if whole._keep_in_fp32_modules or whole._keep_in_fp32_modules_strict:
+        return False
+    stored = {_STORED.get(name) for name in stored_dtypes(folder)}
+    return bool(whole.dtype == torch.float32 or stored == {whole.dtype})
+
+
+def _read(
+    folder: Path,
+    *,
+    dtype: torch.dtype,
+    quantize: Quantize | None,
+    attention: Attention,
+    reward: bool,
+    on: torch.device,
+    where: str,
+) -> PreTrainedModel:
+    config = config_from(check_model_folder(folder, where=where), where=where)
+    kind = model_class(config, reward=reward, where=where)
+    if reward and getattr(config, "num_labels", None) != 1:
+        raise ModelError(
+            f"{folder} is no reward model: its head gives {config.num_labels} figures, not one",
+            where=where,
+            hint="train one with a `reward` step, or name a model with num_labels 1",
+        )
+    more: dict[str, Any] = {}
+    if quantize is not None:
+        more = {"quantization_config": _quantised(quantize, dtype), "device_map": {"": on}}
+    with seeded(0, "load"), quiet():
+        model, report = kind.from_pretrained(
+            folder,
+            config=config,
+            dtype=dtype,
+            attn_implementation=_kernel(kind, attention),
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
+            **more,
+        )
+    _refuse_incomplete(report, folder, where=where)
+    return model if quantize is not None else model.to(on)
+
+
+def _refuse_incomplete(report: dict[str, Any], folder: Path, *, where: str) -> None:
+    missing, unexpected = sorted(report["missing_keys"]), sorted(report["unexpected_keys"])
+    wrong_shape = sorted(str(key) for key in report["mismatched_keys"])
+    for names, what, hint in (
+        (
+            missing,
+            "lacks",
+            "it is another kind of model, or was saved in part; a fresh weight is not a trained one",
+        ),
+        (
+            unexpected,
+            "holds, besides the model,",
+            "it is another kind of model than is wanted here",
+        ),
+        (
+            wrong_shape,
+            "holds in another shape than config.json says",
+            "weights and config.json do not belong together",
+        ),
+    ):
+        if names:
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            raise ModelError(f"{folder} {what} {names[0]}{more}", where=where, hint=hint)
+
+
+def _kernel(kind: type[PreTrainedModel], attention: Attention) -> str:
+    if attention != "auto":
+        return attention
+    return "sdpa" if kind._supports_sdpa else "eager"
+
+
+def _quantised(quantize: Quantize, dtype: torch.dtype) -> BitsAndBytesConfig:
+    if quantize == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )

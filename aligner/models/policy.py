@@ -1,0 +1,196 @@
+"""Make the model that comes in ready to be trained as a step's options say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+from transformers import PreTrainedModel
+
+from aligner.errors import Faults, ModelError, StageError
+from aligner.models.adapters import (
+    activate,
+    attach_fresh,
+    merge_stack,
+    read_adapter,
+    stack_of,
+)
+from aligner.models.clean import clean, remember, settings_of
+from aligner.models.load import cast, load_as
+from aligner.models.precision import option_faults, precision_of, weights_dtype
+from aligner.models.spec import ModelOptions, Treatment, treatment
+from aligner.state import Artifact, Live
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A model that a step can train, and what must be known to save it and to find its reference."""
+
+    model: PreTrainedModel | PeftModel
+    treatment: Treatment
+    base: Artifact | None
+    """What the trained adapter belongs on; None where the weights below are themselves new."""
+    incoming: str
+    """How the adapters that came in are treated, for the table."""
+    trained: int
+    """Parameters that require a gradient."""
+    parameters: int
+    """All parameters, adapters among them."""
+
+
+def load_policy(
+    artifact: Artifact,
+    live: Live,
+    options: ModelOptions,
+    *,
+    step: str,
+    seed: int,
+    reward: bool = False,
+    on: torch.device | None = None,
+    where: str = "",
+) -> Prepared:
+    """Load `artifact` in the precision it is to be trained in, and prepare it.
+
+    Args:
+        artifact: The policy (or reward model) that comes in.
+        live: Where the step before may have left it.
+        options: Adapter, treatment of incoming ones, precision, quantisation, attention.
+        step: Name of the step; with `seed` it decides a new adapter's weights.
+        seed: The run's.
+        reward: A model with a head that scores.
+        on: Where to put it; None takes `device()`.
+        where: `file:line` for complaints.
+
+    Raises:
+        ModelError: it cannot be loaded, or not treated so.
+        StageError: nothing of it would be trained.
+    """
+    Faults.raise_if_any(option_faults(options, at=lambda _: where))
+    how = treatment(artifact.adapters, options, where=where)
+    if options.quantize is not None and how == "full":
+        raise ModelError(
+            f"`quantize: {options.quantize}` holds weights that cannot be trained",
+            where=where,
+            hint="add an `adapter`, or leave `quantize` out",
+        )
+    exact = how.startswith("merge")  # sums are taken in 32 bits, whatever follows
+    dtype = weights_dtype(precision_of(options.precision, where=where), trainable=how == "full")
+    model = load_as(
+        artifact,
+        live,
+        dtype=torch.float32 if exact else dtype,
+        quantize=options.quantize,
+        attention=options.attention,
+        reward=reward,
+        on=on,
+        where=where,
+    )
+    return prepare_policy(model, artifact, options=options, step=step, seed=seed, where=where)
+
+
+def prepare_policy(
+    model: PreTrainedModel | PeftModel,
+    artifact: Artifact | None,
+    *,
+    options: ModelOptions,
+    step: str,
+    seed: int,
+    where: str = "",
+) -> Prepared:
+    """Merge, freeze and attach as `options` say; the model computes the same before and after.
+
+    Args:
+        model: Clean, and the caller's own; it is changed in place.
+        artifact: What `model` is; None if it was just made and is saved nowhere.
+        options: As for `load_policy`.
+        step: Name of the step.
+        seed: The run's.
+        where: `file:line` for complaints.
+    """
+    came = stack_of(model)
+    how = treatment(came, options, where=where)
+    precision = precision_of(options.precision, where=where)
+    quantize = settings.quantize if (settings := settings_of(model)) else None
+    if how == "stack":
+        assert artifact is not None
+        check_stack(artifact.adapters, options, where=where)
+    if how.startswith("merge"):
+        assert isinstance(model, PeftModel)
+        model = merge_stack(model)
+        cast(model, weights_dtype(precision, trainable=how == "merge"))
+        artifact = None
+    if how in ("fresh", "merge and fresh", "stack"):
+        assert options.adapter is not None
+        model = attach_fresh(model, options.adapter, seed=seed, step=step)
+    elif how == "continue":
+        activate(model, stack_of(model), train=True)
+    else:
+        model.requires_grad_(True)
+    clean(model)
+    remember(model, quantize=quantize)
+    base = artifact
+    if artifact is not None and how == "continue":
+        base = replace(artifact, adapters=artifact.adapters[:-1], hash="")
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    if not trained:
+        raise StageError(f"step {step!r} would train nothing", where=where)
+    return Prepared(
+        model=model,
+        treatment=how,
+        base=None if how in ("full", "merge") else base,
+        incoming=incoming_text(how, len(came)),
+        trained=trained,
+        parameters=sum(p.numel() for p in model.parameters()),
+    )
+
+
+def check_stack(adapters: Sequence[str], options: ModelOptions, *, where: str = "") -> None:
+    """Refuse to stack what cannot share a forward pass.
+
+    Raises:
+        ModelError: one rescales the whole weight (dora), or replaces a whole module.
+    """
+    for folder in adapters:
+        config = read_adapter(Path(folder), where=where)
+        stackable(bool(config.use_dora), tuple(config.modules_to_save or ()), where=where)
+    assert options.adapter is not None
+    stackable(options.adapter.method == "dora", options.adapter.modules_to_save, where=where)
+
+
+def stackable(dora: bool, modules_to_save: tuple[str, ...], *, where: str = "") -> None:
+    """Whether an adapter of this kind can be one of a stack; see `check_stack`."""
+    hint = "use `incoming: merge`, or `incoming: continue`"
+    if dora:
+        raise ModelError(
+            "a dora adapter rescales the whole weight, so it cannot be one of a stack",
+            where=where,
+            hint=hint,
+        )
+    if modules_to_save:
+        raise ModelError(
+            f"an adapter that replaces {', '.join(modules_to_save)} cannot be one of a stack",
+            where=where,
+            hint=hint,
+        )
+
+
+def incoming_text(how: Treatment, count: int) -> str:
+    """What becomes of `count` incoming adapters, for the plan table.
+
+    >>> incoming_text("stack", 2)
+    '2 adapters kept, frozen; new adapter on top'
+    """
+    came = "adapter" if count == 1 else f"{count} adapters"
+    return {
+        "full": "",
+        "fresh": "",
+        "continue": "adapter trained further"
+        if count == 1
+        else f"topmost of {came} trained further",
+        "merge": f"{came} merged",
+        "merge and fresh": f"{came} merged; new adapter",
+        "stack": f"{came} kept, frozen; new adapter on top",
+    }[how]

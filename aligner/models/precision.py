@@ -1,0 +1,121 @@
+"""Where tensors live and in how many bits: the one place that chooses device and precision."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Literal
+
+import torch
+
+from aligner.errors import AlignerError, ModelError
+from aligner.models.spec import Attention, ModelOptions, Precision, Quantize
+
+Resolved = Literal["fp32", "bf16", "fp16", "pure_bf16"]
+
+
+def device() -> torch.device:
+    """This process's accelerator, or the CPU where there is none."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def precision_of(precision: Precision, *, where: str = "") -> Resolved:
+    """`precision` with `auto` decided by this machine.
+
+    Raises:
+        ModelError: this machine cannot compute so.
+    """
+    kind = device().type
+    if precision == "auto":
+        return "bf16" if kind == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+    hint = "leave `precision` out: auto takes what the machine has"
+    if precision == "fp16" and kind != "cuda":
+        raise ModelError(
+            f"`precision: fp16` needs a CUDA GPU, and this is {kind}", where=where, hint=hint
+        )
+    if precision in ("bf16", "pure_bf16") and not _has_bf16(kind):
+        raise ModelError(
+            f"`precision: {precision}`, but this {kind} computes no bf16", where=where, hint=hint
+        )
+    return precision
+
+
+def weights_dtype(precision: Resolved, *, trainable: bool) -> torch.dtype:
+    """How whole weights are held in memory; adapters are always held in 32 bits.
+
+    Args:
+        precision: What `precision_of` decided.
+        trainable: Whether an optimizer will move them: then mixed precision keeps them in 32 bits,
+            so that small updates are not lost (Micikevicius 2018, section 3.1).
+    """
+    if precision == "pure_bf16":
+        return torch.bfloat16
+    if precision == "fp32" or trainable:
+        return torch.float32
+    return torch.bfloat16 if precision == "bf16" else torch.float16
+
+
+def option_faults(
+    options: ModelOptions, *, at: Callable[[str], str] = lambda option: ""
+) -> list[AlignerError]:
+    """All that is wrong with precision, quantisation and attention on this machine.
+
+    Args:
+        options: The step's.
+        at: Where an option is written; `look.at`.
+    """
+    faults: list[AlignerError] = []
+    try:
+        precision_of(options.precision, where=at("precision"))
+    except ModelError as fault:
+        faults.append(fault)
+    faults += quantize_faults(options.quantize, where=at("quantize"))
+    if options.quantize is not None and options.incoming == "merge":
+        faults.append(
+            ModelError(
+                f"`incoming: merge` into weights of `quantize: {options.quantize}` would round the merged model",
+                where=at("quantize"),
+                hint="use `incoming: stack` or `continue`, or leave `quantize` out of this step",
+            )
+        )
+    return faults + attention_faults(options.attention, where=at("attention"))
+
+
+def quantize_faults(quantize: Quantize | None, *, where: str = "") -> list[AlignerError]:
+    """Whether the library that quantises is there."""
+    if quantize is None or find_spec("bitsandbytes") is not None:
+        return []
+    return [
+        ModelError(
+            f"`quantize: {quantize}` needs bitsandbytes, which is not installed",
+            where=where,
+            hint="pip install 'aligner[quantize]'",
+        )
+    ]
+
+
+def attention_faults(attention: Attention, *, where: str = "") -> list[AlignerError]:
+    """Whether the kernel is there; none is ever downloaded."""
+    if attention != "flash_attention_2":
+        return []
+    missing = "a CUDA GPU" if device().type != "cuda" else "the package flash-attn"
+    if device().type == "cuda" and find_spec("flash_attn") is not None:
+        return []
+    return [
+        ModelError(
+            f"`attention: {attention}` needs {missing}",
+            where=where,
+            hint="leave `attention` out: auto takes sdpa",
+        )
+    ]
+
+
+def _has_bf16(kind: str) -> bool:
+    if kind == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    # Any CPU that torch supports computes bf16, if slowly, and in agreement with a GPU; older
+    # Apple GPUs refuse.
+    return kind == "cpu" or torch.backends.mps.is_macos_or_newer(14, 0)  # type: ignore[no-untyped-call]

@@ -1,0 +1,144 @@
+"""What the recipe's `model` is: a folder or a hub commit that holds all it must, found without torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from aligner.errors import ModelError
+from aligner.models.files import (
+    READ,
+    TOKENIZER_FILES,
+    check_adapter_folder,
+    check_config,
+    check_model_folder,
+    hash_adapters,
+    hash_folder,
+    hash_hub,
+)
+from aligner.state import Artifact
+
+
+def resolve(
+    path: str, revision: str | None = None, *, adapters: Sequence[str] = (), where: str = ""
+) -> Artifact:
+    """The model at `path`, a folder or a hub id, with its content hash.
+
+    Raises:
+        ModelError: missing, without config or safetensors weights, or with code of its own.
+    """
+    for folder in adapters:
+        check_adapter_folder(Path(folder), where=where)
+    if _is_folder(path, where=where):
+        if revision is not None:
+            raise ModelError(f"{path} is a folder, and has no revision {revision!r}", where=where)
+        folder = Path(path).resolve()
+        check_model_folder(folder, where=where)
+        base, place, commit = hash_folder(folder), str(folder), None
+    else:
+        commit = _commit(path, revision, where=where)
+        base, place = hash_hub(path, commit), path
+    stack = tuple(str(Path(folder).resolve()) for folder in adapters)
+    return Artifact(path=place, revision=commit, adapters=stack, hash=hash_adapters(base, stack))
+
+
+def resolve_tokenizer(path: str, revision: str | None = None, *, where: str = "") -> Artifact:
+    """The tokenizer at `path`, a folder or a hub id, with its content hash."""
+    if not _is_folder(path, where=where):
+        commit = _commit(path, revision, where=where)
+        return Artifact(path=path, revision=commit, hash=hash_hub(path, commit, part="tokenizer"))
+    folder = Path(path).resolve()
+    if not any(
+        (folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")
+    ):
+        raise ModelError(
+            f"{folder} holds no tokenizer",
+            where=where,
+            hint="a tokenizer folder holds tokenizer.json, as save_pretrained writes it",
+        )
+    return Artifact(path=str(folder), hash=hash_folder(folder, only=TOKENIZER_FILES))
+
+
+def folder_of(artifact: Artifact, *, weights: bool = True, where: str = "") -> Path:
+    """The local folder of the whole weights of `artifact`, fetched from the hub if it must be.
+
+    Args:
+        artifact: Its adapters are folders already.
+        weights: False needs the settings only.
+        where: `file:line` for a complaint.
+    """
+    if artifact.local:
+        folder = Path(artifact.path)
+    else:
+        folder = _snapshot(artifact.path, artifact.revision, weights=weights, where=where)
+    if weights:
+        check_model_folder(folder, where=where)
+    elif not (folder / "config.json").is_file():
+        raise ModelError(f"{artifact.path} holds no config.json", where=where)
+    else:
+        check_config(folder, where=where)
+    return folder
+
+
+def _is_folder(path: str, *, where: str) -> bool:
+    if os.path.isdir(path):
+        return True
+    if path.startswith((".", "/", "~")) or path.count("/") > 1 or os.path.exists(path):
+        raise ModelError(
+            f"there is no model folder {path}",
+            where=where,
+            hint="give a folder, or a hub id as org/name",
+        )
+    return False
+
+
+def _commit(name: str, revision: str | None, *, where: str) -> str:
+    """The commit that `revision` of a hub model is, from the cache or else from the hub."""
+    from huggingface_hub import HfApi, constants, snapshot_download  # only hub ids need it
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        cached = snapshot_download(name, revision=revision, local_files_only=True)
+        check_config(Path(cached), where=where)
+        return Path(cached).name
+    except HFValidationError:
+        raise ModelError(
+            f"there is no model folder {name!r}, and it is no hub id either",
+            where=where,
+            hint="give a folder, or a hub id as org/name",
+        ) from None
+    except LocalEntryNotFoundError:
+        if constants.HF_HUB_OFFLINE:
+            raise ModelError(
+                f"{name!r} is neither a folder nor in the local cache, and the hub is switched off",
+                where=where,
+                hint="give a folder, or unset HF_HUB_OFFLINE",
+            ) from None
+    try:
+        found = HfApi().model_info(name, revision=revision)
+    except (HfHubHTTPError, OSError) as error:
+        raise ModelError(
+            f"the hub has no model {name!r}, or cannot be reached: {type(error).__name__}",
+            where=where,
+            hint="check the name, the revision, your network, and `hf auth login` for a gated model",
+        ) from None
+    files = [one.rfilename for one in found.siblings or ()]
+    if not any(file.endswith(".safetensors") for file in files):
+        raise ModelError(f"{name!r} has no safetensors weights on the hub", where=where)
+    return str(found.sha)
+
+
+def _snapshot(name: str, revision: str | None, *, weights: bool, where: str) -> Path:
+    from huggingface_hub import snapshot_download  # only hub ids need it
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    patterns = list(READ) if weights else [pattern for pattern in READ if "tensors" not in pattern]
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise ModelError(
+            f"cannot fetch {name!r}: {type(error).__name__}",
+            where=where,
+            hint="check your network, or give a folder",
+        ) from error

@@ -1,0 +1,128 @@
+"""Reward models: a policy's weights under a head that gives one figure."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import torch
+from peft import PeftModel
+from transformers import PreTrainedModel
+
+from aligner.errors import ModelError
+from aligner.models.adapters import merge_stack, seeded
+from aligner.models.clean import clean, remember
+from aligner.models.load import load_as, load_model
+from aligner.models.policy import Prepared, prepare_policy
+from aligner.models.skeleton import model_class
+from aligner.models.spec import Attention, ModelOptions, Precision
+from aligner.state import Artifact, Live
+
+
+def load_reward(
+    artifact: Artifact,
+    live: Live,
+    *,
+    precision: Precision = "auto",
+    attention: Attention = "auto",
+    on: torch.device | None = None,
+    where: str = "",
+) -> PreTrainedModel | PeftModel:
+    """The reward model behind `artifact`, head and all, frozen; see `load_model`.
+
+    Raises:
+        ModelError: its files hold no head, or one that gives more than one figure.
+    """
+    return load_model(
+        artifact, live, precision=precision, attention=attention, reward=True, on=on, where=where
+    )
+
+
+def make_reward(
+    policy: Artifact,
+    live: Live,
+    *,
+    seed: int,
+    pad: int,
+    attention: Attention = "auto",
+    on: torch.device | None = None,
+    where: str = "",
+) -> PreTrainedModel:
+    """A reward model with the policy's weights and a new head, in fp32; the policy is not touched.
+
+    Adapters on the policy are merged into the copy. The head's weights are drawn from a normal
+    distribution of variance 1/(width + 1) (Stiennon et al. 2020, appendix B.1).
+
+    Args:
+        policy: Where the weights come from: the chain's policy, or any other base.
+        live: Where it may be; it is there again afterwards.
+        seed: Of the head.
+        pad: Id of the padding token: the last token that is not padding is the one that is scored.
+        attention: Kernel that computes attention.
+        on: Where to put it; None takes `device()`.
+        where: `file:line` for complaints.
+    """
+    source = _copy_of(policy, live, attention=attention, on=on, where=where)
+    if isinstance(source, PeftModel):
+        source = merge_stack(source)
+    config = copy.deepcopy(source.config)
+    kind = model_class(config, reward=True, where=where)
+    config.num_labels, config.pad_token_id = 1, pad
+    config.architectures = [kind.__name__]
+    with seeded(seed, "reward head"):
+        model = kind(config)
+        prefix = model.base_model_prefix
+        getattr(model, prefix).load_state_dict(getattr(source, prefix).state_dict())
+        for name, parameter in model.named_parameters():
+            if not name.startswith(f"{prefix}."):
+                _draw(name, parameter)
+    model.to(source.device).eval()
+    clean(model)
+    remember(model)
+    return model
+
+
+def load_reward_to_train(
+    policy: Artifact,
+    live: Live,
+    options: ModelOptions,
+    *,
+    step: str,
+    seed: int,
+    pad: int,
+    on: torch.device | None = None,
+    where: str = "",
+) -> Prepared:
+    """`make_reward`, prepared to be trained as `options` say; the policy's adapters are merged."""
+    if options.quantize is not None:
+        raise ModelError(
+            f"a reward model made from a policy is new, and `quantize: {options.quantize}` takes saved weights",
+            where=where,
+            hint="leave `quantize` out of this step",
+        )
+    model = make_reward(
+        policy, live, seed=seed, pad=pad, attention=options.attention, on=on, where=where
+    )
+    plain = options.model_copy(update={"incoming": None})
+    return prepare_policy(model, None, options=plain, step=step, seed=seed, where=where)
+
+
+def _copy_of(
+    policy: Artifact, live: Live, *, attention: Attention, on: torch.device | None, where: str
+) -> PreTrainedModel | PeftModel:
+    if policy not in live:
+        return load_as(policy, Live(), dtype=torch.float32, attention=attention, on=on, where=where)
+    model = live.take(policy)
+    assert model is not None
+    live.keep(policy, model)
+    lent = Live()
+    lent.keep(policy, copy.deepcopy(clean(model)))
+    return load_as(policy, lent, dtype=torch.float32, attention=attention, on=on, where=where)
+
+
+def _draw(name: str, parameter: torch.nn.Parameter) -> None:
+    with torch.no_grad():
+        if parameter.dim() > 1:
+            parameter.normal_(std=1 / math.sqrt(parameter.shape[-1] + 1))
+        elif name.endswith("bias"):
+            parameter.zero_()

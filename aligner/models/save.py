@@ -1,0 +1,151 @@
+"""Write a model as an ordinary folder, read it back, and leave the live one for the next step."""
+
+from __future__ import annotations
+
+import json
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from peft.utils import get_peft_model_state_dict
+from safetensors import safe_open
+from safetensors.torch import save_file
+from transformers import PreTrainedModel
+
+from aligner.errors import StageError
+from aligner.models.adapters import TOP, stack_of
+from aligner.models.clean import clean, whole_model
+from aligner.models.files import artifact_hash, hash_adapters, hash_folder, weight_files
+from aligner.models.load import quiet
+from aligner.models.skeleton import skeleton
+from aligner.state import Artifact, Live
+
+
+def save_model(
+    model: PreTrainedModel | PeftModel,
+    folder: Path,
+    *,
+    live: Live,
+    base: Artifact | None = None,
+    made_by: str = "model",
+) -> Artifact:
+    """Clean `model`, write it, prove that what lies there is the model, and keep it live.
+
+    Whole weights go into `folder`. Of a model with adapters only the topmost goes there; what it
+    belongs on is not copied, unless it is saved nowhere yet: then into `folder/base`.
+
+    Args:
+        model: Trained. It stays in memory, for the step that takes the artifact.
+        folder: Made if it is not there.
+        live: Where the model is kept.
+        base: `Prepared.base`.
+        made_by: The step.
+
+    Raises:
+        StageError: a weight is not finite, or what was written does not read back the same.
+    """
+    clean(model)
+    folder.mkdir(parents=True, exist_ok=True)
+    if isinstance(model, PeftModel):
+        artifact = _save_adapter(model, folder, base=base, made_by=made_by)
+    else:
+        _save_whole(model, folder)
+        artifact = Artifact(path=str(folder), hash=hash_folder(folder), made_by=made_by)
+    live.keep(artifact, model)
+    return artifact
+
+
+def _save_adapter(
+    model: PeftModel, folder: Path, *, base: Artifact | None, made_by: str
+) -> Artifact:
+    if base is None:
+        assert len(stack_of(model)) == 1, "new weights below more than one adapter"
+        base = _save_base(model, folder / "base", made_by=made_by)
+    assert len(base.adapters) + 1 == len(stack_of(model)), (
+        "the base is not what the adapter lies on"
+    )
+    state = get_peft_model_state_dict(model, adapter_name=TOP, save_embedding_layers=False)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    settings = folder / "adapter_config.json"
+    model.peft_config[TOP].save_pretrained(str(folder))
+    raw = json.loads(settings.read_text(encoding="utf-8"))
+    raw |= {"base_model_name_or_path": base.path, "revision": base.revision, "inference_mode": True}
+    # peft writes sets of names in any order, and equal adapters must be equal files.
+    raw |= {key: sorted(value) for key, value in raw.items() if _names(value)}
+    settings.write_text(json.dumps(raw, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    _share_mode(folder, like=settings)
+    _read_back(tensors, (folder / "adapter_model.safetensors",))
+    return Artifact(
+        path=base.path,
+        revision=base.revision,
+        adapters=(*base.adapters, str(folder)),
+        hash=hash_adapters(base.hash or artifact_hash(base), (str(folder),)),
+        made_by=made_by,
+    )
+
+
+def _save_base(model: PeftModel, folder: Path, *, made_by: str) -> Artifact:
+    """Save the weights below the adapters, under the names they have without adapters."""
+    whole = whole_model(model)
+    state = {
+        name.replace(".base_layer.", ".").replace(".original_module.", "."): tensor
+        for name, tensor in whole.state_dict().items()
+        if ".lora_" not in name and ".modules_to_save." not in name
+    }
+    asked = set(skeleton(whole.config, like=type(whole)).state_dict())
+    assert set(state) == asked, f"names below the adapters differ: {set(state) ^ asked}"
+    _save_whole(whole, folder, state)
+    return Artifact(path=str(folder), hash=hash_folder(folder), made_by=made_by)
+
+
+def _save_whole(
+    model: PreTrainedModel, folder: Path, state: Mapping[str, torch.Tensor] | None = None
+) -> None:
+    with quiet():
+        model.save_pretrained(folder, state_dict=None if state is None else dict(state))
+    _share_mode(folder, like=folder / "config.json")
+    _read_back(state or model.state_dict(), weight_files(folder))
+
+
+def _read_back(tensors: Mapping[str, torch.Tensor], files: tuple[Path, ...]) -> None:
+    """Compare every tensor with what the files hold; a tied one is there under one of its names."""
+    found: set[str] = set()
+    for path in files:
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118  # not a mapping
+                written = file.get_tensor(name)
+                if name not in tensors or not torch.equal(written, tensors[name].cpu()):
+                    raise _not_saved(
+                        f"{name} in {path} is not what the model holds", tensors.get(name)
+                    )
+                found.add(name)
+    places = {tensors[name].data_ptr() for name in found}
+    lost = [n for n, t in tensors.items() if n not in found and t.data_ptr() not in places]
+    if lost:
+        raise _not_saved(f"{lost[0]} was not written to {files[0].parent}", None)
+
+
+def _not_saved(what: str, tensor: torch.Tensor | None) -> StageError:
+    if tensor is not None and not bool(torch.isfinite(tensor).all()):
+        return StageError(
+            f"the trained weights are not finite: {what.split()[0]}",
+            hint="the training diverged; use a lower learning_rate",
+        )
+    return StageError(
+        f"the model was not saved as it is: {what}", hint="is the disk full or failing?"
+    )
+
+
+def _share_mode(folder: Path, *, like: Path) -> None:
+    # safetensors writes files that only their owner may read, whatever the umask says.
+    mode = stat.S_IMODE(like.stat().st_mode)
+    for path in folder.glob("*.safetensors"):
+        path.chmod(mode)
+
+
+def _names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
