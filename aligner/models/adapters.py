@@ -76,7 +76,7 @@ def activate(model: PeftModel, names: Sequence[str], *, train: bool) -> None:
 
     peft's own switches turn on the gradients of whatever they activate, frozen or not.
     """
-    tuner = model.base_model
+    tuner: Any = model.base_model
     if names:
         tuner.enable_adapter_layers()
         tuner.set_adapter(list(names), inference_mode=True)
@@ -111,7 +111,7 @@ def lora_config(adapter: Adapter, model: nn.Module, *, reward: bool) -> LoraConf
     return LoraConfig(
         task_type=TaskType.SEQ_CLS if reward else TaskType.CAUSAL_LM,
         r=adapter.r,
-        lora_alpha=adapter.alpha,
+        lora_alpha=adapter.alpha,  # type: ignore[arg-type]  # peft only divides it
         lora_dropout=adapter.dropout,
         target_modules=adapter.targets if adapter.targets == "all-linear" else [*adapter.targets],
         modules_to_save=sorted({*adapter.modules_to_save, *head}) or None,
@@ -196,7 +196,7 @@ def read_adapter(folder: Path, *, where: str = "") -> LoraConfig:
 def copy_top(model: PeftModel, name: str) -> None:
     """Add a copy of the topmost adapter under `name`, equal to the bit."""
     with seeded(0, name):
-        attach_config(model, _plain(model.peft_config[TOP]), name)
+        attach_config(model, _fresh_settings(model.peft_config[TOP]), name)
     state = get_peft_model_state_dict(model, adapter_name=TOP, save_embedding_layers=False)
     set_peft_model_state_dict(model, {k: v.detach().clone() for k, v in state.items()}, name)
     parameters = dict(model.named_parameters())
@@ -236,7 +236,7 @@ def _fill(
     where: str,
 ) -> None:
     try:
-        report = set_peft_model_state_dict(model, weights, adapter_name=name)
+        report: Any = set_peft_model_state_dict(model, weights, adapter_name=name)
     except RuntimeError as error:
         shape = str(error).splitlines()[-1].strip()
         raise ModelError(
@@ -263,7 +263,7 @@ def _rename_top(model: PeftModel, name: str) -> None:
     model.delete_adapter(TOP)
 
 
-def _plain(config: LoraConfig) -> LoraConfig:
+def _fresh_settings(config: Any) -> LoraConfig:
     raw = {field.name: getattr(config, field.name) for field in fields(config) if field.init}
     return LoraConfig(**raw)
 

@@ -60,7 +60,9 @@ def settings_of(model: PreTrainedModel | PeftModel) -> Settings | None:
 
 def whole_model(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
     """The transformers model itself, under its adapters if it has any."""
-    return model.get_base_model() if isinstance(model, PeftModel) else model
+    whole: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    assert isinstance(whole, PreTrainedModel)
+    return whole
 
 
 def clean(model: PreTrainedModel | PeftModel) -> PreTrainedModel | PeftModel:
@@ -78,7 +80,7 @@ def clean(model: PreTrainedModel | PeftModel) -> PreTrainedModel | PeftModel:
             module.__dict__.pop(name, None)
         _drop_hooks(module)
     if whole.is_activation_checkpointing:
-        whole.activation_checkpointing_disable()
+        whole.activation_checkpointing_disable()  # type: ignore[no-untyped-call]
     _restore_dropout(model)
     _restore_settings(whole)
     for parameter in model.parameters():
@@ -116,11 +118,12 @@ def _drop_hooks(module: nn.Module) -> None:
 
 
 def _restore_dropout(model: PreTrainedModel | PeftModel) -> None:
+    settings: Any = getattr(model, "peft_config", {})
     for module in model.modules():
         if isinstance(module, LoraLayer):
             for name, dropout in module.lora_dropout.items():
                 if isinstance(dropout, nn.Dropout):
-                    dropout.p = model.peft_config[name].lora_dropout
+                    dropout.p = settings[name].lora_dropout
     whole = whole_model(model)
     silent = {n: m for n, m in whole.named_modules() if type(m) is nn.Dropout and m.p == 0}
     if silent:

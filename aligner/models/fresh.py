@@ -7,6 +7,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 from aligner.errors import ModelError
 from aligner.models.adapters import seeded
 from aligner.models.clean import remember
+from aligner.models.load import place
 from aligner.models.precision import device
 from aligner.models.spec import FreshModel
 
@@ -61,6 +62,8 @@ def fresh_model(
     config = fresh_config(options, vocabulary=vocabulary, where=where)
     config._attn_implementation = "sdpa"
     with seeded(seed, "fresh model"):
-        model = LlamaForCausalLM(config)
+        model: PreTrainedModel = LlamaForCausalLM(config)
     remember(model)
-    return model.to(device()).eval()
+    place(model, device())
+    model.train(False)
+    return model

@@ -103,12 +103,13 @@ def facts_from(config: Mapping[str, Any], *, reward: bool = False, where: str = 
     """What follows from a `config.json`."""
     shape = _shape_of(config, reward=reward, where=where)
     text = shape.config.get_text_config()
+    embedding: Any = shape.get_input_embeddings()
     return Facts(
         config=config,
         reward=reward,
         parameters=_count(shape),
         positions=getattr(text, "max_position_embeddings", None),
-        vocabulary=shape.get_input_embeddings().weight.shape[0],
+        vocabulary=embedding.weight.shape[0],
         dtype=str(config.get("dtype") or config.get("torch_dtype") or "float32"),
     )
 
@@ -182,7 +183,7 @@ def adapter_faults(
     """Whether `adapter` fits the model: its targets are there, and none is the head."""
     modules = dict(shape.named_modules())
     last = {name.rsplit(".", 1)[-1] for name in modules}
-    head = shape.get_output_embeddings()
+    head = shape.get_output_embeddings()  # type: ignore[no-untyped-call]
     heads = {name.rsplit(".", 1)[-1] for name, module in modules.items() if module is head and head}
     faults: list[AlignerError] = []
     targets = () if adapter.targets == "all-linear" else adapter.targets
@@ -200,7 +201,7 @@ def adapter_faults(
         ends = heads | {n.rsplit(".", 1)[-1] for n, m in modules.items() if m is embedding}
         for name in (*adapter.modules_to_save, *targets):
             if name.rsplit(".", 1)[-1] in ends - (heads if name in targets else set()):
-                what = f"{name!r} shares its weights with the other end of the model, so an adapter cannot train it alone"
+                what = f"{name!r} shares its weights with the other end of the model"
                 faults.append(
                     ModelError(what, where=where, hint="leave it out, or train the whole model")
                 )

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from peft import PeftModel
+from torch import nn
 from transformers import BitsAndBytesConfig, PreTrainedModel
 from transformers.utils import logging
 
@@ -94,14 +95,14 @@ def load_as(
     where: str = "",
 ) -> PreTrainedModel | PeftModel:
     """As `load_model`, with whole weights held as `dtype` and everything frozen."""
-    place = on or device()
+    there = on or device()
     folder = folder_of(artifact, where=where)
     model = live.take(artifact)
     if model is not None and _serves(model, folder, dtype=dtype, quantize=quantize):
         clean(model)
         if quantize is None:
             cast(model, dtype)
-            model.to(place)
+            place(model, there)
         whole = whole_model(model)
         whole.set_attn_implementation(_kernel(type(whole), attention))
     else:
@@ -112,7 +113,7 @@ def load_as(
             quantize=quantize,
             attention=attention,
             reward=reward,
-            on=place,
+            on=there,
             where=where,
         )
         if artifact.adapters:
@@ -144,12 +145,17 @@ def cast(model: PreTrainedModel | PeftModel, dtype: torch.dtype) -> None:
 def quiet() -> Iterator[None]:
     """Keep the library's progress bars off the terminal: the chain has its own."""
     shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
         if shown:
-            logging.enable_progress_bar()
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def place(model: nn.Module, on: torch.device) -> None:
+    """Move `model` in place."""
+    model.to(on)
 
 
 def _serves(
@@ -194,7 +200,7 @@ def _read(
     if quantize is not None:
         more = {"quantization_config": _quantised(quantize, dtype), "device_map": {"": on}}
     with seeded(0, "load"), quiet():
-        model, report = kind.from_pretrained(
+        loaded: Any = kind.from_pretrained(
             folder,
             config=config,
             dtype=dtype,
@@ -205,8 +211,12 @@ def _read(
             output_loading_info=True,
             **more,
         )
+    model, report = loaded
+    assert isinstance(model, PreTrainedModel)
     _refuse_incomplete(report, folder, where=where)
-    return model if quantize is not None else model.to(on)
+    if quantize is None:
+        place(model, on)
+    return model
 
 
 def _refuse_incomplete(report: dict[str, Any], folder: Path, *, where: str) -> None:
@@ -242,8 +252,8 @@ def _kernel(kind: type[PreTrainedModel], attention: Attention) -> str:
 
 def _quantised(quantize: Quantize, dtype: torch.dtype) -> BitsAndBytesConfig:
     if quantize == "int8":
-        return BitsAndBytesConfig(load_in_8bit=True)
-    return BitsAndBytesConfig(
+        return BitsAndBytesConfig(load_in_8bit=True)  # type: ignore[no-untyped-call]
+    return BitsAndBytesConfig(  # type: ignore[no-untyped-call]
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,

@@ -126,6 +126,7 @@ def prepare_policy(
         assert options.adapter is not None
         model = attach_fresh(model, options.adapter, seed=seed, step=step)
     elif how == "continue":
+        assert isinstance(model, PeftModel)
         activate(model, stack_of(model), train=True)
     else:
         model.requires_grad_(True)

@@ -76,7 +76,7 @@ def option_faults(
     if options.quantize is not None and options.incoming == "merge":
         faults.append(
             ModelError(
-                f"`incoming: merge` into weights of `quantize: {options.quantize}` would round the merged model",
+                f"`incoming: merge` with `quantize: {options.quantize}` would round the merged model",
                 where=at("quantize"),
                 hint="use `incoming: stack` or `continue`, or leave `quantize` out of this step",
             )
@@ -118,4 +118,4 @@ def _has_bf16(kind: str) -> bool:
         return bool(torch.cuda.is_bf16_supported())
     # Any CPU that torch supports computes bf16, if slowly, and in agreement with a GPU; older
     # Apple GPUs refuse.
-    return kind == "cpu" or torch.backends.mps.is_macos_or_newer(14, 0)  # type: ignore[no-untyped-call]
+    return kind == "cpu" or torch.backends.mps.is_macos_or_newer(14, 0)

@@ -28,8 +28,8 @@ def resolve(
     Raises:
         ModelError: missing, without config or safetensors weights, or with code of its own.
     """
-    for folder in adapters:
-        check_adapter_folder(Path(folder), where=where)
+    for adapter in adapters:
+        check_adapter_folder(Path(adapter), where=where)
     if _is_folder(path, where=where):
         if revision is not None:
             raise ModelError(f"{path} is a folder, and has no revision {revision!r}", where=where)
@@ -39,7 +39,7 @@ def resolve(
     else:
         commit = _commit(path, revision, where=where)
         base, place = hash_hub(path, commit), path
-    stack = tuple(str(Path(folder).resolve()) for folder in adapters)
+    stack = tuple(str(Path(adapter).resolve()) for adapter in adapters)
     return Artifact(path=place, revision=commit, adapters=stack, hash=hash_adapters(base, stack))
 
 

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from aligner.errors import ModelError
 from aligner.models.adapters import merge_stack, seeded
 from aligner.models.clean import clean, remember
-from aligner.models.load import load_as, load_model
+from aligner.models.load import load_as, load_model, place
 from aligner.models.policy import Prepared, prepare_policy
 from aligner.models.skeleton import model_class
 from aligner.models.spec import Attention, ModelOptions, Precision
@@ -76,7 +76,7 @@ def make_reward(
         for name, parameter in model.named_parameters():
             if not name.startswith(f"{prefix}."):
                 _draw(name, parameter)
-    model.to(source.device).eval()
+    place(model, source.device)
     clean(model)
     remember(model)
     return model
@@ -96,7 +96,7 @@ def load_reward_to_train(
     """`make_reward`, prepared to be trained as `options` say; the policy's adapters are merged."""
     if options.quantize is not None:
         raise ModelError(
-            f"a reward model made from a policy is new, and `quantize: {options.quantize}` takes saved weights",
+            f"`quantize: {options.quantize}` takes saved weights, and a new reward model is not saved yet",
             where=where,
             hint="leave `quantize` out of this step",
         )

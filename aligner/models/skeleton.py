@@ -22,12 +22,13 @@ def skeleton(config: PreTrainedConfig, *, like: type[PreTrainedModel]) -> PreTra
     """A model of class `like` and settings `config` whose tensors have shapes and no content."""
     with torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return like._from_config(config)
+        shape: PreTrainedModel = like._from_config(config)  # type: ignore[no-untyped-call]
+        return shape
 
 
 def config_from(raw: Mapping[str, Any], *, where: str = "") -> PreTrainedConfig:
     """The settings in a `config.json` that has been checked, as transformers holds them."""
-    kind = raw.get("model_type")
+    kind = str(raw.get("model_type"))
     if kind not in CONFIG_MAPPING:
         raise ModelError(
             f"model_type {kind!r} is none that transformers knows",
@@ -50,5 +51,6 @@ def model_class(
         raise ModelError(
             f"transformers cannot use the architecture {config.model_type!r} {what}", where=where
         )
-    found = auto._model_mapping[type(config)]
-    return found[0] if isinstance(found, tuple) else found
+    found: Any = auto._model_mapping[type(config)]
+    kind: type[PreTrainedModel] = found[0] if isinstance(found, tuple) else found
+    return kind

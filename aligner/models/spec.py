@@ -1,4 +1,4 @@
-"""How a recipe describes models: adapters, precision and small fresh models, light enough for any declaration."""
+"""How a recipe describes models: adapters, precision, and small fresh ones; light to import."""
 
 from __future__ import annotations
 

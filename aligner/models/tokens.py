@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from aligner.models.adapters import seeded
 from aligner.models.clean import remember
 
 
@@ -20,22 +21,16 @@ def resize_embeddings(model: PreTrainedModel, tokenizer: Any) -> int:
         model: Without adapters.
         tokenizer: What it will be used with.
     """
-    rows = model.get_input_embeddings().weight.shape[0]
-    wanted = len(tokenizer)
+    ends = [end for end in _ends(model) if end is not None]
+    wanted, rows = len(tokenizer), ends[0].weight.shape[0]
     if wanted <= rows:
         return 0
-    tied = _head_rows(model) is model.get_input_embeddings().weight
-    old_input = model.get_input_embeddings().weight.detach().clone()
-    head = _head_rows(model)
-    old_head = None if head is None or tied else head.detach().clone()
-    model.resize_token_embeddings(wanted, mean_resizing=False)
-    with torch.no_grad():
-        _mean_rows(model.get_input_embeddings().weight, old_input)
-        if old_head is not None:
-            _mean_rows(model.get_output_embeddings().weight, old_head)
-            bias = model.get_output_embeddings().bias
-            if bias is not None:
-                bias[rows:] = bias[:rows].float().mean().to(bias.dtype)
+    kept = [{n: p.detach().clone() for n, p in end.named_parameters(recurse=False)} for end in ends]
+    with seeded(0, "resize"):
+        model.resize_token_embeddings(wanted, mean_resizing=False)
+    for end, old in zip(_ends(model), kept, strict=False):
+        for name, parameter in old.items():
+            _mean_rows(getattr(end, name), parameter)
     remember(model)
     return int(wanted - rows)
 
@@ -59,11 +54,12 @@ def set_token_ids(model: PreTrainedModel, tokenizer: Any, *, stop_ids: Sequence[
     remember(model)
 
 
-def _head_rows(model: PreTrainedModel) -> torch.Tensor | None:
-    head = model.get_output_embeddings()
-    return None if head is None else head.weight
+def _ends(model: PreTrainedModel) -> tuple[Any, Any]:
+    """The embedding, and the head that predicts tokens or None."""
+    return model.get_input_embeddings(), model.get_output_embeddings()  # type: ignore[no-untyped-call]
 
 
-def _mean_rows(weight: torch.Tensor, old: torch.Tensor) -> None:
-    weight[: old.shape[0]] = old
-    weight[old.shape[0] :] = old.float().mean(dim=0).to(weight.dtype)
+def _mean_rows(rows: torch.Tensor, old: torch.Tensor) -> None:
+    with torch.no_grad():
+        rows[: old.shape[0]] = old
+        rows[old.shape[0] :] = old.float().mean(dim=0).to(rows.dtype)
