@@ -1,0 +1,1 @@
+"""How things look in a terminal, wide or narrow, or in a file."""

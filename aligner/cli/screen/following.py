@@ -1,0 +1,118 @@
+"""Follow a chain's events: how each step stands, how fast it goes, how long it will take."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from aligner.chain import (
+    Event,
+    StepFailed,
+    StepFinished,
+    StepProgress,
+    StepReused,
+    StepStarted,
+)
+from aligner.cli.screen.text import count, duration, figures
+
+Standing = Literal["waiting", "running", "done", "reused", "failed"]
+
+_LIVE_FIGURES = 6
+"""More do not fit under a bar."""
+_SPEED = "tokens_per_second"
+_UNSHOWN = frozenset({_SPEED, "num_tokens"})
+
+
+@dataclass
+class Followed:
+    """One step of the chain, as a display sees it."""
+
+    number: int
+    step: str
+    standing: Standing = "waiting"
+    summary: str = ""
+    figures: dict[str, float] = field(default_factory=dict)
+    """Of this moment while it runs, final once it has."""
+    seconds: float = 0.0
+    """How long it took."""
+    began: float = 0.0
+    done: int = 0
+    total: int = 0
+    unit: str = "step"
+    first_done: int = 0
+    """How much was done when it first reported: what a resumed step had behind it."""
+    first_report: float = 0.0
+
+    @property
+    def share(self) -> float:
+        return min(self.done / self.total, 1.0) if self.total > 0 else 0.0
+
+    def left(self, now: float) -> float | None:
+        """Seconds to the end at the speed so far; None before that is known."""
+        moved, took = self.done - self.first_done, now - self.first_report
+        if moved <= 0 or took <= 0 or self.total <= 0:
+            return None
+        return max(self.total - self.done, 0) * took / moved
+
+    def position(self) -> str:
+        """Where it is: `54/120` steps, or `54/120 rows`."""
+        unit = "" if self.unit == "step" else f" {self.unit}s"
+        return f"{self.done:,}/{self.total:,}{unit}" if self.total > 0 else ""
+
+    def live_figures(self) -> list[str]:
+        """The figures of this moment, the loss first, the speed last."""
+        shown = {k: v for k, v in self.figures.items() if k not in _UNSHOWN}
+        shown = {k: shown[k] for k in sorted(shown, key=lambda name: name != "loss")}
+        parts = figures(dict(list(shown.items())[:_LIVE_FIGURES]))
+        if _SPEED in self.figures:
+            parts.append(f"{count(round(self.figures[_SPEED]))} tokens/s")
+        return parts
+
+
+class Following:
+    """All steps of a chain that a run is to walk."""
+
+    def __init__(
+        self, steps: Sequence[str], *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.steps = [Followed(number, step) for number, step in enumerate(steps, start=1)]
+        self.clock = clock
+        self.began = clock()
+
+    def running(self) -> Followed | None:
+        return next((one for one in self.steps if one.standing == "running"), None)
+
+    def waiting(self) -> list[str]:
+        return [one.step for one in self.steps if one.standing == "waiting"]
+
+    def hear(self, event: Event) -> Followed | None:
+        """Take an event in, and give back the step that it is about."""
+        number = getattr(event, "number", None)
+        if number is None:
+            return None
+        one, now = self.steps[number - 1], self.clock()
+        match event:
+            case StepStarted():
+                one.standing, one.summary, one.began = "running", event.plan.summary, now
+                one.figures = {}
+            case StepProgress(progress=progress):
+                if one.total != progress.total or one.unit != progress.unit:
+                    one.first_done, one.first_report = progress.done, now
+                one.done, one.total, one.unit = progress.done, progress.total, progress.unit
+                one.figures |= progress.figures
+            case StepFinished():
+                one.standing, one.figures = "done", dict(event.figures)
+                one.seconds = event.seconds
+            case StepReused():
+                one.standing, one.figures = "reused", dict(event.figures)
+            case StepFailed():
+                one.standing, one.seconds = "failed", now - one.began
+        return one
+
+
+def time_left(one: Followed, now: float) -> str:
+    """`1 min 05 s left`, or nothing before that is known."""
+    left = one.left(now)
+    return "" if left is None else f"{duration(left)} left"

@@ -1,0 +1,120 @@
+"""Make text fit for a terminal: no control characters, no secrets, numbers people can read."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import unicodedata
+from collections.abc import Mapping
+
+_SECRET_NAME = re.compile(r"(TOKEN|KEY|SECRET|PASSWORD)$", re.IGNORECASE)
+_HUB_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{20,}\b")
+_SHORTEST_SECRET = 6
+"""Shorter values ("1", "yes") are no secrets, and hiding them would garble every text."""
+
+
+def clean(text: str) -> str:
+    """`text` with control and direction characters written out, lines and tabs left as they are.
+
+    >>> clean("a\\x1b[31mb\\u202e")
+    'a\\\\x1b[31mb\\\\u202e'
+    """
+    return "".join(one if _harmless(one) else _written_out(one) for one in text)
+
+
+def one_line(text: str) -> str:
+    """`text` cleaned, and on one line."""
+    return clean(" ".join(text.split()))
+
+
+def without_secrets(text: str, environment: Mapping[str, str] = os.environ) -> str:
+    """`text` without the values of variables whose names end in TOKEN, KEY, SECRET or PASSWORD."""
+    for name, value in environment.items():
+        if len(value) >= _SHORTEST_SECRET and _SECRET_NAME.search(name):
+            text = text.replace(value, f"[{name} hidden]")
+    return _HUB_TOKEN.sub("[hub token hidden]", text)
+
+
+def safe(text: str) -> str:
+    """`text` as it may be shown: cleaned, and without secrets."""
+    return clean(without_secrets(text))
+
+
+def figure(value: float) -> str:
+    """A measured number with four digits that count.
+
+    >>> figure(0.693147), figure(2e-05), figure(12345.6), figure(3.0), figure(float("nan"))
+    ('0.6931', '2e-05', '12,346', '3', 'nan')
+    """
+    if not math.isfinite(value):
+        return str(value)
+    if abs(value) >= 10_000:
+        return f"{value:,.0f}"
+    return f"{value:.4g}"
+
+
+def count(value: int | None) -> str:
+    """A whole number: exact up to 99,999, short above; empty where unknown.
+
+    >>> count(2048), count(1_234_567), count(8_030_261_248), count(None)
+    ('2,048', '1.23M', '8.03B', '')
+    """
+    if value is None:
+        return ""
+    for size, letter in ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**5, "k")):
+        if abs(value) >= size:
+            unit = 1000 if letter == "k" else size
+            return f"{value / unit:.3g}{letter}"
+    return f"{value:,}"
+
+
+def duration(seconds: float) -> str:
+    """A time span.
+
+    >>> duration(0.42), duration(12.3), duration(75), duration(7500), duration(200_000)
+    ('0.4 s', '12.3 s', '1 min 15 s', '2 h 05 min', '2 d 7 h')
+    """
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days} d {hours} h"
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s"
+
+
+def size(octets: int) -> str:
+    """An amount of storage.
+
+    >>> size(512), size(2_500_000), size(3 * 10**9)
+    ('512 B', '2.5 MB', '3.0 GB')
+    """
+    if octets < 1000:
+        return f"{octets} B"
+    value = float(octets)
+    for unit in ("kB", "MB", "GB"):
+        value /= 1000
+        if value < 999.95:
+            return f"{value:.1f} {unit}"
+    return f"{value / 1000:.1f} TB"
+
+
+def figures(values: Mapping[str, float], *, most: int | None = None) -> list[str]:
+    """Each figure as `name value`, the first `most` of them and how many more there are."""
+    shown = [f"{one_line(name)} {figure(value)}" for name, value in values.items()]
+    if most is not None and len(shown) > most + 1:
+        return [*shown[:most], f"and {len(shown) - most} more"]
+    return shown
+
+
+def _harmless(one: str) -> bool:
+    return one in "\n\t" or one == " " or unicodedata.category(one) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
+
+
+def _written_out(one: str) -> str:
+    number = ord(one)
+    return f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}" if number < 65536 else f"\\U{number:08x}"

@@ -1,0 +1,135 @@
+"""Run a recipe in the foreground: show it, keep what libraries say, and tell how it ended."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+
+from aligner.chain import Chain, Checked, Event, Outcome, StepFailed, StepStarted, check
+from aligner.chain import run as run_chain
+from aligner.cli.screen.closing import closing, near
+from aligner.cli.screen.console import console_on, is_live
+from aligner.cli.screen.following import Following
+from aligner.cli.screen.progress import Display, PlainLines, Silent, shown_live
+from aligner.cli.screen.text import safe
+from aligner.cli.shared.chatter import Chatter, kept
+from aligner.cli.shared.ending import Told, full_text, in_brief, say
+from aligner.cli.shared.recipes import host_for, linked
+from aligner.errors import AlignerError, GateError, Stopped
+from aligner.host import Host
+from aligner.run import ranks
+
+GO_ON = "what finished before is kept: the same command goes on from there"
+
+
+def run_recipe(arguments: argparse.Namespace) -> None:
+    """Check and run the recipe in `arguments`; raises Told when it does not reach its end."""
+    warned: list[str] = []
+    with kept(warn=warned.append) as chatter:
+        failures = _Failures()
+        try:
+            host = host_for(arguments)
+            chain = linked(arguments, host)
+            checked = check(chain, host)
+            chatter.into(_run_folder(arguments, chain) / _own("log.txt"))
+            console = console_on(chatter.screen)
+            with _display(arguments, chain, console) as display:
+                chatter.warn = display.warn
+                for text in warned:
+                    display.warn(text)
+                outcome = _run(arguments, checked, host, failures, display)
+        except AlignerError as error:
+            say("\n  ".join([str(error), *failures.more_about(error, chatter)]), chatter.errors)
+            raise Told(error.exit_code) from error
+        except Exception as error:
+            if failures.last is not error:
+                raise
+            said = full_text(error) if arguments.verbose else in_brief(error)
+            say("\n  ".join([said.rstrip(), *failures.more_about(error, chatter)]), chatter.errors)
+            raise Told(1) from error
+        if not arguments.quiet and ranks.rank() == 0:
+            log = chatter.log if chatter.anything else None
+            console.print(closing(outcome, console, log=log, every_figure=arguments.verbose))
+
+
+def _run(
+    arguments: argparse.Namespace,
+    checked: Checked,
+    host: Host,
+    failures: _Failures,
+    display: Display,
+) -> Outcome:
+    def tell(event: Event) -> None:
+        failures.tell(event)
+        display.tell(event)
+
+    return run_chain(
+        checked,
+        host,
+        runs=arguments.runs,
+        name=arguments.name,
+        until=arguments.until,
+        start_from=arguments.start_from,
+        fresh=arguments.fresh,
+        tell=tell,
+    )
+
+
+class _Failures:
+    """Writes the whole text of an error into the folder of the step that it ended."""
+
+    def __init__(self) -> None:
+        self.last: BaseException | None = None
+        self._written: Path | None = None
+
+    def tell(self, event: Event) -> None:
+        if isinstance(event, StepStarted):
+            # A finished step must not carry the error of an earlier attempt.
+            (event.folder / _own("error.txt")).unlink(missing_ok=True)
+        elif isinstance(event, StepFailed):
+            self.last = event.error
+            if not isinstance(event.error, KeyboardInterrupt):
+                self._written = event.folder / _own("error.txt")
+                self._written.write_text(safe(full_text(event.error)), encoding="utf-8")
+
+    def more_about(self, error: BaseException, chatter: Chatter) -> list[str]:
+        """Where the whole story is, and how to go on."""
+        lines = []
+        if self._written is not None and not isinstance(error, AlignerError):
+            lines.append(f"the full text is in {near(self._written)}")
+        if self.last is not None and chatter.log is not None and chatter.anything:
+            lines.append(f"what the libraries said is in {near(chatter.log)}")
+        if self.last is not None and not isinstance(error, Stopped | GateError):
+            lines.append(GO_ON)
+        return lines
+
+
+@contextmanager
+def _display(
+    arguments: argparse.Namespace, chain: Chain, console: Console
+) -> Iterator[Display]:
+    names = [link.step.name for link in chain.links]
+    if arguments.until in names:
+        names = names[: names.index(arguments.until) + 1]
+    following = Following(names)
+    if arguments.quiet or ranks.rank() != 0:
+        yield Silent()
+    elif is_live(console):
+        with shown_live(console, following) as display:
+            yield display
+    else:
+        yield PlainLines(console, following)
+
+
+def _run_folder(arguments: argparse.Namespace, chain: Chain) -> Path:
+    return Path(arguments.runs) / (arguments.name or chain.recipe.name)
+
+
+def _own(name: str) -> str:
+    """`name` for the first of several processes; the others write beside it."""
+    head, _, tail = name.rpartition(".")
+    return f"{head}.{ranks.rank()}.{tail}" if ranks.rank() else name
