@@ -82,3 +82,20 @@ def _below(kind: Any, part: str | int) -> Iterator[Any]:
             else:  # one value that stands for a list
                 for item in arguments:
                     yield from _below(item, part)
+
+
+def models_below(model: type[BaseModel]) -> tuple[type[BaseModel], ...]:
+    """Every model that the fields of `model` use, at any depth, each once, in order of use."""
+    found: dict[type[BaseModel], None] = {}
+
+    def look(kind: Any) -> None:
+        for one in _members(kind):
+            for argument in get_args(one):
+                look(argument)
+            if isinstance(one, type) and issubclass(one, BaseModel) and one not in found:
+                found[one] = None
+                for field in one.model_fields.values():
+                    look(field.annotation)
+
+    look(model)
+    return tuple(found)[1:]
