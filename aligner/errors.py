@@ -77,6 +77,33 @@ class Faults(AlignerError):
             raise together.faults[0] if len(together.faults) == 1 else together
 
 
+class Collected:
+    """Goes on after a fault, to find the others: `with faults: …` keeps an AlignerError for later.
+
+    >>> faults = Collected()
+    >>> with faults:
+    ...     raise DataError("no rows")
+    >>> [str(fault) for fault in faults.found]
+    ['no rows']
+    """
+
+    def __init__(self) -> None:
+        self.found: list[AlignerError] = []
+
+    def __enter__(self) -> Collected:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        if not isinstance(error, AlignerError):
+            return False
+        self.found.append(error)
+        return True
+
+    def raise_if_any(self) -> None:
+        """Raise what was found, all together."""
+        Faults.raise_if_any(self.found)
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Suggest the known word nearest to `word`, or list them all.
 

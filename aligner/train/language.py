@@ -9,7 +9,7 @@ from datasets import Dataset
 from transformers import EarlyStoppingCallback
 from trl import SFTConfig, SFTTrainer
 
-from aligner.models.device import on_cpu
+from aligner.models.precision import device
 from aligner.stage import Run
 from aligner.train.arguments import optimizer_steps, trainer_arguments
 from aligner.train.packing import packed
@@ -48,7 +48,7 @@ def train_language_model(
         run,
         learning_rate=learning_rate,
         precision=precision,
-        on_cpu=on_cpu(),
+        on_cpu=device().type == "cpu",
         steps=steps,
         measures=bool(held_out),
     )

@@ -22,7 +22,7 @@ class Watch(TrainerCallback):
         self._run = run
         self._tokens_at, self._then = 0.0, time.monotonic()
         self.first: dict[str, float] = {}
-        """The figures of the first optimizer step."""
+        """The figures of the first optimizer step; empty when training went on from a checkpoint."""
         self.last: dict[str, float] = {}
         """The last value of every figure."""
 
@@ -48,7 +48,8 @@ class Watch(TrainerCallback):
             return
         self._refuse_nonsense(figures, state.global_step)
         figures |= self._speed(figures)
-        self.first = self.first or figures
+        if state.global_step == 1 and not self.first:
+            self.first = figures
         self.last |= figures
         self._run.progress(state.global_step, state.max_steps, **figures)
 

@@ -1,0 +1,142 @@
+"""Say what a training step will do, and find every reason why it cannot, before weights load."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from aligner.data.prepare import Prepared
+from aligner.data.tokenizers import planned_tokenizer
+from aligner.errors import AlignerError, ChainError, Collected, ModelError
+from aligner.models.inspect import (
+    Facts,
+    Training,
+    length_faults,
+    plan_training,
+    planned_model,
+    vocabulary_faults,
+)
+from aligner.run.ranks import world
+from aligner.stage import Look, Outlook, Plan
+from aligner.state import Slot
+from aligner.train.arguments import optimizer_steps
+from aligner.train.packing import labelled, packed
+
+
+@dataclass(frozen=True)
+class Looked:
+    """All that planning a training step found out."""
+
+    tokenizer: Any
+    data: Prepared
+    training: Training
+    steps: int
+
+
+def look_at_training(
+    config: Any,
+    look: Look,
+    prepare: Callable[[Any], Prepared],
+    *,
+    model: Callable[[], Facts] | None = None,
+    pack_to: int | None = None,
+) -> Looked:
+    """Tokenizer, data, model and optimizer steps of a training step, or every fault at once.
+
+    Args:
+        config: Options of data, model and training.
+        prepare: Reads and encodes the rows with the tokenizer it is given.
+        model: The model to be trained, where it is not the policy that comes in.
+        pack_to: Length of the bins, where rows are packed.
+    """
+    faults = Collected()
+    tokenizer = data = facts = training = None
+    with faults:
+        tokenizer = planned_tokenizer(look)
+    with faults:
+        facts = model() if model is not None else planned_model(look, "policy")
+        training = plan_training(facts, config, at=look.at)
+    if facts is not None:
+        faults.found += length_faults(facts, config.max_length, where=look.at("max_length"))
+    if tokenizer is not None and facts is not None:
+        faults.found += vocabulary_faults(facts, len(tokenizer), where=look.where)
+    if tokenizer is not None:
+        with faults:
+            data = prepare(tokenizer)
+    if data is not None:
+        faults.found += _longest_fits(config, facts, data, look)
+        faults.found += _measurable(config, data, look)
+    faults.raise_if_any()
+    assert data is not None, "without a fault there is data"
+    assert training is not None, "without a fault there is a model"
+    rows = len(data.train)
+    if pack_to:
+        rows = len(packed([labelled(row.input_ids, row.trained) for row in data.train], pack_to))
+    return Looked(tokenizer, data, training, optimizer_steps(rows, config, world=world()))
+
+
+def training_plan(
+    looked: Looked,
+    look: Look,
+    *,
+    summary: str,
+    figures: frozenset[str],
+    measured: frozenset[str],
+    reference: str = "",
+    slot: Slot = "policy",
+) -> Plan:
+    """The Plan of a training step.
+
+    Args:
+        figures: What the step always records.
+        measured: What it records besides where there are held-out rows.
+        slot: What it fills with the model it trains.
+    """
+    data, training = looked.data, looked.training
+    held_out = len(data.held_out)
+    return Plan(
+        summary=summary,
+        rows=len(data.train),
+        tokens=data.tokens,
+        optimizer_steps=looked.steps,
+        trained=training.trained,
+        parameters=training.parameters,
+        incoming=training.incoming,
+        reference=reference,
+        figures=figures | (measured if held_out else frozenset()),
+        data={"data": data.hash},
+        ledgers=data.ledgers,
+        slots={slot: Outlook(made_by=look.step, facts={"model": training.after})},
+        notes=(f"{held_out} rows held out",) if held_out else (),
+    )
+
+
+def _longest_fits(
+    config: Any, facts: Facts | None, data: Prepared, look: Look
+) -> list[AlignerError]:
+    if config.max_length is not None or facts is None or facts.positions is None:
+        return []
+    if data.longest <= facts.positions:
+        return []
+    return [
+        ModelError(
+            f"the longest row has {data.longest} tokens, and the model {facts.positions} positions",
+            where=look.at("data"),
+            hint=f"set max_length to {facts.positions} or less; overflow says what becomes of longer rows",
+        )
+    ]
+
+
+def _measurable(config: Any, data: Prepared, look: Look) -> list[AlignerError]:
+    if data.held_out:
+        return []
+    return [
+        ChainError(
+            f"{option} needs rows to measure on, and none are held out",
+            where=look.at(option),
+            hint="give eval_data, or a share to hold_out",
+        )
+        for option in ("evaluate_every", "early_stopping")
+        if getattr(config, option) is not None
+    ]

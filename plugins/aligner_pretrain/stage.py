@@ -1,0 +1,54 @@
+"""What the pretrain stage takes, reads and writes."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from aligner import Look, ModelState, Plan, Run, Slot, Stage
+from aligner.data.spec import DataOptions
+from aligner.models.spec import FreshModel, ModelOptions
+from aligner.train.spec import TrainOptions
+
+
+class PretrainOptions(DataOptions, ModelOptions, TrainOptions):
+    learning_rate: float = Field(3e-4, gt=0)
+    """Peak learning rate."""
+    stream: bool = True
+    """Join the documents end to end and cut rows of `max_length` tokens from them, as is usual in
+    pre-training; off, each document is a row of its own."""
+    fresh: FreshModel | None = None
+    """Begin with a new model of this shape and random weights, in place of one that comes in."""
+    vocabulary: int = Field(1024, ge=260)
+    """Tokens of the tokenizer that is trained on the data for a fresh model."""
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> PretrainOptions:
+        if self.stream and self.max_length is None:
+            raise ValueError("stream needs max_length: how many tokens a row holds")
+        if self.fresh and self.adapter:
+            raise ValueError("a fresh model has nothing an adapter could build on: train it whole")
+        return self
+
+
+class Pretrain(Stage[PretrainOptions]):
+    """Train a language model on plain text: further, or from nothing with a tokenizer of its own."""
+
+    name = "pretrain"
+
+    @property
+    def requires(self) -> frozenset[Slot]:
+        return frozenset() if self.config.fresh else frozenset({"policy", "tokenizer"})
+
+    @property
+    def provides(self) -> frozenset[Slot]:
+        return frozenset({"policy", "tokenizer"} if self.config.fresh else {"policy"})
+
+    def plan(self, look: Look) -> Plan:
+        from aligner_pretrain.plan import plan  # the tokenizer waits until a recipe is looked at
+
+        return plan(self.config, look)
+
+    def run(self, state: ModelState, run: Run) -> ModelState:
+        from aligner_pretrain.train import train  # torch and trl wait until a step really runs
+
+        return state.put(run.step, **train(self.config, state, run))

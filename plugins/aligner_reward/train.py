@@ -1,0 +1,94 @@
+"""The work of the reward stage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from aligner.data.prepare import prepare_preferences
+from datasets import Dataset
+from transformers import EarlyStoppingCallback
+from trl import RewardConfig, RewardTrainer
+
+from aligner import Artifact, ModelState, Run
+from aligner.data.tokenizers import load_tokenizer, save_tokenizer
+from aligner.models.clean import whole_model
+from aligner.models.precision import device, precision_of
+from aligner.models.reward import load_reward_to_train
+from aligner.models.save import save_model
+from aligner.train.arguments import optimizer_steps, trainer_arguments
+from aligner.train.trainer import StepTrainer, discard_checkpoints, drive
+from aligner_reward.plan import base_of
+from aligner_reward.stage import RewardOptions
+
+
+class _RewardTrainer(StepTrainer, RewardTrainer):
+    """TRL's, on pairs that are tokens already."""
+
+
+def train(config: RewardOptions, state: ModelState, run: Run) -> Artifact:
+    """Train a head and its model to prefer the chosen answer; save both, with their tokenizer."""
+    if config.base:
+        base, words = base_of(config, run)
+    else:
+        base, words = state.get("policy"), state.get("tokenizer")
+    tokenizer = load_tokenizer(words, run.live)
+    data = prepare_preferences(run, config, tokenizer)
+    rows, held_out = _rows(data.train, config), _rows(data.held_out, config)
+    prepared = load_reward_to_train(
+        base,
+        run.live,
+        config,
+        step="reward",
+        seed=run.seed,
+        pad=tokenizer.pad_token_id,
+        where=run.where,
+    )
+    steps = optimizer_steps(len(rows), config, world=run.world)
+    trainer = _RewardTrainer(
+        model=whole_model(prepared.model),
+        args=RewardConfig(
+            **trainer_arguments(
+                config,
+                run,
+                learning_rate=config.learning_rate,
+                precision=precision_of(config.precision),
+                on_cpu=device().type == "cpu",
+                steps=steps,
+                measures=bool(held_out),
+            ),
+            max_length=None,
+            center_rewards_coefficient=config.centre,
+            disable_dropout=not config.dropout,
+        ),
+        train_dataset=Dataset.from_list(rows),
+        eval_dataset=Dataset.from_list(held_out) if held_out else None,
+        processing_class=tokenizer,
+        callbacks=[EarlyStoppingCallback(config.early_stopping)] if config.early_stopping else None,
+    )
+    watch = drive(trainer, run, steps=steps)
+    run.record(**{name: watch.last[name] for name in ("loss", "accuracy") if name in watch.last})
+    if held_out:
+        measured = trainer.evaluate()
+        run.record(eval_loss=measured["eval_loss"], eval_accuracy=measured["eval_accuracy"])
+    discard_checkpoints(run)
+    # A reward model reads text through the tokenizer it was trained with, whatever the policy's is.
+    save_tokenizer(tokenizer, run.folder / "reward")
+    return save_model(
+        prepared.model, run.folder / "reward", live=run.live, base=prepared.base, made_by=run.step
+    )
+
+
+def _rows(pairs: Iterable[Any], config: RewardOptions) -> list[dict[str, Any]]:
+    rows = [
+        {
+            "chosen_ids": [*pair.prompt_ids, *pair.chosen_ids],
+            "rejected_ids": [*pair.prompt_ids, *pair.rejected_ids],
+            "length": len(pair.prompt_ids) + max(len(pair.chosen_ids), len(pair.rejected_ids)),
+            "margin": pair.margin,
+        }
+        for pair in pairs
+    ]
+    if config.margin and any(row["margin"] is not None for row in rows):
+        return [{**row, "margin": row["margin"] or 0.0} for row in rows]
+    return [{name: value for name, value in row.items() if name != "margin"} for row in rows]
