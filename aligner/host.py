@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import pluggy
 
@@ -151,7 +151,7 @@ class Host:
         offered: dict[str, tuple[Any, str]] = {}
         faults: list[AlignerError] = []
         for one in hook.get_hookimpls():
-            for thing in one.function():
+            for thing in cast("Iterable[Any]", one.function()):
                 name = name_of(thing)
                 if name in offered:
                     faults.append(

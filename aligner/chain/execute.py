@@ -192,7 +192,7 @@ def _set_damaged_aside(walk: Walk, reused: list[Finished]) -> None:
 def _hand_on(state: ModelState, finished: Finished, link: Link) -> ModelState:
     left = finished.state()
     slots: dict[Slot, Any] = {slot: left.get(slot) for slot in link.stage.provides}
-    return state.put(link.step.name, **slots)  # type: ignore[misc]  # slot names are words
+    return state.put(link.step.name, **slots)
 
 
 def _hold_to_gates(link: Link, row: StepResult) -> None:

@@ -22,7 +22,7 @@ _SAMPLED = 64
 """Elements of each parameter that are looked at to see whether it moved."""
 
 
-class StepTrainer(Trainer):  # type: ignore[misc]  # transformers ships no types
+class StepTrainer(Trainer):
     """Mixed in before a TRL trainer, on rows that are tokens already.
 
     A checkpoint holds the parameters that are trained, and nothing twice: no frozen base, no tokenizer,
@@ -35,7 +35,7 @@ class StepTrainer(Trainer):  # type: ignore[misc]  # transformers ships no types
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         if self.args.should_save:
-            folder = Path(output_dir or self.args.output_dir)
+            folder = Path(output_dir or str(self.args.output_dir))
             folder.mkdir(parents=True, exist_ok=True)
             save_file(_trainable(self.accelerator.unwrap_model(self.model)), folder / TRAINABLE)
 
@@ -53,7 +53,7 @@ class StepTrainer(Trainer):  # type: ignore[misc]  # transformers ships no types
         Trainer._save_checkpoint(self, model, trial)
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
-            folder = Path(self.args.output_dir)
+            folder = Path(str(self.args.output_dir))
             checkpoints.seal(folder / f"checkpoint-{self.state.global_step}")
             best = self.state.best_model_checkpoint
             checkpoints.prune(folder, keep=frozenset({Path(best)} if best else ()))

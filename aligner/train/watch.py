@@ -39,7 +39,7 @@ class Watch(TrainerCallback):
         logs: Mapping[str, Any] | None = None,
         **_: Any,
     ) -> None:
-        figures = {
+        figures: dict[str, Any] = {
             name: float(value)
             for name, value in (logs or {}).items()
             if name not in _UNTOLD and isinstance(value, int | float)

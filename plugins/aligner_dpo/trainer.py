@@ -25,16 +25,19 @@ class ChainedDPOTrainer(StepTrainer, DPOTrainer):
         self._reference = reference
         super().__init__(**arguments)
 
+    def _logps(self, model: Any, batch: Any) -> Any:
+        return self.compute_ref_log_probs(model, batch)  # type: ignore[no-untyped-call]  # TRL
+
     def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
         # TRL keeps these on disk under a key that leaves out options which change them.
-        model = self._reference if self._reference is not None else self.model
+        model: Any = self._reference if self._reference is not None else self.model
         model.eval()
         loader = self.accelerator.prepare(
             DataLoader(dataset, batch_size=batch_size, collate_fn=self.data_collator, shuffle=False)
         )
         sides: tuple[list[torch.Tensor], list[torch.Tensor]] = ([], [])
         for batch in loader:
-            pair = self.accelerator.gather_for_metrics(self.compute_ref_log_probs(model, batch))
+            pair = self.accelerator.gather_for_metrics(self._logps(model, batch))
             for side, logps_B in zip(sides, pair, strict=True):
                 side.append(logps_B.float().cpu())
         chosen, rejected = (torch.cat(side).tolist() for side in sides)
