@@ -24,19 +24,19 @@ _PLAINLY = (
     ),
     (
         r"could not find expected ':'",
-        "a key without ':' (the line may also be the rest of the one above)",
+        "a key without ':'",
         "write 'key: value'; put text of several lines in quotes",
     ),
     (
-        r"chomping or indentation indicators",
+        r"chomping or indentation indicators|expected a comment or a line break",
         "a value that begins with '>' or '|' is read as a block of text",
         'put it in quotes: "> 0.9"',
     ),
-    (r"found unexpected end of stream", "a quote is opened and never closed", "close it"),
+    (r"found unexpected end of stream", "the quote that opens here is never closed", "close it"),
     (
         r"expected ',' or '(?P<found>.)'",
-        "a ',' or '{found}' is missing here or before",
-        "close the bracket; put text that contains brackets in quotes",
+        "the bracket that opens here lacks a ',' or its '{found}'",
+        "close it; put text with brackets in quotes, also '${{NAME}}' between brackets",
     ),
     (
         r"expected <block end>|did not find expected|expected the node content|no more expected",
@@ -60,6 +60,7 @@ _PLAINLY = (
     ),
     (r"unknown escape character", "an unknown escape in double quotes", "use single quotes"),
 )
+_OPENED = r"could not find expected ':'|found unexpected end of stream|expected ',' or"
 
 
 def malformed(error: yaml.YAMLError, text: str, place: Callable[[int], str]) -> RecipeError:
@@ -72,8 +73,10 @@ def malformed(error: yaml.YAMLError, text: str, place: Callable[[int], str]) -> 
             hint='remove it, or write it as an escape in double quotes: "\\u0000"',
         )
     said = getattr(error, "problem", None) or str(error)
-    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-    where = place(mark.line + 1 if mark else 1)
+    marks = [getattr(error, name, None) for name in ("problem_mark", "context_mark")]
+    if re.search(_OPENED, said):  # what matters is where it began, not where it was missed
+        marks.reverse()
+    where = place(next((mark.line + 1 for mark in marks if mark), 1))
     for pattern, what, hint in _PLAINLY:
         if found := re.search(pattern, said):
             words = found.groupdict()

@@ -104,15 +104,16 @@ def _escaped(value: Any) -> Any:
 class _Dumper(yaml.SafeDumper):
     """Quotes whatever our reading, or that of YAML 1.1, would not take as text."""
 
-    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002  # PyYAML's signature
+    def ignore_aliases(self, data: Any) -> bool:
         return True
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     try:
-        plain = isinstance(scalar(text), str)
+        plain = isinstance(scalar(text), str) and text.isprintable()
     except ValueError:
         plain = False
+    # In double quotes everything unusual is escaped: line ends, tabs, marks that cannot be seen.
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if plain else '"')
 
 

@@ -143,7 +143,7 @@ def _model(
             hint = did_you_mean(key, ("path", "revision"))
             what = f"'model' has no key {show(key)}"
             faults.append(RecipeError(what, where=entry.where, hint=hint))
-        elif not isinstance(entry.data, str) or not entry.data:
+        elif not entry.faulty and (not isinstance(entry.data, str) or not entry.data):
             named = "model" if entry is value else f"model.{key}"
             what = f"{named!r} is {show(entry.plain() or None)}, not text"
             faults.append(RecipeError(what, where=entry.where, hint=how))
@@ -191,7 +191,7 @@ def _gate(value: Value | None, faults: list[AlignerError]) -> dict[str, Bound]:
         return {}
     gate: dict[str, Bound] = {}
     for figure, bound in value.data.items():
-        if bound.data is None:  # taken away, by a recipe that extends this one
+        if bound.data is None:  # taken away by a recipe that extends this one, or faulty
             continue
         try:
             if not isinstance(bound.data, str):

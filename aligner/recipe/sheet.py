@@ -47,10 +47,12 @@ def _lay_out(
 ) -> Sheet:
     keys = _keys(source, faults)
     sheet = Sheet()
-    if "extends" in keys:
+    if "extends" in keys and not keys["extends"].faulty:
         sheet = _parent(source, keys["extends"], environment, faults, line)
         for key in ("name", "description"):  # these say what a recipe is, not what it does
             sheet.keys.pop(key, None)
+    sheet.complete &= not any(value.faulty for value in keys.values())
+    keys = {key: value for key, value in keys.items() if not value.faulty}
     sheet.keys |= {key: value for key, value in keys.items() if key not in ("extends", "drop")}
     if "drop" in keys:
         _drop(keys["drop"], sheet, faults, extends="extends" in keys)
@@ -185,6 +187,9 @@ def _add_steps(steps: Value, sheet: Sheet, faults: list[AlignerError], *, extend
     inherited = frozenset(sheet.steps)
     here: dict[str, str] = {}
     for entry in steps.data:
+        if entry.faulty or any(_entry_is_faulty(entry, key) for key in ("stage", "as")):
+            sheet.complete = False
+            continue
         try:
             name = _step_name(entry)
             if name in here:
@@ -200,6 +205,10 @@ def _add_steps(steps: Value, sheet: Sheet, faults: list[AlignerError], *, extend
                 _place(name, entry, sheet, extends=extends)
         except RecipeError as fault:
             faults.append(fault)
+
+
+def _entry_is_faulty(value: Value, key: str) -> bool:
+    return isinstance(value.data, dict) and key in value.data and value.data[key].faulty
 
 
 def _step_name(entry: Value) -> str:

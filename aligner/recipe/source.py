@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
-from aligner.errors import AlignerError, RecipeError, did_you_mean
+from aligner.errors import AlignerError, RecipeError
 from aligner.recipe.tree import Value, read_tree
 
 LARGEST_FILE = 256 * 1024
@@ -52,19 +53,21 @@ def read_source(
 
 
 def _text(path: Path, shown: str, asked: str) -> str:
-    named = f"the recipe it extends, {shown}, " if asked else "this "
     where = asked or shown
+    named = f"the recipe it extends, {shown}," if asked else "this"
     try:
+        if not path.exists():
+            what = f"{named} does not exist" if asked else "there is no such file"
+            raise RecipeError(what, where=where, hint=_nearby(path))
         if not path.is_file():
-            what = "is not a file" if path.exists() else "does not exist"
-            raise RecipeError(named + what, where=where, hint=_nearby(path))
+            raise RecipeError(f"{named} is not a file", where=where, hint=_nearby(path))
         with path.open("rb") as file:
             raw = file.read(LARGEST_FILE + 1)
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
         why = getattr(error, "strerror", None) or str(error)
-        raise RecipeError(f"{named}cannot be read: {why}", where=where) from None
+        raise RecipeError(f"{named} cannot be read: {why}", where=where) from None
     if len(raw) > LARGEST_FILE:
-        what = f"{named}has more than {LARGEST_FILE // 1024} KiB"
+        what = f"{named} has more than {LARGEST_FILE // 1024} KiB"
         raise RecipeError(what, where=where, hint="is it data rather than a recipe?")
     try:
         return raw.decode("utf-8-sig")
@@ -78,10 +81,12 @@ def _text(path: Path, shown: str, asked: str) -> str:
 
 
 def _nearby(path: Path) -> str:
+    """What may have been meant instead of `path`, which is no file."""
     if path.is_dir():
         return "name a .yaml file in it"
     if not path.parent.is_dir():
         return f"there is no folder {os.fspath(path.parent)!r} either"
-    recipes = sorted(one.name for one in path.parent.iterdir() if one.suffix in (".yaml", ".yml"))
-    near = did_you_mean(path.name, recipes)
-    return near if near.startswith("did") else ""
+    others = (one for one in path.parent.iterdir() if one.suffix in (".yaml", ".yml"))
+    recipes = {one.stem: one for one in others if one.name != path.name}
+    near = get_close_matches(path.stem, recipes, n=1)
+    return f"did you mean {os.fspath(recipes[near[0]])!r}?" if near else ""

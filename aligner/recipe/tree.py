@@ -41,6 +41,8 @@ class Value:
 
     data: Scalar | list[Value] | dict[str, Value]
     where: str
+    faulty: bool = False
+    """It could not be read, which has been said; whoever reads on says no more about it."""
 
     def plain(self) -> Any:
         """The same without places."""
@@ -158,7 +160,7 @@ class _Builder:
                 f"more than {MOST_VALUES} values once its aliases are written out", where=where
             )
         if isinstance(node, yaml.ScalarNode):
-            return Value(self._scalar(node, where), where)
+            return self._scalar(node, where)
         if id(node) in self._open:
             raise RecipeError("an alias stands inside the value it names", where=where)
         self._open.add(id(node))
@@ -166,19 +168,18 @@ class _Builder:
         self._open.remove(id(node))
         return Value(data, where)
 
-    def _scalar(self, node: yaml.ScalarNode, where: str) -> Scalar:
+    def _scalar(self, node: yaml.ScalarNode, where: str) -> Value:
         try:
             value = node.value if node.style else scalar(node.value)
-        except ValueError as error:
-            self._faults.append(RecipeError(f"{show(node.value)} {error}", where=where))
-            return None
-        if not isinstance(value, str):
-            return value
-        try:
-            return expand(value, self._environment, where=where)
+            if isinstance(value, str):
+                value = expand(value, self._environment, where=where)
         except RecipeError as fault:
             self._faults.append(fault)
-            return value
+        except ValueError as error:
+            self._faults.append(RecipeError(f"{show(node.value)} {error}", where=where))
+        else:
+            return Value(value, where)
+        return Value(None, where, faulty=True)
 
     def _list(self, node: yaml.Node) -> list[Value]:
         return [self.build(item, self._line(item)) for item in node.value]
