@@ -1,1 +1,14 @@
-"""Placeholder until this plugin's hooks are written."""
+"""Measure the models of a chain, as an aligner plugin."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import aligner
+from aligner_evaluate.stage import Evaluate
+
+
+@aligner.hookimpl
+def aligner_stages() -> Iterable[type[aligner.Stage[Any]]]:
+    yield Evaluate
