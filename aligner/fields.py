@@ -19,14 +19,6 @@ def fields_at(
     Args:
         path: Names of fields, keys of mappings and numbers in lists.
         member: Where a union stands there, only its member of this name, if it has one.
-
-    >>> class Adapter(BaseModel):
-    ...     r: int = 8
-    >>> class Config(BaseModel):
-    ...     adapter: Adapter | None = None
-    ...     all: tuple[Adapter, ...] = ()
-    >>> list(fields_at(Config, ())), list(fields_at(Config, ("all", 0)))
-    (['adapter', 'all'], ['r'])
     """
     types: list[Any] = [model]
     for part in path:

@@ -238,7 +238,8 @@ MALFORMED = {
         "r.yaml:4: a value that begins with '>' or '|' is read as a block of text\n"
         '  hint: put it in quotes: "> 0.9"'
     ),
-    'name: "x\nsteps: []\n': "r.yaml:1: the quote that opens here is never closed\n  hint: close it",
+    'name: "x\nsteps: []\n':
+        "r.yaml:1: the quote that opens here is never closed\n  hint: close it",
     "steps: [{stage: sft}\nseed: 1\n": (
         "r.yaml:1: the bracket that opens here lacks a ',' or its ']'\n"
         "  hint: close it; put text with brackets in quotes, also '${NAME}' between brackets"
@@ -445,12 +446,14 @@ MODEL = "not text\n  hint: write 'model: FOLDER_OR_HUB_ID', or 'model: {path: â€
         ("description: 3\nsteps: [{stage: a}]", "r.yaml:1: 'description' is 3, not text"),
         ("model:\nsteps: [{stage: a}]", f"r.yaml:1: 'model' is empty, {MODEL}"),
         ("model: {path: a, revision: 12}\nsteps: []", f"r.yaml:1: 'model.revision' is 12, {MODEL}"),
-        ("steps:\n- stage: a\n  gate: small", "r.yaml:3: 'gate' is 'small', not a mapping from figures to bounds\n"
+        ("steps:\n- stage: a\n  gate: small",
+         "r.yaml:3: 'gate' is 'small', not a mapping from figures to bounds\n"
          "  hint: gate: {eval_loss: \"< 2.5\"}"),
         ("steps:\n- {stage: a}\n- {stage: b, after: a, before: a}",
          "r.yaml:3: step 'b' says both 'after' and 'before'\n  hint: keep one"),
         ("drop: [a]\nsteps: [{stage: b}]",
-         "r.yaml:1: 'drop' names 'a', and this recipe extends no other\n  hint: delete the step itself"),
+         "r.yaml:1: 'drop' names 'a', and this recipe extends no other\n"
+         "  hint: delete the step itself"),
         ("steps: [{stage: b}]\n? [a]\n: 1", "r.yaml:2: a key must be a word"),
     ],
 )  # fmt: skip
@@ -909,11 +912,11 @@ def test_any_options_written_out_read_back_the_same(folder: Path, options: dict[
 
 FRAGMENTS = st.sampled_from(
     [
-        "steps:", "stage: sft", "- ", "\n", "  ", "    ", "\t", "as: ", "gate: {a: '< 1'}", "extends: ",
-        "r.yaml", "drop: ", "model: ", "seed: ", "${HOME}", "${", "}", "{", "[", "]", ",", ": ", "&a ", "*a",
-        "!!", "!", "|", ">", "'", '"', "#", "---", "...", "%YAML 1.2", "<<: *a", "? ", "1e5", "0x", "~", "@",
-        "\ufeff", "\x00", "\u2028", "\x85", "\r", "after: sft", "until: sft", "after: ",
-        "before: sft", "name: x",
+        "steps:", "stage: sft", "- ", "\n", "  ", "    ", "\t", "as: ", "gate: {a: '< 1'}",
+        "extends: ", "r.yaml", "drop: ", "model: ", "seed: ", "${HOME}", "${", "}", "{", "[", "]",
+        ",", ": ", "&a ", "*a", "!!", "!", "|", ">", "'", "\"", "#", "---", "...", "%YAML 1.2",
+        "<<: *a", "? ", "1e5", "0x", "~", "@", "\ufeff", "\x00", "\u2028", "\x85", "\r",
+        "after: sft", "until: sft", "after: ", "before: sft", "name: x",
     ]
 )  # fmt: skip
 
