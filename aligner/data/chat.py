@@ -1,0 +1,281 @@
+"""Turn conversations into token ids, the same ids for the same conversation wherever it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from transformers import PreTrainedTokenizerBase
+
+from aligner.data.messages import Malformed
+from aligner.data.pieces import Encoder, Piece
+from aligner.data.rendering import Rendered, Rewritten, Template, answers_of
+from aligner.data.rows import Conversation, Messages, Preference, Prompt, Text, Tools
+from aligner.data.spec import TrainOn
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A row as the model sees it."""
+
+    input_ids: list[int]
+    trained: list[bool]
+    """Whether a loss is put on each token."""
+    ends: tuple[int, ...] = ()
+    """Where each of the assistant's trained turns ends, as a number of tokens."""
+    origin: str = ""
+
+
+@dataclass(frozen=True)
+class PreferenceTokens:
+    """A pair as the model sees it: either answer goes right after the prompt."""
+
+    prompt_ids: list[int]
+    chosen_ids: list[int]
+    rejected_ids: list[int]
+    chosen_trained: list[bool] = field(default_factory=list)
+    """False for what the assistant did not say, tool results between its turns for instance."""
+    rejected_trained: list[bool] = field(default_factory=list)
+    margin: float | None = None
+    origin: str = ""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A conversation cut into pieces, before its pieces are encoded."""
+
+    pieces: tuple[Piece, ...]
+    left_out: str = ""
+    """What the template does not show, in words."""
+    special_text: bool = False
+    """Whether a turn spells a control token."""
+
+
+def chosen_answers(messages: Messages, train_on: TrainOn) -> list[int]:
+    """Which of the assistant's turns are trained, counted from 0."""
+    answers = answers_of(messages)
+    if train_on == "last":
+        return [len(answers) - 1] if answers else []
+    if train_on == "weighted":
+        return [n for n, index in enumerate(answers) if messages[index].get("weight", 1)]
+    return list(range(len(answers)))
+
+
+class Chat:
+    """Renders and encodes with one tokenizer; made once, then used for many rows."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, where: str = "") -> None:
+        """Raises ModelError where the tokenizer has no usable chat template."""
+        self.template = Template(tokenizer, where=where)
+        self.encoder = Encoder(tokenizer)
+        self.tokenizer = tokenizer
+        self.stops = self._stops()
+
+    def conversation(
+        self, messages: Messages, tools: Tools | None, train_on: TrainOn
+    ) -> list[Sample]:
+        """A conversation in pieces: one sample, or one for each trained turn.
+
+        Several come from a template that rewrites earlier turns (leaves out earlier reasoning, say):
+        each turn is then trained as the last of a conversation that ends with it.
+
+        Raises:
+            Malformed: the template refuses it, or does not show what a trained turn says.
+        """
+        chosen = chosen_answers(messages, train_on)
+        rendered = self.template.render(messages, tools)
+        # Reasoning is what templates leave out of earlier turns; else the last turn's proof will do.
+        proven = chosen if any(m.get("reasoning") for m in messages) else chosen[-1:]
+        if all(self._aligned(messages, tools, rendered, n, prove=n in proven) for n in chosen):
+            return [self._sample(messages, tools, rendered, chosen, train_on)]
+        if train_on == "everything":
+            raise Rewritten(
+                "the chat template rewrites earlier turns, so not everything can be trained on"
+            )
+        return [self._alone(messages, tools, n) for n in chosen]
+
+    def prompt(self, messages: Messages, tools: Tools | None = None) -> Sample:
+        """Turns that wait for an answer, in pieces.
+
+        Raises:
+            Malformed: the template refuses them.
+        """
+        return self._sample(messages, tools, self.template.prompt(messages, tools), (), "last")
+
+    def pair(
+        self, prompt: Messages, answer: Messages, tools: Tools | None = None
+    ) -> tuple[Sample, int]:
+        """A prompt with its answer in pieces, and the number of pieces that are the prompt's.
+
+        Raises:
+            Malformed: the template refuses it, or shows the prompt otherwise than for generation.
+        """
+        messages = (*prompt, *answer)
+        first, last = len(answers_of(prompt)), len(answers_of(messages))
+        rendered = self.template.render(messages, tools)
+        for n in range(first, last):
+            if not self._aligned(messages, tools, rendered, n, prove=n == first):
+                what = "the chat template does not show the answer as the model would write it"
+                raise Rewritten(what)
+        sample = self._sample(messages, tools, rendered, range(first, last), "assistant")
+        count = next(i for i, piece in enumerate(sample.pieces) if piece.answer is not None)
+        return sample, count
+
+    def encode(self, samples: Sequence[Sample], origins: Sequence[str] = ()) -> list[Encoded]:
+        """The token ids of samples, in one batch."""
+        pieces = [piece for sample in samples for piece in sample.pieces]
+        ids = iter(self.encoder.encode(pieces))
+        encoded = []
+        for number, sample in enumerate(samples):
+            row = Encoded([], [], (), origins[number] if origins else "")
+            ends: dict[int, int] = {}
+            for piece in sample.pieces:
+                tokens = next(ids)
+                row.input_ids.extend(tokens)
+                row.trained.extend([piece.trained] * len(tokens))
+                if piece.answer is not None:
+                    ends[piece.answer] = len(row.input_ids)
+            encoded.append(replace(row, ends=tuple(ends.values())))
+        return encoded
+
+    def _aligned(
+        self, messages: Messages, tools: Tools | None, rendered: Rendered, n: int, *, prove: bool
+    ) -> bool:
+        span = rendered.turns[n]
+        if span is None:
+            return False
+        turn, answer = rendered.text[span[0] : span[1]], messages[answers_of(messages)[n]]
+        if not self.template.shows(answer, turn):
+            return False
+        return not prove or self.template.proves(messages, tools, rendered, n)
+
+    def _alone(self, messages: Messages, tools: Tools | None, answer: int) -> Sample:
+        upto = messages[: answers_of(messages)[answer] + 1]
+        rendered = self.template.render(upto, tools)
+        if not self._aligned(upto, tools, rendered, answer, prove=True):
+            what = f"the chat template does not show turn {len(upto)} as the model would write it"
+            raise Malformed(what)
+        return self._sample(upto, tools, rendered, [answer], "last")
+
+    def _sample(
+        self,
+        messages: Messages,
+        tools: Tools | None,
+        rendered: Rendered,
+        chosen: Sequence[int],
+        train_on: TrainOn,
+    ) -> Sample:
+        everything = train_on == "everything"
+        stretches: list[tuple[int, bool, int | None]] = []
+        end = 0
+        for number, span in enumerate(rendered.turns):
+            # Every answer is a stretch, trained or not, so that its tokens are always the same.
+            if span is not None:
+                trained = number in chosen
+                stretches.append((span[0], everything, None))
+                stretches.append((span[1], everything or trained, number if trained else None))
+                end = span[1]
+        # After the last answer the template may put white space, which no model will ever see.
+        if rendered.text[end:].strip() or messages[-1]["role"] != "assistant":
+            stretches.append((len(rendered.text), everything, None))
+        return Sample(
+            pieces=tuple(self.encoder.split(rendered.text, stretches)),
+            left_out=self.template.left_out(messages, tools, rendered.text),
+            special_text=self.template.spells_control(messages),
+        )
+
+    def _stops(self) -> list[int]:
+        question = {"role": "user", "content": "question"}
+        sample, _ = self.pair((question,), ({"role": "assistant", "content": "answer"},))
+        encoded = self.encode([sample])[0]
+        control = set(self.encoder.control.values())
+        tail = [
+            token
+            for token, trained in zip(encoded.input_ids, encoded.trained, strict=True)
+            if trained and token in control
+        ]
+        eos = self.tokenizer.eos_token_id
+        ended = encoded.input_ids[-1:] if encoded.trained[-1:] == [True] else []
+        stops = [*(token for token in ended if token in tail), *([] if eos is None else [eos])]
+        return list(dict.fromkeys(stops))
+
+
+def encode_conversation(
+    row: Conversation, tokenizer: PreTrainedTokenizerBase, *, train_on: TrainOn = "weighted"
+) -> Encoded:
+    """Token ids of a conversation, and which of them are trained.
+
+    Raises:
+        Malformed: the template refuses the row.
+        Rewritten: the template rewrites its earlier turns, so that it is several samples.
+        ModelError: there is no usable template.
+    """
+    chat = Chat(tokenizer)
+    samples = chat.conversation(row.messages, row.tools, train_on)
+    if len(samples) > 1:
+        raise Rewritten("the chat template rewrites earlier turns: the row is several samples")
+    return chat.encode(samples, [row.origin])[0]
+
+
+def encode_prompt(
+    row: Prompt | Conversation | Messages, tokenizer: PreTrainedTokenizerBase
+) -> list[int]:
+    """Token ids of turns that wait for an answer, up to where the answer begins."""
+    chat = Chat(tokenizer)
+    messages, tools = (row, None) if isinstance(row, tuple | list) else (row.messages, row.tools)
+    return chat.encode([chat.prompt(tuple(messages), tools)])[0].input_ids
+
+
+def encode_preference(row: Preference, tokenizer: PreTrainedTokenizerBase) -> PreferenceTokens:
+    """Token ids of a prompt and its two answers, as `encode_conversation` gives them."""
+    return encode_preferences([row], Chat(tokenizer))[0]
+
+
+def encode_preferences(rows: Sequence[Preference], chat: Chat) -> list[PreferenceTokens]:
+    """As `encode_preference`, for many rows in one batch."""
+    pairs = [
+        chat.pair(row.prompt, side, row.tools)
+        for row in rows
+        for side in (row.chosen, row.rejected)
+    ]
+    prompts = [Sample(sample.pieces[:count]) for sample, count in pairs]
+    answers = [Sample(sample.pieces[count:]) for sample, count in pairs]
+    encoded = chat.encode([*prompts, *answers])
+    asked, said = encoded[: len(pairs)], encoded[len(pairs) :]
+    made = []
+    for index, row in enumerate(rows):
+        first, second = 2 * index, 2 * index + 1
+        if asked[first].input_ids != asked[second].input_ids:
+            raise Rewritten("the chat template shows the prompt otherwise before either answer")
+        made.append(
+            PreferenceTokens(
+                asked[first].input_ids,
+                said[first].input_ids,
+                said[second].input_ids,
+                said[first].trained,
+                said[second].trained,
+                row.margin,
+                row.origin,
+            )
+        )
+    return made
+
+
+def encode_texts(rows: Sequence[Text], encoder: Encoder) -> list[list[int]]:
+    """Token ids of documents: begun as the tokenizer begins texts, ended by its `eos`, once."""
+    first, last = encoder.frame()
+    pieces = [Piece(row.text, trained=True, literal=True) for row in rows]
+    return [[*first, *ids, *last] for ids in encoder.encode(pieces)]
+
+
+def encode_text(row: Text, tokenizer: PreTrainedTokenizerBase) -> Encoded:
+    """Token ids of a document, all of them trained."""
+    ids = encode_texts([row], Encoder(tokenizer))[0]
+    return Encoded(ids, [True] * len(ids), (len(ids),), row.origin)
+
+
+def stop_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The tokens that end an answer: the template's end-of-turn token, then `eos`, each once."""
+    if tokenizer.chat_template:
+        return Chat(tokenizer).stops
+    return [] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)]
