@@ -10,7 +10,7 @@ from rich.console import Console, Group, RenderableType
 
 from aligner.chain import Outcome
 from aligner.chain.execute import StepResult
-from aligner.cli.screen.console import NARROW, indented, joined, labelled, line, table
+from aligner.cli.screen.console import NARROW, Joined, indented, labelled, line, table
 from aligner.cli.screen.text import duration, figures
 from aligner.state import SLOTS
 
@@ -51,11 +51,11 @@ def step_table(
         for number, step, took, values in rows:
             blocks.append(line((f"{number} {step}", "bold"), (f"  {took}", "dim")))
             if shown := figures(dict(values), most=most):  # type: ignore[call-overload]
-                blocks.append(indented(joined(shown), by=2))
+                blocks.append(indented(Joined(shown), by=2))
         return Group(*blocks)
     made = table([("", "right"), ("step", "left"), ("time", "right"), ("figures", "left")])
     for number, step, took, values in rows:
-        shown = joined(figures(dict(values), most=most))  # type: ignore[call-overload]
+        shown = Joined(figures(dict(values), most=most))  # type: ignore[call-overload]
         made.add_row(number, line(step), took, shown)
     return made
 

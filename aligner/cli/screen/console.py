@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import IO
 
 from rich.box import Box
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -38,6 +39,16 @@ def is_live(console: Console) -> bool:
     return console.file.isatty() and not console.is_dumb_terminal
 
 
+def show(console: Console, *content: RenderableType) -> None:
+    """Print each of `content`, without the blanks that fill tables up to the right."""
+    with console.capture() as drawn:
+        for one in content:
+            console.print(one)
+    text = "".join(f"{row.rstrip()}\n" for row in drawn.get().splitlines())
+    console.file.write(text)
+    console.file.flush()
+
+
 def line(*parts: tuple[str, str] | str) -> Text:
     """A line of parts, each a text or a text and its style."""
     made = Text(overflow="fold")
@@ -47,11 +58,31 @@ def line(*parts: tuple[str, str] | str) -> Text:
     return made
 
 
-def joined(parts: Iterable[str], *, style: str = "", between: str = " · ") -> Text:
-    """Parts in a row; where a line must end it ends between two parts, if they fit at all."""
-    # A no-break space inside each part leaves the spaces around the dot as the only places to break.
-    text = between.join(safe(part).replace(" ", "\u00a0") for part in parts)
-    return Text(text, style, overflow="fold")
+class Joined:
+    """Parts in a row, ` · ` between them; a line ends between two parts wherever they fit."""
+
+    def __init__(self, parts: Iterable[str], *, style: str = "", lead: Text | None = None) -> None:
+        """`lead` stands before the parts, without a dot after it."""
+        self._parts = [Text(safe(part), style, overflow="fold") for part in parts]
+        self._lead = lead if lead is not None else Text()
+        self._dot = Text(" · ", style)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        row, fresh = self._lead.copy(), True
+        for part in self._parts:
+            gap = Text() if fresh else self._dot
+            if row.cell_len + gap.cell_len + part.cell_len > options.max_width and row.plain:
+                # The dot stays behind, to show that the row goes on.
+                yield Text.assemble(row, gap[:2])
+                row, gap = Text(), Text()
+            row, fresh = Text.assemble(row, gap, part, overflow="fold"), False
+        yield row
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        widths = [part.cell_len + 2 for part in self._parts] or [0]
+        whole = self._lead.cell_len + sum(widths) + len(widths) - 3
+        longest = max(*widths, self._lead.cell_len)
+        return Measurement(min(longest, options.max_width), min(max(whole, longest), options.max_width))
 
 
 def indented(content: RenderableType, *, by: int) -> RenderableType:

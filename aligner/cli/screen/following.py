@@ -15,7 +15,7 @@ from aligner.chain import (
     StepReused,
     StepStarted,
 )
-from aligner.cli.screen.text import count, duration, figures
+from aligner.cli.screen.text import amount, duration, figures
 
 Standing = Literal["waiting", "running", "done", "reused", "failed"]
 
@@ -67,7 +67,7 @@ class Followed:
         shown = {k: shown[k] for k in sorted(shown, key=lambda name: name != "loss")}
         parts = figures(dict(list(shown.items())[:_LIVE_FIGURES]))
         if _SPEED in self.figures:
-            parts.append(f"{count(round(self.figures[_SPEED]))} tokens/s")
+            parts.append(f"{amount(round(self.figures[_SPEED]))} tokens/s")
         return parts
 
 

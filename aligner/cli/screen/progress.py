@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from aligner.chain import Event, RunFinished, StepProgress
-from aligner.cli.screen.console import indented, joined, line
+from aligner.cli.screen.console import Joined, indented, line
 from aligner.cli.screen.following import Followed, Following, time_left
 from aligner.cli.screen.text import duration, figures, one_line
 
@@ -129,10 +129,11 @@ def now_running(following: Following) -> RenderableType:
         parts.append(_head(one, len(following.steps)))
         below: list[RenderableType] = [_bar(one, now)]
         if shown := one.live_figures():
-            below.append(joined(shown))
+            below.append(Joined(shown))
         parts.append(indented(Group(*below), by=2))
     if waiting := following.waiting():
-        parts.append(line((f"{MARKS['waiting']} then ", "dim")) + joined(waiting, style="dim"))
+        lead = line((f"{MARKS['waiting']} then ", "dim"))
+        parts.append(Joined(waiting, style="dim", lead=lead))
     return Group(*parts)
 
 
@@ -162,10 +163,10 @@ def _bar(one: Followed, now: float) -> RenderableType:
     return Group(grid, Text(" · ".join(times), "dim"))
 
 
-def _ended_line(one: Followed, of: int) -> Text:
+def _ended_line(one: Followed, of: int) -> RenderableType:
     mark, style = MARKS[one.standing], _STYLES[one.standing]
     head = line((f"{mark} ", style), (f"{one.number}/{of} {one.step}", "bold"), "  ")
-    return head + joined(_how_it_ended(one))
+    return Joined(_how_it_ended(one), lead=head)
 
 
 def _how_it_ended(one: Followed) -> list[str]:

@@ -55,17 +55,27 @@ def figure(value: float) -> str:
 
 
 def count(value: int | None) -> str:
-    """A whole number: exact up to 99,999, short above; empty where unknown.
+    """A whole number of rows or steps, exact up to 999,999; empty where unknown.
 
-    >>> count(2048), count(1_234_567), count(8_030_261_248), count(None)
-    ('2,048', '1.23M', '8.03B', '')
+    >>> count(120_500), count(1_234_567), count(None)
+    ('120,500', '1.23M', '')
+    """
+    if value is not None and abs(value) < 10**6:
+        return f"{value:,}"
+    return amount(value)
+
+
+def amount(value: int | None) -> str:
+    """A number of tokens or parameters, of which three digits say enough; empty where unknown.
+
+    >>> amount(9_999), amount(260_032), amount(8_030_261_248), amount(None)
+    ('9,999', '260k', '8.03B', '')
     """
     if value is None:
         return ""
-    for size, letter in ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**5, "k")):
-        if abs(value) >= size:
-            unit = 1000 if letter == "k" else size
-            return f"{value / unit:.3g}{letter}"
+    for size, letter in ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "k")):
+        if abs(value) >= max(size, 10**4):
+            return f"{value / size:.3g}{letter}"
     return f"{value:,}"
 
 

@@ -38,6 +38,15 @@ class Chatter:
         """Whether anything was written since the log was opened, or before."""
         return self._file.tell() > self._begun
 
+    def said(self) -> str:
+        """What has been kept aside so far."""
+        with self._lock:
+            end = self._file.tell()
+            self._file.seek(0)
+            text = self._file.read().decode("utf-8", "backslashreplace")
+            self._file.seek(end)
+        return safe(text)
+
     def write(self, line: str) -> None:
         with self._lock:
             self._file.write(safe(line).encode("utf-8", "backslashreplace"))

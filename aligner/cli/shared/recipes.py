@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from aligner.chain import Chain
     from aligner.host import Host
+
+_RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 def add_plugin_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,11 +42,20 @@ def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="STEP.OPTION=VALUE",
         help="another value for an option, or for `seed` or `model`; may be given again",
     )
-    add_runs_argument(parser)
+    group = parser.add_argument_group("what runs")
+    group.add_argument(
+        "--name", metavar="RUN", type=_run_name, help="the run's name (default: the recipe's)"
+    )
+    group.add_argument("--until", metavar="STEP", help="stop after this step")
+    group.add_argument(
+        "--from", metavar="STEP", dest="start_from", help="run this step and all after it again"
+    )
+    group.add_argument("--fresh", action="store_true", help="run every step again")
+    add_runs_argument(group)
     add_plugin_arguments(parser)
 
 
-def add_runs_argument(parser: argparse.ArgumentParser) -> None:
+def add_runs_argument(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--runs",
         type=Path,
@@ -80,3 +92,11 @@ def linked(arguments: argparse.Namespace, host: Host) -> Chain:
 
 def _names(text: str) -> list[str]:
     return [name for name in text.replace(",", " ").split() if name]
+
+
+def _run_name(text: str) -> str:
+    if not _RUN_NAME.fullmatch(text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no name: letters, digits, '.', '_' and '-', the first a letter or digit"
+        )
+    return text

@@ -12,7 +12,7 @@ from rich.console import Console
 from aligner.chain import Chain, Checked, Event, Outcome, StepFailed, StepStarted, check
 from aligner.chain import run as run_chain
 from aligner.cli.screen.closing import closing, near
-from aligner.cli.screen.console import console_on, is_live
+from aligner.cli.screen.console import console_on, is_live, show
 from aligner.cli.screen.following import Following
 from aligner.cli.screen.progress import Display, PlainLines, Silent, shown_live
 from aligner.cli.screen.text import safe
@@ -53,7 +53,7 @@ def run_recipe(arguments: argparse.Namespace) -> None:
             raise Told(1) from error
         if not arguments.quiet and ranks.rank() == 0:
             log = chatter.log if chatter.anything else None
-            console.print(closing(outcome, console, log=log, every_figure=arguments.verbose))
+            show(console, closing(outcome, console, log=log, every_figure=arguments.verbose))
 
 
 def _run(

@@ -1,0 +1,65 @@
+"""Check a recipe and print what a run would do: a table, a paragraph a step, or JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from aligner.chain import Checked, check
+from aligner.cli.screen.console import console_on, show
+from aligner.cli.screen.planned import as_json, planned
+from aligner.cli.screen.text import safe
+from aligner.cli.shared.chatter import kept
+from aligner.cli.shared.ending import say
+from aligner.cli.shared.forecast import Forecast, forecast
+from aligner.cli.shared.recipes import host_for, linked
+from aligner.errors import AlignerError, Faults
+from aligner.run import ranks
+
+
+def check_recipe(arguments: argparse.Namespace) -> int:
+    """Check the recipe in `arguments` and print what is known; 0 when it can run, 2 when not."""
+    warned: list[str] = []
+    with kept(warn=warned.append) as chatter:
+        try:
+            checked, answers = _checked(arguments)
+        except AlignerError as error:
+            if not arguments.json:
+                raise
+            if ranks.rank() == 0:
+                print(safe(json.dumps({"faults": _faults(error)}, indent=2)), file=chatter.screen)
+            return error.exit_code
+        finally:
+            if arguments.verbose:
+                chatter.errors.write(chatter.said())
+    if ranks.rank() != 0:
+        return 0
+    for text in warned:
+        say(f"warning: {text}", sys.stderr)
+    if arguments.json:
+        print(safe(json.dumps(as_json(checked, answers), indent=2, ensure_ascii=False)))
+    else:
+        console = console_on()
+        show(console, planned(checked, answers, console, everything=arguments.verbose))
+    return 0
+
+
+def _checked(arguments: argparse.Namespace) -> tuple[Checked, list[Forecast]]:
+    host = host_for(arguments)
+    chain = linked(arguments, host)
+    checked = check(chain, host)
+    answers = forecast(
+        checked,
+        arguments.runs,
+        name=arguments.name or chain.recipe.name,
+        until=arguments.until,
+        start_from=arguments.start_from,
+        fresh=arguments.fresh,
+    )
+    return checked, answers
+
+
+def _faults(error: AlignerError) -> list[dict[str, str]]:
+    faults = error.faults if isinstance(error, Faults) else (error,)
+    return [{"where": one.where, "what": one.what, "hint": one.hint} for one in faults]

@@ -1,0 +1,284 @@
+"""Look at the runs of a folder: what each has finished, how it ended, and what no run has."""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from aligner.cli.screen.console import console_on, show
+from aligner.cli.screen.history import run_page, runs_table, to_remove
+from aligner.cli.screen.text import size
+from aligner.cli.shared.listing import print_json
+from aligner.errors import ChainError, did_you_mean
+from aligner.run.folder import RunFolder, all_runs
+from aligner.run.store import Store, read_finished
+from aligner.state import ModelState
+
+_LOCK = ".lock"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PastStep:
+    """A finished step of a run."""
+
+    number: int
+    step: str
+    stage: str
+    figures: dict[str, float]
+    seconds: float
+    octets: int
+    shared: bool
+    """Whether another run has it too."""
+    folder: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PastRun:
+    """A run as it stands."""
+
+    name: str
+    folder: str
+    status: str
+    """`finished`, `running`, `stopped`, `failed in STEP`, or `interrupted`."""
+    begun: str
+    """When it was first started, in UTC."""
+    last: str
+    """When it last wrote in its journal, in UTC."""
+    asked: int
+    """How many steps the recipe has."""
+    steps: tuple[PastStep, ...]
+
+    @property
+    def octets(self) -> int:
+        return sum(step.octets for step in self.steps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leftover:
+    """A folder in the store that no run leads to."""
+
+    folder: Path
+    what: str
+    octets: int
+
+
+def past_runs(runs: Path) -> list[PastRun]:
+    """Every run under `runs`, by name."""
+    folders = all_runs(runs)
+    held = [one.fingerprint for folder in folders for _, _, one in folder.finished()]
+    return [_past(folder, held) for folder in folders]
+
+
+def list_runs(arguments: argparse.Namespace) -> int:
+    found = past_runs(arguments.runs)
+    if arguments.json:
+        print_json([_as_json(one) for one in found])
+    else:
+        console = console_on()
+        show(console, runs_table(found, str(arguments.runs), console))
+    return 0
+
+
+def show_run(arguments: argparse.Namespace) -> int:
+    found = {one.name: one for one in past_runs(arguments.runs)}
+    if arguments.name not in found:
+        raise ChainError(
+            f"no run is called {arguments.name!r}",
+            where=str(arguments.runs),
+            hint=did_you_mean(arguments.name, found),
+        )
+    if arguments.json:
+        print_json(_as_json(found[arguments.name]))
+    else:
+        console = console_on()
+        show(console, run_page(found[arguments.name], console))
+    return 0
+
+
+def prune(arguments: argparse.Namespace) -> int:
+    """Remove what no run leads to, once the user has agreed; 0 also where there is nothing."""
+    for folder in all_runs(arguments.runs):
+        if _held(folder.path):
+            raise ChainError(
+                f"run {folder.name!r} is running, and may need what looks unused",
+                where=str(arguments.runs),
+                hint="prune when it has ended",
+            )
+    found = list(leftovers(arguments.runs))
+    console = console_on()
+    if not found:
+        print("nothing to remove: every step belongs to a run")
+        return 0
+    show(console, to_remove(found))
+    if not arguments.yes and not _agreed(f"Remove {_total(found)}? [y/N] "):
+        print("nothing was removed")
+        return 0
+    for one in found:
+        shutil.rmtree(one.folder)
+        shutil.rmtree(one.folder.with_suffix(_LOCK), ignore_errors=True)
+    print(f"removed {_total(found)}")
+    return 0
+
+
+def leftovers(runs: Path) -> Iterator[Leftover]:
+    """Finished, begun and damaged steps in the store that no run needs."""
+    store = Store(runs.absolute()).folder
+    needed = _needed(runs, store.resolve())
+    for folder in sorted(store.iterdir()) if store.is_dir() else []:
+        lock = folder.with_suffix(_LOCK)
+        if folder.suffix == _LOCK or folder.resolve() in needed or _held(lock):
+            continue
+        done = read_finished(folder) if not folder.suffix else None
+        what = "begun" if folder.suffix == ".partial" else "damaged"
+        if done is not None:
+            what = f"finished {done.step!r}"
+        yield Leftover(folder=folder, what=what, octets=_octets(folder))
+
+
+def _needed(runs: Path, store: Path) -> set[Path]:
+    """Folders of the store that a run leads to, and those whose models these are made of."""
+    needed: set[Path] = set()
+    wanted = [
+        link.resolve()
+        for folder in all_runs(runs)
+        if (folder.path / "steps").is_dir()
+        for link in (folder.path / "steps").iterdir()
+    ]
+    while wanted:
+        folder = wanted.pop()
+        if folder in needed:
+            continue
+        needed.add(folder)
+        done = read_finished(folder)
+        state = done.state() if done is not None else ModelState()
+        for slot in state.filled():
+            artifact = state.get(slot)
+            for path in (artifact.path, *artifact.adapters):
+                inside = Path(path).is_relative_to(store)
+                wanted += [store / Path(path).relative_to(store).parts[0]] if inside else []
+    return needed
+
+
+def _past(folder: RunFolder, held: list[str]) -> PastRun:
+    journal = _journal(folder)
+    steps = [
+        PastStep(
+            number=number,
+            step=name,
+            stage=one.stage,
+            figures=dict(one.figures),
+            seconds=one.seconds,
+            octets=_octets(one.folder),
+            shared=held.count(one.fingerprint) > 1,
+            folder=str(folder.link_of(number, name)),
+        )
+        for number, name, one in folder.finished()
+    ]
+    return PastRun(
+        name=folder.name,
+        folder=str(folder.path),
+        status=_status(folder, journal),
+        begun=str(journal[0].get("at", "")) if journal else "",
+        last=str(journal[-1].get("at", "")) if journal else "",
+        asked=_asked(folder),
+        steps=tuple(steps),
+    )
+
+
+def _status(folder: RunFolder, journal: list[dict[str, Any]]) -> str:
+    if _held(folder.path):
+        return "running"
+    last = journal[-1] if journal else {}
+    if last.get("event") == "run finished":
+        return "finished"
+    if last.get("event") == "step failed":
+        stopped = last.get("error") in ("KeyboardInterrupt", "Stopped")
+        return f"{'stopped' if stopped else 'failed'} in {last.get('step')}"
+    return "interrupted"
+
+
+def _journal(folder: RunFolder) -> list[dict[str, Any]]:
+    """The journal's lines; a last one that a crash has torn is left out."""
+    records: list[dict[str, Any]] = []
+    if folder.journal.is_file():
+        for text in folder.journal.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                record = json.loads(text)
+            except ValueError:
+                continue
+            if isinstance(record, dict):
+                records.append(record)
+    return records
+
+
+def _asked(folder: RunFolder) -> int:
+    try:
+        recipe = yaml.safe_load(folder.recipe.read_text(encoding="utf-8"))
+        return len(recipe["steps"])
+    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError):
+        return 0
+
+
+def _held(folder: Path) -> bool:
+    """Whether a process holds the run's lock. Looks without waiting, and lets go at once."""
+    try:
+        handle = os.open(folder / _LOCK, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
+def _octets(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _total(found: list[Leftover]) -> str:
+    folders = "1 folder" if len(found) == 1 else f"{len(found)} folders"
+    return f"{folders}, {size(sum(one.octets for one in found))}"
+
+
+def _agreed(question: str) -> bool:
+    if not sys.stdin.isatty():
+        raise ChainError("cannot ask: standard input is no terminal", hint="add --yes to go ahead")
+    return input(question).strip().lower() in ("y", "yes")
+
+
+def _as_json(one: PastRun) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "folder": one.folder,
+        "status": one.status,
+        "begun": one.begun,
+        "last": one.last,
+        "steps_of_recipe": one.asked,
+        "bytes": one.octets,
+        "steps": [
+            {
+                "number": step.number,
+                "step": step.step,
+                "stage": step.stage,
+                "figures": step.figures,
+                "seconds": step.seconds,
+                "bytes": step.octets,
+                "shared": step.shared,
+                "folder": step.folder,
+            }
+            for step in one.steps
+        ],
+    }
