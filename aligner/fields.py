@@ -1,4 +1,4 @@
-"""Find the fields that a dotted path leads to in a declared model, and what is written under them."""
+"""Find the fields that a dotted path leads to in a declared model."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ def fields_at(
 
     Args:
         path: Names of fields, keys of mappings and numbers in lists.
-        member: Where a union stands there, only its member of this name, if it has one.
+        member: Where a union stands there, only its member of this name, or with a field that
+            can hold nothing but this word; all of them if there is none.
     """
     types: list[Any] = [model]
     for part in path:
         types = [below for one in types for below in _below(one, part)]
     models = [one for kind in types for one in _models(kind)]
-    named = [one for one in models if one.__name__ == member]
+    named = [one for one in models if one.__name__ == member or _is_tagged(one, member)]
     return {name: field for one in named or models for name, field in one.model_fields.items()}
 
 
@@ -37,6 +38,10 @@ def first_sentence(text: str) -> str:
     line = " ".join(text.split())
     found = re.search(r"(?<!e\.g)(?<!i\.e)[.!?](?=\s+[A-Z`]|$)", line)
     return line[: found.end()] if found else line
+
+
+def _is_tagged(model: type[BaseModel], word: str) -> bool:
+    return any(get_args(field.annotation) == (word,) for field in model.model_fields.values())
 
 
 def _members(kind: Any) -> Iterator[Any]:

@@ -153,6 +153,15 @@ def _likeliest(complaints: list[_Complaint]) -> list[_Complaint]:
         if near:
             best = min(near, key=len)
             dropped |= {id(c) for found in members.values() if found is not best for c in found}
+    # pydantic counts the entries that fit: with a bad one among them, "too short" says nothing new.
+    dropped |= {
+        id(short)
+        for short in complaints
+        if short.kind == "too_short"
+        and any(
+            one is not short and one.path[: len(short.path)] == short.path for one in complaints
+        )
+    }
     return [one for one in complaints if id(one) not in dropped]
 
 

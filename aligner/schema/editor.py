@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
@@ -35,15 +35,15 @@ def recipe_schema(stages: Mapping[str, type[Stage[Any]]]) -> Schema:
     step: Schema = {
         "type": "object",
         "properties": {"stage": {"enum": names, "description": "Which stage the step runs."}},
-        "allOf": [
+        **_all_of(
             {"if": _is_stage(name), "then": {"$ref": f"#/$defs/step-{name}"}} for name in names
-        ],
+        ),
     }
-    required = [
+    required = _all_of(
         {"if": _is_stage(name), "then": {"required": needed}}
         for name in names
         if (needed := definitions[f"step-{name}"].pop("required", None))
-    ]
+    )
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "aligner recipe",
@@ -62,11 +62,17 @@ def recipe_schema(stages: Mapping[str, type[Stage[Any]]]) -> Schema:
             "required": ["steps"],
             "properties": {
                 "drop": False,
-                "steps": {"minItems": 1, "items": {"required": ["stage"], "allOf": required}},
+                "steps": {"minItems": 1, "items": {"required": ["stage"], **required}},
             },
         },
         "$defs": {**definitions, "step": step, "variable": _VARIABLE},
     }
+
+
+def _all_of(conditions: Iterable[Schema]) -> Schema:
+    """These together; a schema may not hold an empty `allOf`."""
+    found = list(conditions)
+    return {"allOf": found} if found else {}
 
 
 def _is_stage(name: str) -> Schema:
