@@ -12,8 +12,9 @@ from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
 
-from aligner.models.adapters import TOP, activate, stack_of
+from aligner.models.adapters import activate, stack_of
 from aligner.models.skeleton import skeleton
 
 _SETTINGS = "_aligner_settings"
@@ -24,6 +25,8 @@ _LEFT_BEHIND = (
     "_is_accelerate_prepared",
     "_require_grads_hook",
     "_require_grads_hooks",
+    "_gradient_checkpointing_func",
+    "model_tags",
 )
 
 
@@ -36,6 +39,8 @@ class Settings:
     """Beginning, end and padding, as the config has them."""
     generation: Any
     """A copy of the generation config."""
+    trained: frozenset[str]
+    """Parameters that require a gradient, by their names in the model without its wrapper."""
     quantize: str | None = None
 
 
@@ -47,6 +52,7 @@ def remember(model: PreTrainedModel | PeftModel, *, quantize: str | None = None)
         bool(getattr(config, "use_cache", True)),
         (config.bos_token_id, config.eos_token_id, config.pad_token_id),
         copy.deepcopy(getattr(whole, "generation_config", None)),
+        frozenset(name for name, p in whole.named_parameters() if p.requires_grad),
         quantize,
     )
     setattr(whole, _SETTINGS, settings)
@@ -70,7 +76,8 @@ def clean(model: PreTrainedModel | PeftModel) -> PreTrainedModel | PeftModel:
 
     Takes off the fused head and autocast wrappers, accelerate's mark, hooks, gradient checkpointing
     and foreign adapters; puts back dropout, the cache and the generation settings; ends in eval
-    mode without gradients. What was trainable stays so. In place; returns the same object.
+    mode without gradients. What was trainable when `remember` looked is so again. In place; returns
+    the same object.
     """
     if isinstance(model, PeftModel):
         _keep_own_adapters(model)
@@ -81,6 +88,9 @@ def clean(model: PreTrainedModel | PeftModel) -> PreTrainedModel | PeftModel:
         _drop_hooks(module)
     if whole.is_activation_checkpointing:
         whole.activation_checkpointing_disable()  # type: ignore[no-untyped-call]
+    for module in whole.modules():
+        if isinstance(module, GradientCheckpointingLayer):
+            module.__dict__.pop("gradient_checkpointing", None)  # its class says False
     _restore_dropout(model)
     _restore_settings(whole)
     for parameter in model.parameters():
@@ -96,12 +106,10 @@ def freeze(model: PreTrainedModel | PeftModel) -> None:
 
 def _keep_own_adapters(model: PeftModel) -> None:
     own = stack_of(model)
-    top = [p for n, p in model.named_parameters() if f".{TOP}." in n or n.endswith(f".{TOP}")]
-    trained = any(parameter.requires_grad for parameter in top)
     for name in [name for name in model.peft_config if name not in own]:
         activate(model, own, train=False)
         model.delete_adapter(name)
-    activate(model, own, train=trained)
+    activate(model, own, train=True)
     # trl casts the adapters of quantised models to 16 bits; a fresh load holds them in 32.
     for name, parameter in model.named_parameters():
         if re.search(r"\.lora_\w+\.", name) and parameter.dtype in (torch.bfloat16, torch.float16):
@@ -139,6 +147,9 @@ def _restore_settings(whole: PreTrainedModel) -> None:
     if settings is None:
         whole.config.use_cache = True
         return
+    for name, parameter in whole.named_parameters():
+        if parameter.is_floating_point():
+            parameter.requires_grad_(name in settings.trained)
     whole.config.use_cache = settings.use_cache
     config = whole.config
     config.bos_token_id, config.eos_token_id, config.pad_token_id = settings.token_ids

@@ -63,7 +63,7 @@ def fresh_model(
     config._attn_implementation = "sdpa"
     with seeded(seed, "fresh model"):
         model: PreTrainedModel = LlamaForCausalLM(config)
-    remember(model)
     place(model, device())
     model.train(False)
+    remember(model)
     return model

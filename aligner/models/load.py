@@ -80,6 +80,7 @@ def load_model(
     if trainable:
         assert quantize is None, "quantised weights cannot be trained whole"
         model.requires_grad_(True)
+        remember(model)
     return model
 
 
@@ -118,10 +119,11 @@ def load_as(
         )
         if artifact.adapters:
             model = attach_saved(model, artifact.adapters, where=where)
-        remember(model, quantize=quantize)
     assert len(stack_of(model)) == len(artifact.adapters), "the live model is not this artifact"
     freeze(model)
-    return model.eval()
+    model.eval()
+    remember(model, quantize=quantize)
+    return model
 
 
 def cast(model: PreTrainedModel | PeftModel, dtype: torch.dtype) -> None:

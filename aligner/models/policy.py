@@ -130,8 +130,8 @@ def prepare_policy(
         activate(model, stack_of(model), train=True)
     else:
         model.requires_grad_(True)
-    clean(model)
     remember(model, quantize=quantize)
+    clean(model)
     base = artifact
     if artifact is not None and how == "continue":
         base = replace(artifact, adapters=artifact.adapters[:-1], hash="")

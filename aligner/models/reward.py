@@ -77,8 +77,8 @@ def make_reward(
             if not name.startswith(f"{prefix}."):
                 _draw(name, parameter)
     place(model, source.device)
-    clean(model)
     remember(model)
+    clean(model)
     return model
 
 

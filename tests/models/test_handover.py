@@ -1,0 +1,174 @@
+"""The law of hand-over: what a step leaves in memory and what a reload gives are the same to the bit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from aligner.models.load import load_model
+from aligner.models.policy import load_policy
+from aligner.models.save import save_model
+from aligner.models.spec import Adapter, ModelOptions, Precision
+from aligner.state import Artifact, Live
+
+FULL = ModelOptions()
+LORA = ModelOptions(adapter=Adapter(r=2, dropout=0.1))
+RSLORA = ModelOptions(adapter=Adapter(method="rslora", r=2))
+DORA = ModelOptions(adapter=Adapter(method="dora", r=2))
+CONTINUE = ModelOptions(incoming="continue")
+MERGE = ModelOptions(incoming="merge")
+MERGE_FRESH = ModelOptions(adapter=Adapter(r=2), incoming="merge")
+STACK = ModelOptions(adapter=Adapter(r=3), incoming="stack")
+
+CHAINS = {
+    "full": [FULL],
+    "full, full": [FULL, FULL],
+    "full, lora": [FULL, LORA],
+    "lora, continue": [LORA, CONTINUE],
+    "lora, merge": [LORA, MERGE],
+    "lora, merge and fresh": [LORA, MERGE_FRESH],
+    "lora, merge and fresh, continue": [LORA, MERGE_FRESH, CONTINUE],
+    "lora, stack": [LORA, STACK],
+    "rslora, stack, stack": [RSLORA, STACK, STACK],
+    "lora, stack, continue": [LORA, STACK, CONTINUE],
+    "lora, stack, merge": [LORA, STACK, MERGE],
+    "dora, continue": [DORA, CONTINUE],
+    "dora, merge": [DORA, MERGE],
+}
+Walk = Callable[..., tuple[Artifact, Live]]
+
+
+@pytest.fixture
+def walk(tmp_path: Path, train: Any) -> Walk:
+    """Run steps one after the other, in one process or as if each had its own."""
+
+    def walked(
+        start: Artifact, steps: list[ModelOptions], *, reload: bool, name: str = "walk"
+    ) -> tuple[Artifact, Live]:
+        artifact, live = start, Live()
+        for number, options in enumerate(steps):
+            live = Live() if reload else live
+            prepared = load_policy(artifact, live, options, step="x", seed=7)
+            torch.manual_seed(number)
+            train(prepared.model, rate=0.5)
+            artifact = save_model(
+                prepared.model, tmp_path / name / str(number), live=live, base=prepared.base
+            )
+        return artifact, live
+
+    return walked
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "qwen2"])
+@pytest.mark.parametrize("chain", CHAINS)
+def test_the_live_model_and_the_reloaded_one_are_the_same_to_the_bit(
+    make: Any, walk: Walk, ids: torch.Tensor, differences: Any, kind: str, chain: str
+) -> None:
+    artifact, live = walk(make(kind), CHAINS[chain], reload=False)
+    assert artifact in live
+    handed, loaded = load_model(artifact, live), load_model(artifact, Live())
+    assert artifact not in live
+    assert differences(handed, loaded) == []
+    assert torch.equal(handed(ids).logits, loaded(ids).logits)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+@pytest.mark.parametrize("chain", CHAINS)
+def test_one_process_and_a_process_for_each_step_end_in_the_same_model(
+    make: Any, walk: Walk, differences: Any, kind: str, chain: str
+) -> None:
+    start = make(kind)
+    together, _ = walk(start, CHAINS[chain], reload=False, name="one")
+    apart, _ = walk(start, CHAINS[chain], reload=True, name="many")
+    assert together.hash == apart.hash
+    assert differences(load_model(together, Live()), load_model(apart, Live())) == []
+
+
+@pytest.mark.parametrize(
+    ("stored", "first", "then"),
+    [
+        (torch.float32, "fp32", "pure_bf16"),
+        (torch.float32, "pure_bf16", "fp32"),
+        (torch.float32, "bf16", "fp32"),
+        (torch.bfloat16, "fp32", "bf16"),
+        (torch.bfloat16, "bf16", "pure_bf16"),
+        (torch.bfloat16, "pure_bf16", "fp32"),
+    ],
+)
+@pytest.mark.parametrize("options", [FULL, LORA, DORA])
+@pytest.mark.parametrize("trainable", [True, False])
+def test_precision_is_what_this_step_says_whatever_came_before(
+    make: Any,
+    tmp_path: Path,
+    ids: torch.Tensor,
+    differences: Any,
+    stored: torch.dtype,
+    first: Precision,
+    then: Precision,
+    options: ModelOptions,
+    trainable: bool,
+) -> None:
+    live = Live()
+    before = load_policy(
+        make("llama", dtype=stored),
+        live,
+        options.model_copy(update={"precision": first}),
+        step="x",
+        seed=7,
+    )
+    with torch.no_grad():
+        for parameter in before.model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.01)
+    artifact = save_model(before.model, tmp_path / "out", live=live, base=before.base)
+    handed = load_model(artifact, live, precision=then, trainable=trainable)
+    loaded = load_model(artifact, Live(), precision=then, trainable=trainable)
+    assert differences(handed, loaded) == []
+    assert torch.equal(handed(ids).logits, loaded(ids).logits)
+    whole = [p.dtype for n, p in handed.named_parameters() if ".lora_" not in n]
+    asked = {"fp32": torch.float32, "pure_bf16": torch.bfloat16}
+    asked["bf16"] = torch.float32 if trainable else torch.bfloat16
+    assert set(whole) == {asked[then]}
+    assert {p.dtype for n, p in handed.named_parameters() if ".lora_" in n} <= {torch.float32}
+
+
+def test_a_live_model_that_is_coarser_than_its_files_is_not_handed_over(
+    make: Any, tmp_path: Path
+) -> None:
+    start, live = make(), Live()
+    coarse = load_model(start, live, precision="pure_bf16")
+    live.keep(start, coarse)
+    fine = load_model(start, live, precision="fp32")
+    assert fine is not coarse
+    assert torch.equal(fine.lm_head.weight, load_model(start, Live()).lm_head.weight)
+
+
+def test_the_live_model_is_the_very_object_and_is_moved_not_shared(make: Any) -> None:
+    start, live = make(), Live()
+    model = load_model(start, live)
+    live.keep(start, model)
+    assert load_model(start, live) is model
+    assert start not in live
+
+
+def test_loading_leaves_the_random_numbers_of_the_step_alone(make: Any, tmp_path: Path) -> None:
+    start = make()
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    prepared = load_policy(start, Live(), LORA, step="x", seed=7)
+    artifact = save_model(prepared.model, tmp_path / "out", live=Live(), base=prepared.base)
+    load_model(artifact, Live())
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_an_attention_kernel_is_this_steps_own(make: Any) -> None:
+    start, live = make(), Live()
+    live.keep(start, load_model(start, live, attention="eager"))
+    model = load_model(start, live)
+    assert model.config._attn_implementation == "sdpa"
+    live.keep(start, model)
+    assert load_model(start, live, attention="eager").config._attn_implementation == "eager"
