@@ -10,7 +10,7 @@ from rich.console import Console, Group, RenderableType
 
 from aligner.chain import Outcome
 from aligner.chain.execute import StepResult
-from aligner.cli.screen.console import NARROW, Joined, indented, labelled, line, table
+from aligner.cli.screen.console import NARROW, Joined, Labelled, indented, line, table
 from aligner.cli.screen.text import duration, figures
 from aligner.state import SLOTS
 
@@ -39,7 +39,7 @@ def closing(
     if log is not None:
         places.append(("log", near(log)))
     places.append(("time", duration(outcome.seconds)))
-    return Group("", step_table(rows, console, most=most), "", labelled(places))
+    return Group("", step_table(rows, console, most=most), "", Labelled(places))
 
 
 def step_table(

@@ -9,6 +9,7 @@ from typing import IO
 from rich.box import Box
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.measure import Measurement
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -69,10 +70,11 @@ class Joined:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         row, fresh = self._lead.copy(), True
-        for part in self._parts:
+        for number, part in enumerate(self._parts, start=1):
             gap = Text() if fresh else self._dot
-            if row.cell_len + gap.cell_len + part.cell_len > options.max_width and row.plain:
-                # The dot stays behind, to show that the row goes on.
+            # Room for the dot that shows, at the end of a line, that the row goes on.
+            after = 2 if number < len(self._parts) else 0
+            if row.cell_len + gap.cell_len + part.cell_len + after > options.max_width and row.plain:
                 yield Text.assemble(row, gap[:2])
                 row, gap = Text(), Text()
             row, fresh = Text.assemble(row, gap, part, overflow="fold"), False
@@ -87,24 +89,32 @@ class Joined:
 
 def indented(content: RenderableType, *, by: int) -> RenderableType:
     """`content` with `by` empty columns before every line."""
-    grid = Table.grid(padding=0)
-    grid.add_column(width=by)
-    grid.add_column(overflow="fold", ratio=1)
-    grid.add_row("", content)
-    return grid
+    return Padding(content, (0, 0, 0, by))
 
 
-def labelled(rows: Sequence[tuple[str, RenderableType]], *, by: int = 0) -> RenderableType:
-    """Labels in one column and what they label, wrapped, in the next."""
-    grid = Table.grid(padding=(0, 1, 0, 0))
-    if by:
-        grid.add_column(width=by - 1)
-    grid.add_column(style="dim", no_wrap=True)
-    grid.add_column(overflow="fold", ratio=1)
-    for label, content in rows:
-        shown = Text(safe(content), overflow="fold") if isinstance(content, str) else content
-        grid.add_row(*([""] if by else []), label, shown)
-    return grid
+class Labelled:
+    """Labels in one column and what they label, wrapped, in the next.
+
+    A word too long for its column, a path say, stands whole below its label if it fits there.
+    """
+
+    def __init__(self, rows: Sequence[tuple[str, RenderableType]], *, by: int = 0) -> None:
+        """`by` columns before the labels are left empty."""
+        self._rows, self._by = rows, by
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        widest = max((len(label) for label, _ in self._rows), default=0)
+        room = options.max_width - self._by - widest - 1
+        for label, content in self._rows:
+            grid = Table.grid(padding=0)
+            grid.add_column(width=widest + 1, style="dim")
+            grid.add_column(overflow="fold", ratio=1)
+            below = isinstance(content, str) and max(map(len, content.split() or [""])) > room
+            shown = Text(safe(content), overflow="fold") if isinstance(content, str) else content
+            grid.add_row(label, "" if below else shown)
+            yield indented(grid, by=self._by)
+            if below:
+                yield indented(shown, by=self._by + 2)
 
 
 def table(columns: Sequence[tuple[str, str]]) -> Table:

@@ -9,7 +9,7 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from aligner.cli.screen.closing import near, step_table
-from aligner.cli.screen.console import NARROW, Joined, indented, labelled, line, table
+from aligner.cli.screen.console import NARROW, Joined, Labelled, indented, line, table
 from aligner.cli.screen.text import duration, size
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def run_page(run: PastRun, console: Console) -> RenderableType:
         ("folder", near(run.folder)),
         ("size", _sizes(run)),
     ]
-    parts: list[RenderableType] = [line((run.name, "bold")), labelled(facts)]
+    parts: list[RenderableType] = [line((run.name, "bold")), Labelled(facts)]
     if rows:
         parts += ["", step_table(rows, console, most=None)]
     return Group(*parts)

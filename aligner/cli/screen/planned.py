@@ -9,7 +9,7 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from aligner.chain import Checked, Link
-from aligner.cli.screen.console import NARROW, Joined, labelled, line, table
+from aligner.cli.screen.console import NARROW, Joined, Labelled, line, table
 from aligner.cli.screen.text import amount, count, figure, one_line
 from aligner.cli.shared.forecast import Forecast
 from aligner.stage import Plan
@@ -27,7 +27,7 @@ def planned(
     start = checked.chain.start.policy
     parts: list[RenderableType] = [
         line((recipe.name, "bold"), f"  {one_line(recipe.description)}".rstrip()),
-        labelled(
+        Labelled(
             [("recipe", recipe.where), ("model", start.path if start else "none"), ("seed", str(recipe.seed))]
         ),
         "",
@@ -38,7 +38,7 @@ def planned(
     for link, plan, answer in zip(checked.chain.links, checked.plans, answers, strict=True):
         head = line((f"{link.number} {link.step.name}", "bold"), (f"  {link.step.where}", "dim"))
         rows = list(_paragraph(link, plan, answer, numbers=narrow, everything=everything))
-        parts += [head, labelled(rows, by=2), ""]
+        parts += [head, Labelled(rows, by=2), ""]
     return Group(*parts[:-1], "", _closing(answers))
 
 

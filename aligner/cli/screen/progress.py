@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from aligner.chain import Event, RunFinished, StepProgress
+from aligner.chain import Event, StepProgress
 from aligner.cli.screen.console import Joined, indented, line
 from aligner.cli.screen.following import Followed, Following, time_left
 from aligner.cli.screen.text import duration, figures, one_line
@@ -97,10 +97,12 @@ class LiveLines:
 
     def tell(self, event: Event) -> None:
         one = self._following.hear(event)
-        if one is not None and not isinstance(event, StepProgress) and one.standing != "running":
+        if one is None or isinstance(event, StepProgress):
+            return
+        # First as it now is, so that the line which stays pushes nothing outdated before it.
+        self._live.refresh()
+        if one.standing != "running":
             self._console.print(_ended_line(one, len(self._following.steps)))
-        if isinstance(event, RunFinished):
-            self._live.update(Text(""))
 
     def warn(self, text: str) -> None:
         self._console.print(line(("warning: ", "yellow"), one_line(text)))

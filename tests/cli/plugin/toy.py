@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,8 @@ class TuneConfig(StageConfig):
     """Optimizer steps."""
     fault: str = ""
     """What goes wrong: `library` or `stop`; nothing where empty."""
+    pause: float = 0.0
+    """Seconds each optimizer step takes."""
     says: str = ""
     """What it prints while it runs."""
     log_every: int = Field(1, gt=0, json_schema_extra={"determines": False})
@@ -87,6 +90,7 @@ class Tune(Stage[TuneConfig]):
     def run(self, state: ModelState, run: Run) -> ModelState:
         loss = 0.0
         for done in range(1, self.config.steps + 1):
+            time.sleep(self.config.pause)
             loss = 1 / (1 + self.config.rate * done)
             run.progress(done, self.config.steps, loss=loss, tokens_per_second=12_345.6)
         if self.config.says:
