@@ -44,8 +44,8 @@ def token_rewards(
 ) -> Tensor:
     """Reward of each token: −β·KL everywhere, and the response's score on its last token.
 
-    Ziegler 2019, eq. 2, written per token as Ouyang 2022 and Stiennon 2020 use it. The last token is
-    the stop token where the response ended, and the last one sampled where it was cut off.
+    Ziegler 2019, eq. 2, written per token as Stiennon 2020 and Ouyang 2022 use it. The last token
+    is the stop token where the response ended, and the last one sampled where it was cut off.
     """
     lengths_N = mask_NR.sum(1)
     assert bool((lengths_N > 0).all()), "a response has at least one token"

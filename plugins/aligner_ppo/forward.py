@@ -17,14 +17,15 @@ from torch.utils.checkpoint import checkpoint
 from aligner.errors import ModelError
 
 LOGITS_AT_ONCE = 1 << 24
-"""Logits held in fp32 at one time (64 MiB); more are computed in pieces, and again for the gradient."""
+"""Logits held in fp32 at one time (64 MiB); more come in pieces, and again for the gradient."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LanguageModel:
     """A causal language model taken apart, so that the head need not run on every position."""
 
-    trunk: nn.Module
+    trunk: Any
+    """A transformers model without its head: embeddings and layers."""
     head: nn.Module
     words: int
     """V, the number of logits."""
@@ -38,7 +39,8 @@ class LanguageModel:
 
         No attention mask is needed: a causal model's tokens never see what stands to their right.
         """
-        return self.trunk(input_ids=tokens_BT, use_cache=False).last_hidden_state
+        hidden_BTH: Tensor = self.trunk(input_ids=tokens_BT, use_cache=False).last_hidden_state
+        return hidden_BTH
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits in fp32, (..., V)."""
@@ -91,7 +93,7 @@ class Rows:
     columns_K: Tensor
     """The column of each state: the token that was last when the next one was chosen."""
     chosen_K: Tensor
-    """True where a token was chosen after the state, so M of them; false on each row's last state."""
+    """True where a token was chosen after the state, so M of them; false on a row's last state."""
     targets_M: Tensor
     """The tokens chosen."""
 
@@ -157,7 +159,9 @@ def token_logps(
     else:
         parts = [
             _again_for_the_gradient(of, hidden, targets)
-            for hidden, targets in zip(hidden_MH.split(piece), targets_M.split(piece), strict=True)
+            for hidden, targets in zip(
+                torch.split(hidden_MH, piece), torch.split(targets_M, piece), strict=True
+            )
         ]
         logps_M = torch.cat([logps for logps, _ in parts])
         entropies_M = torch.cat([entropies.view(-1) for _, entropies in parts])

@@ -1,8 +1,8 @@
 """The losses PPO minimises, over response tokens that stand in one row without any padding.
 
 Shapes: every tensor is 1-D over the M response tokens of a micro-batch, so there is no mask to get
-wrong. Each loss is a sum divided by `count`, the tokens of the whole minibatch on all processes: the
-gradients of micro-batches and of processes then add up to the gradient of the minibatch's mean.
+wrong. Each loss is a sum divided by `count`, the tokens of the whole minibatch on all processes:
+the gradients of micro-batches and of processes then add up to the gradient of the minibatch's mean.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ def value_loss(
 ) -> ValueLoss:
     """Half the squared error to the returns, the value's move clipped (Schulman 2017's code).
 
-    ½·max((V − R)², (clip(V, V_old − c, V_old + c) − R)²); without a clip, ½·(V − R)². The clip is in
-    units of the value, that is of the reward, so it must grow with the reward's scale.
+    ½·max((V − R)², (clip(V, V_old − c, V_old + c) − R)²); without a clip, ½·(V − R)². The clip is
+    in units of the value, that is of the reward, so it must grow with the reward's scale.
     """
     errors_M = (values_M - returns_M).square()
     if clip is None:

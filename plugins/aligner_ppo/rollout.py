@@ -1,7 +1,7 @@
 """Sample responses: left-padded, KV-cached, in batches that finished rows leave.
 
-Shapes: B rows in the batch at the moment, T cached columns, V words. One uniform number decides each
-token, drawn for the row and not for the batch, so a response does not depend on which others it was
+Shapes: B rows in the batch at the moment, T cached columns, V words. One uniform number decides
+each token, drawn for the row and not for the batch, so a response does not depend on which others it was
 sampled with, nor on how many processes share the work.
 """
 
@@ -159,7 +159,8 @@ class _Batch:
             use_cache=True,
             **(aside if self._padded else {}),
         )
-        return output.last_hidden_state[:, -1]
+        last_BH: Tensor = output.last_hidden_state[:, -1]
+        return last_BH
 
     def go_on(self, stopped_B: Tensor, tokens_B: Tensor) -> bool:
         """Append the tokens just drawn, after finished rows have left; false when none is left."""
@@ -188,8 +189,8 @@ def draw(
 ) -> tuple[Tensor, Tensor]:
     """Draw a token a row by inverting the distribution function at the row's uniform number.
 
-    The distribution is softmax(logits / temperature), without the `forbidden` tokens, cut to `top_k`
-    and then to `top_p` (Holtzman 2020) and renormalised.
+    The distribution is softmax(logits / temperature), without the `forbidden` tokens, cut to
+    `top_k` and then to `top_p` (Holtzman 2020) and renormalised.
 
     Returns:
         (tokens_B, logps_B); the log-probabilities are those before anything was cut.
@@ -208,7 +209,7 @@ def draw(
         masses_BV = masses_BV * (before_BV < sampling.top_p * masses_BV.sum(-1, keepdim=True))
     heights_BV = masses_BV.cumsum(-1, dtype=torch.float64)
     tops_B = heights_BV[:, -1]
-    # Strictly below the top, so that the first height above it belongs to a token that may be drawn.
+    # Strictly below the top, so that the first height above belongs to a token that may be drawn.
     aims_B = torch.minimum(draws_B * tops_B, tops_B.nextafter(torch.zeros_like(tops_B)))
     tokens_B = torch.searchsorted(heights_BV, aims_B[:, None], right=True)[:, 0]
     if ranks_BV is not None:

@@ -6,6 +6,9 @@ import math
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from aligner_ppo.advantage import (
     KLCoefficient,
     RunningScale,
@@ -14,8 +17,6 @@ from aligner_ppo.advantage import (
     token_rewards,
     whiten,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 
 def ragged(lengths: list[int]) -> torch.Tensor:
@@ -23,7 +24,7 @@ def ragged(lengths: list[int]) -> torch.Tensor:
 
 
 def plain_gae(rewards, values, last, gamma, lam):
-    """Advantages of one response straight from the sum of discounted deltas (Schulman 2016, eq. 16)."""
+    """Advantages of one response as the sum of discounted deltas (Schulman 2016, eq. 16)."""
     following = [*values[1:], last]
     deltas = [r + gamma * n - v for r, n, v in zip(rewards, following, values, strict=True)]
     return [
@@ -127,7 +128,7 @@ def test_the_estimators_are_those_worked_by_hand() -> None:
 
 @pytest.mark.parametrize(("estimator", "unbiased"), [("k1", True), ("k2", False), ("k3", True)])
 def test_k1_and_k3_average_to_the_true_kl_and_k2_does_not(estimator, unbiased) -> None:
-    """Under π = (0.7, 0.2, 0.1) and π_ref = (0.2, 0.3, 0.5), each estimate weighted by π exactly."""
+    """Under π = (0.7, 0.2, 0.1) and π_ref = (0.2, 0.3, 0.5), each estimate weighted by π."""
     policy, reference = torch.tensor([0.7, 0.2, 0.1]), torch.tensor([0.2, 0.3, 0.5])
     true = float((policy * (policy / reference).log()).sum())
     estimates = kl_estimate(policy.log(), reference.log(), estimator=estimator)

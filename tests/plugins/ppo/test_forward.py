@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from aligner.errors import ModelError
 from aligner_ppo import forward
 from aligner_ppo.forward import language_model, rows_of, token_logps
@@ -25,7 +26,7 @@ def plain_logps(model, prompt, response, temperature):
 def test_log_probabilities_equal_those_of_each_row_alone(
     tiny, monkeypatch, temperature, at_once
 ) -> None:
-    """The stop and the padding token are both 2 here, and 2 stands in prompts and inside responses."""
+    """Stop and padding token are both 2 here, and 2 stands in prompts and inside responses."""
     monkeypatch.setattr(forward, "LOGITS_AT_ONCE", at_once)
     model = tiny()
     parts = language_model(model)
@@ -40,7 +41,7 @@ def test_log_probabilities_equal_those_of_each_row_alone(
 
 
 def test_the_states_of_a_row_are_those_before_each_token_and_the_one_after_the_last() -> None:
-    """Prompt of 3, response of 2: columns 2 and 3 choose its tokens, column 4 is the state after."""
+    """Prompt of 3, response of 2: columns 2 and 3 choose its tokens, column 4 stands after."""
     rows = rows_of(PROMPTS[:1], RESPONSES[:1], device=CPU)
     assert rows.columns_K.tolist() == [2, 3, 4]
     assert rows.chosen_K.tolist() == [True, True, False]

@@ -6,9 +6,10 @@ import math
 
 import pytest
 import torch
-from aligner_ppo.loss import explained_variance, policy_loss, value_loss
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from aligner_ppo.loss import explained_variance, policy_loss, value_loss
 
 
 def test_the_policy_loss_is_that_worked_by_hand() -> None:
@@ -34,7 +35,7 @@ def test_the_policy_loss_is_that_worked_by_hand() -> None:
 
 
 def test_unequal_clips_hold_each_side_by_its_own() -> None:
-    """clip_low 0.1, clip_high 0.3: ρ 1.25 with A 1 is free (1.25); ρ 0.8 with A −1 is held at −0.9."""
+    """clip_low 0.1, clip_high 0.3: ρ 1.25, A 1 is free (1.25); ρ 0.8, A −1 is held at −0.9."""
     found = policy_loss(
         torch.tensor([1.25, 0.8]).log(),
         torch.zeros(2),

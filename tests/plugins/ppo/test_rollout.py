@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from aligner_ppo.forward import language_model, rows_of, token_logps
-from aligner_ppo.rollout import Sampling, draw, rollout, uniforms
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from aligner_ppo.forward import language_model, rows_of, token_logps
+from aligner_ppo.rollout import Sampling, draw, rollout, uniforms
 
 CPU = torch.device("cpu")
 PROMPTS = [[1, 5, 6], [7], [2, 2, 9, 10, 11], [3, 4, 5, 6, 7, 8, 9]]
@@ -96,7 +97,7 @@ def test_no_response_is_shorter_than_the_minimum(tiny) -> None:
 
 
 def test_rows_that_have_ended_leave_the_batch(tiny, monkeypatch) -> None:
-    """What goes through the trunk after the prompts is the rows still open, give or take an eighth."""
+    """What goes through the trunk after the prompts is the open rows, give or take an eighth."""
     model = tiny()
     trunk, seen = model.base_model.forward, []
 
@@ -145,8 +146,8 @@ def test_tokens_are_drawn_as_often_as_they_are_likely() -> None:
 
 
 def test_top_k_and_top_p_keep_what_they_say() -> None:
-    """Masses (0.1, 0.4, 0.2, 0.3). Top 2: 0.4 and 0.3 of 0.7. Top-p 0.6 keeps 0.4 and the 0.3 that
-    crosses 0.6; top-p 0.4 keeps the first alone. Top 3, then top-p 0.75 of its 0.9 (0.675): 0.4, 0.3.
+    """Masses (0.1, 0.4, 0.2, 0.3). Top 2: 0.4 and 0.3 of 0.7. Top-p 0.6 keeps 0.4 and the 0.3
+    that crosses 0.6; 0.39 keeps the first alone. Top 3, then top-p 0.75 of its 0.9 (0.675): 0.4, 0.3.
     """
     logits = torch.tensor([0.1, 0.4, 0.2, 0.3]).log().tolist()
     two = torch.tensor([0.0, 4 / 7, 0.0, 3 / 7])

@@ -1,0 +1,125 @@
+"""Read the prompts that are answered, and the text that is mixed in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from aligner.data.chat import Encoded
+from aligner.data.load import Place
+from aligner.data.prepare import (
+    Prepared,
+    PromptTokens,
+    prepare_conversations,
+    prepare_prompts,
+    prepare_texts,
+)
+from aligner.data.spec import DataOptions
+from aligner.offers import Offers
+from aligner_ppo.actor import Actor
+from aligner_ppo.experience import derived_seed, prompts_of
+from aligner_ppo.forward import token_logps
+from aligner_ppo.options import PPOConfig, PretrainingMix
+from aligner_ppo.parallel import Together
+from aligner_ppo.train import Prompt
+from aligner_ppo.update import Mix
+
+
+def prompts_of_step(
+    config: PPOConfig, place: Place, tokenizer: Any
+) -> tuple[list[Prompt], list[Prompt]]:
+    """The prompts to learn on, and those held out."""
+    data = prepare_prompts(place, config, tokenizer)
+    return _prompts(data.train), _prompts(data.held_out)
+
+
+def _prompts(rows: Sequence[PromptTokens]) -> list[Prompt]:
+    return [
+        Prompt(tokens=tuple(row.input_ids), messages=tuple(row.messages), row=row.row)
+        for row in rows
+    ]
+
+
+@dataclass(frozen=True)
+class _Under:
+    """A place whose complaints about data point at the option that names them."""
+
+    place: Place
+    option: str
+
+    @property
+    def recipe_folder(self) -> Path:
+        return self.place.recipe_folder
+
+    @property
+    def offers(self) -> Offers:
+        return self.place.offers
+
+    @property
+    def scratch(self) -> dict[str, Any]:
+        return self.place.scratch
+
+    @property
+    def seed(self) -> int:
+        return self.place.seed
+
+    def at(self, option: str) -> str:
+        del option
+        return self.place.at(self.option)
+
+
+def mixed_in(mix: PretrainingMix, place: Place, tokenizer: Any) -> Prepared[Encoded]:
+    """The rows that are mixed into learning, as tokens.
+
+    Raises:
+        DataError: as reading any data does.
+    """
+    options = DataOptions(data=mix.data, max_length=mix.max_length)
+    read = prepare_texts if mix.rows == "texts" else prepare_conversations
+    return read(_Under(place, "pretraining"), options, tokenizer)
+
+
+def mix_of(
+    rows: Sequence[Encoded], mix: PretrainingMix, *, seed: int, actor: Actor, together: Together
+) -> Mix:
+    """What each optimizer step adds: the gradient of next-token prediction on some rows.
+
+    The rows of a step follow from its number, so nothing about them need be remembered.
+    """
+    order = derived_seed(seed, "pretraining")
+
+    def backward(step: int) -> Tensor:
+        taken = prompts_of(step, prompts=len(rows), each=mix.batch_size, seed=order)
+        count = sum(sum(rows[i].trained[1:]) for i in taken)
+        mine = [rows[taken[k]] for k in together.mine(len(taken))]
+        mine = [row for row in mine if any(row.trained[1:])]
+        if not mine:
+            return torch.zeros(())
+        loss = mix.weight * _negative_logps(mine, actor) / count
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    return backward
+
+
+def _negative_logps(rows: Sequence[Encoded], actor: Actor) -> Tensor:
+    """Sum of −log p over the trained tokens of rows, at temperature 1."""
+    width = max(len(row.input_ids) for row in rows)
+    tokens_BT = torch.zeros(len(rows), width, dtype=torch.long)
+    trained_BT = torch.zeros(len(rows), width, dtype=torch.bool)
+    for index, row in enumerate(rows):
+        tokens_BT[index, : len(row.input_ids)] = torch.tensor(row.input_ids)
+        trained_BT[index, 1 : len(row.input_ids)] = torch.tensor(row.trained[1:])
+    tokens_BT, trained_BT = tokens_BT.to(actor.device), trained_BT.to(actor.device)
+    with actor.computing():
+        hidden_BTH = actor.parts.hidden(tokens_BT)[:, :-1]
+        here = trained_BT[:, 1:]
+        logps_M, _ = token_logps(
+            actor.parts, hidden_BTH[here], tokens_BT[:, 1:][here], temperature=1.0
+        )
+    return -logps_M.sum()

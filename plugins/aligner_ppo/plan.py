@@ -1,0 +1,322 @@
+"""What a ppo step will do, and every reason why it cannot, known before its weights load."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from aligner import Look, Outlook, Plan
+from aligner.data.chat import stop_tokens
+from aligner.data.prepare import Prepared, PromptTokens, prepare_prompts
+from aligner.data.tokenizers import planned_tokenizer
+from aligner.errors import AlignerError, ChainError, Collected, ModelError, did_you_mean
+from aligner.models.inspect import (
+    Facts,
+    Training,
+    plan_training,
+    planned_model,
+    reward_facts,
+    vocabulary_faults,
+)
+from aligner.models.precision import precision_of
+from aligner.models.reference import reference_text
+from aligner.state import Artifact
+from aligner_ppo.data import mixed_in
+from aligner_ppo.options import MODEL, PPOConfig
+from aligner_ppo.value import Kind
+from aligner_ppo.value_files import kind_for, kind_of
+
+ALWAYS = frozenset(
+    {
+        "reward",
+        "reward_first",
+        "reward_deviation",
+        "kl",
+        "entropy",
+        "length",
+        "ended",
+        "value",
+        "sampler_gap",
+        "kl_coefficient",
+        "learning_rate",
+        "explained_variance",
+        "policy_loss",
+        "value_loss",
+        "clip_fraction",
+        "value_clip_fraction",
+        "ratio",
+        "step_kl",
+        "policy_grad_norm",
+        "value_grad_norm",
+        "lost_steps",
+        "skipped",
+        "tokens_per_second",
+    }
+)
+"""Figures of the last iteration that every ppo step records."""
+
+
+def plan(config: PPOConfig, look: Look) -> Plan:
+    """Look at models, data and rewards together.
+
+    Raises:
+        AlignerError: every fault found.
+    """
+    faults = Collected()
+    tokenizer = facts = training = data = mixed = None
+    with faults:
+        tokenizer = planned_tokenizer(look)
+    with faults:
+        facts = planned_model(look, "policy")
+        training = plan_training(facts, config, at=look.at)
+    faults.found += _reward_faults(config, look)
+    if tokenizer is not None:
+        with faults:
+            data = prepare_prompts(look, config, tokenizer)
+        with faults:
+            if config.pretraining is not None:
+                mixed = mixed_in(config.pretraining, look, tokenizer)
+        if facts is not None:
+            faults.found += vocabulary_faults(facts, len(tokenizer), where=look.where)
+        with faults:
+            _needs_an_end(tokenizer, look)
+    if data is not None and facts is not None:
+        faults.found += _length_faults(config, facts, data, look)
+    kind: Kind = "model"
+    if training is not None:
+        with faults:
+            kind = _value_kind(config, training, look)
+    faults.raise_if_any()
+    assert data is not None, "without a fault there is data"
+    assert facts is not None, "without a fault there is a model"
+    assert training is not None, "without a fault it can be trained"
+    rounds = config.rounds(len(data.train))
+    return Plan(
+        summary=_summary(config, rounds),
+        rows=len(data.train),
+        tokens=data.tokens,
+        optimizer_steps=rounds * config.epochs * config.minibatches,
+        trained=training.trained,
+        parameters=training.parameters,
+        incoming=training.incoming,
+        reference=reference_text(
+            training.treatment,
+            look.slots["policy"].made_by,
+            slot_by=look.slots["reference"].made_by if "reference" in look.slots else None,
+        ),
+        figures=_figures(config, bool(data.held_out)),
+        data={"data": data.hash} | ({"pretraining": mixed.hash} if mixed else {}),
+        ledgers=data.ledgers_as_dict() | _mixed_ledgers(mixed),
+        slots={
+            "policy": Outlook(made_by=look.step, facts={"model": training.after}),
+            "value": Outlook(made_by=look.step, facts={"value": kind}),
+        },
+        notes=_notes(config, training, facts, kind, data, look),
+    )
+
+
+def _summary(config: PPOConfig, rounds: int) -> str:
+    sources = ", ".join(
+        ("the reward model" if one.name == MODEL else one.name)
+        + (f" × {one.weight:g}" if one.weight != 1 else "")
+        for one in config.rewards
+    )
+    held = f"KL {config.kl_coefficient:g} ({config.kl_estimator})"
+    if config.kl_target is not None:
+        held += f" steered to {config.kl_target:g} nats"
+    return (
+        f"pursue {sources} for {rounds} iterations of {config.prompts} × "
+        f"{config.samples_per_prompt} responses, {held}, learning rate {config.learning_rate:g}"
+    )
+
+
+def _figures(config: PPOConfig, measured: bool) -> frozenset[str]:
+    figures = ALWAYS | {f"reward_{one.name}" for one in config.rewards}
+    if config.pretraining is not None:
+        figures |= {"pretraining_loss"}
+    return figures | {"eval_reward", "eval_reward_before"} if measured else figures
+
+
+def _mixed_ledgers(mixed: Prepared[Any] | None) -> dict[str, dict[str, Any]]:
+    return {"pretraining": mixed.ledgers_as_dict()["data"]} if mixed else {}
+
+
+def _reward_faults(config: PPOConfig, look: Look) -> list[AlignerError]:
+    faults = Collected()
+    offered = look.offers.reward_functions
+    for reward in config.rewards:
+        if reward.name == MODEL:
+            with faults:
+                planned_model(look, "reward")
+                _needs_a_tokenizer(look)
+        elif reward.name not in offered:
+            faults.found.append(
+                ChainError(
+                    f"no installed plugin offers a reward function {reward.name!r}",
+                    where=look.at("rewards"),
+                    hint=did_you_mean(reward.name, {MODEL, *offered}),
+                )
+            )
+        else:
+            faults.found += _option_faults(offered[reward.name].Config, reward, look)
+    return faults.found
+
+
+def _option_faults(kind: Any, reward: Any, look: Look) -> list[AlignerError]:
+    try:
+        kind(**reward.options)
+    except ValidationError as error:
+        return [
+            ChainError(
+                f"reward function {reward.name!r}: "
+                + ".".join(map(str, one["loc"]))
+                + (": " if one["loc"] else "")
+                + one["msg"].removeprefix("Value error, "),
+                where=look.at("rewards"),
+                hint=f"its options are {', '.join(kind.model_fields) or 'none'}",
+            )
+            for one in error.errors()
+        ]
+    return []
+
+
+def _needs_a_tokenizer(look: Look) -> None:
+    """A reward model from elsewhere must bring the tokenizer it was trained with."""
+    artifact = look.slots["reward"].facts.get("artifact")
+    if not isinstance(artifact, Artifact) or not artifact.local:
+        return
+    folder = Path(artifact.adapters[-1] if artifact.adapters else artifact.path)
+    if not (folder / "tokenizer.json").is_file():
+        raise ModelError(
+            f"the reward model in {folder} has no tokenizer beside it",
+            where=look.where,
+            hint="save the tokenizer it was trained with, chat template included, in its folder",
+        )
+
+
+def _needs_an_end(tokenizer: Any, look: Look) -> None:
+    if not stop_tokens(tokenizer):
+        raise ModelError(
+            "the tokenizer has no token that ends an answer: no response could ever stop",
+            where=look.where,
+            hint="a `chat` step gives it one",
+        )
+
+
+def _length_faults(
+    config: PPOConfig, facts: Facts, data: Prepared[PromptTokens], look: Look
+) -> list[AlignerError]:
+    longest = max(len(row.input_ids) for row in (*data.train, *data.held_out))
+    if facts.positions is None or longest + config.max_new_tokens <= facts.positions:
+        return []
+    return [
+        ModelError(
+            f"the longest prompt has {longest} tokens and a response {config.max_new_tokens}, "
+            f"and the model {facts.positions} positions",
+            where=look.at("max_new_tokens"),
+            hint=f"lower max_new_tokens, or set max_length to "
+            f"{max(facts.positions - config.max_new_tokens, 2)} to leave longer prompts out",
+        )
+    ]
+
+
+def _value_kind(config: PPOConfig, training: Training, look: Look) -> Kind:
+    """The kind of value function, or why there is none such."""
+    lora = training.treatment not in ("full", "merge")
+    slot: Kind | None = None
+    if "value" in look.slots and config.value_from == "auto":
+        known = look.slots["value"].facts
+        artifact = known.get("artifact")
+        slot = kind_of(artifact) if isinstance(artifact, Artifact) else known.get("value", "model")
+    kind = kind_for(config, lora=lora, slot=slot)
+    where = look.at("value")
+    if slot is not None and kind != slot:
+        raise ChainError(
+            f"the value slot will hold a value {slot}, and this step asks for a value {kind}",
+            where=where,
+            hint=f"say `value: {slot}`, or `value_from: policy` to start a new one",
+        )
+    if kind == "adapter" and not lora:
+        raise ChainError(
+            "`value: adapter` needs a policy with frozen weights below an adapter",
+            where=where,
+            hint="add an `adapter`, or use `value: model` or `value: head`",
+        )
+    if kind == "adapter" and config.activation_checkpointing:
+        raise ChainError(
+            "`value: adapter` cannot go with activation_checkpointing: "
+            "what is computed again would be the policy's",
+            where=where,
+            hint="use `value: head` or `value: model`, or leave activation_checkpointing out",
+        )
+    if (
+        kind == "adapter"
+        and training.after.adapters[-1].use_dora
+        and len(training.after.adapters) > 1
+    ):
+        raise ChainError(
+            "`value: adapter` cannot be a dora adapter on top of others",
+            where=where,
+            hint="use `value: head` or `value: model`",
+        )
+    return kind
+
+
+def _notes(
+    config: PPOConfig,
+    training: Training,
+    facts: Facts,
+    kind: Kind,
+    data: Prepared[PromptTokens],
+    look: Look,
+) -> tuple[str, ...]:
+    described = {
+        "head": "a head on the policy's trunk, nothing copied",
+        "adapter": "an adapter of its own on the policy's frozen weights, nothing copied",
+        "model": "a model of its own",
+    }
+    notes = [f"value: {described[kind]}", _memory(config, training, facts, kind, look)]
+    if any(one.name == MODEL for one in config.rewards):
+        notes.append(
+            "reward: read from text, through the reward model's own tokenizer and template"
+        )
+    if data.held_out:
+        notes.append(f"{len(data.held_out)} prompts held out")
+    if len(data.train) < config.prompts:
+        notes.append(
+            f"{len(data.train)} prompts only: each is answered more than once an iteration"
+        )
+    if config.adapter is not None and config.adapter.dropout:
+        notes.append("the adapter's dropout is off: it would make the ratios noise")
+    return tuple(notes)
+
+
+def _memory(config: PPOConfig, training: Training, facts: Facts, kind: Kind, look: Look) -> str:
+    """Weights, gradients and Adam's means that are held at once, activations aside."""
+    half = precision_of(config.precision) == "bf16"
+    frozen_bytes = 2 if half else 4
+    whole = training.treatment in ("full", "merge")
+    held = {
+        "policy": training.trained * 16 + (training.parameters - training.trained) * frozen_bytes
+    }
+    if whole or "reference" in look.slots:
+        held["reference"] = facts.parameters * (
+            4 if whole and "reference" not in look.slots else frozen_bytes
+        )
+    if kind == "model":
+        started = (
+            planned_model(look, "reward") if config.value_from == "reward" else reward_facts(facts)
+        )
+        held["value"] = started.parameters * 16
+    elif kind == "adapter":
+        held["value"] = training.trained * 16
+    if any(one.name == MODEL for one in config.rewards):
+        held["reward"] = planned_model(look, "reward").parameters * frozen_bytes
+    parts = ", ".join(f"{name} {_size(number)}" for name, number in held.items())
+    return f"memory: {_size(sum(held.values()))} before activations ({parts})"
+
+
+def _size(number: int) -> str:
+    return f"{number / 2**30:.1f} GiB" if number >= 2**30 else f"{number / 2**20:.1f} MiB"

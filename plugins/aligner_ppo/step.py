@@ -1,0 +1,246 @@
+"""Bring the models, prompts and rewards of a ppo step together, let it learn, and save what it made."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from aligner.data.chat import stop_tokens
+from aligner.data.tokenizers import load_tokenizer
+from aligner.errors import StageError
+from aligner.models.clean import clean
+from aligner.models.files import artifact_hash, hash_folder
+from aligner.models.policy import Prepared, load_policy
+from aligner.models.precision import device, precision_of
+from aligner.models.reference import Reference, reference_from, reference_of
+from aligner.models.reward import load_reward
+from aligner.models.save import save_model
+from aligner.models.spec import treatment
+from aligner.stage import Run
+from aligner.state import Artifact, Live, ModelState
+from aligner_ppo.actor import Actor
+from aligner_ppo.data import mix_of, mixed_in, prompts_of_step
+from aligner_ppo.forward import LanguageModel, language_model
+from aligner_ppo.options import MODEL, PPOConfig
+from aligner_ppo.parallel import Together
+from aligner_ppo.rewards import ConversationEncoder, RewardModel, Source, sources_of
+from aligner_ppo.rollout import Sampling
+from aligner_ppo.train import Prompt, Setting, held_out_reward, learn
+from aligner_ppo.update import Learner, Mix
+from aligner_ppo.value import OwnModel, ValueFunction
+from aligner_ppo.value_files import (
+    kind_for,
+    kind_of,
+    save_beside,
+    slot_of,
+    value_function,
+    value_model,
+    weights_of,
+)
+
+_BESIDE_RATE, _MODEL_RATE = 1e-4, 1e-5
+_SAMPLED = 64
+"""Elements of each parameter that are looked at to see whether it moved."""
+
+
+def step(config: PPOConfig, state: ModelState, run: Run) -> tuple[Artifact, Artifact]:
+    """The whole work of a ppo step. Returns the policy and the value function it leaves.
+
+    Raises:
+        StageError: a guard stops it, or nothing was learnt.
+    """
+    where, live = run.where, run.live
+    together = Together.of(rank=run.rank, world=run.world, device=device())
+    tokenizer = load_tokenizer(state.get("tokenizer"), live, where=where)
+    prompts, held_out = prompts_of_step(config, run, tokenizer)
+    slot = slot_of(config, state.value)
+    kind = kind_for(
+        config,
+        lora=treatment(state.get("policy").adapters, config, where=where) not in ("full", "merge"),
+        slot=None if slot is None else kind_of(slot),
+    )
+    own_model = value_model(config, state, run, kind=kind, pad=tokenizer.pad_token_id)
+    prepared = load_policy(
+        state.get("policy"), live, config, step="ppo", seed=run.seed, where=where
+    )
+    parts = language_model(prepared.model)
+    if state.reference is None:
+        reference = reference_of(prepared)
+    else:
+        reference = reference_from(
+            state.reference,
+            live,
+            prepared.model,
+            precision=config.precision,
+            attention=config.attention,
+            where=where,
+        )
+    setting = setting_of(
+        config,
+        run,
+        prepared=prepared,
+        reference=reference,
+        parts=parts,
+        value=value_function(
+            config, prepared.model, parts, own_model, kind=kind, state=state, run=run
+        ),
+        prompts=prompts,
+        held_out=held_out,
+        sources=_sources(config, state, run),
+        tokenizer=tokenizer,
+        stops=stop_tokens(tokenizer),
+        together=together,
+    )
+    before = _sample_of(setting.learner)
+    first = held_out_reward(setting, run)
+    progress = learn(setting, run)
+    last = held_out_reward(setting, run)
+    if first is not None and last is not None:
+        run.record(eval_reward=last, eval_reward_before=first)
+    if progress.watched.skipped < setting.iterations:
+        _refuse_unmoved(before, setting.learner, run)
+    reference.close()
+    return _save(setting, prepared, run)
+
+
+def setting_of(
+    config: PPOConfig,
+    run: Run,
+    *,
+    prepared: Prepared,
+    parts: LanguageModel,
+    reference: Reference,
+    value: ValueFunction,
+    prompts: Sequence[Prompt],
+    held_out: Sequence[Prompt],
+    sources: Sequence[Source],
+    tokenizer: Any,
+    stops: Sequence[int],
+    together: Together,
+) -> Setting:
+    """Everything PPO works with, from its parts."""
+    actor = Actor(
+        policy=prepared.model,
+        parts=parts,
+        value=value.to(together.device),
+        device=together.device,
+        temperature=config.temperature,
+        half=precision_of(config.precision) == "bf16",
+    )
+    iterations = config.rounds(len(prompts))
+    rate = config.value_learning_rate or (_MODEL_RATE if value.kind == "model" else _BESIDE_RATE)
+    learner = Learner(
+        actor=actor,
+        config=config,
+        together=together,
+        total_steps=iterations * config.epochs * config.minibatches,
+        value_learning_rate=rate,
+    )
+    mix: Mix | None = None
+    if config.pretraining is not None:
+        rows = mixed_in(config.pretraining, run, tokenizer).train
+        mix = mix_of(rows, config.pretraining, seed=run.seed, actor=actor, together=together)
+    return Setting(
+        learner=learner,
+        reference=reference,
+        reference_parts=parts if reference.copy is None else language_model(reference.copy),
+        prompts=prompts,
+        held_out=held_out,
+        sources=sources,
+        sampling=Sampling(
+            stop_tokens=tuple(stops),
+            max_new_tokens=config.max_new_tokens,
+            min_new_tokens=config.min_new_tokens,
+            temperature=config.temperature,
+            top_k=config.top_k,
+            top_p=config.top_p,
+        ),
+        tokenizer=tokenizer,
+        mix=mix,
+        iterations=iterations,
+    )
+
+
+def _sources(config: PPOConfig, state: ModelState, run: Run) -> tuple[Source, ...]:
+    model: RewardModel | None = None
+    if any(reward.name == MODEL for reward in config.rewards):
+        artifact = state.get("reward")
+        loaded = load_reward(
+            artifact,
+            run.live,
+            precision=config.precision,
+            attention=config.attention,
+            where=run.where,
+        )
+        model = RewardModel(
+            loaded,
+            ConversationEncoder(reward_tokenizer(artifact, where=run.where), where=run.where),
+            batch_size=config.rollout_batch_size,
+            device=device(),
+            half=precision_of(config.precision) == "bf16",
+        )
+        # It is only looked at: a later step takes the very weights.
+        run.live.keep(artifact, loaded)
+    return sources_of(config, run.offers.reward_functions, model)
+
+
+def reward_tokenizer(artifact: Artifact, *, where: str = "") -> Any:
+    """The tokenizer a reward model was trained with, which lies beside its weights."""
+    folder = artifact.adapters[-1] if artifact.adapters else artifact.path
+    beside = Artifact(path=folder, revision=None if artifact.adapters else artifact.revision)
+    return load_tokenizer(beside, Live(), where=where)
+
+
+def _sample_of(learner: Learner) -> list[Tensor]:
+    return [p.detach().flatten()[:_SAMPLED].cpu().clone() for p in learner.policy.values()]
+
+
+def _refuse_unmoved(before: Sequence[Tensor], learner: Learner, run: Run) -> None:
+    after = _sample_of(learner)
+    if all(map(torch.equal, before, after)):
+        raise StageError(
+            f"training ended and not one of {len(after)} trained parameters has moved",
+            where=run.where,
+            hint="raise learning_rate, and see that the rewards differ from one response to another",
+        )
+
+
+def _save(setting: Setting, prepared: Prepared, run: Run) -> tuple[Artifact, Artifact]:
+    """Write policy and value function: the first process does, and the others read what it wrote."""
+    value, together = setting.actor.value, setting.together
+    # Saving the policy takes foreign adapters off it, the value function's among them.
+    beside = {} if isinstance(value, OwnModel) else weights_of(value)
+    if run.writes:
+        policy = save_model(
+            prepared.model,
+            run.folder / "policy",
+            live=run.live,
+            base=prepared.base,
+            made_by=run.step,
+        )
+        if isinstance(value, OwnModel):
+            save_model(value.model, run.folder / "value", live=run.live, made_by=run.step)
+        else:
+            save_beside(beside, run.folder / "value", kind=value.kind, policy=policy)
+        shutil.rmtree(run.folder / "checkpoints", ignore_errors=True)
+    together.wait()
+    if not run.writes:
+        policy = _written_policy(prepared, run.folder / "policy")
+        run.live.keep(policy, clean(prepared.model))
+    folder = run.folder / "value"
+    return policy, Artifact(path=str(folder), hash=hash_folder(folder))
+
+
+def _written_policy(prepared: Prepared, folder: Path) -> Artifact:
+    """The artifact that the first process made of the same policy."""
+    if prepared.treatment in ("full", "merge"):
+        return Artifact(path=str(folder), hash=hash_folder(folder))
+    base = prepared.base or Artifact(path=str(folder / "base"))
+    whole = Artifact(path=base.path, revision=base.revision, adapters=(*base.adapters, str(folder)))
+    return replace(whole, hash=artifact_hash(whole))

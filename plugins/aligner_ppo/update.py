@@ -1,0 +1,226 @@
+"""Learn from one iteration: epochs of minibatches, one optimizer step each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from aligner.errors import StageError
+from aligner_ppo.actor import Actor
+from aligner_ppo.experience import (
+    Measured,
+    Rollouts,
+    Targets,
+    cells,
+    deal,
+    derived_seed,
+    micro_batches,
+)
+from aligner_ppo.loss import policy_loss, value_loss
+from aligner_ppo.options import PPOConfig
+from aligner_ppo.parallel import Together
+
+_WATCHED = (
+    "policy_loss",
+    "value_loss",
+    "clip_fraction",
+    "value_clip_fraction",
+    "ratio",
+    "step_kl",
+)
+Mix = Callable[[int], Tensor]
+"""Runs backward on the pretraining rows of an optimizer step; returns this process's loss."""
+
+
+@dataclass(kw_only=True)
+class Learner:
+    """What is trained, by which optimizer, and how many steps it has made."""
+
+    actor: Actor
+    config: PPOConfig
+    together: Together
+    total_steps: int
+    value_learning_rate: float
+    step: int = 0
+    policy: dict[str, nn.Parameter] = field(init=False)
+    value: dict[str, nn.Parameter] = field(init=False)
+    optimizer: torch.optim.AdamW = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.policy, self.value = self.actor.policy_parameters(), self.actor.value.trained()
+        groups = [
+            {"params": part, "lr": rate, "rate": rate, "weight_decay": decay}
+            for parameters, rate in (
+                (self.policy, self.config.learning_rate),
+                (self.value, self.value_learning_rate),
+            )
+            for part, decay in _by_decay(parameters.values(), self.config.weight_decay)
+            if part
+        ]
+        self.optimizer = torch.optim.AdamW(groups, betas=self.config.betas, eps=self.config.epsilon)
+
+    @property
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """All that is trained, by name, in one order for ever."""
+        named = {f"policy/{name}": p for name, p in self.policy.items()}
+        return named | {f"value/{name}": p for name, p in self.value.items()}
+
+    def take_step(self) -> tuple[float, float]:
+        """Sum gradients over processes, clip, step. Returns the norms of policy and value.
+
+        A gradient that is no number makes no step; the caller sees it in the norms.
+        """
+        self.together.sum_gradients(self.parameters.values())
+        limit = self.config.max_grad_norm
+        if self.actor.value.needs_trunk:
+            norm = nn.utils.clip_grad_norm_(list(self.parameters.values()), limit)
+            norms = float(norm), float(norm)
+        else:
+            norms = (
+                float(nn.utils.clip_grad_norm_(list(self.policy.values()), limit)),
+                float(nn.utils.clip_grad_norm_(list(self.value.values()), limit)),
+            )
+        if all(map(math.isfinite, norms)):
+            factor = rate_factor(self.step, self.total_steps, self.config)
+            for group in self.optimizer.param_groups:
+                group["lr"] = group["rate"] * factor
+            self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        return norms
+
+
+def update(
+    learner: Learner,
+    rollouts: Rollouts,
+    measured: Measured,
+    targets: Targets,
+    *,
+    iteration: int,
+    seed: int,
+    mix: Mix | None = None,
+    where: str = "",
+) -> dict[str, float]:
+    """All optimizer steps of an iteration; returns their mean figures, the same on every process.
+
+    Raises:
+        StageError: a gradient is no number, and the recipe does not say to skip such steps.
+    """
+    config, together = learner.config, learner.together
+    lengths, mask_NR = rollouts.lengths, rollouts.mask_NR
+    # Every process has every name, also one that got no rows: they are summed over all.
+    sums = dict.fromkeys((*_WATCHED, *(("pretraining_loss",) if mix else ())), torch.zeros(()))
+    norms, lost = [], 0
+    with learner.actor.learning(recompute=config.activation_checkpointing):
+        for epoch in range(config.epochs):
+            for minibatch in passes(
+                len(lengths), config, seed=seed, iteration=iteration, epoch=epoch
+            ):
+                count = sum(lengths[place] for place in minibatch)
+                for places in micro_batches(
+                    minibatch, lengths, size=config.micro_batch_size, together=together
+                ):
+                    found = _backward(
+                        learner, rollouts, measured, targets, mask_NR, places, count=count
+                    )
+                    for name, tensor in found.items():
+                        sums[name] = sums[name] + tensor.cpu()
+                if mix is not None:
+                    sums["pretraining_loss"] = sums["pretraining_loss"] + mix(learner.step).cpu()
+                norms.append(learner.take_step())
+                if not all(map(math.isfinite, norms[-1])):
+                    lost += 1
+                    _refuse(config, norms.pop(), learner.step, where)
+    steps = config.epochs * config.minibatches
+    totals = together.sum(torch.stack(list(sums.values()))) / steps
+    figures = dict(zip(sums, totals.tolist(), strict=True))
+    figures["policy_grad_norm"] = sum(p for p, _ in norms) / max(len(norms), 1)
+    figures["value_grad_norm"] = sum(v for _, v in norms) / max(len(norms), 1)
+    figures["lost_steps"] = float(lost)
+    return figures
+
+
+def passes(
+    number: int, config: PPOConfig, *, seed: int, iteration: int, epoch: int
+) -> list[list[int]]:
+    """The minibatches of one pass over an iteration's responses."""
+    return deal(
+        number, config.minibatches, seed=derived_seed(seed, "minibatches", iteration, epoch)
+    )
+
+
+def _backward(
+    learner: Learner,
+    rollouts: Rollouts,
+    measured: Measured,
+    targets: Targets,
+    mask_NR: Tensor,
+    places: Sequence[int],
+    *,
+    count: int,
+) -> Mapping[str, Tensor]:
+    """Add one micro-batch's gradient; returns its share of the minibatch's figures."""
+    actor, config = learner.actor, learner.config
+    here = cells(mask_NR, places)
+    rows = actor.rows(rollouts, places)
+    logps_M, entropies_M, values_K = actor.evaluate(rows, entropy=config.entropy_bonus > 0)
+    policy = policy_loss(
+        logps_M,
+        measured.logps_NR[here].to(actor.device),
+        targets.advantages_NR[here].to(actor.device),
+        clip_low=config.clip_low,
+        clip_high=config.clip_high,
+        count=count,
+    )
+    value = value_loss(
+        values_K[rows.chosen_K],
+        measured.values_NR[here].to(actor.device),
+        targets.returns_NR[here].to(actor.device),
+        clip=config.value_clip,
+        count=count,
+    )
+    loss = policy.loss + config.value_weight * value.loss
+    if entropies_M is not None:
+        loss = loss - config.entropy_bonus * entropies_M.sum() / count
+    loss.backward()  # type: ignore[no-untyped-call]
+    return {
+        "policy_loss": policy.loss.detach(),
+        "value_loss": value.loss.detach(),
+        "clip_fraction": policy.clip_fraction,
+        "value_clip_fraction": value.clip_fraction.detach(),
+        "ratio": policy.ratio,
+        "step_kl": policy.step_kl,
+    }
+
+
+def rate_factor(step: int, total: int, config: PPOConfig) -> float:
+    """What learning rates are multiplied by at optimizer step 0, 1, …"""
+    warmup = config.warmup * total if config.warmup < 1 else config.warmup
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    share = (step - warmup) / max(total - warmup, 1)
+    if config.schedule == "linear":
+        return 1.0 - share
+    return 0.5 * (1.0 + math.cos(math.pi * share)) if config.schedule == "cosine" else 1.0
+
+
+def _by_decay(
+    parameters: Iterable[nn.Parameter], decay: float
+) -> list[tuple[list[nn.Parameter], float]]:
+    every = list(parameters)
+    matrices = [p for p in every if p.dim() > 1]
+    return [(matrices, decay), ([p for p in every if p.dim() <= 1], 0.0)]
+
+
+def _refuse(config: PPOConfig, norms: tuple[float, float], step: int, where: str) -> None:
+    if config.guards.not_finite == "stop":
+        raise StageError(
+            f"guard 'not_finite' at optimizer step {step}: the gradient is no number "
+            f"(policy {norms[0]}, value {norms[1]}); nothing of this step is kept",
+            where=where,
+            hint="lower learning_rate, or use precision: fp32; or set guards.not_finite",
+        )
