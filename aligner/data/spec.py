@@ -124,9 +124,10 @@ Overflow = Literal["auto", "stop", "cut", "drop", "turns", "split"]
 class DataOptions(StageConfig):
     """What a stage that reads data inherits: the data, what is held out, and how long rows may be."""
 
-    data: DataSpecs
+    # What is read determines a step, by its content; where it lies does not.
+    data: DataSpecs = Field(json_schema_extra={"determines": False})
     """What to train on."""
-    eval_data: DataSpecs | None = None
+    eval_data: DataSpecs | None = Field(None, json_schema_extra={"determines": False})
     """What to measure on; the rows must not share prompts with `data`."""
     hold_out: float = Field(0.0, ge=0, le=0.5)
     """Share of `data` kept back to measure on, chosen by a hash of the prompt, so that the same

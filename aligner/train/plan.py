@@ -29,7 +29,7 @@ class Looked:
     """All that planning a training step found out."""
 
     tokenizer: Any
-    data: Prepared
+    data: Prepared[Any]
     training: Training
     steps: int
 
@@ -37,7 +37,7 @@ class Looked:
 def look_at_training(
     config: Any,
     look: Look,
-    prepare: Callable[[Any], Prepared],
+    prepare: Callable[[Any], Prepared[Any]],
     *,
     model: Callable[[], Facts] | None = None,
     pack_to: int | None = None,
@@ -105,30 +105,31 @@ def training_plan(
         incoming=training.incoming,
         reference=reference,
         figures=figures | (measured if held_out else frozenset()),
-        data={"data": data.hash},
-        ledgers=data.ledgers,
+        data=data.hashes,
+        ledgers=data.ledgers_as_dict(),
         slots={slot: Outlook(made_by=look.step, facts={"model": training.after})},
         notes=(f"{held_out} rows held out",) if held_out else (),
     )
 
 
 def _longest_fits(
-    config: Any, facts: Facts | None, data: Prepared, look: Look
+    config: Any, facts: Facts | None, data: Prepared[Any], look: Look
 ) -> list[AlignerError]:
     if config.max_length is not None or facts is None or facts.positions is None:
         return []
-    if data.longest <= facts.positions:
+    longest = int(data.ledgers["data"].lengths.get("max", 0))
+    if longest <= facts.positions:
         return []
     return [
         ModelError(
-            f"the longest row has {data.longest} tokens, and the model {facts.positions} positions",
+            f"the longest row has {longest} tokens, and the model {facts.positions} positions",
             where=look.at("data"),
             hint=f"set max_length to {facts.positions} or less; overflow says what becomes of longer rows",
         )
     ]
 
 
-def _measurable(config: Any, data: Prepared, look: Look) -> list[AlignerError]:
+def _measurable(config: Any, data: Prepared[Any], look: Look) -> list[AlignerError]:
     if data.held_out:
         return []
     return [

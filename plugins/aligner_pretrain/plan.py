@@ -37,7 +37,7 @@ def plan(config: PretrainOptions, look: Look) -> Plan:
     return replace(planned, slots=slots | dict(planned.slots))
 
 
-def prepare(config: PretrainOptions, place: Place, tokenizer: Any) -> Prepared:
+def prepare(config: PretrainOptions, place: Place, tokenizer: Any) -> Prepared[Any]:
     """The documents as tokens; streamed ones whole, as they are cut only once joined."""
     options = config.model_copy(update={"max_length": None}) if config.stream else config
     return prepare_texts(place, options, tokenizer)

@@ -21,7 +21,7 @@ def plan(config: RewardOptions, look: Look) -> Plan:
         # From here on everything is about that model and its tokenizer, not the chain's policy.
         look = _instead(look, *base)
 
-    def prepare(tokenizer: Any) -> Prepared:
+    def prepare(tokenizer: Any) -> Prepared[Any]:
         Faults.raise_if_any(
             pad_faults(tokenizer.pad_token_id, tokenizer.eos_token_id, where=look.where)
         )
