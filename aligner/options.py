@@ -1,4 +1,4 @@
-"""Hold the options in a recipe against the model that declares them, and complain in plain words."""
+"""Hold options against the model that declares them, and complain in plain words."""
 
 from __future__ import annotations
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
+import subprocess
+import sys
 import time
 from pathlib import Path
 from textwrap import dedent
@@ -14,6 +17,7 @@ from hypothesis import strategies as st
 
 from aligner.errors import AlignerError, Faults, RecipeError
 from aligner.recipe import Bound, ModelSpec, Recipe, Step, read_recipe, recipe_from
+from aligner.recipe.sheet import KEYS as KEYS_OF_A_RECIPE
 
 SFT_DPO = """\
     description: A small chain
@@ -275,11 +279,11 @@ MALFORMED = {
     ),
     "- stage: sft\n": (
         "r.yaml:1: a recipe is a mapping of keys, and this is a list\n"
-        "  hint: keys: name, description, extends, seed, model, drop, steps"
+        "  hint: keys: name, description, extends, drop, seed, model, steps"
     ),
     "sft\n": (
         "r.yaml:1: a recipe is a mapping of keys, and this is 'sft'\n"
-        "  hint: keys: name, description, extends, seed, model, drop, steps"
+        "  hint: keys: name, description, extends, drop, seed, model, steps"
     ),
 }  # fmt: skip
 
@@ -392,10 +396,15 @@ def test_every_fault_of_a_recipe_is_reported_at_once(folder: Path) -> None:
           - as: ppo
     """
     assert complaint(text).splitlines() == [
-        "r.yaml:7: 'lr' is written twice",
-        "  hint: the first is at r.yaml:6; keep one of them",
         "r.yaml:1: a recipe has no key 'naem'",
         "  hint: did you mean 'name'?",
+        "r.yaml:2: 'seed' is 'soon', not a whole number from 0 to 4294967295",
+        "r.yaml:3: 'model' has no key 'pth'",
+        "  hint: did you mean 'path'?",
+        "r.yaml:3: 'model' needs 'path'",
+        "  hint: write 'model: FOLDER_OR_HUB_ID', or 'model: {path: …, revision: …}'",
+        "r.yaml:7: 'lr' is written twice",
+        "  hint: the first is at r.yaml:6; keep one of them",
         "r.yaml:8: two steps are called 'sft'",
         "  hint: the first is at r.yaml:5; give one its own name with 'as:'",
         "r.yaml:9: a step is 'sft', not a mapping",
@@ -403,13 +412,6 @@ def test_every_fault_of_a_recipe_is_reported_at_once(folder: Path) -> None:
         "r.yaml:10: a step says neither 'stage' nor 'as'",
         "  hint: begin it with '- stage: NAME'",
         "r.yaml:11: 'stage' is 3, not a name",
-        "r.yaml:17: step 'ppo' has no 'stage'",
-        "  hint: begin it with '- stage: NAME'",
-        "r.yaml:3: 'model' has no key 'pth'",
-        "  hint: did you mean 'path'?",
-        "r.yaml:3: 'model' needs 'path'",
-        "  hint: write 'model: FOLDER_OR_HUB_ID', or 'model: {path: …, revision: …}'",
-        "r.yaml:2: 'seed' is 'soon', not a whole number from 0 to 4294967295",
         "r.yaml:13: a step cannot be called 'model', which is a key of the recipe",
         "  hint: give it another name with 'as:'",
         "r.yaml:15: 'a b' cannot name a step",
@@ -420,6 +422,8 @@ def test_every_fault_of_a_recipe_is_reported_at_once(folder: Path) -> None:
         '  hint: write it in quotes: "< 2.5", "<= 2.5", "> 0.9", ">= 0.9", "0.1 .. 0.5"',
         "r.yaml:16: gate 'length' is 'short', not a bound",
         '  hint: write it in quotes: "< 2.5", "<= 2.5", "> 0.9", ">= 0.9", "0.1 .. 0.5"',
+        "r.yaml:17: step 'ppo' has no 'stage'",
+        "  hint: begin it with '- stage: NAME'",
     ]
 
 
@@ -958,3 +962,54 @@ def test_any_override_is_laid_over_or_complained_about(folder: Path, text: str) 
     except AlignerError:
         return
     assert_reads_back(recipe)
+
+
+# -- the documentation -----------------------------------------------------------------------
+
+DOCUMENTATION = (Path(__file__).parents[1] / "docs" / "recipes.md").read_text(encoding="utf-8")
+
+
+def documented(kind: str) -> list[str]:
+    return re.findall(rf"^```{kind}\n(.*?)^```$", DOCUMENTATION, re.MULTILINE | re.DOTALL)
+
+
+def test_recipes_in_the_documentation_read_as_it_says(folder: Path) -> None:
+    shown = documented("yaml")
+    names = [text.split("\n")[0].removeprefix("# ") for text in shown]
+    assert names == ["recipes/tiny.yaml", "recipes/three-betas.yaml", "broken.yaml"]
+    (folder / "recipes").mkdir()
+    for name, text in zip(names, shown, strict=True):
+        Path(name).write_text(text, encoding="utf-8")
+    assert [step.name for step in read_recipe(names[1]).steps] == ["chat", "sft", "look", "dpo"]
+    with pytest.raises(Faults) as caught:
+        read_recipe("broken.yaml")
+    assert f"{caught.value}\n" == documented("text")[0]
+
+
+def test_python_in_the_documentation_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    (code,) = documented("python")
+    exec(compile(code, "recipes.md", "exec"), {})
+    assert capsys.readouterr().out == (
+        "name: tiny\n"
+        "seed: 0\n"
+        "model: HuggingFaceTB/SmolLM2-135M\n"
+        "steps:\n"
+        "- stage: sft\n"
+        "  data: instructions.jsonl\n"
+        "\n"
+    )
+
+
+def test_every_key_is_in_the_documentation() -> None:
+    rows = re.findall(r"^\| (`[^|]*`) \|", DOCUMENTATION, re.MULTILINE)
+    assert [row.strip("`") for row in rows[: len(KEYS_OF_A_RECIPE)]] == list(KEYS_OF_A_RECIPE)
+
+
+def test_reading_a_recipe_loads_nothing_heavy() -> None:
+    code = (
+        "import sys, aligner.recipe, aligner.options, aligner.schema;"
+        "heavy = {'torch', 'transformers', 'trl', 'peft', 'datasets'};"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    seen = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert seen.stdout == "[]\n"

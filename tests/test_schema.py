@@ -48,7 +48,13 @@ class TuneConfig(StageConfig):
     """Words."""
 
 
-class _Bare:
+class Tune(Stage[TuneConfig]):
+    """Tune the policy.
+
+    It takes a while.
+    """
+
+    name = "tune"
     requires = frozenset({"policy", "tokenizer"})
     provides = frozenset({"policy"})
 
@@ -59,27 +65,25 @@ class _Bare:
         return state
 
 
-class Tune(_Bare, Stage[TuneConfig]):
-    """Tune the policy.
-
-    It takes a while.
-    """
-
-    name = "tune"
-
-
 class LookConfig(StageConfig):
     keep: bool = True
     """Whether to keep it."""
 
 
-class LookOver(_Bare, Stage[LookConfig]):
+class LookOver(Stage[LookConfig]):
     name = "look"
+    requires = frozenset({"policy", "tokenizer"})
     uses = frozenset({"reward"})
 
     @property
     def provides(self) -> frozenset[Slot]:
         return frozenset({"policy"} if self.config.keep else ())
+
+    def plan(self, look: Look) -> Plan:
+        return Plan(summary="")
+
+    def run(self, state: ModelState, run: Run) -> ModelState:
+        return state
 
 
 STAGES: Mapping[str, type[Stage[Any]]] = {"tune": Tune, "look": LookOver}
@@ -106,7 +110,7 @@ def reads(recipe: Any) -> bool:
 
 
 def fits(recipe: Any) -> bool:
-    return jsonschema.Draft202012Validator(SCHEMA).is_valid(recipe)
+    return bool(jsonschema.Draft202012Validator(SCHEMA).is_valid(recipe))
 
 
 GOOD: list[dict[str, Any]] = [

@@ -70,7 +70,7 @@ def _recipe(
     try:
         sheet = lay_out(source, environment=environment, faults=faults)
     except RecipeError as fault:
-        Faults.raise_if_any([*faults, fault])
+        Faults.raise_if_any(_by_line([*faults, fault]))
         raise
     lay_overrides(overrides, sheet, environment=environment, faults=faults)
     name = _name(source, sheet, faults)
@@ -85,8 +85,21 @@ def _recipe(
         path=source.path,
         folder=source.folder,
     )
-    Faults.raise_if_any(faults)
+    Faults.raise_if_any(_by_line(faults))
     return recipe
+
+
+def _by_line(faults: Sequence[AlignerError]) -> list[AlignerError]:
+    """File by file as they were found, in each from the top; overrides last."""
+    files: dict[str, int] = {}
+
+    def place(fault: AlignerError) -> tuple[int, int]:
+        file, _, line = fault.where.rpartition(":")
+        if fault.where.startswith("--set") or not line.isdecimal():
+            return len(faults), 0
+        return files.setdefault(file, len(files)), int(line)
+
+    return sorted(faults, key=place)
 
 
 def _name(source: Source, sheet: Sheet, faults: list[AlignerError]) -> str:

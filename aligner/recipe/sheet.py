@@ -10,7 +10,7 @@ from aligner.errors import AlignerError, RecipeError, did_you_mean
 from aligner.recipe.source import Source, read_source
 from aligner.recipe.tree import Value, show
 
-KEYS = ("name", "description", "extends", "seed", "model", "drop", "steps")
+KEYS = ("name", "description", "extends", "drop", "seed", "model", "steps")
 LONGEST_LINE_OF_PARENTS = 16
 
 
