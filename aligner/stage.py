@@ -62,6 +62,8 @@ class Look:
     """Reward functions, data sources and data formats of the installed plugins."""
     scratch: dict[str, Any]
     """What this process has read or worked out already, shared by the whole chain."""
+    past: Mapping[str, Mapping[Slot, Outlook]] = field(default_factory=dict)
+    """What will fill each slot after earlier steps, for the names in the stage's `looks_back`."""
     option_lines: Mapping[str, str] = field(default_factory=dict)
     """`file:line` of each option written in the recipe."""
 

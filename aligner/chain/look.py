@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from aligner.chain.link import START, Chain, Link
@@ -35,8 +36,12 @@ def check(chain: Chain, host: Host, *, scratch: dict[str, Any] | None = None) ->
     }
     unsure: set[Slot] = set(chain.unsure) | (_missing(chain) if faults else set())
     plans: list[Plan] = []
+    past: dict[str, Mapping[Slot, Outlook]] = {START: dict(slots)}
     for one in chain.links:
-        look = _look(chain, one, slots, offers, scratch)
+        look = replace(
+            _look(chain, one, slots, offers, scratch),
+            past={name: past[name] for name in one.stage.looks_back if name in past},
+        )
         doubtful = bool(unsure & (one.stage.requires | one.stage.uses))
         try:
             plan = one.stage.plan(look)
@@ -49,6 +54,7 @@ def check(chain: Chain, host: Host, *, scratch: dict[str, Any] | None = None) ->
             slot: Outlook(made_by=one.step.name) for slot in one.stage.provides - slots.keys()
         }
         slots |= dict(plan.slots)
+        past[one.step.name] = dict(slots)
         plans.append(plan)
     Faults.raise_if_any(faults)
     return Checked(chain, tuple(plans), offers, scratch)

@@ -45,7 +45,7 @@ def token_logps(
         model: A causal language model in eval mode.
         rows: What to look at.
         batch_size: Rows computed at one time, at most.
-        finished: Hears, after each batch, how many rows are done.
+        finished: Hears, after each batch, how many rows it held.
 
     Returns:
         A tensor a row, fp32, on the CPU, as long as the row has counted tokens. Natural logarithms.
@@ -58,7 +58,7 @@ def token_logps(
         part = order[place : place + _fitting(model, rows, order[place:], batch_size)]
         found.update(zip(part, _batch_logps(model, [rows[i] for i in part]), strict=True))
         place += len(part)
-        finished(place)
+        finished(len(part))
     return [found[row] for row in range(len(rows))]
 
 

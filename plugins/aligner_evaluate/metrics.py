@@ -88,7 +88,9 @@ class Distinct2(_Texts):
 
 
 class Repetition(_Texts):
-    about = "Share of an answer's runs of four words that stood in it before, averaged over answers."
+    about = (
+        "Share of an answer's runs of four words that stood in it before, averaged over answers."
+    )
     cites = "Welleck 2020, section 3: seq-rep-4"
 
     def _compute(self, predictions: Sequence[str]) -> dict[str, float]:

@@ -48,7 +48,8 @@ Steps = Annotated[
     tuple[str, ...], BeforeValidator(_as_list, json_schema_input_type=str | tuple[str, ...])
 ]
 Metrics = Annotated[
-    tuple[Metric, ...], BeforeValidator(_as_list, json_schema_input_type=Metric | tuple[Metric, ...])
+    tuple[Metric, ...],
+    BeforeValidator(_as_list, json_schema_input_type=Metric | tuple[Metric, ...]),
 ]
 
 

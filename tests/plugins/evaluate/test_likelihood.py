@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from aligner_evaluate import likelihood
-from aligner_evaluate.likelihood import Marked, distance, loss_and_perplexity, token_logps
 from datasets import Dataset
 from peft import PromptTuningConfig, get_peft_model
 from tokenizers import Tokenizer
@@ -23,6 +21,9 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 from trl import SFTConfig, SFTTrainer
+
+from aligner_evaluate import likelihood
+from aligner_evaluate.likelihood import Marked, distance, loss_and_perplexity, token_logps
 
 WORDS = 40
 
@@ -121,7 +122,10 @@ def test_the_loss_is_that_of_transformers_and_trl_on_the_same_batch(tmp_path: Pa
     assert perplexity == pytest.approx(math.exp(theirs), rel=1e-5)
 
     data = Dataset.from_list(
-        [{"input_ids": list(row.tokens), "labels": one} for row, one in zip(batch, labels)]
+        [
+            {"input_ids": list(row.tokens), "labels": one}
+            for row, one in zip(batch, labels, strict=True)
+        ]
     )
     words = Tokenizer(WordLevel({str(i): i for i in range(WORDS)}, unk_token="0"))
     trainer = SFTTrainer(

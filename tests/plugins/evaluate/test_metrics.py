@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from aligner_evaluate.metrics import CLASSES, metric_figures
 from aligner_evaluate.stage import COMPARING, METRICS, Metric
 
@@ -29,7 +30,7 @@ def test_an_exact_match_has_the_same_words_in_the_same_order() -> None:
 
 
 def test_token_f1_is_the_harmonic_mean_of_precision_and_recall() -> None:
-    """"a b b c" and "b b b d": 2 of 4 words in common both ways, so F1 = 1/2.
+    """ "a b b c" and "b b b d": 2 of 4 words in common both ways, so F1 = 1/2.
 
     "a" and "a b c": precision 1, recall 1/3, F1 = 2 * (1/3) / (4/3) = 1/2. Nothing and something: 0.
     Nothing and nothing: 1.
@@ -53,14 +54,14 @@ def test_rouge_l_counts_the_longest_common_subsequence() -> None:
 
 
 def test_distinct_counts_different_runs_over_all_answers_together() -> None:
-    """"a b a" and "b a": words a b a b a, 2 of 5 differ; pairs ab ba ba, 2 of 3 differ."""
+    """ "a b a" and "b a": words a b a b a, 2 of 5 differ; pairs ab ba ba, 2 of 3 differ."""
     assert of("distinct_1", ["a b a", "b a"]) == pytest.approx(2 / 5)
     assert of("distinct_2", ["a b a", "b a"]) == pytest.approx(2 / 3)
     assert of("distinct_2", ["a", ""]) == 0
 
 
 def test_repetition_is_the_share_of_four_word_runs_that_stood_before() -> None:
-    """"x y z w x y z w": 5 runs of four, the last equals the first, 1/5. Three words have no run."""
+    """ "x y z w x y z w": 5 runs of four, the last equals the first, 1/5. Three words have no run."""
     assert of("repetition", ["x y z w x y z w"]) == pytest.approx(1 / 5)
     assert of("repetition", ["x y z w x y z w", "a b c"]) == pytest.approx(1 / 10)
 

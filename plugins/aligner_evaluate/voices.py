@@ -1,0 +1,200 @@
+"""The models of a chain that answer prompts: each loaded only while it is needed, each asked once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from aligner.data.chat import Chat
+from aligner.data.rows import Prompt
+from aligner.data.tokenizers import fingerprint, load_tokenizer
+from aligner.errors import ModelError
+from aligner.models.generate import Answer, Sampling, generate
+from aligner.models.load import load_model
+from aligner.stage import Run
+from aligner.state import Artifact, Live, ModelState
+from aligner_evaluate.material import encoded
+from aligner_evaluate.stage import EvaluateConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Voice:
+    """A model and the tokenizer that it is spoken to through."""
+
+    step: str
+    """The step that left it."""
+    policy: Artifact
+    chat: Chat
+    words: str
+    """What decides which ids its texts become, as a hash."""
+
+    def sampling(self, config: EvaluateConfig) -> Sampling:
+        """How it answers when answers are compared."""
+        return Sampling(
+            stop_tokens=tuple(self.chat.stops),
+            max_new_tokens=config.max_new_tokens,
+            temperature=config.temperature,
+            top_k=config.top_k,
+            top_p=config.top_p,
+        )
+
+    def own_sampling(self, config: EvaluateConfig) -> Sampling:
+        """How it answers when its distribution itself is looked at: at temperature 1, uncut."""
+        return Sampling(
+            stop_tokens=tuple(self.chat.stops),
+            max_new_tokens=config.max_new_tokens,
+            temperature=1.0,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Said:
+    """Answers of one model to all prompts."""
+
+    prompts: list[list[int]]
+    answers: list[Answer]
+    texts: list[str]
+
+
+@dataclass
+class Answers:
+    """Every model's answers, each made once."""
+
+    rows: Sequence[Prompt]
+    config: EvaluateConfig
+    seed: int
+    finished: Callable[[int], None]
+    _said: dict[tuple[str, str, Sampling], Said] = field(default_factory=dict)
+
+    def known(self, voice: Voice, sampling: Sampling) -> bool:
+        return (voice.policy.hash, voice.words, sampling) in self._said
+
+    def of(self, voice: Voice, sampling: Sampling, model: Any = None) -> Said:
+        """What `voice` says.
+
+        Args:
+            voice: Who.
+            sampling: How tokens are chosen.
+            model: Its live model; needed unless the answers are known.
+        """
+        key = (voice.policy.hash, voice.words, sampling)
+        if key not in self._said:
+            prompts = encoded(self.rows, voice.chat)
+            before = 0
+
+            def further(count: int) -> None:
+                nonlocal before
+                self.finished(count - before)
+                before = count
+
+            answers = generate(
+                model,
+                prompts,
+                sampling=sampling,
+                seed=self.seed,
+                batch_size=self.config.batch_size,
+                finished=further,
+            )
+            texts = [answer.text(voice.chat.tokenizer) for answer in answers]
+            self._said[key] = Said(prompts=prompts, answers=answers, texts=texts)
+        return self._said[key]
+
+
+def own_voice(state: ModelState, run: Run) -> Voice:
+    """The policy as it comes in."""
+    tokenizer = load_tokenizer(state.get("tokenizer"), run.live, where=run.where)
+    return Voice(
+        step=run.step,
+        policy=state.get("policy"),
+        chat=Chat(tokenizer, where=run.where),
+        words=fingerprint(tokenizer),
+    )
+
+
+def spoken_through(
+    tokenizer: Any | None, own: Any, *, step: str, same_tokens: bool, where: str
+) -> Any:
+    """The tokenizer through which an earlier model is asked the policy's prompts.
+
+    It is the model's own, or the policy's where its own has no chat template and the same tokens.
+
+    Args:
+        tokenizer: Its own; None where there is none.
+        own: The policy's.
+        step: The step that left the model.
+        same_tokens: Whether it must have the policy's tokens, so that both can weigh one answer.
+        where: `file:line` for a complaint.
+
+    Raises:
+        ModelError: it has other tokens than it must, or no way to be asked.
+    """
+    if tokenizer is None:
+        raise ModelError(
+            f"nothing has filled policy and tokenizer after {step!r}, so no model could answer",
+            where=where,
+            hint="name a step after the one that fills them",
+        )
+    alike = tokenizer.get_vocab() == own.get_vocab()
+    if same_tokens and not alike:
+        raise ModelError(
+            f"the model after {step!r} has other tokens than the policy, so it has no probability "
+            "for the policy's answers",
+            where=where,
+            hint="name a step after the tokens were made, such as the chat step",
+        )
+    if same_tokens or (alike and not tokenizer.chat_template):
+        return own
+    if not tokenizer.chat_template:
+        raise ModelError(
+            f"the tokenizer after {step!r} has no chat template, so its model cannot be asked",
+            where=where,
+            hint="name a later step, such as the chat step that gives it one",
+        )
+    return tokenizer
+
+
+def earlier_voice(step: str, own: Voice, run: Run, *, same_tokens: bool) -> Voice:
+    """The model that an earlier step left; see `spoken_through`."""
+    state = run.past[step]
+    where = run.at("kl_to" if same_tokens else "against")
+    there = state.tokenizer if state.policy is not None else None
+    tokenizer = spoken_through(
+        load_tokenizer(there, run.live, where=where) if there is not None else None,
+        own.chat.tokenizer,
+        step=step,
+        same_tokens=same_tokens,
+        where=where,
+    )
+    assert state.policy is not None, "without a policy there is no tokenizer to speak through"
+    if tokenizer is own.chat.tokenizer or fingerprint(tokenizer) == own.words:
+        return replace(own, step=step, policy=state.policy)
+    chat = Chat(tokenizer, where=where)
+    return Voice(step=step, policy=state.policy, chat=chat, words=fingerprint(tokenizer))
+
+
+@contextmanager
+def in_memory(voice: Voice, config: EvaluateConfig, run: Run, *, keep: bool) -> Iterator[Any]:
+    """The model of `voice` for the body, in eval mode.
+
+    Args:
+        voice: Whose.
+        config: Precision, quantisation and attention.
+        run: Whose live models it may be among.
+        keep: Leave it where the next step looks for it; else its memory is free afterwards.
+    """
+    live = run.live if keep else Live()
+    model = load_model(
+        voice.policy,
+        live,
+        precision=config.precision,
+        quantize=config.quantize,
+        attention=config.attention,
+        where=run.where,
+    )
+    try:
+        yield model
+    finally:
+        if keep:
+            live.keep(voice.policy, model)
