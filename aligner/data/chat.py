@@ -69,7 +69,11 @@ class Chat:
         self.template = Template(tokenizer, where=where)
         self.encoder = Encoder(tokenizer)
         self.tokenizer = tokenizer
-        self.stops = self._stops()
+        end = self._end_of_turn()
+        self.ends_answers = end is not None
+        """Whether answers end with a control token, so that generation can stop."""
+        eos = tokenizer.eos_token_id
+        self.stops = list(dict.fromkeys(token for token in (end, eos) if token is not None))
 
     def conversation(
         self, messages: Messages, tools: Tools | None, train_on: TrainOn
@@ -184,20 +188,12 @@ class Chat:
             special_text=self.template.spells_control(messages),
         )
 
-    def _stops(self) -> list[int]:
+    def _end_of_turn(self) -> int | None:
+        """The control token that the template ends answers with, where it ends them with one."""
         question = {"role": "user", "content": "question"}
-        sample, _ = self.pair((question,), ({"role": "assistant", "content": "answer"},))
-        encoded = self.encode([sample])[0]
-        control = set(self.encoder.control.values())
-        tail = [
-            token
-            for token, trained in zip(encoded.input_ids, encoded.trained, strict=True)
-            if trained and token in control
-        ]
-        eos = self.tokenizer.eos_token_id
-        ended = encoded.input_ids[-1:] if encoded.trained[-1:] == [True] else []
-        stops = [*(token for token in ended if token in tail), *([] if eos is None else [eos])]
-        return list(dict.fromkeys(stops))
+        sample, count = self.pair((question,), ({"role": "assistant", "content": "answer"},))
+        answer = self.encode([Sample(sample.pieces[count:])])[0].input_ids
+        return answer[-1] if answer[-1] in self.encoder.control.values() else None
 
 
 def encode_conversation(

@@ -48,7 +48,7 @@ class Encoder:
             re.escape(name) + (r"\s*" if name in added and added[name].rstrip else "")
             for name in sorted(self.control, key=len, reverse=True)
         ]
-        return re.compile(f"(?:{'|'.join(names)})$" if names else "(?!)")
+        return re.compile(f"(?:{'|'.join(names)})\\Z" if names else "(?!)")
 
     def _find_anchor(self) -> str:
         """A text to encode in front of continuing pieces, where a tokenizer puts a space before texts.

@@ -11,6 +11,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from aligner.errors import ModelError
+from aligner.models.files import TOKENIZER_FILES, hash_folder
 from aligner.stage import Look
 from aligner.state import Artifact, Live
 
@@ -73,16 +74,11 @@ def planned_tokenizer(look: Look) -> PreTrainedTokenizerBase:
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> Artifact:
     """Write the tokenizer, chat template included, and say what its content is.
 
-    The hash is SHA-256 over the names and bytes of the files written, in order of their names.
+    The hash is the one that `aligner.models.resolve` gives a tokenizer's folder.
     """
     forget_batching(tokenizer)
-    written = sorted({Path(path) for path in tokenizer.save_pretrained(folder)})
-    digest = hashlib.sha256()
-    for path in written:
-        if path.is_file():  # transformers also names files that this tokenizer does not need
-            content = hashlib.sha256(path.read_bytes()).hexdigest()
-            digest.update(f"{path.relative_to(folder)} {content}\n".encode())
-    return Artifact(path=str(folder), hash=digest.hexdigest())
+    tokenizer.save_pretrained(folder)
+    return Artifact(path=str(folder), hash=hash_folder(folder, only=TOKENIZER_FILES))
 
 
 def fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:

@@ -1,1 +1,12 @@
-"""Placeholder until this plugin's hooks are written."""
+"""Chat templates and special tokens, as an aligner plugin."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import aligner
+from aligner_chat.stage import ChatStage
+
+
+@aligner.hookimpl
+def aligner_stages() -> Iterable[type[aligner.Stage[Any]]]:
+    yield ChatStage

@@ -1,0 +1,42 @@
+"""The work of the chat stage."""
+
+from __future__ import annotations
+
+import torch
+from transformers import PreTrainedModel
+
+from aligner import Artifact, ModelState, Run
+from aligner.data.chat import stop_tokens
+from aligner.data.tokenizers import load_tokenizer, save_tokenizer
+from aligner.models.inspect import model_facts
+from aligner.models.load import load_as
+from aligner.models.save import save_model
+from aligner.models.tokens import resize_embeddings, set_token_ids
+from aligner_chat.stage import ChatOptions
+from aligner_chat.tokens import with_template
+
+
+def apply(config: ChatOptions, state: ModelState, run: Run) -> dict[str, Artifact]:
+    """Save the tokenizer with its template, and the policy with a row for each token.
+
+    A policy that has all the rows already is handed on as it is; whoever trains it next tells it the
+    ids of the tokens that answers stop at.
+    """
+    where = run.at("template")
+    before = load_tokenizer(state.get("tokenizer"), run.live, where=where)
+    tokenizer = with_template(before, config, folder=run.recipe_folder, where=where)
+    saved = save_tokenizer(tokenizer, run.folder / "tokenizer")
+    run.live.keep(saved, tokenizer)
+    policy = state.get("policy")
+    facts = model_facts(policy, where=where)
+    added = len(tokenizer) - facts.vocabulary
+    if added <= 0:
+        return {"tokenizer": saved, "policy": policy}
+    # In the precision it is kept in: rows are added, nothing is trained.
+    model = load_as(policy, run.live, dtype=getattr(torch, facts.dtype), where=where)
+    assert isinstance(model, PreTrainedModel), "the plan refuses adapters"
+    resize_embeddings(model, tokenizer)
+    set_token_ids(model, tokenizer, stop_ids=stop_tokens(tokenizer))
+    run.record(tokens_added=added)
+    resized = save_model(model, run.folder / "policy", live=run.live, made_by=run.step)
+    return {"tokenizer": saved, "policy": resized}
