@@ -15,7 +15,7 @@ NAME = "runs"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", nargs="?", metavar="NAME", help="a run, to be shown in full")
+    parser.add_argument("name", nargs="?", metavar="RUN", help="a run, to be shown in full")
     add_runs_argument(parser)
     add_json_argument(parser)
     parser.add_argument(

@@ -14,7 +14,7 @@ NAME = "stages"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", nargs="?", metavar="NAME", help="a stage, to be described in full")
+    parser.add_argument("name", nargs="?", metavar="STAGE", help="a stage, to be described in full")
     add_json_argument(parser)
     add_plugin_arguments(parser)
 

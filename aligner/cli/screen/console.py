@@ -74,7 +74,10 @@ class Joined:
             gap = Text() if fresh else self._dot
             # Room for the dot that shows, at the end of a line, that the row goes on.
             after = 2 if number < len(self._parts) else 0
-            if row.cell_len + gap.cell_len + part.cell_len + after > options.max_width and row.plain:
+            if (
+                row.cell_len + gap.cell_len + part.cell_len + after > options.max_width
+                and row.plain
+            ):
                 yield Text.assemble(row, gap[:2])
                 row, gap = Text(), Text()
             row, fresh = Text.assemble(row, gap, part, overflow="fold"), False
@@ -84,7 +87,9 @@ class Joined:
         widths = [part.cell_len + 2 for part in self._parts] or [0]
         whole = self._lead.cell_len + sum(widths) + len(widths) - 3
         longest = max(*widths, self._lead.cell_len)
-        return Measurement(min(longest, options.max_width), min(max(whole, longest), options.max_width))
+        return Measurement(
+            min(longest, options.max_width), min(max(whole, longest), options.max_width)
+        )
 
 
 def indented(content: RenderableType, *, by: int) -> RenderableType:
@@ -122,7 +127,5 @@ def table(columns: Sequence[tuple[str, str]]) -> Table:
     made = Table(box=_RULE, pad_edge=False, show_edge=False, header_style="bold")
     for head, side in columns:
         right = side == "right"
-        made.add_column(
-            head, justify="right" if right else "left", no_wrap=right, overflow="fold"
-        )
+        made.add_column(head, justify="right" if right else "left", no_wrap=right, overflow="fold")
     return made

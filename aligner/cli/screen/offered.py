@@ -25,7 +25,9 @@ _PROSE = 6
 def listing(host: Host, console: Console) -> RenderableType:
     """Every stage with its plugin, what else there is, and what is not in use."""
     offers = host.offers()
-    stages = [(name, _says(stage), host.maker(name)) for name, stage in sorted(host.stages().items())]
+    stages = [
+        (name, _says(stage), host.maker(name)) for name, stage in sorted(host.stages().items())
+    ]
     parts: list[RenderableType] = [_rows("stage", stages, console)]
     for title, found in (
         ("reward function", offers.reward_functions),
@@ -83,9 +85,7 @@ def page_json(stage: type[Stage[Any]], host: Host) -> dict[str, Any]:
     }
 
 
-def _rows(
-    title: str, rows: list[tuple[str, str, str]], console: Console
-) -> RenderableType:
+def _rows(title: str, rows: list[tuple[str, str, str]], console: Console) -> RenderableType:
     """Things with what they say of themselves, and who offers them where that is told."""
     if console.width < NARROW:
         blocks: list[RenderableType] = [line((f"{title}s", "bold"))]

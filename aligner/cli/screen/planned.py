@@ -28,7 +28,11 @@ def planned(
     parts: list[RenderableType] = [
         line((recipe.name, "bold"), f"  {one_line(recipe.description)}".rstrip()),
         Labelled(
-            [("recipe", recipe.where), ("model", start.path if start else "none"), ("seed", str(recipe.seed))]
+            [
+                ("recipe", recipe.where),
+                ("model", start.path if start else "none"),
+                ("seed", str(recipe.seed)),
+            ]
         ),
         "",
     ]
@@ -155,7 +159,9 @@ def _status(answer: Forecast) -> RenderableType:
 def _closing(answers: Sequence[Forecast]) -> Text:
     reused = sum(answer.standing == "reused" for answer in answers)
     runs = sum(answer.standing == "runs" for answer in answers)
-    return line(("no faults", "green"), f"; {reused} of {len(answers)} steps are done, {runs} would run")
+    return line(
+        ("no faults", "green"), f"; {reused} of {len(answers)} steps are done, {runs} would run"
+    )
 
 
 def _in_brief(ledger: Mapping[str, Any]) -> Iterator[str]:
@@ -165,7 +171,9 @@ def _in_brief(ledger: Mapping[str, Any]) -> Iterator[str]:
         if isinstance(value, int) and value:
             yield f"{name} {count(value)}"
         elif isinstance(value, Mapping):
-            reasons = {k: v["rows"] for k, v in value.items() if isinstance(v, Mapping) and "rows" in v}
+            reasons = {
+                k: v["rows"] for k, v in value.items() if isinstance(v, Mapping) and "rows" in v
+            }
             if total := sum(reasons.values()):
                 each = ", ".join(f"{count(n)} {one_line(reason)}" for reason, n in reasons.items())
                 yield f"{name} {count(total)} ({each})"

@@ -122,9 +122,19 @@ def figures(values: Mapping[str, float], *, most: int | None = None) -> list[str
 
 
 def _harmless(one: str) -> bool:
-    return one in "\n\t" or one == " " or unicodedata.category(one) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
+    return (
+        one in "\n\t"
+        or one == " "
+        or unicodedata.category(one) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
+    )
 
 
 def _written_out(one: str) -> str:
     number = ord(one)
-    return f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}" if number < 65536 else f"\\U{number:08x}"
+    return (
+        f"\\x{number:02x}"
+        if number < 256
+        else f"\\u{number:04x}"
+        if number < 65536
+        else f"\\U{number:08x}"
+    )

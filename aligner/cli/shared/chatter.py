@@ -182,7 +182,9 @@ def _apart(stream: TextIO, saved: dict[int, int]) -> TextIO:
         copy = None
     if copy is None:
         return stream
-    return os.fdopen(os.dup(copy), "w", encoding=stream.encoding, errors="backslashreplace", buffering=1)
+    return os.fdopen(
+        os.dup(copy), "w", encoding=stream.encoding, errors="backslashreplace", buffering=1
+    )
 
 
 def _lead(file: IO[bytes], numbers: tuple[int, ...]) -> None:

@@ -69,9 +69,7 @@ def forecast(
         elif link.number == 1 or done[link.number - 2] is not None:
             answers.append(_why(checked, link, done, runs, name))
         else:
-            before = next(
-                a.step.name for a, d in zip(links, done, strict=True) if d is None
-            )
+            before = next(a.step.name for a, d in zip(links, done, strict=True) if d is None)
             answers.append(Forecast(standing="runs", because=f"{before!r} before it runs"))
     return answers
 

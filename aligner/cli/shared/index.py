@@ -42,9 +42,7 @@ def commands() -> dict[str, Command]:
     return {one.NAME: one for one in sorted(found, key=lambda one: one.NAME)}
 
 
-def parser_for(
-    known: Mapping[str, Command], words: Sequence[str] = ()
-) -> argparse.ArgumentParser:
+def parser_for(known: Mapping[str, Command], words: Sequence[str] = ()) -> argparse.ArgumentParser:
     """The parser of the whole command line.
 
     Args:

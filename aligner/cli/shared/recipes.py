@@ -21,13 +21,13 @@ def add_plugin_arguments(parser: argparse.ArgumentParser) -> None:
         "--no-plugin",
         action="append",
         default=[],
-        metavar="NAME",
+        metavar="PLUGIN",
         help="leave this plugin out, without importing it; may be given again",
     )
     group.add_argument(
         "--only-plugins",
         type=_names,
-        metavar="NAME,…",
+        metavar="PLUGIN,…",
         help="use these plugins alone, and import no other",
     )
 

@@ -109,9 +109,7 @@ class _Failures:
 
 
 @contextmanager
-def _display(
-    arguments: argparse.Namespace, chain: Chain, console: Console
-) -> Iterator[Display]:
+def _display(arguments: argparse.Namespace, chain: Chain, console: Console) -> Iterator[Display]:
     names = [link.step.name for link in chain.links]
     if arguments.until in names:
         names = names[: names.index(arguments.until) + 1]
