@@ -223,37 +223,47 @@ def encode_prompt(
 
 
 def encode_preference(row: Preference, tokenizer: PreTrainedTokenizerBase) -> PreferenceTokens:
-    """Token ids of a prompt and its two answers, as `encode_conversation` gives them."""
-    return encode_preferences([row], Chat(tokenizer))[0]
+    """Token ids of a prompt and its two answers, as `encode_conversation` gives them.
+
+    Raises:
+        Malformed: the template refuses the row, or shows the prompt otherwise before either answer.
+        ModelError: there is no usable template.
+    """
+    chat = Chat(tokenizer)
+    sides = [chat.pair(row.prompt, side, row.tools) for side in (row.chosen, row.rejected)]
+    made = encode_pairs([row], sides, chat)[0]
+    if made is None:
+        raise Rewritten("the chat template shows the prompt otherwise before either answer")
+    return made
 
 
-def encode_preferences(rows: Sequence[Preference], chat: Chat) -> list[PreferenceTokens]:
-    """As `encode_preference`, for many rows in one batch."""
-    pairs = [
-        chat.pair(row.prompt, side, row.tools)
-        for row in rows
-        for side in (row.chosen, row.rejected)
-    ]
-    prompts = [Sample(sample.pieces[:count]) for sample, count in pairs]
-    answers = [Sample(sample.pieces[count:]) for sample, count in pairs]
-    encoded = chat.encode([*prompts, *answers])
-    asked, said = encoded[: len(pairs)], encoded[len(pairs) :]
-    made = []
-    for index, row in enumerate(rows):
-        first, second = 2 * index, 2 * index + 1
-        if asked[first].input_ids != asked[second].input_ids:
-            raise Rewritten("the chat template shows the prompt otherwise before either answer")
-        made.append(
-            PreferenceTokens(
-                asked[first].input_ids,
-                said[first].input_ids,
-                said[second].input_ids,
-                said[first].trained,
-                said[second].trained,
-                row.margin,
-                row.origin,
-            )
+def encode_pairs(
+    rows: Sequence[Preference], sides: Sequence[tuple[Sample, int]], chat: Chat
+) -> list[PreferenceTokens | None]:
+    """Token ids of pairs, in one batch; None for a pair whose prompts are not the same tokens.
+
+    Args:
+        rows: The pairs.
+        sides: What `Chat.pair` made of the chosen and the rejected side of each in turn.
+        chat: The same.
+    """
+    prompts = chat.encode([Sample(sample.pieces[:count]) for sample, count in sides])
+    answers = chat.encode([Sample(sample.pieces[count:]) for sample, count in sides])
+    made: list[PreferenceTokens | None] = []
+    for number, row in enumerate(rows):
+        (asked, other), (chosen, rejected) = (
+            encoded[2 * number : 2 * number + 2] for encoded in (prompts, answers)
         )
+        tokens = PreferenceTokens(
+            asked.input_ids,
+            chosen.input_ids,
+            rejected.input_ids,
+            chosen.trained,
+            rejected.trained,
+            row.margin,
+            row.origin,
+        )
+        made.append(tokens if asked.input_ids == other.input_ids else None)
     return made
 
 

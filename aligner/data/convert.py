@@ -168,7 +168,7 @@ def implicit_text(row: Raw) -> Row:
     same = 0
     while same < min(len(chosen), len(rejected)) and chosen[same] == rejected[same]:
         same += 1
-    while 0 < same and not chosen[same - 1].isspace():
+    while same > 0 and not chosen[same - 1].isspace():
         same -= 1
     if not chosen[:same].strip():
         raise Different("chosen and rejected share no beginning that could be their prompt")

@@ -8,21 +8,19 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from aligner.data.convert import Different
-from aligner.data.formats import FORMATS, nearly
-from aligner.data.kinds import as_kind, content_key, convertible, is_empty, prompt_key
-from aligner.data.ledger import Ledger, Tally, together
+from aligner.data.kinds import as_kind, content_key, is_empty, prompt_key
+from aligner.data.ledger import Count, Ledger, Tally, together
 from aligner.data.messages import Malformed, found, order_fault
-from aligner.data.readers import Placed
+from aligner.data.recognise import recognise
 from aligner.data.rows import Classified, Conversation, Labelled, Messages, Preference, Row
 from aligner.data.sources import Place, open_rows
 from aligner.data.spec import DataSpec
+from aligner.data.tables import Placed
 from aligner.errors import AlignerError, DataError, Faults, did_you_mean
 from aligner.offers import DataFormat, RowKind
 
 __all__ = ["Loaded", "Place", "Skipped", "hold_out", "load"]
 
-LOOKED_AT = 200
-"""Rows that are looked at to recognise a format."""
 NAMED = 20
 """Malformed rows that are named one by one before the rest is only counted."""
 
@@ -84,7 +82,7 @@ def _load(spec: DataSpec, want: RowKind, place: Place, option: str) -> Loaded:
     reading = open_rows(spec, place, option)
     # Errors in the middle of a file are raised by the reader itself, at their line.
     raw = _renamed(list(reading.rows), spec, place.at(option))
-    chosen = _format(raw, spec, want, place, option)
+    chosen = recognise(raw, spec, want, place, option)
     tally, skipped = Tally(), []
     rows: list[Row] = []
     faults: list[AlignerError] = []
@@ -144,63 +142,6 @@ def _renamed(raw: list[Placed], spec: DataSpec, where: str) -> list[Placed]:
         (origin, {names.get(n, n): v for n, v in row.items()} if isinstance(row, Mapping) else row)
         for origin, row in raw
     ]
-
-
-def _format(
-    raw: Sequence[Placed], spec: DataSpec, want: RowKind, place: Place, option: str
-) -> DataFormat:
-    known = {**FORMATS, **place.offers.data_formats}
-    where = place.at(option)
-    if spec.format != "auto":
-        if spec.format not in known:
-            hint = did_you_mean(spec.format, known)
-            raise DataError(f"there is no data format {spec.format!r}", where=where, hint=hint)
-        chosen = known[spec.format]
-        if not convertible(chosen.kind, want):
-            raise _wrong_kind([chosen], spec, want, where)
-        return chosen
-    rows = [row for _, row in raw[:LOOKED_AT] if isinstance(row, Mapping)]
-    if not rows:
-        _raise_first(raw, spec, where)
-    fitting = [one for one in known.values() if one.recognise(rows)]
-    if not fitting:
-        raise _unknown(rows, known, spec, where)
-    exact = [one for one in fitting if one.kind == want]
-    usable = exact or [one for one in fitting if convertible(one.kind, want)]
-    if not usable:
-        raise _wrong_kind(fitting, spec, want, where)
-    if len(usable) > 1:
-        names = " and ".join(sorted(one.name for one in usable))
-        hint = f"say which with `format: {usable[0].name}`"
-        raise DataError(f"the rows of {spec.named} fit {names}", where=where, hint=hint)
-    return usable[0]
-
-
-def _raise_first(raw: Sequence[Placed], spec: DataSpec, where: str) -> None:
-    for origin, row in raw:
-        if isinstance(row, DataError):
-            raise row
-        raise DataError(f"a row should be an object, not {found(row)}", where=origin)
-    raise DataError(f"{spec.named} has no rows", where=where)
-
-
-def _unknown(
-    rows: Sequence[Mapping[str, Any]], known: Mapping[str, DataFormat], spec: DataSpec, where: str
-) -> DataError:
-    columns = list(dict.fromkeys(str(name)[:40] for row in rows for name in row))
-    near = "; ".join(f"{name} lacks {' and '.join(lack)}" for name, lack in nearly(known, rows))
-    what = f"the rows of {spec.named} fit no known format; their columns are {', '.join(columns)}"
-    offer = f"rename with `columns: {{{columns[0]}: …}}`" if columns else ""
-    return DataError(what, where=where, hint=f"nearly: {near}; {offer}" if near else offer)
-
-
-def _wrong_kind(
-    fitting: Sequence[DataFormat], spec: DataSpec, want: RowKind, where: str
-) -> DataError:
-    formats = " or ".join(f"{one.name} ({one.kind} rows)" for one in fitting)
-    makers = sorted(name for name, one in FORMATS.items() if convertible(one.kind, want))
-    what = f"{spec.named} is written as {formats}, from which no {want} rows can be made"
-    return DataError(what, where=where, hint=f"{want} rows are made from {', '.join(makers)}")
 
 
 def _converted(one: Any, origin: str, chosen: DataFormat, want: RowKind) -> list[Row]:
@@ -286,21 +227,25 @@ def _account(rows: Sequence[Row], parts: Sequence[Ledger]) -> Ledger:
         label = row.label if isinstance(row, Classified | Labelled) else None
         if label is not None:
             labels[str(label)] = labels.get(str(label), 0) + 1
-    counts: dict[str, dict[str, Any]] = {"skipped": {}, "dropped": {}, "found": {}}
+    # Told anew, as a row may repeat one of another part.
+    anew = {"duplicates", "conflicts"}
+    skipped: dict[str, Count] = {}
+    dropped: dict[str, Count] = {}
+    found: dict[str, Count] = {}
     for part in parts:
-        for name, before in counts.items():
-            counts[name] = together(before, getattr(part, name))
-    for alone in ("duplicates", "conflicts"):
-        counts["found"].pop(alone, None)
-    counts["found"] = together(counts["found"], tally.found)
+        skipped = together(skipped, part.skipped)
+        dropped = together(dropped, part.dropped)
+        found = together(found, {n: c for n, c in part.found.items() if n not in anew})
     return Ledger(
         name=", ".join(part.name for part in parts),
         formats=tuple(name for part in parts for name in part.formats),
         read=sum(part.read for part in parts),
-        converted=len(rows) + sum(count.rows for count in counts["dropped"].values()),
+        converted=len(rows) + sum(count.rows for count in dropped.values()),
         used=len(rows),
         labels=labels,
-        **counts,
+        skipped=skipped,
+        dropped=dropped,
+        found=together(found, tally.found),
     )
 
 

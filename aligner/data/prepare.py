@@ -10,16 +10,9 @@ from typing import Any, Generic, TypeVar
 from transformers import PreTrainedTokenizerBase
 
 from aligner.data.chat import Chat, Encoded, PreferenceTokens
-from aligner.data.fit import (
-    Fitted,
-    LabelTokens,
-    PromptTokens,
-    fit_conversations,
-    fit_labels,
-    fit_preferences,
-    fit_prompts,
-    fit_texts,
-)
+from aligner.data.fit import fit_conversations, fit_prompts, fit_texts
+from aligner.data.fit_pairs import fit_labels, fit_preferences
+from aligner.data.fitted import Fitted, LabelTokens, PromptTokens
 from aligner.data.kinds import prompt_key
 from aligner.data.ledger import Count, Ledger, spread, together
 from aligner.data.load import Loaded, Place, Skipped, hold_out, load

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
-from transformers.utils.chat_template_utils import render_jinja_template
+from transformers.utils import chat_template_utils
 
 from aligner.data.messages import Malformed
 from aligner.data.rows import Messages, Tools
@@ -64,11 +64,12 @@ class Template:
         longest_first = sorted(self.control, key=len, reverse=True)
         self._special = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
         self.marked = bool(re.search(r"\{%-?\s*generation\s*-?%\}", self._source(None)))
-        self._refused_system = False
         self._try(where)
 
     def _source(self, tools: Tools | None) -> str:
-        source: str = self._tokenizer.get_chat_template(None, list(tools) if tools else None)
+        source: str = self._tokenizer.get_chat_template(
+            None, [dict(tool) for tool in tools] if tools else None
+        )
         return source
 
     def _try(self, where: str) -> None:
@@ -118,16 +119,10 @@ class Template:
         if not text.startswith(before) or not text.startswith(upto) or len(upto) <= len(before):
             return None
         turn = upto[len(before) :]
-        tail = len(turn)
-        last = None
-        for last in self._own(turn):
-            pass
         # The turn ends with its end-of-turn token; the white space after it is the template's.
-        after_said = turn.rfind(self._mark(messages[index]["content"].strip()))
-        if last is not None and last.end() > after_said:
-            tail = last.end() if not turn[last.end() :].strip() else len(turn.rstrip())
-        else:
-            tail = len(turn.rstrip())
+        said_until = turn.rfind(self._mark(messages[index]["content"].strip()))
+        ends = [match.end() for match in self._own(turn) if match.end() > said_until]
+        tail = ends[-1] if ends and not turn[ends[-1] :].strip() else len(turn.rstrip())
         return len(before), len(before) + tail
 
     def _own(self, text: str) -> Iterator[re.Match[str]]:
@@ -190,7 +185,9 @@ class Template:
         plain = [self._marked(_for_template(message)) for message in messages]
         try:
             with bounded(SLOWEST):
-                texts, spans = render_jinja_template(
+                # Its annotation says that it returns a text; it returns texts and what is marked in them.
+                render: Any = chat_template_utils.render_jinja_template
+                texts, spans = render(
                     [plain],
                     tools=self._marked(list(tools)) if tools else None,
                     chat_template=self._source(tools),
@@ -217,7 +214,7 @@ def control_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
     added = tokenizer.added_tokens_decoder
     control = {token.content: int(index) for index, token in added.items() if token.special}
     for token in tokenizer.all_special_tokens:
-        control[str(token)] = int(tokenizer.convert_tokens_to_ids(token))
+        control[str(token)] = cast(int, tokenizer.convert_tokens_to_ids(token))
     return {token: index for token, index in control.items() if token and not token.isspace()}
 
 

@@ -15,8 +15,9 @@ from urllib.parse import urlsplit
 import fsspec
 from pydantic import ValidationError
 
-from aligner.data.readers import READABLE, Placed, read, suffixes, unpack
+from aligner.data.readers import READABLE, read, suffixes, unpack
 from aligner.data.spec import DataSpec
+from aligner.data.tables import Placed
 from aligner.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
@@ -72,24 +73,24 @@ def _hashed(rows: Iterable[Placed], digest: Any) -> Iterator[Placed]:
 
 
 def _from_source(spec: DataSpec, place: Place, option: str) -> Iterator[Placed]:
-    sources = place.offers.data_sources
-    if spec.source not in sources:
-        hint = did_you_mean(str(spec.source), sources)
+    sources, name = place.offers.data_sources, str(spec.source)
+    if name not in sources:
+        hint = did_you_mean(name, sources)
         raise DataError(
             f"no plugin offers a data source {spec.source!r}", where=place.at(option), hint=hint
         )
-    made = sources[spec.source]
+    made = sources[name]
     try:
         config = made.Config(**spec.options)
     except ValidationError as error:
         first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
+        given = ".".join(str(part) for part in first["loc"])
         known = (
-            did_you_mean(name, made.Config.model_fields)
+            did_you_mean(given, made.Config.model_fields)
             if first["type"] == ("extra_forbidden")
             else first["msg"]
         )
-        what = f"data source {spec.source!r}: option {name!r} is wrong"
+        what = f"data source {spec.source!r}: option {given!r} is wrong"
         raise DataError(what, where=place.at(option), hint=known) from None
     for index, row in enumerate(made(config).rows()):
         yield f"{spec.source}[{index}]", dict(row)
@@ -114,16 +115,22 @@ def _from_hub(spec: DataSpec, place: Place, option: str) -> Iterator[Placed]:
 def _from_files(spec: DataSpec, place: Place, option: str, digest: Any) -> Iterator[Placed]:
     for name, path in _files(spec, place, option):
         try:
-            # The scheme has been checked, so fsspec is not asked to guess one from a local path.
-            opened = fsspec.open(path, "rb") if "://" in path else open(path, "rb")
-            with opened as file:
-                data = file.read()
+            data = _content(path)
         except Exception as error:  # fsspec's stores raise whatever their clients do
             said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             what = f"cannot read {name}: {said.strip().split(chr(10))[0] or type(error).__name__}"
             raise DataError(what, where=place.at(option)) from None
         digest.update(hashlib.sha256(data).digest())
         yield from read(unpack(data, name, suffixes(name)[1]), name, spec)
+
+
+def _content(path: str) -> bytes:
+    # Only where a scheme has been checked: fsspec must not find one in a local path.
+    if "://" not in path:
+        return Path(path).read_bytes()
+    with fsspec.open(path, "rb") as file:
+        data: bytes = file.read()
+    return data
 
 
 def _files(spec: DataSpec, place: Place, option: str) -> list[tuple[str, str]]:

@@ -143,10 +143,11 @@ def train_tokenizer(
         ),
     ])  # fmt: skip
     extra: dict[str, Any] = {"model_max_length": max_length} if max_length else {}
-    return PreTrainedTokenizerFast(
+    made: PreTrainedTokenizerFast = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]  # upstream
         tokenizer_object=backend,
         extra_special_tokens=list(special),
         clean_up_tokenization_spaces=False,
         **SPECIAL,
         **extra,
     )
+    return made

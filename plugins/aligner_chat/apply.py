@@ -36,7 +36,12 @@ def apply(config: ChatOptions, state: ModelState, run: Run) -> dict[str, Artifac
     model = load_as(policy, run.live, dtype=getattr(torch, facts.dtype), where=where)
     assert isinstance(model, PreTrainedModel), "the plan refuses adapters"
     resize_embeddings(model, tokenizer)
-    set_token_ids(model, tokenizer, stop_ids=stop_tokens(tokenizer))
+    # What ended texts before may still end an answer.
+    ends = [
+        *stop_tokens(tokenizer),
+        *([] if before.eos_token_id is None else [before.eos_token_id]),
+    ]
+    set_token_ids(model, tokenizer, stop_ids=ends)
     run.record(tokens_added=added)
     resized = save_model(model, run.folder / "policy", live=run.live, made_by=run.step)
     return {"tokenizer": saved, "policy": resized}

@@ -35,6 +35,7 @@ def plan(config: ChatOptions, look: Look) -> Plan:
         notes.append("it replaces the tokenizer's earlier template")
     return Plan(
         summary=f"write conversations as {config.template}, ended by {after.eos_token}",
+        figures=frozenset({"tokens_added"} if added else ()),
         slots={
             "tokenizer": Outlook(made_by=look.step, facts={"tokenizer": after}),
             "policy": Outlook(made_by=look.step, facts=policy),
