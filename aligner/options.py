@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from aligner.errors import AlignerError, ChainError, Faults, did_you_mean
 from aligner.fields import fields_at, first_sentence
 from aligner.recipe import Step
-from aligner.recipe.tree import show
+from aligner.recipe.tree import printable, show
 from aligner.stage import Stage, StageConfig
 
 M = TypeVar("M", bound=BaseModel)
@@ -182,6 +182,7 @@ class _Teller:
             return self.wrong_kind(first.path, first.value, kinds, words=_words(complaints))
         one = next(one for one, kind in zip(complaints, wanted, strict=True) if not kind)
         option = ".".join(map(str, one.path))
+        named = printable(option) or self.what
         hint = self._documentation(one.path)
         if one.kind == "extra_forbidden":
             said = f"{self.what} has no option {option!r}"
@@ -190,11 +191,11 @@ class _Teller:
         elif one.kind == "missing":
             said = f"{self.what} needs option {option!r}"
         elif one.kind in _BOUNDS:
-            said = f"{option} {_BOUNDS[one.kind].format(**one.facts, shown=show(one.value))}"
+            said = f"{named} {_BOUNDS[one.kind].format(**one.facts, shown=show(one.value))}"
         elif one.kind in ("value_error", "assertion_error"):
-            said, hint = f"{option or self.what}: {one.facts.get('error', one.says)}", ""
+            said, hint = f"{named}: {one.facts.get('error', one.says)}", ""
         else:
-            said = f"{option or self.what}: {one.says} (found {show(one.value)})"
+            said = f"{named}: {one.says} (found {show(one.value)})"
         return ChainError(said, where=self.where(option), hint=hint)
 
     def wrong_kind(
@@ -207,7 +208,7 @@ class _Teller:
             hint = "put it in quotes"
         elif isinstance(value, str) and (near := did_you_mean(value, words)).startswith("did"):
             hint = near
-        said = f"{option or self.what} is {show(value)}, not {wanted}"
+        said = f"{printable(option) or self.what} is {show(value)}, not {wanted}"
         return ChainError(said, where=self.where(option), hint=hint)
 
     def _documentation(self, path: Path) -> str:

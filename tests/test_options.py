@@ -275,3 +275,7 @@ def test_fields_are_found_through_unions_lists_and_mappings() -> None:
 )
 def test_the_first_sentence_ends_at_its_full_stop(text: str, first: str) -> None:
     assert first_sentence(text) == first
+
+
+def test_what_a_terminal_would_obey_is_escaped() -> None:
+    assert faults(weights={"\x1b[31m": "x"})[0].endswith(": weights.\\x1b[31m is 'x', not a number")

@@ -8,7 +8,9 @@ from os import PathLike, fspath
 from typing import Any
 
 from aligner.errors import AlignerError, RecipeError
-from aligner.recipe.tree import DEEPEST, Value, show
+from aligner.recipe.tree import DEEPEST, Value, printable, show
+
+TOO_LARGE = 10**100
 
 
 def tree_of(value: Any, faults: list[AlignerError], *, where: str = "", depth: int = 0) -> Value:
@@ -23,7 +25,8 @@ def tree_of(value: Any, faults: list[AlignerError], *, where: str = "", depth: i
     if isinstance(value, Mapping):
         entries: dict[str, Value] = {}
         for key, item in value.items():
-            below = f"{where}.{key}" if where else str(key)
+            word = printable(str(key))
+            below = f"{where}.{word}" if where else word
             if isinstance(key, str) and key:
                 entries[key] = tree_of(item, faults, where=below, depth=depth + 1)
             else:
@@ -40,7 +43,10 @@ def tree_of(value: Any, faults: list[AlignerError], *, where: str = "", depth: i
     if value is not None and not isinstance(value, str | int | float):
         what = f"a {type(value).__name__} is neither text, number, list nor mapping"
         faults.append(RecipeError(what, where=place))
-        return Value(None, place)
+        return Value(None, place, faulty=True)
+    if isinstance(value, int) and abs(value) >= TOO_LARGE:
+        faults.append(RecipeError("a number of more than 100 digits", where=place))
+        return Value(None, place, faulty=True)
     if isinstance(value, float) and math.isnan(value):
         faults.append(RecipeError("nan is not a number", where=place))
     return Value(value, place)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from aligner.errors import AlignerError, RecipeError, did_you_mean
 from aligner.recipe.sheet import Sheet
-from aligner.recipe.tree import Value, read_tree, show
+from aligner.recipe.tree import DEEPEST, Value, printable, read_tree, show
 
 TOP = ("name", "description", "seed", "model")
 FIXED = ("stage", "as", "after", "before")
@@ -40,13 +40,15 @@ def _lay_one(
             where=where,
             hint="--set STEP.OPTION=VALUE, as in --set seed=3",
         )
+    if len(path) > DEEPEST // 2:
+        raise RecipeError(f"it names more than {DEEPEST // 2} levels", where=where)
     # Every line of it is shown as the override itself.
     value = read_tree(written, place=lambda _: where, environment=environment, faults=faults)
     _lay(path, Value(value.data, where), sheet, where)
 
 
 def _where(text: str) -> str:
-    shown = text if text.isprintable() else ascii(text)
+    shown = printable(text)
     return f"--set {shown}" if len(shown) <= 80 else f"--set {shown[:60]}…"
 
 

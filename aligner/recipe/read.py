@@ -11,14 +11,13 @@ from typing import Any
 from aligner.errors import AlignerError, Faults, RecipeError, did_you_mean
 from aligner.recipe.bound import Bound
 from aligner.recipe.mapping import tree_of
+from aligner.recipe.names import RECIPE_NAME, RECIPE_NAME_HINT
 from aligner.recipe.override import lay_overrides
 from aligner.recipe.parts import ModelSpec, Recipe, Step
-from aligner.recipe.sheet import KEYS, Sheet, lay_out
+from aligner.recipe.sheet import Sheet, lay_out
 from aligner.recipe.source import Source, read_source
 from aligner.recipe.tree import Value, show
 
-_STEP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-_RECIPE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _OWN_KEYS = ("stage", "as", "gate")
 LARGEST_SEED = 2**32 - 1
 """What NumPy takes."""
@@ -103,18 +102,21 @@ def _by_line(faults: Sequence[AlignerError]) -> list[AlignerError]:
 
 
 def _name(source: Source, sheet: Sheet, faults: list[AlignerError]) -> str:
-    how = "1 to 128 letters, digits, '.', '-' and '_', a letter or digit first"
     if "name" in sheet.keys:
         value = sheet.keys["name"]
-        if isinstance(value.data, str) and _RECIPE_NAME.fullmatch(value.data):
+        if isinstance(value.data, str) and RECIPE_NAME.fullmatch(value.data):
             return value.data
         what = f"'name' is {show(value.plain())}, which cannot name a run"
-        faults.append(RecipeError(what, where=value.where, hint=how))
+        faults.append(RecipeError(what, where=value.where, hint=RECIPE_NAME_HINT))
         return ""
     name = source.path.stem if source.path else "recipe"
-    if not _RECIPE_NAME.fullmatch(name):
+    if not RECIPE_NAME.fullmatch(name):
         what = f"the recipe has no 'name', and its file's, {show(name)}, cannot name a run"
-        faults.append(RecipeError(what, where=source.tree.where, hint=f"write 'name:' with {how}"))
+        faults.append(
+            RecipeError(
+                what, where=source.tree.where, hint=f"write 'name:' with {RECIPE_NAME_HINT}"
+            )
+        )
     return name
 
 
@@ -173,17 +175,11 @@ def _steps(source: Source, sheet: Sheet, faults: list[AlignerError]) -> Iterator
         where = sheet.keys["steps"].where if "steps" in sheet.keys else source.tree.where
         hint = "write 'steps:', a list whose entries begin with '- stage: NAME'"
         faults.append(RecipeError("the recipe has no steps", where=where, hint=hint))
+    for entry in sheet.refused:
+        if isinstance(entry.data, dict):
+            _gate(entry.data.get("gate"), faults)
     for name, entry in sheet.steps.items():
         assert isinstance(entry.data, dict)
-        named = entry.data.get("as", entry.data["stage"])
-        if not _STEP_NAME.fullmatch(name):
-            hint = "1 to 64 letters, digits, '-' and '_', a letter or digit first"
-            what = f"{show(name)} cannot name a step"
-            faults.append(RecipeError(what, where=named.where, hint=hint))
-        elif name in KEYS:
-            what = f"a step cannot be called {name!r}, which is a key of the recipe"
-            hint = "give it another name with 'as:'"
-            faults.append(RecipeError(what, where=named.where, hint=hint))
         yield Step(
             stage=str(entry.data["stage"].data),
             name=name,

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from aligner.errors import AlignerError, RecipeError, did_you_mean
+from aligner.recipe.names import KEYS, step_name
 from aligner.recipe.source import Source, read_source
 from aligner.recipe.tree import Value, show
 
-KEYS = ("name", "description", "extends", "drop", "seed", "model", "steps")
 LONGEST_LINE_OF_PARENTS = 16
 
 
@@ -20,6 +20,8 @@ class Sheet:
 
     keys: dict[str, Value] = field(default_factory=dict)
     steps: dict[str, Value] = field(default_factory=dict)
+    refused: list[Value] = field(default_factory=list)
+    """Entries that are no step under a name of their own; what they hold is still checked."""
     complete: bool = True
     """Whether all of it could be read; where not, a missing name is no fault of its own."""
 
@@ -135,6 +137,8 @@ def _open_parent(
     faults: list[AlignerError],
     line: tuple[Source, ...],
 ) -> Source:
+    if not name.isprintable():
+        raise RecipeError(f"'extends' is {name!a}, which is no path", where=where)
     if "://" in name:
         raise RecipeError(
             f"'extends' is the URL {show(name)}", where=where, hint="save it beside this recipe"
@@ -191,7 +195,7 @@ def _add_steps(steps: Value, sheet: Sheet, faults: list[AlignerError], *, extend
             sheet.complete = False
             continue
         try:
-            name = _step_name(entry)
+            name = step_name(entry)
             if name in here:
                 raise RecipeError(
                     f"two steps are called {name!r}",
@@ -205,30 +209,11 @@ def _add_steps(steps: Value, sheet: Sheet, faults: list[AlignerError], *, extend
                 _place(name, entry, sheet, extends=extends)
         except RecipeError as fault:
             faults.append(fault)
+            sheet.refused.append(entry)
 
 
 def _entry_is_faulty(value: Value, key: str) -> bool:
     return isinstance(value.data, dict) and key in value.data and value.data[key].faulty
-
-
-def _step_name(entry: Value) -> str:
-    if not isinstance(entry.data, dict):
-        raise RecipeError(
-            f"a step is {show(entry.plain())}, not a mapping",
-            where=entry.where,
-            hint="begin it with '- stage: NAME', its options on the lines below",
-        )
-    for key in ("as", "stage"):
-        if key in entry.data:
-            if not isinstance(name := entry.data[key].data, str) or not name:
-                found = show(entry.data[key].plain() or None)
-                raise RecipeError(f"'{key}' is {found}, not a name", where=entry.data[key].where)
-            return name
-    raise RecipeError(
-        "a step says neither 'stage' nor 'as'",
-        where=entry.where,
-        hint="begin it with '- stage: NAME'",
-    )
 
 
 def _lay_over(name: str, entry: Value, sheet: Sheet) -> None:

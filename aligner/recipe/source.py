@@ -11,7 +11,7 @@ from pathlib import Path
 from aligner.errors import AlignerError, RecipeError
 from aligner.recipe.tree import Value, read_tree
 
-LARGEST_FILE = 256 * 1024
+LARGEST_FILE = 64 * 1024
 """Bytes; ready recipes have one to four thousand."""
 
 

@@ -118,6 +118,15 @@ def show(value: object) -> str:
     return text if len(text) <= 80 else f"{text[:60]}… ({len(str(value))} characters)"
 
 
+def printable(text: str) -> str:
+    """`text`, with escapes for what a terminal would obey rather than show.
+
+    >>> printable("sft.lr"), printable("a\\x1b[31m")
+    ('sft.lr', 'a\\\\x1b[31m')
+    """
+    return text if text.isprintable() else ascii(text)[1:-1]
+
+
 class _Loader(yaml.SafeLoader):
     """PyYAML's scanner and parser, stopped at tags and at nesting that no recipe needs."""
 

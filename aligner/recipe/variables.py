@@ -17,7 +17,7 @@ _SECRET = re.compile(
 def expand(text: str, environment: Mapping[str, str], *, where: str) -> str:
     """`text` with each `${NAME}` and `${NAME:-default}` replaced, and `$${` read as `${`.
 
-    The result is text whatever the variable holds; it is not read as YAML again, nor expanded.
+    The result is text whatever the variable holds: it is not read as YAML, nor expanded again.
 
     Raises:
         RecipeError: A variable is not set, is badly written, or by its name holds a secret.
@@ -27,7 +27,7 @@ def expand(text: str, environment: Mapping[str, str], *, where: str) -> str:
         if found["escaped"]:
             return "${"
         inside = _INSIDE.fullmatch(found["inside"])
-        if inside is None or not found[0].endswith("}"):
+        if inside is None or not found[0].endswith("}") or "${" in found["inside"]:
             raise RecipeError(
                 f"{found[0][:60]!r} is not a variable",
                 where=where,

@@ -1,0 +1,181 @@
+"""A recipe is laid over the one it extends, and lines stay those of the file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aligner.errors import Faults, RecipeError
+from aligner.recipe import Bound, ModelSpec, Recipe, read_recipe
+
+
+def test_a_recipe_is_laid_over_the_one_it_extends(
+    assert_reads_back: Callable[[Recipe], None],
+    essence: Callable[[Recipe], tuple[Any, ...]],
+    family: Callable[..., None],
+) -> None:
+    family(
+        shared__base="""\
+            name: base
+            description: The parent
+            seed: 17
+            model: {path: a/b, revision: main}
+            steps:
+              - stage: sft
+                data: a.jsonl
+                adapter: {r: 8, alpha: 16}
+                gate: {loss: "< 3", kl: "< 1"}
+              - stage: reward
+              - stage: dpo
+                beta: 0.1
+              - stage: evaluate
+        """,
+        child="""\
+            extends: shared/base.yaml
+            model: c/d
+            drop: [evaluate]
+            steps:
+              - as: sft
+                adapter:
+                  r: 16
+                gate: {kl: null}
+              - stage: dpo
+                data: [x, y]
+              - stage: merge
+                after: sft
+              - stage: chat
+                before: sft
+        """,
+    )
+    recipe = read_recipe("child.yaml")
+    assert essence(recipe) == (
+        "child",
+        "",
+        ModelSpec(path="c/d"),
+        17,
+        [
+            ("chat", "chat", {}, {}),
+            (
+                "sft",
+                "sft",
+                {"data": "a.jsonl", "adapter": {"r": 16, "alpha": 16}},
+                {"loss": Bound.parse("< 3")},
+            ),
+            ("merge", "merge", {}, {}),
+            ("reward", "reward", {}, {}),
+            ("dpo", "dpo", {"beta": 0.1, "data": ["x", "y"]}, {}),
+        ],
+    )
+    sft = recipe.steps[1]
+    assert (recipe.folder, recipe.model_where, sft.where) == (
+        Path("."),
+        "child.yaml:2",
+        "child.yaml:5",
+    )
+    assert {key: sft.lines[key] for key in ("data", "adapter.r", "adapter.alpha")} == {
+        "data": "shared/base.yaml:7",
+        "adapter.r": "child.yaml:7",
+        "adapter.alpha": "shared/base.yaml:8",
+    }
+    assert_reads_back(recipe)
+
+
+def test_until_takes_the_steps_up_to_and_with_one(family: Callable[..., None]) -> None:
+    family(
+        a="steps: [{stage: chat}, {stage: sft}, {stage: reward}, {stage: dpo}]",
+        b="extends: {recipe: a.yaml, until: reward}\nsteps: [{stage: ppo}]",
+        c="extends: {recipe: b.yaml, until: sft}",
+    )
+    names = [[step.name for step in read_recipe(f"{one}.yaml").steps] for one in "bc"]
+    assert names == [["chat", "sft", "reward", "ppo"], ["chat", "sft"]]
+
+
+def test_faults_between_recipes_name_both_files(family: Callable[..., None]) -> None:
+    family(
+        base="sed: 1\nsteps:\n  - stage: sft\n  - stage: dpo\n",
+        r="""\
+            extends: {recipe: base.yaml, until: dqo}
+            drop: [evaluate]
+            steps:
+              - as: stf
+                beta: 1
+              - stage: reward
+                as: sft
+              - stage: dpo
+                after: sft
+              - stage: ppo
+                after: rewrad
+        """,
+    )
+    with pytest.raises(Faults) as caught:
+        read_recipe("r.yaml")
+    assert str(caught.value).splitlines() == [
+        "base.yaml:1: a recipe has no key 'sed'",
+        "  hint: did you mean 'seed'?",
+        "r.yaml:1: base.yaml has no step 'dqo'",
+        "  hint: did you mean 'dpo'?",
+        "r.yaml:2: the extended recipe has no step 'evaluate'",
+        "  hint: known: dpo, sft",
+        "r.yaml:4: step 'stf' has no 'stage', and the extended recipe no step of that name",
+        "  hint: did you mean 'sft'?",
+        "r.yaml:6: step 'sft' is 'reward' here and 'sft' at base.yaml:3",
+        "  hint: give it another name with 'as:', and 'drop: [sft]'",
+        "r.yaml:9: 'after' would move step 'dpo' of the extended recipe",
+        "  hint: it keeps its place; or 'drop: [dpo]' and write it under a new name",
+        "r.yaml:11: 'after' names no step before this one: 'rewrad'",
+        "  hint: known: dpo, sft",
+    ]
+
+
+def test_recipes_that_extend_one_another_in_a_circle_are_refused(
+    family: Callable[..., None],
+) -> None:
+    family(a="extends: b.yaml", b="seed: 1\nextends: a.yaml")
+    with pytest.raises(RecipeError) as caught:
+        read_recipe("a.yaml")
+    assert str(caught.value) == (
+        "b.yaml:2: recipes extend one another in a circle\n"
+        "  hint: the circle: a.yaml → b.yaml → a.yaml"
+    )
+
+
+def test_a_long_line_of_recipes_is_refused(family: Callable[..., None]) -> None:
+    family(**{f"r{n}": f"extends: r{n + 1}.yaml" for n in range(30)}, r30="steps: [{stage: sft}]")
+    with pytest.raises(RecipeError) as caught:
+        read_recipe("r0.yaml")
+    assert str(caught.value) == "r15.yaml:1: more than 16 recipes extend one another"
+
+
+HOW = "  hint: write 'extends: base.yaml', or 'extends: {recipe: base.yaml, until: STEP}'"
+
+
+@pytest.mark.parametrize(
+    ("extends", "said"),
+    [
+        ("gone.yaml", "r.yaml:1: the recipe it extends, gone.yaml, does not exist"),
+        (
+            "https://x.org/a.yaml",
+   "r.yaml:1: 'extends' is the URL 'https://x.org/a.yaml'\n"
+            "  hint: save it beside this recipe",
+        ),
+        ("/etc/passwd", "r.yaml:1: 'extends' is '/etc/passwd', not the path of a .yaml file"),
+        ("[a.yaml]", f"r.yaml:1: 'extends' is a list, not the path of a recipe\n{HOW}"),
+        ("{until: sft}", f"r.yaml:1: 'extends' needs 'recipe'\n{HOW}"),
+        ("{recipe: a.yaml, upto: b}", f"r.yaml:1: 'extends' has no key 'upto'\n{HOW}"),
+        ("{recipe: 3}", f"r.yaml:1: 'recipe' is 3, not text\n{HOW}"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_extended_is_refused(
+    complaint: Callable[..., str], extends: str, said: str
+) -> None:
+    assert complaint(f"extends: {extends}\nsteps: [{{as: sft, beta: 1}}]") == said
+
+
+def test_malformed_text_in_an_extended_recipe_is_placed_there(
+    complaint: Callable[..., str], family: Callable[..., None]
+) -> None:
+    family(base="steps: [")
+    assert complaint("extends: base.yaml").startswith("base.yaml:1: ")
