@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from aligner.models.adapters import belongs_to
 from aligner.models.reference import Reference
@@ -86,26 +89,22 @@ class Actor:
         if not recompute:
             yield
             return
-        whole = self.policy.get_base_model() if hasattr(self.policy, "peft_config") else self.policy
-        models = [whole, *(m for m in self.value.children() if hasattr(m, "base_model"))]
         layers = [
             layer
-            for model in models
+            for model in (self.policy, self.value)
             for layer in model.modules()
-            if hasattr(layer, "gradient_checkpointing")
+            if isinstance(layer, GradientCheckpointingLayer)
         ]
-        for model in models:
-            model.gradient_checkpointing_enable({"use_reentrant": False})
         for layer in layers:
             # A layer recomputes only in training mode; what is inside it stays without dropout.
-            layer.training = True
+            layer.training = layer.gradient_checkpointing = True
+            layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
         try:
             yield
         finally:
             for layer in layers:
-                layer.training = False
-            for model in models:
-                model.gradient_checkpointing_disable()
+                layer.training = layer.gradient_checkpointing = False
+                del layer._gradient_checkpointing_func
 
 
 def measure(

@@ -1,17 +1,36 @@
-"""Tiny real models for the tests of PPO."""
+"""Tiny real models, a tokenizer of words, and whole settings for the tests of PPO."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from aligner.models.policy import prepare_policy
+from aligner.models.reference import reference_of
+from aligner.offers import Completion, Offers, RewardFunction
+from aligner.stage import Plan, Run
+from aligner.state import Live
+from aligner_ppo.forward import language_model
+from aligner_ppo.options import PPOConfig
+from aligner_ppo.parallel import Together
+from aligner_ppo.rewards import Source
+from aligner_ppo.step import setting_of
+from aligner_ppo.train import Prompt, Setting
+from aligner_ppo.value import HeadOnTrunk, OwnAdapter, OwnModel, add_value_adapter
+
+CPU = torch.device("cpu")
 
 
-def _tiny(*, seed: int = 0, vocab: int = 32, layers: int = 2, width: int = 32, **more: Any) -> Any:
-    from transformers import LlamaConfig, LlamaForCausalLM
-
+def tiny_model(
+    *, seed: int = 0, vocab: int = 32, layers: int = 2, width: int = 32, **more: Any
+) -> Any:
+    """A Llama of about 20,000 random parameters whose padding token is its stop token."""
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=vocab,
@@ -30,7 +49,146 @@ def _tiny(*, seed: int = 0, vocab: int = 32, layers: int = 2, width: int = 32, *
     return LlamaForCausalLM(config).eval()
 
 
+def words(vocab: int = 32) -> PreTrainedTokenizerFast:
+    """A tokenizer whose token 7 is the word `w7`; 0, 1 and 2 are special."""
+    names = ["<pad>", "<s>", "</s>", *(f"w{i}" for i in range(3, vocab))]
+    backend = Tokenizer(models.WordLevel({name: i for i, name in enumerate(names)}, "<pad>"))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, pad_token="<pad>", bos_token="<s>", eos_token="</s>"
+    )
+
+
+class Table(RewardFunction):
+    """Pays for the words of a response by a table, and nothing else."""
+
+    name: ClassVar[str] = "table"
+
+    def __init__(self, table: dict[str, float]) -> None:
+        super().__init__()
+        self.table = table
+
+    def score(self, completions: Sequence[Completion]) -> list[float]:
+        return [sum(self.table.get(word, 0.0) for word in c.text.split()) for c in completions]
+
+
+def options(**more: Any) -> PPOConfig:
+    """Options that suit tiny models; the data is never read."""
+    small = {
+        "data": "none.jsonl",
+        "rewards": ["table"],
+        "iterations": 3,
+        "prompts": 4,
+        "samples_per_prompt": 4,
+        "epochs": 2,
+        "minibatches": 2,
+        "micro_batch_size": 3,
+        "max_new_tokens": 8,
+        "learning_rate": 1e-3,
+        "value_learning_rate": 1e-3,
+        "precision": "fp32",
+    }
+    return PPOConfig(**(small | more))
+
+
+def run_in(folder: Path, *, seed: int = 0, **more: Any) -> Run:
+    folder.mkdir(parents=True, exist_ok=True)
+    return Run(
+        step="ppo",
+        folder=folder,
+        recipe_folder=folder,
+        where="recipe.yaml:7",
+        seed=seed,
+        plan=Plan(summary=""),
+        live=Live(),
+        offers=Offers(),
+        scratch={},
+        **more,
+    )
+
+
+PROMPTS = [[1, 5, 6], [1, 7], [1, 2, 9, 10, 11], [1, 4, 5, 6, 7, 8, 9], [1, 12, 13]]
+
+
+def whole_setting(
+    config: PPOConfig,
+    run: Run,
+    *,
+    model: Any = None,
+    kind: str = "model",
+    table: dict[str, float] | None = None,
+    scorer: Any = None,
+    prompts: Sequence[Sequence[int]] = PROMPTS,
+    stops: Sequence[int] = (2, 3),
+    together: Together | None = None,
+) -> Setting:
+    """A setting as a step makes it, its parts made here instead of read from folders."""
+    model = tiny_model() if model is None else model
+    vocab = model.config.vocab_size
+    value_of = _own_model(model) if kind == "model" else None
+    prepared = prepare_policy(model, None, options=config, step="ppo", seed=run.seed)
+    parts = language_model(prepared.model)
+    reference = reference_of(prepared)
+    width = parts.trunk.config.hidden_size
+    if kind == "adapter":
+        add_value_adapter(prepared.model, seed=run.seed, step="ppo")
+    value = {
+        "model": lambda: OwnModel(value_of),
+        "head": lambda: HeadOnTrunk(width),
+        "adapter": lambda: OwnAdapter(prepared.model, parts.trunk, width),
+    }[kind]()
+    scorer = Table(table or {"w5": 1.0}) if scorer is None else scorer
+    return setting_of(
+        config,
+        run,
+        prepared=prepared,
+        parts=parts,
+        reference=reference,
+        value=value,
+        prompts=[
+            Prompt(tokens=tuple(p), messages=({"role": "user", "content": str(p)},), row={})
+            for p in prompts
+        ],
+        held_out=[],
+        sources=[Source(name="table", weight=1.0, scorer=scorer)],
+        tokenizer=words(vocab),
+        stops=stops,
+        together=together or Together(rank=0, world=1, device=CPU),
+    )
+
+
+def _own_model(model: Any) -> Any:
+    """What `value_model` makes: the policy's trunk under a head of zeros."""
+    import copy
+
+    from transformers import LlamaForSequenceClassification
+
+    config = copy.deepcopy(model.config)
+    config.num_labels = 1
+    value = LlamaForSequenceClassification(config)
+    value.model.load_state_dict(model.model.state_dict())
+    torch.nn.init.zeros_(value.score.weight)
+    return value
+
+
 @pytest.fixture
 def tiny() -> Callable[..., Any]:
-    """Make a Llama of about 20,000 random parameters whose padding token is its stop token."""
-    return _tiny
+    return tiny_model
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Callable[..., tuple[Setting, Run]]:
+    """Make a setting and a run: `make(kind="head", iterations=5, …)`."""
+    made = iter(range(1000))
+
+    def make(
+        *,
+        seed: int = 0,
+        folder: str | None = None,
+        parts: dict[str, Any] | None = None,
+        **more: Any,
+    ) -> tuple[Setting, Run]:
+        run = run_in(tmp_path / (folder or str(next(made))), seed=seed)
+        return whole_setting(options(**more), run, **(parts or {})), run
+
+    return make
