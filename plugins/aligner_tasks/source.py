@@ -1,0 +1,130 @@
+"""Make the rows of every step of a chain: stories, conversations, preferences and prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from aligner.offers import DataSource, OfferConfig
+from aligner_tasks.answers import answer, sloppiness
+from aligner_tasks.questions import BY_HEART, Draw, Question, ask, ask_again
+
+NAMES = ("Mia", "Tom", "Ada", "Ben")
+OPENINGS = (
+    "One day {name} and {other} played a game of words.",
+    "{name} (user) and {other} (assistant) played a game.",
+    "{name} went to the garden with {other}.",
+)
+ENDINGS = ("Then they went home.", "It was a good day.")
+
+
+class TaskConfig(OfferConfig):
+    """Options of the data source `tasks`."""
+
+    part: Literal["stories", "conversations", "preferences", "prompts"]
+    """`stories` to read, `conversations` with good and sloppy answers, `preferences` of a good answer over a
+    sloppy one, or bare `prompts`."""
+    rows: int = Field(gt=0)
+    """How many rows to make."""
+    seed: int = 0
+    """Another seed makes other rows, with the same questions held out."""
+    held_out: bool = False
+    """Ask only the questions that no other part of the data asks or tells, whatever its seed."""
+    follow_ups: float = Field(0.15, ge=0, le=1)
+    """Share of rows in which a second question follows the first, where there is one."""
+
+
+class TaskSource(DataSource):
+    """Small tasks in plain words: say, count, sort, find, name."""
+
+    name: ClassVar[str] = "tasks"
+    Config: ClassVar[type[OfferConfig]] = TaskConfig
+    config: TaskConfig
+
+    def rows(self) -> Iterable[Mapping[str, Any]]:
+        config = self.config
+        draw = Draw(f"{config.part} {config.seed} {config.held_out}")
+        make = {
+            "stories": _story,
+            "conversations": _conversation,
+            "preferences": _preference,
+            "prompts": _prompt,
+        }[config.part]
+        for _ in range(config.rows):
+            yield make(config, draw)
+
+
+def _story(config: TaskConfig, draw: Draw) -> dict[str, Any]:
+    """Two or three things told, or a question asked and answered in two lines each."""
+    names = dict(zip(("name", "other"), draw.some(NAMES, 2), strict=True))
+    parts = [draw.one(OPENINGS).format(**names)] if draw.chance(0.2) else []
+    if draw.chance(0.5):
+        question = _one_question(config, draw)
+        said = answer(question, sloppiness(draw) - {"wrong"}, draw)
+        parts.append(
+            "{name}:\n{asked}\n{other}:\n{said}\n".format(**names, asked=question.text, said=said)
+        )
+        return {"text": "\n".join(parts)}
+    parts += [_told(config, draw, **names) for _ in range(draw.one((2, 3)))]
+    parts += [draw.one(ENDINGS)] if draw.chance(0.2) else []
+    return {"text": " ".join(parts)}
+
+
+def _told(config: TaskConfig, draw: Draw, **names: str) -> str:
+    question = ask(draw)
+    while question.kind.name not in BY_HEART and question.held_out != config.held_out:
+        question = ask(draw)
+    return question.kind.story.format(
+        *question.operands, answer=", ".join(question.solution), **names
+    )
+
+
+def _one_question(config: TaskConfig, draw: Draw) -> Question:
+    question = ask(draw)
+    while question.held_out != config.held_out:
+        question = ask(draw)
+    return question
+
+
+def _questions(config: TaskConfig, draw: Draw) -> list[Question]:
+    """One question, or one and its follow-up, all held out or all not."""
+    question = _one_question(config, draw)
+    questions = [question]
+    if draw.chance(config.follow_ups):
+        again = ask_again(question, draw)
+        if again and again.held_out == config.held_out:
+            questions.append(again)
+    return questions
+
+
+def _turns(questions: list[Question], draw: Draw, *, sloppy: bool) -> Iterator[dict[str, str]]:
+    for question in questions:
+        flaws = sloppiness(draw) if sloppy else frozenset()
+        yield {"role": "user", "content": question.text}
+        yield {"role": "assistant", "content": answer(question, flaws, draw)}
+
+
+def _conversation(config: TaskConfig, draw: Draw) -> dict[str, Any]:
+    return {"messages": list(_turns(_questions(config, draw), draw, sloppy=True))}
+
+
+def _preference(config: TaskConfig, draw: Draw) -> dict[str, Any]:
+    questions = _questions(config, draw)
+    *prompt, best = _turns(questions, draw, sloppy=False)
+    while not (flaws := sloppiness(draw)):
+        pass
+    worse = answer(questions[-1], flaws, draw)
+    return {
+        "prompt": prompt,
+        "chosen": [best],
+        "rejected": [{"role": "assistant", "content": worse}],
+    }
+
+
+def _prompt(config: TaskConfig, draw: Draw) -> dict[str, Any]:
+    questions = _questions(config, draw)
+    *prompt, _ = _turns(questions, draw, sloppy=False)
+    last = questions[-1]
+    return {"prompt": prompt, "task": last.kind.name, "answer": ", ".join(last.solution)}
