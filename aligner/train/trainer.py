@@ -10,7 +10,9 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.utils.data import SequentialSampler
 from transformers import PrinterCallback, ProgressCallback, Trainer
+from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from aligner.errors import StageError
 from aligner.stage import Run
@@ -32,6 +34,18 @@ class StepTrainer(Trainer):
     def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
         # Our rows come tokenised, masked and counted: nothing may be cut, dropped or rendered here.
         return dataset
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        # The trainer drops the column of lengths before it looks for it.
+        grouped = self.args.train_sampling_strategy == "group_by_length"
+        rows: Any = self.train_dataset
+        if grouped and "length" in rows.column_names:
+            group = self.args.train_batch_size * self.args.gradient_accumulation_steps
+            return LengthGroupedSampler(group, lengths=list(rows["length"]))
+        return super()._get_train_sampler(train_dataset)
+
+    def _get_eval_sampler(self, eval_dataset: Any) -> Any:
+        return SequentialSampler(eval_dataset)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         if self.args.should_save:
