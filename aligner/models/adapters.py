@@ -196,7 +196,7 @@ def read_adapter(folder: Path, *, where: str = "") -> LoraConfig:
 def copy_top(model: PeftModel, name: str) -> None:
     """Add a copy of the topmost adapter under `name`, equal to the bit."""
     with seeded(0, name):
-        attach_config(model, _fresh_settings(model.peft_config[TOP]), name)
+        attach_config(model, copied(model.peft_config[TOP]), name)
     state = get_peft_model_state_dict(model, adapter_name=TOP, save_embedding_layers=False)
     set_peft_model_state_dict(model, {k: v.detach().clone() for k, v in state.items()}, name)
     parameters = dict(model.named_parameters())
@@ -263,7 +263,8 @@ def _rename_top(model: PeftModel, name: str) -> None:
     model.delete_adapter(TOP)
 
 
-def _fresh_settings(config: Any) -> LoraConfig:
+def copied(config: Any) -> LoraConfig:
+    """Settings of their own: peft adds to those that it is given."""
     raw = {field.name: getattr(config, field.name) for field in fields(config) if field.init}
     return LoraConfig(**raw)
 

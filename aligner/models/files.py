@@ -84,7 +84,7 @@ def verify(artifact: Artifact, *, where: str = "") -> None:
     Raises:
         ModelError: a file was changed, lost or damaged since it was saved.
     """
-    for folder in (*((artifact.path,) if artifact.local else ()), *artifact.adapters):
+    for folder in (*((artifact.path,) if artifact.revision is None else ()), *artifact.adapters):
         if not os.path.isdir(folder):
             raise ModelError(f"the folder {folder} of {artifact.made_by!r} is gone", where=where)
     if artifact.hash and artifact_hash(artifact) != artifact.hash:
@@ -138,7 +138,8 @@ def check_model_folder(folder: Path, *, where: str = "") -> dict[str, Any]:
             where=where,
             hint="put them into folders of their own",
         )
-    weight_files(folder, where=where)
+    for path in weight_files(folder, where=where):
+        tensor_headers(path, where=where)
     return config
 
 
@@ -170,6 +171,7 @@ def check_adapter_folder(folder: Path, *, where: str = "") -> dict[str, Any]:
             hint="save the adapter again with a current version of peft",
         )
     _inside(weights, folder, where=where)
+    tensor_headers(weights, where=where)
     return read_json(folder / "adapter_config.json", where=where)
 
 

@@ -35,7 +35,7 @@ def fresh_config(options: FreshModel, *, vocabulary: int, where: str = "") -> Ll
     return LlamaConfig(
         vocab_size=vocabulary,
         hidden_size=options.hidden_size,
-        intermediate_size=options.mlp or -(-options.hidden_size * 8 // 3) // 8 * 8 + 8,
+        intermediate_size=options.mlp or -(-options.hidden_size // 3) * 8,
         num_hidden_layers=options.layers,
         num_attention_heads=options.heads,
         num_key_value_heads=kv_heads,

@@ -11,13 +11,16 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel
 from peft.utils import get_peft_model_state_dict
+from torch import nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from aligner.errors import AlignerError, Faults, ModelError, did_you_mean
 from aligner.models.adapters import (
     TOP,
     activate,
     attach_config,
+    copied,
     lora_config,
     names_of,
     read_adapter,
@@ -33,7 +36,8 @@ from aligner.models.spec import Adapter, FreshModel, ModelOptions, Treatment, tr
 from aligner.stage import Look
 from aligner.state import Artifact, Slot
 
-HEADS = ("score.weight", "classifier.weight", "classifier.out_proj.weight")
+_TAKES_ADAPTERS = (nn.Linear, nn.Embedding, Conv1D)
+_HEADS = ("score.weight", "classifier.weight", "classifier.out_proj.weight")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,6 +196,12 @@ def adapter_faults(
             what = f"the model has no module {target!r} for the adapter"
             faults.append(ModelError(what, where=where, hint=did_you_mean(target, last)))
     for target in targets:
+        kinds = {type(m) for n, m in modules.items() if n == target or n.endswith(f".{target}")}
+        odd = [kind.__name__ for kind in kinds if not issubclass(kind, _TAKES_ADAPTERS)]
+        if odd:
+            what = f"an adapter on {target!r} is not possible: it is a {odd[0]}"
+            hint = "name linear modules, or leave `targets` out"
+            faults.append(ModelError(what, where=where, hint=hint))
         if target.rsplit(".", 1)[-1] in heads:
             what = f"an adapter on the head {target!r} cannot be trained by preference and chunked losses"
             hint = "leave it out of `targets`, or train it whole under `modules_to_save`"
@@ -221,16 +231,18 @@ def vocabulary_faults(facts: Facts, tokens: int, *, where: str = "") -> list[Ali
     if tokens <= facts.vocabulary:
         return []
     what = f"the tokenizer has {tokens} tokens, and the model's embedding {facts.vocabulary} rows"
-    return [ModelError(what, where=where, hint="a `chat` step gives the model the missing rows")]
+    return [
+        ModelError(what, where=where, hint="let an earlier step fit the model to its tokenizer")
+    ]
 
 
 def pad_faults(pad: int | None, eos: int | None, *, where: str = "") -> list[AlignerError]:
     """Whether a reward model can tell an answer that stops from one that does not."""
     if pad is None:
-        what, hint = "the tokenizer has no padding token", "a `chat` step gives it one"
+        what, hint = "the tokenizer has no padding token", "let an earlier step give it one"
     elif pad == eos:
         what = f"the padding token is also the end of text (id {pad}): a reward could never see an answer end"
-        hint = "a `chat` step gives the tokenizer a padding token of its own"
+        hint = "let an earlier step give it a padding token of its own"
     else:
         return []
     return [ModelError(what, where=where, hint=hint)]
@@ -243,24 +255,18 @@ def _shape_of(config: Mapping[str, Any], *, reward: bool, where: str) -> PreTrai
 
 def _stack_faults(facts: Facts, options: ModelOptions, *, where: str) -> list[AlignerError]:
     assert options.adapter is not None
+    if facts.reward:
+        what = "the head of a reward model lies in its adapter, which cannot be one of a stack"
+        hint = "use `incoming: merge`, or leave `adapter` out to train the incoming one further"
+        return [ModelError(what, where=where, hint=hint)]
+    new = (options.adapter.method == "dora", options.adapter.modules_to_save)
+    came = [(bool(one.use_dora), tuple(one.modules_to_save or ())) for one in facts.adapters]
     faults: list[AlignerError] = []
-    kinds = [(bool(one.use_dora), tuple(one.modules_to_save or ())) for one in facts.adapters]
-    for dora, whole in (
-        *kinds,
-        (options.adapter.method == "dora", options.adapter.modules_to_save),
-    ):
+    for dora, whole in (*came, new):
         try:
             stackable(dora, whole, where=where)
         except ModelError as fault:
             faults.append(fault)
-    if facts.reward:
-        faults.append(
-            ModelError(
-                "the head of a reward model lies in its adapter, which cannot be one of a stack",
-                where=where,
-                hint="use `incoming: merge`, or leave `adapter` out to train the incoming one further",
-            )
-        )
     return faults
 
 
@@ -278,7 +284,7 @@ def _build(
     for one, name in zip(kept, names_of(len(kept)), strict=True):
         with torch.device("meta"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            model = attach_config(model, one, name)
+            model = attach_config(model, copied(one), name)
     assert isinstance(model, PeftModel)
     activate(model, stack_of(model), train=True)
     return model, kept
@@ -288,11 +294,11 @@ def _check_head(
     folder: Path, config: Mapping[str, Any], adapters: tuple[LoraConfig, ...], *, where: str
 ) -> None:
     named = {name for path in weight_files(folder, where=where) for name in tensor_headers(path)}
-    if not any(name.endswith(HEADS) for name in named):
+    if not any(name.endswith(_HEADS) for name in named):
         raise ModelError(
             f"{folder} holds no reward head (score.weight)",
             where=where,
-            hint="it would be drawn at random; train one with a `reward` step",
+            hint="it would be drawn at random; train a reward model first",
         )
     if adapters and not all(one.modules_to_save for one in adapters):
         raise ModelError(
@@ -303,7 +309,7 @@ def _check_head(
         raise ModelError(
             f"{folder} is no reward model: its head gives {labels} figures, not one",
             where=where,
-            hint="train one with a `reward` step, or name a model with num_labels 1",
+            hint="train a reward model first, or name one with num_labels 1",
         )
 
 
@@ -313,7 +319,7 @@ def _check_shapes(facts: Facts, config: LoraConfig, folder: Path, *, where: str)
     try:
         with torch.device("meta"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            model = attach_config(shape, config, TOP)
+            model = attach_config(shape, copied(config), TOP)
     except ValueError as error:
         what = f"the adapter in {folder} does not fit this model: {error}"
         raise ModelError(what, where=where, hint=hint) from error

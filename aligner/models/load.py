@@ -145,12 +145,14 @@ def cast(model: PreTrainedModel | PeftModel, dtype: torch.dtype) -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep the library's progress bars off the terminal: the chain has its own."""
-    shown = logging.is_progress_bar_enabled()
+    """Keep the library's bars and reports off the terminal: the chain has its own."""
+    shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
+        logging.set_verbosity(verbosity)
         if shown:
             logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
@@ -196,7 +198,7 @@ def _read(
         raise ModelError(
             f"{folder} is no reward model: its head gives {config.num_labels} figures, not one",
             where=where,
-            hint="train one with a `reward` step, or name a model with num_labels 1",
+            hint="train a reward model first, or name one with num_labels 1",
         )
     more: dict[str, Any] = {}
     if quantize is not None:
@@ -211,6 +213,7 @@ def _read(
             trust_remote_code=False,
             local_files_only=True,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are in the report, and refused below
             **more,
         )
     model, report = loaded

@@ -70,6 +70,8 @@ def folder_of(artifact: Artifact, *, weights: bool = True, where: str = "") -> P
     """
     if artifact.local:
         folder = Path(artifact.path)
+    elif os.path.isabs(artifact.path):
+        raise ModelError(f"the folder {artifact.path} of {artifact.made_by!r} is gone", where=where)
     else:
         folder = _snapshot(artifact.path, artifact.revision, weights=weights, where=where)
     if weights:

@@ -74,8 +74,8 @@ def _save_adapter(
     model.peft_config[TOP].save_pretrained(str(folder))
     raw = json.loads(settings.read_text(encoding="utf-8"))
     raw |= {"base_model_name_or_path": base.path, "revision": base.revision, "inference_mode": True}
-    # peft writes sets of names in any order, and equal adapters must be equal files.
-    raw |= {key: sorted(value) for key, value in raw.items() if _names(value)}
+    # peft writes sets of names in any order, or twice, and equal adapters must be equal files.
+    raw |= {key: sorted(set(value)) for key, value in raw.items() if _names(value)}
     settings.write_text(json.dumps(raw, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     _share_mode(folder, like=settings)
     _read_back(tensors, (folder / "adapter_model.safetensors",))

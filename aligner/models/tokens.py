@@ -26,8 +26,11 @@ def resize_embeddings(model: PreTrainedModel, tokenizer: Any) -> int:
     if wanted <= rows:
         return 0
     kept = [{n: p.detach().clone() for n, p in end.named_parameters(recurse=False)} for end in ends]
+    noted = "vocab_size" in model.__dict__
     with seeded(0, "resize"):
         model.resize_token_embeddings(wanted, mean_resizing=False)
+    if not noted:
+        model.__dict__.pop("vocab_size", None)  # the config says it
     for end, old in zip(_ends(model), kept, strict=False):
         for name, parameter in old.items():
             _mean_rows(getattr(end, name), parameter)

@@ -9,10 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from aligner.models.fresh import fresh_model
-from aligner.models.save import save_model
-from aligner.models.spec import FreshModel
-from aligner.state import Artifact, Live
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     GPT2Config,
@@ -22,6 +18,11 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
+from aligner.models.fresh import fresh_model
+from aligner.models.save import save_model
+from aligner.models.spec import FreshModel
+from aligner.state import Artifact, Live
+
 VOCABULARY = 24
 Make = Callable[..., Artifact]
 
@@ -29,6 +30,13 @@ Make = Callable[..., Artifact]
 def _llama() -> Any:
     shape = FreshModel(hidden_size=16, layers=2, heads=2, kv_heads=1, mlp=24, positions=32)
     return fresh_model(shape, vocabulary=VOCABULARY, seed=1)
+
+
+def _wide() -> Any:
+    """Wide enough for the kernels that compute on four bits."""
+    return fresh_model(
+        FreshModel(hidden_size=64, layers=1, heads=2, mlp=128), vocabulary=VOCABULARY, seed=1
+    )
 
 
 def _gpt2() -> Any:
@@ -61,7 +69,7 @@ def make(tmp_path: Path) -> Make:
     """Save a tiny model of an architecture, and give its artifact."""
 
     def made(kind: str = "llama", *, dtype: torch.dtype = torch.float32) -> Artifact:
-        model = {"llama": _llama, "gpt2": _gpt2, "qwen2": _qwen2}[kind]().to(dtype)
+        model = {"llama": _llama, "wide": _wide, "gpt2": _gpt2, "qwen2": _qwen2}[kind]().to(dtype)
         model.config.dtype = dtype
         for settings in (model.config, model.generation_config):
             settings.bos_token_id, settings.eos_token_id, settings.pad_token_id = 1, 2, 0

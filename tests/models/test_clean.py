@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from datasets import Dataset
+
 from aligner.models.adapters import attach_config
 from aligner.models.clean import clean, whole_model
 from aligner.models.load import load_model
@@ -17,7 +19,6 @@ from aligner.models.reward import load_reward_to_train
 from aligner.models.save import save_model
 from aligner.models.spec import Adapter, ModelOptions
 from aligner.state import Live
-from datasets import Dataset
 
 FULL = ModelOptions()
 LORA = ModelOptions(adapter=Adapter(r=2, dropout=0.1))

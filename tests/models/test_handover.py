@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from aligner.models.load import load_model
 from aligner.models.policy import load_policy
 from aligner.models.save import save_model

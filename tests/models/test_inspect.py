@@ -1,0 +1,290 @@
+"""What planning says of a model is what loading and training it then show."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from aligner.errors import AlignerError, Faults, ModelError
+from aligner.models.fresh import fresh_model
+from aligner.models.inspect import (
+    fresh_facts,
+    length_faults,
+    model_facts,
+    pad_faults,
+    plan_training,
+    planned_model,
+    reward_facts,
+    vocabulary_faults,
+    with_vocabulary,
+)
+from aligner.models.load import load_model
+from aligner.models.policy import load_policy
+from aligner.models.reward import load_reward_to_train
+from aligner.models.save import save_model
+from aligner.models.spec import Adapter, FreshModel, ModelOptions
+from aligner.offers import Offers
+from aligner.stage import Look, Outlook
+from aligner.state import Artifact, Live
+
+FULL = ModelOptions()
+ADAPTERS = {
+    "lora": Adapter(r=2),
+    "rslora": Adapter(method="rslora", r=4, alpha=3),
+    "dora": Adapter(method="dora", r=3),
+    "targets": Adapter(r=2, targets=("q_proj", "v_proj")),
+    "head": Adapter(r=2, modules_to_save=("lm_head",)),
+}
+
+
+def complaint(action: Any) -> str:
+    with pytest.raises(AlignerError) as refused:
+        action()
+    return str(refused.value)
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+@pytest.mark.parametrize("then", [None, "continue", "merge", "merge and fresh", "stack"])
+def test_planned_parameters_are_those_that_are_trained(
+    make: Any, tmp_path: Path, name: str, then: str | None
+) -> None:
+    if then == "stack" and name in ("dora", "head"):
+        then = "merge"
+    start, live = make("qwen2"), Live()
+    steps = [ModelOptions(adapter=ADAPTERS[name])]
+    if then is not None:
+        new = Adapter(r=5) if then in ("merge and fresh", "stack") else None
+        word: Any = then.split()[0]
+        steps.append(ModelOptions(adapter=new, incoming=word))
+    facts, artifact = model_facts(start), start
+    for number, options in enumerate(steps):
+        plan = plan_training(facts, options)
+        prepared = load_policy(artifact, live, options, step="x", seed=7)
+        assert (plan.treatment, plan.incoming) == (prepared.treatment, prepared.incoming)
+        assert (plan.trained, plan.parameters) == (prepared.trained, prepared.parameters)
+        artifact = save_model(prepared.model, tmp_path / str(number), live=live, base=prepared.base)
+        facts = plan.after
+        found = model_facts(artifact)
+        assert len(facts.adapters) == len(found.adapters) == len(artifact.adapters)
+        assert facts.parameters == found.parameters
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "qwen2"])
+@pytest.mark.parametrize("options", [FULL, ModelOptions(adapter=Adapter(r=2))])
+def test_a_reward_model_is_counted_with_its_head(
+    make: Any, tmp_path: Path, kind: str, options: ModelOptions
+) -> None:
+    start = make(kind)
+    plan = plan_training(reward_facts(model_facts(start)), options)
+    prepared = load_reward_to_train(start, Live(), options, step="x", seed=7, pad=0)
+    assert (plan.trained, plan.parameters) == (prepared.trained, prepared.parameters)
+    saved = save_model(prepared.model, tmp_path / "r", live=Live(), base=prepared.base)
+    found = model_facts(saved, reward=True)
+    assert (found.parameters, len(found.adapters)) == (plan.after.parameters, len(saved.adapters))
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "qwen2"])
+def test_facts_are_those_of_the_loaded_model(make: Any, kind: str) -> None:
+    start = make(kind)
+    facts, model = model_facts(start), load_model(start, Live())
+    assert facts.parameters == sum(parameter.numel() for parameter in model.parameters())
+    assert (facts.positions, facts.vocabulary, facts.dtype) == (32, 24, "float32")
+    assert with_vocabulary(facts, 24) == facts
+    assert with_vocabulary(facts, 30).vocabulary == 30
+    assert with_vocabulary(facts, 30).parameters > facts.parameters
+
+
+def test_facts_of_a_fresh_model_are_those_of_the_one_that_is_made() -> None:
+    shape = FreshModel(hidden_size=32, layers=2, heads=4, tied=False)
+    model = fresh_model(shape, vocabulary=50, seed=1)
+    facts = fresh_facts(shape, vocabulary=50)
+    assert facts.parameters == sum(parameter.numel() for parameter in model.parameters())
+    assert (facts.positions, facts.vocabulary) == (512, 50)
+
+
+def test_planning_takes_the_model_that_an_earlier_step_will_leave(make: Any) -> None:
+    start = make()
+
+    def look(**facts: Any) -> Look:
+        slots: Any = {"policy": Outlook(made_by="model", facts=facts)}
+        return Look(
+            step="x",
+            where="r.yaml:3",
+            recipe_folder=Path(),
+            seed=1,
+            slots=slots,
+            offers=Offers(),
+            scratch=scratch,
+        )
+
+    scratch: dict[str, Any] = {}
+    first = planned_model(look(artifact=start), "policy")
+    assert planned_model(look(artifact=start), "policy") is first
+    wider = with_vocabulary(first, 40)
+    assert planned_model(look(artifact=start, model=wider), "policy") is wider
+
+
+def test_all_that_is_wrong_with_an_adapter_is_said_at_once(make: Any) -> None:
+    adapter = Adapter(targets=("q_prj", "lm_head"), modules_to_save=("embed_tokens", "nrm"))
+    with pytest.raises(Faults) as refused:
+        plan_training(
+            model_facts(make()), ModelOptions(adapter=adapter), at=lambda name: f"r.yaml:3 ({name})"
+        )
+    assert str(refused.value).splitlines() == [
+        "r.yaml:3 (adapter): the model has no module 'q_prj' for the adapter",
+        "  hint: did you mean 'q_proj'?",
+        "r.yaml:3 (adapter): the model has no module 'nrm' for the adapter",
+        "  hint: did you mean 'norm'?",
+        "r.yaml:3 (adapter): an adapter on the head 'lm_head' cannot be trained by preference and "
+        "chunked losses",
+        "  hint: leave it out of `targets`, or train it whole under `modules_to_save`",
+        "r.yaml:3 (adapter): 'embed_tokens' shares its weights with the other end of the model",
+        "  hint: leave it out, or train the whole model",
+    ]
+
+
+def test_an_adapter_on_what_takes_none_is_refused(make: Any) -> None:
+    options = ModelOptions(adapter=Adapter(targets=("norm",)))
+    text = complaint(lambda: plan_training(model_facts(make()), options, at=lambda _: "r.yaml:3"))
+    assert text == (
+        "r.yaml:3: an adapter on 'norm' is not possible: it is a LlamaRMSNorm\n"
+        "  hint: name linear modules, or leave `targets` out"
+    )
+
+
+def test_stacking_what_cannot_be_stacked_is_refused_before_loading(
+    make: Any, tmp_path: Path
+) -> None:
+    facts = plan_training(model_facts(make()), ModelOptions(adapter=ADAPTERS["dora"])).after
+    options = ModelOptions(adapter=Adapter(r=2), incoming="stack")
+    assert complaint(lambda: plan_training(facts, options, at=lambda _: "r.yaml:3")) == (
+        "r.yaml:3: a dora adapter rescales the whole weight, so it cannot be one of a stack\n"
+        "  hint: use `incoming: merge`, or `incoming: continue`"
+    )
+    reward = reward_facts(model_facts(make()))
+    reward = plan_training(reward, ModelOptions(adapter=Adapter(r=2))).after
+    assert complaint(lambda: plan_training(reward, options)) == (
+        "the head of a reward model lies in its adapter, which cannot be one of a stack\n"
+        "  hint: use `incoming: merge`, or leave `adapter` out to train the incoming one further"
+    )
+
+
+def test_whole_weights_in_four_bits_cannot_be_trained(make: Any) -> None:
+    options = ModelOptions(quantize="nf4")
+    assert complaint(lambda: plan_training(model_facts(make()), options)) == (
+        "`quantize: nf4` holds weights that cannot be trained\n"
+        "  hint: add an `adapter`, or leave `quantize` out"
+    )
+
+
+@pytest.fixture
+def foreign(make: Any, tmp_path: Path) -> Any:
+    """An artifact whose adapter's settings or weights have been edited."""
+
+    def made(weights: Any = None, **settings: Any) -> Artifact:
+        prepared = load_policy(make(), Live(), ModelOptions(adapter=Adapter(r=2)), step="x", seed=7)
+        saved = save_model(prepared.model, tmp_path / "a", live=Live(), base=prepared.base)
+        path = tmp_path / "a" / "adapter_config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+        if weights is not None:
+            file = tmp_path / "a" / "adapter_model.safetensors"
+            save_file(weights(load_file(file)), file)
+        return saved
+
+    return made
+
+
+@pytest.mark.parametrize(
+    ("settings", "what"),
+    [
+        (
+            {"peft_type": "PROMPT_TUNING"},
+            "is an adapter of kind 'PROMPT_TUNING', which cannot be continued, merged or stacked\n"
+            "  hint: aligner carries lora, rslora and dora",
+        ),
+        (
+            {"peft_type": "IA3"},
+            "is an adapter of kind 'IA3', which cannot be continued, merged or stacked\n"
+            "  hint: aligner carries lora, rslora and dora",
+        ),
+        (
+            {"init_lora_weights": "pissa"},
+            "is a LoRA adapter with init_lora_weights: pissa, which cannot be carried along a chain\n"
+            "  hint: merge it into its model with peft first, and start from the merged model",
+        ),
+        (
+            {"trainable_token_indices": [1], "megatron_config": {"a": 1}},
+            "is a LoRA adapter with megatron_config, trainable_token_indices, which cannot be carried "
+            "along a chain\n"
+            "  hint: merge it into its model with peft first, and start from the merged model",
+        ),
+    ],
+)
+def test_adapters_that_a_chain_cannot_carry_are_refused(
+    foreign: Any, tmp_path: Path, settings: dict[str, Any], what: str
+) -> None:
+    artifact = foreign(**settings)
+    expected = f"{tmp_path / 'a'} {what}"
+    assert complaint(lambda: model_facts(artifact)) == expected
+    assert complaint(lambda: load_model(artifact, Live())) == expected
+
+
+@pytest.mark.parametrize("change", ["shape", "missing", "foreign"])
+def test_an_adapter_of_another_model_is_refused(foreign: Any, tmp_path: Path, change: str) -> None:
+    name = "base_model.model.model.layers.0.mlp.down_proj.lora_A.weight"
+
+    def edit(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        if change == "shape":
+            return weights | {name: torch.zeros(2, 99)}
+        if change == "missing":
+            return {key: value for key, value in weights.items() if key != name}
+        return weights | {name.replace("layers.0", "layers.9"): torch.zeros(2, 24)}
+
+    artifact = foreign(edit)
+    planned = complaint(lambda: model_facts(artifact))
+    what = {
+        "shape": f"{name} is [2, 99], and the model wants [2, 24]",
+        "missing": f"it has no {name}",
+        "foreign": f"it has a foreign {name.replace('layers.0', 'layers.9')}",
+    }[change]
+    assert planned == (
+        f"the adapter in {tmp_path / 'a'} does not fit this model: {what}\n"
+        "  hint: it was trained on another model, or with another vocabulary"
+    )
+    with pytest.raises(ModelError, match="does not fit this model"):
+        load_model(artifact, Live())
+
+
+def test_a_policy_is_not_taken_for_a_reward_model(make: Any) -> None:
+    start = make()
+    assert complaint(lambda: model_facts(start, reward=True, where="r.yaml:3")) == (
+        f"r.yaml:3: {start.path} holds no reward head (score.weight)\n"
+        "  hint: it would be drawn at random; train a reward model first"
+    )
+
+
+def test_lengths_tokens_and_padding_are_held_against_the_model(make: Any) -> None:
+    facts = model_facts(make())
+    assert length_faults(facts, 32) == vocabulary_faults(facts, 24) == pad_faults(0, 2) == []
+    assert [str(fault) for fault in length_faults(facts, 64, where="r.yaml:3")] == [
+        "r.yaml:3: max_length 64 is above the 32 positions of the model\n  hint: use 32 or less"
+    ]
+    assert [str(fault) for fault in vocabulary_faults(facts, 25, where="r.yaml:3")] == [
+        "r.yaml:3: the tokenizer has 25 tokens, and the model's embedding 24 rows\n"
+        "  hint: let an earlier step fit the model to its tokenizer"
+    ]
+    assert [str(fault) for fault in (*pad_faults(None, 2), *pad_faults(2, 2))] == [
+        "the tokenizer has no padding token\n  hint: let an earlier step give it one",
+        "the padding token is also the end of text (id 2): a reward could never see an answer end\n"
+        "  hint: let an earlier step give it a padding token of its own",
+    ]
+
+
+def test_a_real_pretrained_model_is_known_by_its_published_size(shared: Path) -> None:
+    facts = model_facts(Artifact(path=str(shared / "models" / "stories260K")))
+    assert (facts.parameters, facts.positions, facts.vocabulary) == (260_032, 512, 512)

@@ -1,0 +1,182 @@
+"""What a step trains is what its options say, and nothing else moves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from aligner.errors import ModelError
+from aligner.models.adapters import belongs_to
+from aligner.models.load import load_model
+from aligner.models.policy import incoming_text, load_policy
+from aligner.models.save import save_model
+from aligner.models.spec import Adapter, ModelOptions, treatment
+from aligner.state import Live
+
+LORA = ModelOptions(adapter=Adapter(r=2))
+STACK = ModelOptions(adapter=Adapter(r=3), incoming="stack")
+
+
+@pytest.fixture
+def trained_adapter(make: Any, train: Any, tmp_path: Path) -> Any:
+    def made(adapter: Adapter, kind: str = "llama") -> Any:
+        prepared = load_policy(make(kind), Live(), ModelOptions(adapter=adapter), step="a", seed=7)
+        train(prepared.model)
+        return save_model(prepared.model, tmp_path / "a", live=Live(), base=prepared.base)
+
+    return made
+
+
+@pytest.mark.parametrize(
+    ("options", "moves"),
+    [
+        (ModelOptions(), ("default", False)),
+        (ModelOptions(incoming="continue"), ("default", False)),
+        (ModelOptions(incoming="merge"), (None, True)),
+        (ModelOptions(incoming="merge", adapter=Adapter(r=2)), ("default", False)),
+        (STACK, ("default", False)),
+    ],
+)
+def test_what_should_move_moves_and_what_should_not_does_not(
+    trained_adapter: Any, train: Any, options: ModelOptions, moves: tuple[str | None, bool]
+) -> None:
+    prepared = load_policy(trained_adapter(Adapter(r=2)), Live(), options, step="b", seed=7)
+    before = {n: p.detach().clone() for n, p in prepared.model.named_parameters()}
+    train(prepared.model)
+    moved = {n for n, p in prepared.model.named_parameters() if not torch.equal(p, before[n])}
+    adapter, whole = moves
+    if whole:
+        assert moved == before.keys()
+    else:
+        assert adapter is not None
+        assert moved == {name for name in before if belongs_to(name, adapter)}
+    assert prepared.trained == sum(before[name].numel() for name in moved)
+    assert prepared.parameters == sum(parameter.numel() for parameter in before.values())
+
+
+def test_after_a_merge_all_weights_are_trained(trained_adapter: Any) -> None:
+    """peft leaves a merged model without a single trainable parameter, and says nothing."""
+    artifact = trained_adapter(Adapter(r=2))
+    prepared = load_policy(artifact, Live(), ModelOptions(incoming="merge"), step="b", seed=7)
+    assert all(parameter.requires_grad for parameter in prepared.model.parameters())
+    assert prepared.base is None
+
+
+def test_below_a_new_adapter_every_older_one_still_counts(
+    trained_adapter: Any, tmp_path: Path, train: Any, ids: torch.Tensor
+) -> None:
+    lowest = trained_adapter(Adapter(r=2))
+    live = Live()
+    prepared = load_policy(lowest, live, STACK, step="b", seed=7)
+    train(prepared.model)
+    stacked = save_model(prepared.model, tmp_path / "b", live=live, base=prepared.base)
+    assert stacked.path == lowest.path
+    assert stacked.adapters == (lowest.adapters[0], str(tmp_path / "b"))
+    whole: Any = load_model(stacked, live)
+    logits = whole(ids).logits
+    for adapter in ("below0", "default"):
+        twin: Any = load_model(stacked, Live())
+        with torch.no_grad():
+            for name, parameter in twin.named_parameters():
+                if belongs_to(name, adapter) and "lora_B" in name:
+                    parameter.zero_()
+        assert not torch.allclose(twin(ids).logits, logits, atol=1e-4)
+
+
+def test_a_new_adapter_depends_on_seed_and_step_alone(make: Any, tmp_path: Path) -> None:
+    start = make()
+
+    def weights(seed: int, step: str) -> torch.Tensor:
+        torch.manual_seed(torch.initial_seed() % 1000 + 1)
+        model = load_policy(start, Live(), LORA, step=step, seed=seed).model
+        return next(p for n, p in model.named_parameters() if "lora_A" in n)
+
+    assert torch.equal(weights(1, "sft"), weights(1, "sft"))
+    assert not torch.equal(weights(1, "sft"), weights(2, "sft"))
+    assert not torch.equal(weights(1, "sft"), weights(1, "dpo"))
+
+
+@pytest.mark.parametrize(
+    ("came", "options", "complaint"),
+    [
+        (
+            0,
+            ModelOptions(incoming="merge"),
+            "r.yaml:3: `incoming: merge`, but no adapter comes in\n"
+            "  hint: leave `incoming` out: the model that comes in is whole weights",
+        ),
+        (
+            1,
+            LORA,
+            "r.yaml:3: an adapter comes in and `adapter` describes a new one: which is meant is "
+            "unclear\n  hint: say `incoming: merge` or `incoming: stack`, or leave `adapter` out to "
+            "train the incoming one further",
+        ),
+        (
+            2,
+            ModelOptions(incoming="stack"),
+            "r.yaml:3: `incoming: stack`, but no `adapter` to put on top\n"
+            "  hint: describe it, as in `adapter: {method: lora, r: 16}`",
+        ),
+        (
+            1,
+            ModelOptions(incoming="continue", adapter=Adapter()),
+            "r.yaml:3: `incoming: continue` trains the adapter that comes in, and `adapter` describes "
+            "another\n  hint: leave `adapter` out, or say `incoming: merge` or `incoming: stack`",
+        ),
+    ],
+)
+def test_a_treatment_that_is_unclear_is_refused(
+    came: int, options: ModelOptions, complaint: str
+) -> None:
+    with pytest.raises(ModelError) as refused:
+        treatment(["adapter"] * came, options, where="r.yaml:3")
+    assert str(refused.value) == complaint
+
+
+@pytest.mark.parametrize("on_top", [False, True])
+def test_a_dora_adapter_is_not_stacked(trained_adapter: Any, on_top: bool) -> None:
+    below = trained_adapter(Adapter(r=2) if on_top else Adapter(r=2, method="dora"))
+    new = Adapter(r=2, method="dora") if on_top else Adapter(r=2)
+    with pytest.raises(ModelError) as refused:
+        load_policy(
+            below,
+            Live(),
+            ModelOptions(adapter=new, incoming="stack"),
+            step="b",
+            seed=7,
+            where="r.yaml:3",
+        )
+    assert str(refused.value) == (
+        "r.yaml:3: a dora adapter rescales the whole weight, so it cannot be one of a stack\n"
+        "  hint: use `incoming: merge`, or `incoming: continue`"
+    )
+
+
+def test_an_adapter_that_replaces_a_module_is_not_stacked(trained_adapter: Any) -> None:
+    below = trained_adapter(Adapter(r=2, modules_to_save=("lm_head",)), "qwen2")
+    with pytest.raises(ModelError) as refused:
+        load_policy(below, Live(), STACK, step="b", seed=7)
+    assert str(refused.value) == (
+        "an adapter that replaces lm_head cannot be one of a stack\n"
+        "  hint: use `incoming: merge`, or `incoming: continue`"
+    )
+
+
+def test_the_table_says_what_becomes_of_incoming_adapters() -> None:
+    assert incoming_text("fresh", 0) == ""
+    assert incoming_text("continue", 1) == "adapter trained further"
+    assert incoming_text("continue", 3) == "topmost of 3 adapters trained further"
+    assert incoming_text("merge", 1) == "adapter merged"
+    assert incoming_text("merge and fresh", 2) == "2 adapters merged; new adapter"
+    assert incoming_text("stack", 1) == "adapter kept, frozen; new adapter on top"
+
+
+def test_targets_are_a_list_or_all_linear() -> None:
+    with pytest.raises(ValueError, match="give 'all-linear' or a list of module names, such as"):
+        Adapter(targets="q_proj")
+    with pytest.raises(ValueError, match="an adapter needs at least one target module"):
+        Adapter(targets=[])

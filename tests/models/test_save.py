@@ -1,0 +1,138 @@
+"""What is saved is an ordinary folder, whole, readable by others, and proven to be the model."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+
+import aligner.models.save as save
+from aligner.errors import ModelError, StageError
+from aligner.models.load import load_model
+from aligner.models.policy import load_policy
+from aligner.models.save import save_model
+from aligner.models.spec import Adapter, ModelOptions
+from aligner.state import Live
+
+LORA = ModelOptions(adapter=Adapter(r=2))
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "qwen2"])
+def test_a_saved_model_is_an_ordinary_folder(
+    make: Any, train: Any, tmp_path: Path, ids: torch.Tensor, kind: str
+) -> None:
+    prepared = load_policy(make(kind), Live(), ModelOptions(), step="x", seed=7)
+    train(prepared.model)
+    artifact = save_model(prepared.model, tmp_path / "out", live=Live())
+    plain = AutoModelForCausalLM.from_pretrained(artifact.path).eval()
+    assert torch.equal(plain(ids).logits, prepared.model(ids).logits)
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+def test_a_saved_adapter_is_an_ordinary_folder_and_its_base_is_not_copied(
+    make: Any, train: Any, tmp_path: Path, ids: torch.Tensor
+) -> None:
+    prepared = load_policy(make(), Live(), LORA, step="x", seed=7)
+    train(prepared.model)
+    artifact = save_model(prepared.model, tmp_path / "out", live=Live(), base=prepared.base)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    }
+    base = AutoModelForCausalLM.from_pretrained(artifact.path)
+    plain = PeftModel.from_pretrained(base, artifact.adapters[0]).eval()
+    assert torch.equal(plain(ids).logits, prepared.model(ids).logits)
+
+
+def test_a_merged_base_is_saved_below_its_new_adapter(
+    make: Any, train: Any, tmp_path: Path, ids: torch.Tensor
+) -> None:
+    live = Live()
+    first = load_policy(make("qwen2"), live, LORA, step="x", seed=7)
+    train(first.model)
+    below = save_model(first.model, tmp_path / "1", live=live, base=first.base)
+    options = ModelOptions(adapter=Adapter(r=2, modules_to_save=("lm_head",)), incoming="merge")
+    second = load_policy(below, live, options, step="y", seed=7)
+    train(second.model)
+    artifact = save_model(second.model, tmp_path / "2", live=live, base=second.base)
+    assert artifact.path == str(tmp_path / "2" / "base")
+    assert artifact.adapters == (str(tmp_path / "2"),)
+    merged: Any = load_policy(below, Live(), ModelOptions(incoming="merge"), step="y", seed=7).model
+    alone: Any = AutoModelForCausalLM.from_pretrained(artifact.path)
+    assert torch.equal(alone(ids).logits, merged(ids).logits)
+    again: Any = load_model(artifact, Live())
+    assert torch.equal(again(ids).logits, second.model(ids).logits)
+
+
+def test_files_have_the_mode_that_the_umask_gives(make: Any, tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        prepared = load_policy(make(), Live(), LORA, step="x", seed=7)
+        save_model(prepared.model, tmp_path / "out", live=Live(), base=prepared.base)
+    finally:
+        os.umask(before)
+    for folder in (tmp_path / "start", tmp_path / "out"):
+        for path in folder.iterdir():
+            assert stat.S_IMODE(path.stat().st_mode) == 0o640, path
+
+
+def test_weights_that_are_not_finite_are_not_a_result(make: Any, tmp_path: Path) -> None:
+    prepared = load_policy(make(), Live(), ModelOptions(), step="x", seed=7)
+    with torch.no_grad():
+        next(prepared.model.parameters())[0, 0] = float("nan")
+    with pytest.raises(StageError) as stopped:
+        save_model(prepared.model, tmp_path / "out", live=Live())
+    assert str(stopped.value) == (
+        "the trained weights are not finite: model.embed_tokens.weight\n"
+        "  hint: the training diverged; use a lower learning_rate"
+    )
+
+
+def test_a_save_that_writes_something_else_is_caught(
+    make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared = load_policy(make(), Live(), LORA, step="x", seed=7)
+
+    def forgetful(tensors: dict[str, torch.Tensor], path: Path, metadata: Any) -> None:
+        kept = dict(list(tensors.items())[1:])
+        save_file(kept, path, metadata)
+
+    monkeypatch.setattr(save, "save_file", forgetful)
+    with pytest.raises(StageError) as stopped:
+        save_model(prepared.model, tmp_path / "out", live=Live(), base=prepared.base)
+    assert str(stopped.value).startswith("the model was not saved as it is: base_model.")
+    assert str(stopped.value).endswith(
+        f"was not written to {tmp_path / 'out'}\n  hint: is the disk full or failing?"
+    )
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2"])
+def test_a_missing_or_foreign_weight_is_an_error(make: Any, kind: str) -> None:
+    start = make(kind)
+    weights = Path(start.path) / "model.safetensors"
+    whole = load_file(weights)
+    name = "model.layers.0.mlp.up_proj.weight"
+    save_file({k: v for k, v in whole.items() if k != name}, weights, {"format": "pt"})
+    with pytest.raises(ModelError) as refused:
+        load_model(start, Live(), where="r.yaml:1")
+    assert str(refused.value) == (
+        f"r.yaml:1: {start.path} lacks {name}\n  hint: it is another kind of model, or was saved in "
+        "part; a fresh weight is not a trained one"
+    )
+    save_file(whole | {"score.weight": torch.zeros(1, 16)}, weights, {"format": "pt"})
+    with pytest.raises(ModelError) as refused:
+        load_model(start, Live(), where="r.yaml:1")
+    assert str(refused.value) == (
+        f"r.yaml:1: {start.path} holds, besides the model, score.weight\n"
+        "  hint: it is another kind of model than is wanted here"
+    )
+    save_file(whole | {name: torch.zeros(3, 16)}, weights, {"format": "pt"})
+    with pytest.raises(ModelError, match=r"in another shape than config\.json says"):
+        load_model(start, Live(), where="r.yaml:1")
