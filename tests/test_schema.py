@@ -68,12 +68,19 @@ class Tune(Stage[TuneConfig]):
 class LookConfig(StageConfig):
     keep: bool = True
     """Whether to keep it."""
+    at: str
+    """What to look at."""
+    both: tuple[float, float] = (0.5, 1.0)
+    """From and to."""
 
 
 class LookOver(Stage[LookConfig]):
     name = "look"
     requires = frozenset({"policy", "tokenizer"})
-    uses = frozenset({"reward"})
+
+    @property
+    def uses(self) -> frozenset[Slot]:
+        return frozenset({"reward"} if self.config.at else ())
 
     @property
     def provides(self) -> frozenset[Slot]:
@@ -88,13 +95,14 @@ class LookOver(Stage[LookConfig]):
 
 STAGES: Mapping[str, type[Stage[Any]]] = {"tune": Tune, "look": LookOver}
 SCHEMA = recipe_schema(STAGES)
+LOOK = {"stage": "look", "at": "it"}
 TUNE = {"stage": "tune", "data": "a.jsonl"}
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    Path("base.yaml").write_text(json.dumps({"steps": [TUNE, {"stage": "look"}]}))
+    Path("base.yaml").write_text(json.dumps({"steps": [TUNE, LOOK]}))
     return tmp_path
 
 
@@ -123,12 +131,12 @@ GOOD: list[dict[str, Any]] = [
     {"steps": [{**TUNE, "steps": "auto", "adapter": {"r": 3, "method": "dora"}, "tags": []}]},
     {"steps": [{**TUNE, "learning_rate": "${N}", "steps": "${N}", "adapter": {"r": "${N}"}}]},
     {"steps": [{**TUNE, "weights": {"a": 0.5, "b": "${N}"}, "packing": "${NO:-true}"}]},
-    {"steps": [{"stage": "look"}, {**TUNE, "before": "look"}]},
+    {"steps": [LOOK, {**TUNE, "before": "look"}]},
     {"extends": "base.yaml"},
     {"extends": {"recipe": "base.yaml", "until": "tune"}, "steps": []},
     {"extends": "base.yaml", "drop": ["look"], "steps": [{"as": "tune", "learning_rate": 1}]},
     {"extends": "base.yaml", "drop": "look", "steps": [{"stage": "tune", "packing": False}]},
-    {"extends": "base.yaml", "steps": [{"stage": "look", "as": "b", "after": "tune"}]},
+    {"extends": "base.yaml", "steps": [{**LOOK, "as": "b", "after": "tune"}]},
     {"extends": "base.yaml", "steps": [{"as": "tune", "gate": {"a": None}}]},
 ]
 BAD: list[Any] = [
@@ -193,6 +201,8 @@ VALUES: dict[str, list[Any]] = {
     "weights": [{}, {"a": 1}, {"a": []}, []],
     "tags": [[], ["a"], [1], "a"],
     "bta": [1],
+    "at": ["x", "", 3, None],
+    "both": [[1, 2], [1], [1, "a"], 3],
 }
 STEP = st.fixed_dictionaries(
     {"stage": st.sampled_from(["tune", "look", "tun"])},
@@ -247,12 +257,16 @@ def test_a_page_tells_all_there_is_to_know_of_a_stage() -> None:
         "look: (not written up)\n"
         "\n"
         "requires  policy, tokenizer\n"
-        "uses      reward\n"
+        "uses      depends on the options\n"
         "provides  policy  (where the options are left at their defaults)\n"
         "\n"
         "options\n"
+        "  at: text; required\n"
+        "      What to look at.\n"
         "  keep: true or false; default true\n"
         "      Whether to keep it.\n"
+        "  both: list of number; default [0.5, 1.0]\n"
+        "      From and to.\n"
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from aligner.fields import models_below
@@ -76,27 +76,24 @@ def describe_stage(stage: type[Stage[Any]]) -> str:
 
 
 def _slots(stage: type[Stage[Any]]) -> Iterator[str]:
-    made = _with_defaults(stage)
+    # Options without a default are not there; what a declaration asks of these cannot be told.
+    made = stage(stage.Config.model_construct())
     for part in ("requires", "uses", "provides"):
         declared, note = getattr(stage, part), ""
         if declared is getattr(Stage, part):
             continue
         if isinstance(declared, property):
-            declared = getattr(made, part) if made else None
-            note = "  (where the options are left at their defaults)" if made else ""
+            try:
+                declared = getattr(made, part)
+                note = "  (where the options are left at their defaults)"
+            except AttributeError:
+                declared = None
         names = "depends on the options" if declared is None else ", ".join(sorted(declared))
         yield f"{part:<8}  {names or 'nothing'}{note}"
 
 
-def _with_defaults(stage: type[Stage[Any]]) -> Stage[Any] | None:
-    try:
-        return stage(stage.Config())
-    except ValidationError:  # an option without a default
-        return None
-
-
 def _table(title: str, model: type[BaseModel]) -> str:
-    options = options_of(model)
+    options = sorted(options_of(model), key=lambda one: one.default != "required")
     lines = [title, *("  (none)" for _ in range(not options))]
     for one in options:
         default = one.default if one.default == "required" else f"default {one.default}"
@@ -118,8 +115,9 @@ def _kind(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
     if "const" in schema or "enum" in schema:
         return " | ".join(map(show, schema.get("enum", [schema.get("const")])))
     if schema.get("type") == "array":
-        items = schema.get("items")
-        return f"list of {_kind(items, definitions)}" if items else "list"
+        items = schema.get("prefixItems", [schema["items"]] if "items" in schema else [])
+        kinds = dict.fromkeys(_kind(one, definitions) for one in items)
+        return f"list of {' | '.join(kinds)}" if kinds else "list"
     if schema.get("type") == "object" and isinstance(schema.get("additionalProperties"), Mapping):
         return f"mapping to {_kind(schema['additionalProperties'], definitions)}"
     limits = [said.format(f"{schema[key]:g}") for key, said in _LIMITS.items() if key in schema]
