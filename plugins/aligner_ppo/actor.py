@@ -98,7 +98,9 @@ class Actor:
         for layer in layers:
             # A layer recomputes only in training mode; what is inside it stays without dropout.
             layer.training = layer.gradient_checkpointing = True
-            layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
+            layer._gradient_checkpointing_func = partial(  # type: ignore[assignment]  # no types
+                checkpoint, use_reentrant=False
+            )
         try:
             yield
         finally:

@@ -256,10 +256,9 @@ def observe(rollouts: Rollouts, scores: Scores, measured: Measured) -> dict[str,
 
 
 def report(setting: Setting, progress: Progress, figures: Mapping[str, float], run: Run) -> None:
-    """Put an iteration's figures in the curves, and the last ones in the step's row."""
+    """Put an iteration's figures in the curves, and the newest ones in the step's row."""
+    run.record(**figures, reward_first=progress.first["reward"])
     run.progress(progress.iteration, setting.iterations, unit="iteration", **figures)
-    if progress.iteration == setting.iterations:
-        run.record(**figures, reward_first=progress.first["reward"])
 
 
 def held_out_reward(setting: Setting, run: Run) -> float | None:

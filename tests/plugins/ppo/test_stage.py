@@ -1,0 +1,75 @@
+"""The ppo stage as a chain runs it: the contract of every stage, and what PPO leaves behind."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, ClassVar
+
+import pytest
+
+from aligner.testing import StageContract, prompts, texts
+from aligner_ppo.stage import PPO
+
+SMALL = {
+    "data": "prompts.jsonl",
+    "iterations": 4,
+    "prompts": 4,
+    "samples_per_prompt": 2,
+    "minibatches": 2,
+    "epochs": 2,
+    "max_new_tokens": 6,
+    "learning_rate": 1e-2,
+    "checkpoint_every": 2,
+}
+LENGTH = {"name": "length", "options": {"maximum": 3}}
+FILES = {"prompts.jsonl": prompts(8), "texts.jsonl": texts()}
+
+
+class Contract(StageContract):
+    stage = PPO
+    files = FILES
+    unrepeatable = frozenset({"tokens_per_second"})
+
+
+class TestFullWeightsAndRewardFunctions(Contract):
+    options: ClassVar[dict[str, Any]] = SMALL | {
+        "rewards": [LENGTH, {"name": "exact_match", "weight": 0.5}]
+    }
+
+
+class TestLoRAAndRewardModel(Contract):
+    options: ClassVar[dict[str, Any]] = SMALL | {
+        "adapter": {"r": 4, "alpha": 8},
+        "hold_out": 0.3,
+        "kl_target": 2.0,
+        "reward_scale": "running",
+    }
+
+
+class TestHeadOnTrunkWithPretrainingMix(Contract):
+    options: ClassVar[dict[str, Any]] = SMALL | {
+        "value": "head",
+        "rewards": LENGTH,
+        "pretraining": {"data": "texts.jsonl", "batch_size": 3, "weight": 2.0},
+        "entropy_bonus": 0.01,
+        "missing_eos_penalty": 1.0,
+    }
+
+
+class TestValueFromRewardAndAnotherReference(Contract):
+    options: ClassVar[dict[str, Any]] = SMALL | {"value_from": "reward"}
+    fill = ("reference",)
+
+
+@pytest.mark.parametrize(("kind", "files"), [("model", "config.json"), ("head", "value.json")])
+def test_policy_and_value_are_saved_and_the_checkpoints_gone(tmp_path, kind, files) -> None:
+    from aligner.testing import run_stage
+
+    config = PPO.Config(**SMALL, rewards=LENGTH, value=kind)
+    result = run_stage(PPO(config), tmp_path, files=FILES)
+    folder = result["ppo"].folder
+    assert (folder / "policy" / "model.safetensors").is_file()
+    assert (folder / "value" / files).is_file()
+    assert not (folder / "checkpoints").exists()
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["done"] for line in lines] == [1, 2, 3, 4]
