@@ -8,9 +8,10 @@ from typing import Any
 from aligner.data.prepare import Prepared
 from aligner.data.tokenizers import planned_tokenizer
 from aligner.errors import AlignerError, ChainError, Collected, DataError, ModelError, did_you_mean
-from aligner.models.inspect import Facts, planned_model, vocabulary_faults
+from aligner.models.inspect import planned_model, vocabulary_faults
 from aligner.models.precision import attention_faults, precision_of, quantize_faults
 from aligner.stage import Look, Plan
+from aligner.state import Slot
 from aligner_evaluate.material import KINDS, prepared, prompts, reference_answer
 from aligner_evaluate.scores import judge_of
 from aligner_evaluate.stage import COMPARING, EvaluateConfig, figures_of
@@ -38,7 +39,7 @@ def plan(config: EvaluateConfig, look: Look) -> Plan:
                 faults.found += _without_reference(config, asked[1], look)
         faults.found += _past_faults(config, tokenizer, look)
     if facts is not None:
-        faults.found += _too_long(config, facts, data, look)
+        faults.found += _too_long(config, data, look)
     faults.found += _machine_faults(config, look) + _judge_faults(config, look)
     faults.found += _score_faults(config, look)
     faults.raise_if_any()
@@ -69,7 +70,7 @@ def _without_reference(config: EvaluateConfig, rows: Any, look: Look) -> list[Al
     more = ", …" if len(bare) > 3 else ""
     return [
         DataError(
-            f"{' and '.join(comparing)} compare with a reference answer, and {len(bare)} of "
+            f"metrics {', '.join(comparing)} need a reference answer, and {len(bare)} of "
             f"{len(rows)} prompts have none: {', '.join(bare[:3])}{more}",
             where=look.at("metrics"),
             hint="reference answers stand in a column `answer`; rename one with `columns: {NAME: answer}`",
@@ -78,36 +79,50 @@ def _without_reference(config: EvaluateConfig, rows: Any, look: Look) -> list[Al
 
 
 def _too_long(
-    config: EvaluateConfig, facts: Facts, data: dict[str, Prepared[Any]], look: Look
+    config: EvaluateConfig, data: dict[str, Prepared[Any]], look: Look
 ) -> list[AlignerError]:
-    """Rows, or prompts with their longest answers, that go beyond the model's positions."""
-    positions = facts.positions
-    if positions is None:
+    """Rows, or prompts with their longest answers, that go beyond the positions of who reads them."""
+    readers: list[tuple[Slot, str, tuple[str, ...]]] = [
+        ("policy", "the policy", ("prompts", "conversations", "text"))
+    ]
+    if "reward" in look.slots:
+        read = ("prompts", "pairs") if config.reward_model else ("pairs",)
+        readers.append(("reward", "the reward model", read))
+    faults = Collected()
+    for slot, name, kinds in readers:
+        with faults:
+            positions = planned_model(look, slot).positions
+            for kind in kinds:
+                if kind in data and positions is not None:
+                    longest = int(data[kind].ledgers["data"].lengths.get("max", 0))
+                    faults.found += _beyond(config, kind, longest, positions, name, look)
+    return faults.found
+
+
+def _beyond(
+    config: EvaluateConfig, kind: str, longest: int, positions: int, reader: str, look: Look
+) -> list[AlignerError]:
+    new = config.max_new_tokens if kind == "prompts" else 0
+    if longest + new <= positions:
         return []
-    faults: list[AlignerError] = []
-    for kind, rows in data.items():
-        longest = int(rows.ledgers["data"].lengths.get("max", 0))
-        room = positions - longest
-        if kind == "prompts" and 0 < room < config.max_new_tokens:
-            faults.append(
-                ModelError(
-                    f"the longest prompt has {longest} tokens, which with {config.max_new_tokens} new ones "
-                    f"is above the {positions} positions of the model",
-                    where=look.at("max_new_tokens"),
-                    hint=f"set max_new_tokens to {room} or less, or leave long prompts out",
-                )
+    if kind == "prompts" and longest < positions:
+        return [
+            ModelError(
+                f"the longest prompt has {longest} tokens, and with {new} new ones it is longer than "
+                f"the {positions} positions of {reader}",
+                where=look.at("max_new_tokens"),
+                hint=f"set max_new_tokens to {positions - longest} or less, or leave long prompts out",
             )
-        elif room < 0 or (kind == "prompts" and room == 0):
-            faults.append(
-                ModelError(
-                    f"the longest row of {kind} has {longest} tokens, and the model {positions} positions",
-                    where=look.at(kind),
-                    hint="leave long prompts out"
-                    if kind == "prompts"
-                    else f"set max_length to {positions} or less",
-                )
-            )
-    return faults
+        ]
+    return [
+        ModelError(
+            f"the longest row of {kind} has {longest} tokens, and {reader} {positions} positions",
+            where=look.at(kind),
+            hint="leave long prompts out"
+            if kind == "prompts"
+            else f"set max_length to {positions} or less",
+        )
+    ]
 
 
 def _machine_faults(config: EvaluateConfig, look: Look) -> list[AlignerError]:

@@ -9,14 +9,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
-import aligner_evaluate
-import aligner_sft
 import pytest
 import torch
 from pydantic import Field
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import aligner
+import aligner_evaluate
+import aligner_sft
 from aligner import chain
 from aligner.data.tokenizers import (
     load_tokenizer,
@@ -107,7 +107,7 @@ class ShakeConfig(StageConfig):
     blow_up: bool = False
     """Leave weights so large that nothing can be computed with them."""
     template: bool = True
-    """Leave the tokenizer its chat template."""
+    """Whether the tokenizer has a chat template afterwards."""
     words: tuple[str, ...] = ()
     """Tokens that the tokenizer is given."""
 
@@ -149,8 +149,7 @@ class Shake(Stage[ShakeConfig]):
     def _tokenizer(self, tokenizer: Any) -> Any:
         made = copy.deepcopy(tokenizer)
         made.add_tokens(list(self.config.words))
-        if not self.config.template:
-            made.chat_template = None
+        made.chat_template = TEMPLATE if self.config.template else None
         return made
 
 
@@ -171,9 +170,7 @@ class RewardOf(Stage[StageConfig]):
     def run(self, state: ModelState, run: Run) -> ModelState:
         pad = load_tokenizer(state.get("tokenizer"), run.live).pad_token_id
         model = make_reward(state.get("policy"), run.live, seed=run.seed, pad=pad)
-        return state.put(
-            run.step, reward=save_model(model, run.folder / "reward", live=run.live)
-        )
+        return state.put(run.step, reward=save_model(model, run.folder / "reward", live=run.live))
 
 
 class Helpers:

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import torch
-from aligner_evaluate import voices
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
@@ -24,6 +23,7 @@ from aligner.chain import StepProgress
 from aligner.errors import GateError, StageError
 from aligner.models.generate import Sampling, generate
 from aligner.models.load import load_model
+from aligner_evaluate import voices
 
 from .conftest import conversation, pair, prompt
 
@@ -105,8 +105,9 @@ def test_every_figure_is_what_the_libraries_alone_compute(
     figures, outcome = ran.evaluate, ran.outcome
     folders = {one.step: one.folder for one in outcome.steps}
     words = folders["second"] / "tokenizer"
-    tokenizer, policy = words_of(words), AutoModelForCausalLM.from_pretrained(
-        folders["second"] / "policy"
+    tokenizer, policy = (
+        words_of(words),
+        AutoModelForCausalLM.from_pretrained(folders["second"] / "policy"),
     )
     near = {"abs": 1e-4, "rel": 1e-4}
 
@@ -285,9 +286,7 @@ MIDDLE = """
 
 
 @pytest.mark.parametrize("adapter", ["", ", adapter: {r: 2}"])
-def test_the_step_after_it_is_the_same_as_without_it(
-    go: Callable[..., Any], adapter: str
-) -> None:
+def test_the_step_after_it_is_the_same_as_without_it(go: Callable[..., Any], adapter: str) -> None:
     with_it = go(TRAINED.format(adapter=adapter, middle=MIDDLE), runs="with").outcome
     without = go(TRAINED.format(adapter=adapter, middle=""), runs="without").outcome
     assert with_it.state.policy.hash == without.state.policy.hash
@@ -356,7 +355,7 @@ def test_a_gate_on_a_figure_stops_the_chain(go: Callable[..., Any]) -> None:
   max_new_tokens: 4
   gate: {ended: ">= 1.1"}
 """
-    with pytest.raises(GateError, match="ended is 0.*, not"):
+    with pytest.raises(GateError, match=r"ended is 0.*, not"):
         go(steps)
 
 

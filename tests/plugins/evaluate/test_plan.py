@@ -1,0 +1,203 @@
+"""What is found wrong before anything is loaded, word for word; and what planning knows."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aligner.errors import AlignerError
+from aligner_evaluate.stage import Evaluate, EvaluateConfig, figures_of
+
+from .conftest import conversation, lines, prompt
+
+
+def complaint(check: Callable[..., Any], steps: str, **more: Any) -> str:
+    with pytest.raises(AlignerError) as caught:
+        check(steps, **more)
+    return str(caught.value)
+
+
+def test_everything_wrong_is_told_at_once(check: Callable[..., Any], desk: Path) -> None:
+    lines(desk / "bare.jsonl", [{"prompt": "say one"}, {"prompt": "say two", "answer": "two"}])
+    steps = """
+- {stage: shake, as: plain, template: false, words: [extra]}
+- {stage: shake, as: wide, words: [another]}
+- stage: evaluate
+  prompts: bare.jsonl
+  conversations: absent.jsonl
+  judge: cuont
+  metrics: [exact_match, repetition]
+  against: [plain, wide, wdie]
+  kl_to: [model, wide]
+  max_new_tokens: 60
+  attention: flash_attention_2
+"""
+    mine = f"{desk}/mine.yaml"
+    assert complaint(check, steps).splitlines() == [
+        f"{mine}:7: step 'evaluate' looks back at 'wdie', and no earlier step is called that",
+        "  hint: did you mean 'wide'?",
+        f"{mine}:9: no file or folder 'absent.jsonl'",
+        "  hint: did you mean 'bare.jsonl'?",
+        f"{mine}:10: no plugin offers a reward function 'cuont' to judge by",
+        "  hint: did you mean 'count'?",
+        f"{mine}:11: metrics exact_match need a reference answer, and 1 of 2 prompts have none: "
+        "bare.jsonl:1",
+        "  hint: reference answers stand in a column `answer`; rename one with "
+        "`columns: {NAME: answer}`",
+        f"{mine}:12: the tokenizer after 'plain' has no chat template, so its model cannot be asked",
+        "  hint: name a later step, such as the chat step that gives it one",
+        f"{mine}:13: the model after 'model' has other tokens than the policy, so it has no "
+        "probability for the policy's answers",
+        "  hint: name a step after the tokens were made, such as the chat step",
+        f"{mine}:14: the longest prompt has 10 tokens, and with 60 new ones it is longer than the "
+        "64 positions of the policy",
+        "  hint: set max_new_tokens to 54 or less, or leave long prompts out",
+        f"{mine}:15: `attention: flash_attention_2` needs a CUDA GPU",
+        "  hint: leave `attention` out: auto takes sdpa",
+    ]
+
+
+def test_a_win_rate_needs_a_judge_or_a_reward_model(check: Callable[..., Any], desk: Path) -> None:
+    told = complaint(
+        check, "- {stage: evaluate, prompts: prompts.jsonl, max_new_tokens: 4, against: model}\n"
+    )
+    assert told == (
+        f"{desk}/mine.yaml:4: win rates need scores, and there is neither a judge nor a reward model\n"
+        "  hint: name a `judge`, or put a step before this one that fills 'reward'"
+    )
+
+
+def test_pairs_need_a_reward_model(check: Callable[..., Any], desk: Path) -> None:
+    told = complaint(check, "- {stage: evaluate, pairs: pairs.jsonl}\n")
+    assert told == (
+        f"{desk}/mine.yaml:4: step 'evaluate' requires 'reward', and nothing before it fills that slot\n"
+        "  hint: put a step before it that fills 'reward': head"
+    )
+
+
+def test_the_options_of_a_judge_are_checked(check: Callable[..., Any], desk: Path) -> None:
+    steps = """
+- stage: evaluate
+  prompts: prompts.jsonl
+  max_new_tokens: 4
+  judge:
+    name: count
+    options: {leter: e}
+"""
+    assert complaint(check, steps) == (
+        f"{desk}/mine.yaml:10: judge 'count' has no option 'leter'\n  hint: did you mean 'letter'?"
+    )
+
+
+def test_answers_that_go_beyond_the_positions_are_refused(
+    check: Callable[..., Any], desk: Path
+) -> None:
+    steps = "- {stage: evaluate, prompts: prompts.jsonl, max_new_tokens: 60}\n"
+    told = complaint(check, steps)
+    assert told == (
+        f"{desk}/mine.yaml:4: the longest prompt has 14 tokens, and with 60 new ones it is longer than "
+        "the 64 positions of the policy\n"
+        "  hint: set max_new_tokens to 50 or less, or leave long prompts out"
+    )
+
+
+def test_rows_longer_than_the_model_are_refused(check: Callable[..., Any], desk: Path) -> None:
+    long = conversation(0)
+    long["messages"][0]["content"] = "moon " * 80
+    lines(desk / "conversations.jsonl", [long])
+    told = complaint(check, "- {stage: evaluate, conversations: conversations.jsonl}\n")
+    assert told == (
+        f"{desk}/mine.yaml:4: the longest row of conversations has 409 tokens, and the policy 64 "
+        "positions\n  hint: set max_length to 64 or less"
+    )
+
+
+def test_a_gate_on_what_is_not_measured_is_refused(check: Callable[..., Any], desk: Path) -> None:
+    steps = """
+- stage: evaluate
+  prompts: prompts.jsonl
+  max_new_tokens: 4
+  gate: {jugde: ">= 1"}
+"""
+    assert complaint(check, steps) == (
+        f"{desk}/mine.yaml:8: step 'evaluate' has a gate on 'jugde', which it does not compute\n"
+        "  hint: known: ended, length_tokens"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("", "give prompts, conversations, text or pairs to measure on"),
+        ("text: text.txt, judge: count, kl_to: model", "judge and kl_to look at answers: give prompts"),
+        ("prompts: prompts.jsonl, compare_by: judge", "compare_by: judge needs a judge"),
+        (
+            "prompts: prompts.jsonl, against: model, reward_model: false",
+            "against needs scores: give a judge, or leave reward_model true",
+        ),
+    ],
+)  # fmt: skip
+def test_options_that_do_not_go_together_are_refused(
+    check: Callable[..., Any], desk: Path, options: str, said: str
+) -> None:
+    told = complaint(check, f"- {{stage: evaluate, {options}}}\n")
+    assert told == f"{desk}/mine.yaml:4: stage 'evaluate': {said}"
+
+
+def test_what_is_required_used_and_looked_back_at_follows_from_the_options() -> None:
+    def stage(**options: Any) -> Evaluate:
+        return Evaluate(EvaluateConfig(**options))
+
+    plain = stage(text="t")
+    assert (plain.requires, plain.uses) == ({"policy", "tokenizer"}, frozenset())
+    asked = stage(prompts="p", judge="j", against=["model", "a"], kl_to=["a", "b"])
+    assert (asked.requires, asked.uses) == ({"policy", "tokenizer"}, {"reward"})
+    assert asked.looks_back == ("model", "a", "b")
+    assert stage(prompts="p", reward_model=False).uses == frozenset()
+    assert stage(pairs="p").requires == {"policy", "tokenizer", "reward"}
+    assert stage(prompts="p").provides == frozenset()
+
+
+def test_figures_are_named_in_the_order_of_the_table() -> None:
+    config = EvaluateConfig(prompts="p", judge="j", against="a", metrics=["rouge_l"])
+    assert list(figures_of(config, reward=True)) == [
+        "judge", "reward", "win_rate_vs_a", "judge_a", "reward_a", "rouge_l", "length_tokens", "ended",
+    ]  # fmt: skip
+    assert list(figures_of(EvaluateConfig(text="t"), reward=True)) == [
+        "text_loss",
+        "text_perplexity",
+    ]
+
+
+def test_the_batch_size_does_not_determine_the_figures() -> None:
+    assert EvaluateConfig.model_fields.keys() - EvaluateConfig.determining() == {"batch_size"}
+
+
+def test_declaring_the_stage_loads_nothing_heavy() -> None:
+    code = (
+        "import sys, aligner_evaluate; "
+        "print([m for m in ('torch', 'transformers', 'datasets', 'evaluate') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_conversations_serve_as_prompts_with_their_last_answer_as_the_reference(
+    check: Callable[..., Any],
+) -> None:
+    steps = """
+- stage: evaluate
+  prompts: conversations.jsonl
+  metrics: token_f1
+  max_new_tokens: 4
+"""
+    plan = check(steps).plans[-1]
+    assert plan.rows == 12
+    assert plan.figures == {"token_f1", "length_tokens", "ended"}
+    assert list(plan.data) == list(plan.ledgers) == ["prompts"]
+    assert prompt(0)["answer"] == conversation(0)["messages"][1]["content"]
