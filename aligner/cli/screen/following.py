@@ -16,8 +16,9 @@ from aligner.chain import (
     StepStarted,
 )
 from aligner.cli.screen.text import amount, duration, figures
+from aligner.errors import Stopped
 
-Standing = Literal["waiting", "running", "done", "reused", "failed"]
+Standing = Literal["waiting", "running", "done", "reused", "stopped", "failed"]
 
 _LIVE_FIGURES = 6
 """More do not fit under a bar."""
@@ -108,7 +109,8 @@ class Following:
             case StepReused():
                 one.standing, one.figures = "reused", dict(event.figures)
             case StepFailed():
-                one.standing, one.seconds = "failed", now - one.began
+                one.standing = "stopped" if isinstance(event.error, Stopped) else "failed"
+                one.seconds = now - one.began
         return one
 
 

@@ -14,11 +14,25 @@ from rich.text import Text
 
 from aligner.chain import Event, StepProgress
 from aligner.cli.screen.console import Joined, indented, line
-from aligner.cli.screen.following import Followed, Following, time_left
+from aligner.cli.screen.following import Followed, Following, Standing, time_left
 from aligner.cli.screen.text import duration, figures, one_line
 
-MARKS = {"waiting": "·", "running": "▶", "done": "✓", "reused": "↺", "failed": "✗"}
-_STYLES = {"running": "cyan", "done": "green", "reused": "blue", "failed": "red"}
+MARKS: dict[Standing, str] = {
+    "waiting": "·",
+    "running": "▶",
+    "done": "✓",
+    "reused": "↺",
+    "stopped": "■",
+    "failed": "✗",
+}
+_STYLES: dict[Standing, str] = {
+    "waiting": "dim",
+    "running": "cyan",
+    "done": "green",
+    "reused": "blue",
+    "stopped": "yellow",
+    "failed": "red",
+}
 _FINAL_FIGURES = 4
 """Figures on a finished step's line; the closing table has them all."""
 
@@ -172,12 +186,10 @@ def _ended_line(one: Followed, of: int) -> RenderableType:
 
 
 def _how_it_ended(one: Followed) -> list[str]:
-    said = {
-        "done": f"done in {duration(one.seconds)}",
-        "reused": "reused",
-        "failed": f"failed after {duration(one.seconds)}",
-    }[one.standing]
-    return [said, *(figures(one.figures, most=_FINAL_FIGURES) if one.standing != "failed" else ())]
+    if one.standing in ("failed", "stopped"):
+        return [f"{one.standing} after {duration(one.seconds)}"]
+    said = f"done in {duration(one.seconds)}" if one.standing == "done" else "reused"
+    return [said, *figures(one.figures, most=_FINAL_FIGURES)]
 
 
 def _how_far(one: Followed, now: float) -> list[str]:

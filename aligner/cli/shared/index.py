@@ -5,12 +5,19 @@ from __future__ import annotations
 import argparse
 import importlib
 import pkgutil
+import shutil
+import textwrap
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, NoReturn, Protocol, cast
 
+ABOUT = """\
+Post-train a language model by one recipe: a chain of stages, checked whole before anything loads,
+each one a plugin.
+"""
 EPILOG = """\
 Begin with `aligner check RECIPE`, which loads no weights, then `aligner run RECIPE`.
+
 Exit codes: 0 done, 1 failed, 2 refused before anything ran, 75 stopped and can go on.
 """
 
@@ -50,9 +57,8 @@ def parser_for(known: Mapping[str, Command], words: Sequence[str] = ()) -> argpa
     """
     parser = _Parser(
         prog="aligner",
-        description="Post-train a language model by one recipe: a chain of stages, checked "
-        "whole before anything loads, each one a plugin.",
-        epilog=EPILOG,
+        description=_filled(ABOUT),
+        epilog=_filled(EPILOG),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -65,7 +71,7 @@ def parser_for(known: Mapping[str, Command], words: Sequence[str] = ()) -> argpa
         one = below.add_parser(
             name,
             help=_lower_first(text.splitlines()[0].rstrip(".")),
-            description=text,
+            description=_filled(text),
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
@@ -97,6 +103,14 @@ class _Version(argparse.Action):
 def _suggest(word: str, known: Mapping[str, Command]) -> str:
     near = get_close_matches(word, known, n=1)
     return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+
+
+def _filled(text: str) -> str:
+    """`text` with its paragraphs filled to the terminal's width, indented ones left as they are."""
+    # argparse leaves the same two columns free.
+    width = shutil.get_terminal_size().columns - 2
+    paragraphs = text.strip().split("\n\n")
+    return "\n\n".join(p if p.startswith(" ") else textwrap.fill(p, width) for p in paragraphs)
 
 
 def _lower_first(text: str) -> str:

@@ -35,13 +35,12 @@ def run_recipe(arguments: argparse.Namespace) -> None:
             host = host_for(arguments)
             chain = linked(arguments, host)
             checked = check(chain, host)
-            chatter.into(_run_folder(arguments, chain) / _own("log.txt"))
             console = console_on(chatter.screen)
             with _display(arguments, chain, console) as display:
                 chatter.warn = display.warn
                 for text in warned:
                     display.warn(text)
-                outcome = _run(arguments, checked, host, failures, display)
+                outcome = _run(arguments, checked, host, failures, display, chatter)
         except AlignerError as error:
             say("\n  ".join([str(error), *failures.more_about(error, chatter)]), chatter.errors)
             raise Told(error.exit_code) from error
@@ -62,8 +61,14 @@ def _run(
     host: Host,
     failures: _Failures,
     display: Display,
+    chatter: Chatter,
 ) -> Outcome:
+    log = _run_folder(arguments, checked.chain) / _own("log.txt")
+
     def tell(event: Event) -> None:
+        # Not before a step starts: until then the folder may be another run's, which holds its lock.
+        if isinstance(event, StepStarted) and chatter.log is None:
+            chatter.into(log)
         failures.tell(event)
         display.tell(event)
 
@@ -92,7 +97,8 @@ class _Failures:
             (event.folder / _own("error.txt")).unlink(missing_ok=True)
         elif isinstance(event, StepFailed):
             self.last = event.error
-            if not isinstance(event.error, KeyboardInterrupt):
+            # Of several processes only the first makes the link; another one may fail before it did.
+            if not isinstance(event.error, Stopped) and event.folder.is_dir():
                 self._written = event.folder / _own("error.txt")
                 self._written.write_text(safe(full_text(event.error)), encoding="utf-8")
 

@@ -55,7 +55,7 @@ class TuneConfig(StageConfig):
     steps: int = Field(4, ge=0)
     """Optimizer steps."""
     fault: str = ""
-    """What goes wrong: `library` or `stop`; nothing where empty."""
+    """What goes wrong: `library`, `secret` or `stop`; nothing where empty."""
     pause: float = 0.0
     """Seconds each optimizer step takes."""
     says: str = ""
@@ -94,13 +94,17 @@ class Tune(Stage[TuneConfig]):
             loss = 1 / (1 + self.config.rate * done)
             run.progress(done, self.config.steps, loss=loss, tokens_per_second=12_345.6)
         if self.config.says:
-            print(self.config.says)
-            print(self.config.says, file=sys.stderr)
+            said = os.path.expandvars(self.config.says)
+            print(said)
+            print(said, file=sys.stderr)
             os.write(2, b"written past Python\n")
             warnings.warn("a library warns", FutureWarning, stacklevel=1)
-        if self.config.fault == "library":
+        fault = self.config.fault or os.environ.get("TOY_FAULT")
+        if fault == "library":
             raise RuntimeError("the matrix is singular\x1b[31m")
-        if self.config.fault == "stop":
+        if fault == "secret":
+            raise RuntimeError(f"refused: {os.environ['HUB_TOKEN']}")
+        if fault == "stop":
             raise KeyboardInterrupt
         run.record(loss=loss, accuracy=0.75)
         weights = Path(state.get("policy").path, "weights.txt").read_text()

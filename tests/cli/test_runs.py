@@ -1,0 +1,151 @@
+"""`aligner runs`: the list, one run, and what may be removed."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Aligner = Callable[..., tuple[int, str, str]]
+
+LIST = """\
+run     status            steps   SSSSSS   last
+───────────────────────────────────────────────────────────
+other   failed in again     2/4   SSSSSS   DDDDDDDDDD TTTTT
+small   finished            4/4   SSSSSS   DDDDDDDDDD TTTTT
+"""
+ONE = """\
+small
+status finished
+begun  DDDDDDDDDD TTTTT
+last   DDDDDDDDDD TTTTT
+steps  4/4
+folder runs/small
+size   SSSSSS · SSSSSS of it shared with other runs
+
+    step       time   figures
+─────────────────────────────────────────────────
+1   make      0.0 s
+2   tune      0.0 s   loss 0.7143 · accuracy 0.75
+3   again     0.0 s   loss 0.3333 · accuracy 0.75
+4   measure   0.0 s   score 0.5
+"""
+NARROW = """\
+other
+  failed in again · 2/4 · SSSSSS ·
+  DDDDDDDDDD TTTTT
+small
+  finished · 4/4 · SSSSSS ·
+  DDDDDDDDDD TTTTT
+"""
+
+
+def masked(text: str) -> str:
+    """`text` with sizes and dates replaced by letters of the same width."""
+    text = re.sub(r"\d\.\d kB|  size", "SSSSSS", text)
+    return re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d", "DDDDDDDDDD TTTTT", text)
+
+
+@pytest.fixture
+def two_runs(aligner: Aligner) -> Aligner:
+    aligner("run", "small.yaml", "--quiet")
+    aligner("run", "small.yaml", "--quiet", "--name", "other", "--set", "again.fault=library")
+    return aligner
+
+
+def test_runs_are_listed_with_how_they_ended(two_runs: Aligner) -> None:
+    code, out, err = two_runs("runs")
+    assert (code, masked(out), err) == (0, LIST, "")
+
+
+def test_runs_in_forty_columns_stand_under_one_another(
+    two_runs: Aligner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    assert masked(two_runs("runs")[1]) == NARROW
+
+
+def test_one_run_is_shown_with_every_figure(two_runs: Aligner) -> None:
+    code, out, err = two_runs("runs", "small")
+    assert (code, masked(out), err) == (0, ONE, "")
+
+
+def test_a_stopped_run_is_listed_as_stopped_and_one_that_was_killed_as_interrupted(
+    aligner: Aligner,
+) -> None:
+    aligner("run", "small.yaml", "--quiet", "--set", "again.fault=stop")
+    assert json.loads(aligner("runs", "--json")[1])[0]["status"] == "stopped in again"
+    journal = Path("runs/small/journal.jsonl")
+    lines = journal.read_text().splitlines()
+    journal.write_text("\n".join(lines[:-1]) + '\n{"at": "2025-01')
+    assert json.loads(aligner("runs", "--json")[1])[0]["status"] == "interrupted"
+
+
+def test_runs_as_json_hold_all_that_is_shown_and_more(two_runs: Aligner) -> None:
+    listed = json.loads(two_runs("runs", "--json")[1])
+    assert [(one["name"], one["status"], one["steps_of_recipe"]) for one in listed] == [
+        ("other", "failed in again", 4),
+        ("small", "finished", 4),
+    ]
+    tune = json.loads(two_runs("runs", "small", "--json")[1])["steps"][1]
+    assert (tune["number"], tune["step"], tune["stage"]) == (2, "tune", "tune")
+    assert tune["figures"] == {"loss": pytest.approx(1 / 1.4), "accuracy": 0.75}
+    assert (tune["shared"], tune["folder"]) == (True, "runs/small/steps/2-tune")
+
+
+def test_a_folder_without_runs_says_so(aligner: Aligner) -> None:
+    assert aligner("runs", "--runs", "nowhere") == (0, "no runs in nowhere\n", "")
+    assert aligner("runs", "--runs", "nowhere", "--json") == (0, "[]\n", "")
+
+
+def test_a_run_that_is_not_there_is_told_with_the_nearest(two_runs: Aligner) -> None:
+    assert two_runs("runs", "smal") == (
+        2,
+        "",
+        "runs: no run is called 'smal'\n  hint: did you mean 'small'?\n",
+    )
+
+
+def test_prune_removes_what_no_run_has_and_nothing_else(two_runs: Aligner) -> None:
+    shutil.rmtree("runs/other")
+    two_runs("run", "small.yaml", "--quiet", "--name", "third", "--set", "tune.rate=0.7")
+    shutil.rmtree("runs/third")
+    code, out, _ = two_runs("runs", "--prune", "--yes")
+    assert code == 0
+    assert masked(out).splitlines()[-1] == "removed 4 folders, SSSSSS"
+    assert sorted(line.split("  ")[0] for line in out.splitlines()[2:-1]) == [
+        "begun",
+        "finished 'again'",
+        "finished 'measure'",
+        "finished 'tune'",
+    ]
+    assert two_runs("runs", "--prune", "--yes")[1] == (
+        "nothing to remove: every step belongs to a run\n"
+    )
+    _, out, _ = two_runs("run", "small.yaml")
+    assert [line for line in out.splitlines()[:4] if "reused" not in line] == []
+
+
+def test_prune_keeps_the_steps_whose_models_a_kept_step_is_made_of(aligner: Aligner) -> None:
+    aligner("run", "small.yaml", "--quiet")
+    # As an interrupted run with a changed first step leaves it: later links lead to older steps.
+    Path("runs/small/steps/1-make").unlink()
+    Path("runs/small/steps/2-tune").unlink()
+    _, out, _ = aligner("runs", "--prune", "--yes")
+    # The tokenizer that step 3 left is that of step 1; of step 2 nothing is left in use.
+    assert [line.split("  ")[0] for line in out.splitlines()[2:-1]] == ["finished 'tune'"]
+
+
+def test_prune_asks_and_without_a_terminal_to_ask_it_removes_nothing(two_runs: Aligner) -> None:
+    shutil.rmtree("runs/other")
+    before = sorted(Path("runs/.steps").iterdir())
+    code, _, err = two_runs("runs", "--prune")
+    assert (code, err) == (
+        2,
+        "cannot ask: standard input is no terminal\n  hint: add --yes to go ahead\n",
+    )
+    assert sorted(Path("runs/.steps").iterdir()) == before
