@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from aligner.api import Checked, Recipe, Result, Step
     from aligner.errors import AlignerError, StageError
     from aligner.hookspecs import hookimpl
     from aligner.offers import (
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 else:
     # The names of these modules load when first used: pydantic alone takes longer than `aligner --help` may.
     _HOMES = {
+        "api": ("Checked", "Recipe", "Result", "Step"),
         "errors": ("AlignerError", "StageError"),
         "hookspecs": ("hookimpl",),
         "offers": (
@@ -47,6 +49,7 @@ else:
 __all__ = [
     "AlignerError",
     "Artifact",
+    "Checked",
     "Completion",
     "DataFormat",
     "DataSource",
@@ -58,11 +61,14 @@ __all__ = [
     "Outlook",
     "Plan",
     "Progress",
+    "Recipe",
+    "Result",
     "RewardFunction",
     "Run",
     "Slot",
     "Stage",
     "StageConfig",
     "StageError",
+    "Step",
     "hookimpl",
 ]

@@ -1,0 +1,32 @@
+"""The kit for plugin authors: a contract to hold a stage to, tiny models and data, a chain of one."""
+
+from aligner.testing.contract import StageContract
+from aligner.testing.run import Nothing, run_stage
+from aligner.testing.tiny import (
+    conversations,
+    labels,
+    preferences,
+    prompts,
+    texts,
+    tiny_model,
+    tiny_reward_model,
+    tiny_tokenizer,
+    write_files,
+    write_tiny,
+)
+
+__all__ = [
+    "Nothing",
+    "StageContract",
+    "conversations",
+    "labels",
+    "preferences",
+    "prompts",
+    "run_stage",
+    "texts",
+    "tiny_model",
+    "tiny_reward_model",
+    "tiny_tokenizer",
+    "write_files",
+    "write_tiny",
+]

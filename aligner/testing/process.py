@@ -1,0 +1,59 @@
+"""What of a process is shared by all that run in it, and must be left as it was found."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import random
+import sys
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+import numpy
+import torch
+
+
+@dataclass(frozen=True)
+class Process:
+    """The shared state of the process at one moment."""
+
+    facts: dict[str, Any]
+
+    @classmethod
+    def now(cls) -> Process:
+        """Look at it, and change nothing."""
+        return cls(
+            {
+                "environment": dict(os.environ),
+                "current folder": os.getcwd(),
+                "module search path": tuple(sys.path),
+                "Python's random state": _digest(repr(random.getstate()).encode()),
+                "NumPy's random state": _digest(_bytes_of(numpy.random.get_state(legacy=False))),
+                "torch's random state": _digest(torch.get_rng_state().numpy().tobytes()),
+                "torch's default dtype": torch.get_default_dtype(),
+                "torch's number of threads": torch.get_num_threads(),
+                "torch's gradient mode": torch.is_grad_enabled(),
+                "torch's deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
+                "level of the root logger": logging.getLogger().level,
+                "handlers of the root logger": tuple(map(id, logging.getLogger().handlers)),
+            }
+        )
+
+    def difference(self, other: Process, *, but: Collection[str] = ()) -> list[str]:
+        """Names of what is not the same in `other`."""
+        return [
+            name
+            for name, value in self.facts.items()
+            if name not in but and value != other.facts[name]
+        ]
+
+
+def _bytes_of(state: Any) -> bytes:
+    inner = state["state"]
+    return bytes(inner["key"].tobytes()) + str(inner["pos"]).encode()
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

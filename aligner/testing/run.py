@@ -1,0 +1,134 @@
+"""Run one stage as a chain of one, on tiny models in whatever slots it reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from aligner.api import Recipe, Result
+from aligner.chain import Event
+from aligner.data.tokenizers import save_tokenizer
+from aligner.models.inspect import model_facts, reward_facts
+from aligner.models.save import save_model
+from aligner.stage import Look, Outlook, Plan, Run, Stage, StageConfig
+from aligner.state import Artifact, Live, ModelState, Slot
+from aligner.testing.tiny import (
+    Rows,
+    tiny_model,
+    tiny_reward_model,
+    tiny_tokenizer,
+    write_files,
+    write_tiny,
+)
+
+MODEL = "tiny-model"
+"""Where `run_stage` puts the model that the chain begins with, below its folder."""
+
+
+class NoOptions(StageConfig):
+    """Of a stage that has none."""
+
+
+class Nothing(Stage[NoOptions]):
+    """A stage that needs nothing and does nothing."""
+
+    name = "nothing"
+    requires = frozenset()
+    provides = frozenset()
+
+    def __init__(self, config: NoOptions | None = None) -> None:
+        super().__init__(config or NoOptions())
+
+    def plan(self, look: Look) -> Plan:
+        return Plan(summary="nothing")
+
+    def run(self, state: ModelState, run: Run) -> ModelState:
+        return state
+
+
+class FilledOptions(StageConfig):
+    slots: tuple[Slot, ...]
+    """Which slots to fill."""
+
+
+class Filled(Stage[FilledOptions]):
+    """Fills slots with tiny models, for a stage that reads what a chain's start cannot hold."""
+
+    name = "filled"
+    requires = frozenset({"policy", "tokenizer"})
+
+    @property
+    def provides(self) -> frozenset[Slot]:
+        return frozenset(self.config.slots)
+
+    def plan(self, look: Look) -> Plan:
+        start: Artifact = look.slots["policy"].facts["artifact"]
+        left: dict[Slot, Outlook] = {}
+        for slot in self.config.slots:
+            facts = model_facts(start)
+            if slot == "reward":
+                facts = reward_facts(facts)
+            left[slot] = Outlook(made_by=look.step, facts={"model": facts})
+        return Plan(summary=f"tiny models in {', '.join(self.config.slots)}", slots=left)
+
+    def run(self, state: ModelState, run: Run) -> ModelState:
+        made: dict[str, Artifact] = {}
+        for slot in self.config.slots:
+            if slot == "reward":
+                model = tiny_reward_model(Path(state.get("policy").path), seed=run.seed)
+                save_tokenizer(tiny_tokenizer(), run.folder / slot)
+            else:
+                model = tiny_model(seed=run.seed)
+            made[slot] = save_model(model, run.folder / slot, live=Live(), made_by=run.step)
+        return state.put(run.step, **made)
+
+
+def run_stage(
+    stage: Stage[Any],
+    folder: Path,
+    *,
+    files: Mapping[str, Rows | str] | None = None,
+    fill: Iterable[Slot] = (),
+    runs: str = "runs",
+    seed: int = 7,
+    plugins: Iterable[object] = (),
+    on_event: Callable[[Event], None] | None = None,
+) -> Result:
+    """Run `stage` as the last step of a chain that is just long enough for it.
+
+    Args:
+        stage: With its options; paths in them start at `folder`.
+        folder: Gets the data, the tiny model and the runs.
+        files: Data to be written below `folder` first: rows, or text.
+        fill: Slots to be filled though the stage does not require them.
+        runs: Folder of the runs, below `folder`: another one shares nothing with this one.
+        seed: Of the chain.
+        plugins: To be used besides the installed ones.
+        on_event: Hears each event; what it raises stops the run.
+    """
+    recipe = recipe_for(stage, folder, files=files, fill=fill, seed=seed, plugins=plugins)
+    return recipe.run(runs=folder / runs, show=False, on_event=on_event)
+
+
+def recipe_for(
+    stage: Stage[Any],
+    folder: Path,
+    *,
+    files: Mapping[str, Rows | str] | None = None,
+    fill: Iterable[Slot] = (),
+    seed: int = 7,
+    plugins: Iterable[object] = (),
+) -> Recipe:
+    """The chain that `run_stage` runs."""
+    write_files(folder, files or {})
+    needed = stage.requires | set(fill)
+    steps: list[Stage[Any]] = [stage]
+    if others := sorted(needed - {"policy", "tokenizer"}):
+        steps.insert(0, Filled(FilledOptions(slots=tuple(others))))
+    model = None
+    if needed:
+        model = folder / MODEL
+        if not model.is_dir():
+            write_tiny(model)
+    return Recipe(steps, model=model, name="one-stage", seed=seed, folder=folder, plugins=plugins)

@@ -1,0 +1,151 @@
+"""A model, a tokenizer and data so small that a stage runs on them in a second, the same every time."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from aligner.data.tokenizers import save_tokenizer, train_tokenizer
+from aligner.models.fresh import fresh_model
+from aligner.models.resolve import resolve
+from aligner.models.reward import make_reward
+from aligner.models.spec import FreshModel
+from aligner.models.tokens import set_token_ids
+from aligner.state import Artifact, Live
+
+Rows = Sequence[Mapping[str, Any]]
+
+POSITIONS = 96
+"""Longest sequence of the tiny model, in tokens."""
+VOCABULARY = 320
+
+_WORDS = [
+    "red",
+    "blue",
+    "small",
+    "big",
+    "cat",
+    "dog",
+    "runs",
+    "sleeps",
+    "eats",
+    "sees",
+    "the",
+    "a",
+    "happy",
+    "sad",
+]
+_ROLES = ("<|system|>", "<|user|>", "<|assistant|>")
+_END = "<|end|>"
+_TEMPLATE = (
+    "{% for message in messages %}{{ '<|' + message['role'] + '|>' }}"
+    "{% if message['role'] == 'assistant' %}"
+    "{% generation %}{{ message['content'] + '<|end|>' }}{% endgeneration %}"
+    "{% else %}{{ message['content'] + '<|end|>' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
+
+
+def texts(count: int = 24, *, seed: int = 3) -> Rows:
+    """Plain documents of a few words."""
+    draw = random.Random(seed)
+    return [{"text": _sentence(draw)} for _ in range(count)]
+
+
+def conversations(count: int = 12, *, seed: int = 3) -> Rows:
+    """Questions with answers, one turn each; no two prompts are equal."""
+    draw = random.Random(seed)
+    return [{"messages": [_asked(number, draw), _said(_sentence(draw))]} for number in range(count)]
+
+
+def prompts(count: int = 8, *, seed: int = 3) -> Rows:
+    """Questions that wait for an answer, with a reference answer."""
+    draw = random.Random(seed)
+    return [
+        {"prompt": [_asked(number, draw)], "answer": _sentence(draw)} for number in range(count)
+    ]
+
+
+def preferences(count: int = 12, *, seed: int = 3) -> Rows:
+    """Questions with two answers; the chosen one begins with `yes`, and some are the longer ones."""
+    draw = random.Random(seed)
+    return [
+        {
+            "prompt": f"{number} {_sentence(draw)}",
+            "chosen": f"yes {_sentence(draw)}",
+            "rejected": f"no {_sentence(draw)}",
+        }
+        for number in range(count)
+    ]
+
+
+def labels(count: int = 12, *, seed: int = 3) -> Rows:
+    """Questions with one answer each, and whether it is a good one."""
+    draw = random.Random(seed)
+    return [
+        {
+            "prompt": f"{number} {_sentence(draw)}",
+            "completion": f"{'yes' if number % 2 else 'no'} {_sentence(draw)}",
+            "label": bool(number % 2),
+        }
+        for number in range(count)
+    ]
+
+
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    """A byte-level tokenizer that knows the words of the tiny data, with a chat template."""
+    spoken = [" ".join(_WORDS), " ".join(f" {word}" for word in _WORDS)]
+    tokenizer = train_tokenizer(spoken, VOCABULARY, special=(*_ROLES, _END), max_length=POSITIONS)
+    tokenizer.chat_template = _TEMPLATE
+    return tokenizer
+
+
+def tiny_model(
+    tokenizer: PreTrainedTokenizerFast | None = None, *, seed: int = 5
+) -> PreTrainedModel:
+    """A Llama of two layers and 16 hidden units in fp32, with random weights."""
+    tokenizer = tokenizer or tiny_tokenizer()
+    shape = FreshModel(hidden_size=16, layers=2, heads=2, positions=POSITIONS)
+    model = fresh_model(shape, vocabulary=len(tokenizer), seed=seed)
+    set_token_ids(model, tokenizer)
+    return model
+
+
+def tiny_reward_model(folder: Path, *, seed: int = 5) -> PreTrainedModel:
+    """A reward model on the tiny model that `write_tiny` put into `folder`."""
+    return make_reward(resolve(str(folder)), Live(), seed=seed, pad=tiny_tokenizer().pad_token_id)
+
+
+def write_tiny(folder: Path) -> Artifact:
+    """Save the tiny model with its tokenizer as an ordinary model folder."""
+    tokenizer = tiny_tokenizer()
+    tiny_model(tokenizer).save_pretrained(folder)
+    save_tokenizer(tokenizer, folder)
+    return resolve(str(folder))
+
+
+def write_files(folder: Path, files: Mapping[str, Rows | str]) -> None:
+    """Write each of `files` below `folder`: rows as JSON lines, text as it is."""
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not isinstance(content, str):
+            content = "".join(json.dumps(row) + "\n" for row in content)
+        path.write_text(content, encoding="utf-8")
+
+
+def _sentence(draw: random.Random) -> str:
+    return " ".join(draw.choice(_WORDS) for _ in range(draw.randint(2, 6)))
+
+
+def _asked(number: int, draw: random.Random) -> dict[str, str]:
+    return {"role": "user", "content": f"{number} {_sentence(draw)}"}
+
+
+def _said(text: str) -> dict[str, str]:
+    return {"role": "assistant", "content": text}

@@ -1,0 +1,88 @@
+"""Every stage of ours holds to the contract that any plugin's stage is held to."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from aligner.testing import StageContract, conversations, preferences, prompts, texts
+from aligner_chat.stage import ChatStage
+from aligner_dpo.stage import DPO
+from aligner_evaluate.stage import Evaluate
+from aligner_ppo.stage import PPO
+from aligner_pretrain.stage import Pretrain
+from aligner_reward.stage import Reward
+from aligner_sft.stage import SFT
+
+TRAINING: dict[str, Any] = {
+    "max_steps": 4,
+    "batch_size": 4,
+    "learning_rate": 1e-2,
+    "log_every": 1,
+    "checkpoint_every": 2,
+}
+
+
+class TestPretrain(StageContract):
+    stage = Pretrain
+    options: ClassVar = TRAINING | {
+        "data": "texts.jsonl",
+        "max_length": 32,
+        "vocabulary": 300,
+        "fresh": {"hidden_size": 16, "layers": 2, "heads": 2, "positions": 64},
+    }
+    files: ClassVar = {"texts.jsonl": texts()}
+
+
+class TestChat(StageContract):
+    stage = ChatStage
+    options: ClassVar = {"template": "chatml"}
+    interrupt_at = None
+
+
+class TestSFT(StageContract):
+    stage = SFT
+    options: ClassVar = TRAINING | {"data": "talks.jsonl", "eval_data": "others.jsonl"}
+    files: ClassVar = {"talks.jsonl": conversations(), "others.jsonl": conversations(4, seed=9)}
+
+
+class TestReward(StageContract):
+    stage = Reward
+    options: ClassVar = TRAINING | {"data": "pairs.jsonl"}
+    files: ClassVar = {"pairs.jsonl": preferences()}
+
+
+class TestDPO(StageContract):
+    stage = DPO
+    options: ClassVar = TRAINING | {"data": "pairs.jsonl"}
+    files: ClassVar = {"pairs.jsonl": preferences()}
+
+
+class TestEvaluate(StageContract):
+    stage = Evaluate
+    options: ClassVar = {
+        "prompts": "prompts.jsonl",
+        "conversations": "talks.jsonl",
+        "metrics": ["token_f1"],
+        "max_new_tokens": 4,
+    }
+    files: ClassVar = {"prompts.jsonl": prompts(4), "talks.jsonl": conversations(4)}
+    fill: ClassVar = ("reward",)
+    interrupt_at = None
+
+
+class TestPPO(StageContract):
+    stage = PPO
+    options: ClassVar = {
+        "data": "prompts.jsonl",
+        "iterations": 4,
+        "prompts": 2,
+        "samples_per_prompt": 2,
+        "epochs": 1,
+        "minibatches": 1,
+        "max_new_tokens": 4,
+        "learning_rate": 1e-3,
+        "checkpoint_every": 2,
+        "guards": {"unending": {"limit": None}},
+    }
+    files: ClassVar = {"prompts.jsonl": prompts(4)}
+    unrepeatable: ClassVar = frozenset({"tokens_per_second"})
