@@ -1,0 +1,107 @@
+"""Options: what is refused, and in which words."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from aligner_ppo.options import Guard, PPOConfig
+from aligner_ppo.stage import PPO
+from aligner_ppo.update import rate_factor
+from aligner_ppo.value_files import kind_for
+
+
+def config(**more) -> PPOConfig:
+    return PPOConfig(data="none.jsonl", **more)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"rewards": []}, "rewards is empty: nothing would be learnt"),
+        (
+            {"rewards": ["length", "length"]},
+            "rewards names a source twice; give it once, with the summed weight",
+        ),
+        (
+            {"rewards": [{"name": "model", "options": {"a": 1}}]},
+            "the reward model takes no options",
+        ),
+        (
+            {"bootstrap_truncated": True, "missing_eos_penalty": 1.0},
+            "bootstrap_truncated says a cut-off response goes on, and missing_eos_penalty that it "
+            "failed; choose one",
+        ),
+        ({"min_new_tokens": 128}, "min_new_tokens must be below max_new_tokens"),
+        ({"minibatches": 257}, "there are more minibatches than responses in an iteration"),
+        ({"value_from": "reward", "value": "head"}, "value_from: reward needs value: model"),
+        (
+            {"kl_target": 6.0, "kl_coefficient": 0.0},
+            "kl_target steers kl_coefficient, which is 0",
+        ),
+        (
+            {"prompts": 1, "samples_per_prompt": 1, "minibatches": 1},
+            "an iteration needs at least two responses to compare",
+        ),
+        (
+            {"precision": "fp16"},
+            "ppo takes auto, fp32 or bf16: ratios near 1 need 32-bit weights",
+        ),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(more, said) -> None:
+    with pytest.raises(ValidationError) as refused:
+        config(**more)
+    assert refused.value.errors()[0]["msg"] == f"Value error, {said}"
+
+
+def test_short_spellings_mean_what_they_say() -> None:
+    made = config(rewards="length", guards={"kl": 7, "entropy": None})
+    assert [reward.name for reward in made.rewards] == ["length"]
+    assert made.guards.kl == Guard(limit=7.0)
+    assert made.guards.entropy.limit is None
+    assert [reward.name for reward in config().rewards] == ["model"]
+
+
+@pytest.mark.parametrize(
+    ("more", "needed"),
+    [
+        ({}, {"policy", "tokenizer", "reward"}),
+        ({"rewards": ["length"]}, {"policy", "tokenizer"}),
+        ({"rewards": ["length", "model"]}, {"policy", "tokenizer", "reward"}),
+        ({"rewards": ["length"], "value_from": "reward"}, {"policy", "tokenizer", "reward"}),
+    ],
+)
+def test_the_reward_slot_is_needed_only_where_it_is_used(more, needed) -> None:
+    assert PPO(config(**more)).requires == needed
+
+
+@pytest.mark.parametrize(
+    ("more", "lora", "slot", "kind"),
+    [
+        ({}, False, None, "model"),
+        ({}, True, None, "adapter"),
+        ({"activation_checkpointing": True}, True, None, "head"),
+        ({"value_from": "reward"}, True, None, "model"),
+        ({}, True, "model", "model"),
+        ({"value": "head"}, False, "model", "head"),
+    ],
+)
+def test_the_value_function_is_chosen_by_what_the_policy_is(more, lora, slot, kind) -> None:
+    assert kind_for(config(**more), lora=lora, slot=slot) == kind
+
+
+def test_rounds_take_every_prompt_once_unless_the_recipe_says() -> None:
+    assert config(prompts=64).rounds(129) == 3
+    assert config(iterations=7).rounds(129) == 7
+
+
+def test_the_schedule_is_stepped_per_optimizer_step() -> None:
+    """10 steps, warm-up over 2 (a fifth): 1/3, 2/3, then from 1 down to the last of 8 steps."""
+    linear = config(schedule="linear", warmup=0.2)
+    found = [rate_factor(step, 10, linear) for step in range(10)]
+    assert found == pytest.approx([1 / 3, 2 / 3, *((8 - k) / 8 for k in range(8))])
+    cosine = config(schedule="cosine", warmup=2)
+    assert rate_factor(2, 10, cosine) == pytest.approx(1.0)
+    assert rate_factor(6, 10, cosine) == pytest.approx(0.5)
+    assert {rate_factor(step, 10, config()) for step in range(10)} == {1.0}

@@ -1,0 +1,90 @@
+"""Two processes compute what one does with all of the batch."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from aligner_ppo.experience import deal, micro_batches
+from aligner_ppo.parallel import Together
+
+HERE = Path(__file__).parent
+CPU = torch.device("cpu")
+
+
+def run_script(folder: Path, *, processes: int) -> None:
+    launcher = [sys.executable]
+    if processes > 1:
+        how = ["--standalone", "--nproc_per_node", str(processes)]
+        launcher += ["-m", "torch.distributed.run", *how]
+    folder.mkdir()
+    path = os.pathsep.join([str(HERE), *filter(None, sys.path)])
+    done = subprocess.run(
+        [*launcher, str(HERE / "two_processes.py"), str(folder)],
+        env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert not done.returncode, done.stderr[-3000:]
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_losses_and_weights_of_one(tmp_path) -> None:
+    """Sampling, rewards, whitening, losses, gradients, KL coefficient and checkpoints, for 3 iterations
+    of 16 responses. Sums of gradients are taken in another order, so the last bits may differ.
+    """
+    run_script(tmp_path / "one", processes=1)
+    run_script(tmp_path / "two", processes=2)
+    one = json.loads((tmp_path / "one" / "figures-0.json").read_text())
+    first, second = (
+        json.loads((tmp_path / "two" / f"figures-{rank}.json").read_text()) for rank in (0, 1)
+    )
+    for name, number in one.items():
+        if name != "tokens_per_second":
+            assert first[name] == second[name], name
+            assert first[name] == pytest.approx(number, rel=1e-3, abs=1e-4), name
+    alone = load_file(tmp_path / "one" / "weights-0.safetensors")
+    ranks = [load_file(tmp_path / "two" / f"weights-{rank}.safetensors") for rank in (0, 1)]
+    for name, tensor in alone.items():
+        assert torch.equal(ranks[0][name], ranks[1][name]), name
+        torch.testing.assert_close(ranks[0][name], tensor, rtol=1e-3, atol=2e-4)
+    assert sorted(p.name for p in (tmp_path / "two" / "checkpoints").iterdir()) == [
+        "checkpoint-1",
+        "checkpoint-2",
+    ]
+    curve = (tmp_path / "two" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["done"] for line in curve] == [1, 2, 3]
+
+
+def test_every_response_is_one_processs_and_loads_are_equal() -> None:
+    lengths = [3, 9, 1, 7, 7, 2, 8, 5, 4, 6, 10]
+    for minibatch in deal(11, 2, seed=1):
+        shares = [
+            micro_batches(
+                minibatch, lengths, size=2, together=Together(rank=rank, world=3, device=CPU)
+            )
+            for rank in range(3)
+        ]
+        dealt = [place for share in shares for part in share for place in part]
+        assert sorted(dealt) == sorted(minibatch)
+        sizes = [sum(map(len, share)) for share in shares]
+        assert max(sizes) - min(sizes) <= 1
+        for share in shares:
+            ordered = [lengths[place] for part in share for place in part]
+            assert ordered == sorted(ordered, reverse=True), "the longest go first"
+
+
+def test_minibatches_are_dealt_anew_each_pass_and_leave_nobody_out() -> None:
+    first, second = (deal(10, 3, seed=seed) for seed in (1, 2))
+    assert first != second
+    assert sorted(place for part in first for place in part) == list(range(10))
+    assert [len(part) for part in first] == [4, 3, 3]

@@ -1,0 +1,150 @@
+"""Rewards: read from text as the reward model was trained, weighted, scaled, clipped, penalised."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from aligner.data.chat import encode_preference
+from aligner.data.rows import Preference
+from aligner.errors import StageError
+from aligner.offers import Completion, RewardFunction
+from aligner.testing import tiny_tokenizer
+from aligner_ppo.advantage import RunningScale
+from aligner_ppo.experience import Scores
+from aligner_ppo.options import PPOConfig
+from aligner_ppo.parallel import Together
+from aligner_ppo.rewards import (
+    ConversationEncoder,
+    RewardModel,
+    Source,
+    ask,
+    final_scores,
+    sources_of,
+)
+
+CPU = torch.device("cpu")
+ALONE = Together(rank=0, world=1, device=CPU)
+QUESTION = ({"role": "user", "content": "3 the cat sees"},)
+
+
+def completion(text: str, *, ended: bool = True) -> Completion:
+    return Completion(prompt=QUESTION, text=text, ended=ended)
+
+
+def answer(text: str) -> tuple[dict[str, str], ...]:
+    return ({"role": "assistant", "content": text},)
+
+
+@pytest.mark.parametrize("text", ["yes big red", " happy", "x", "a <|end|> b", "dog dog dog\n\nok"])
+def test_a_response_is_encoded_as_the_reward_model_was_trained_on_it(text) -> None:
+    """To the token what preparing preference pairs makes of prompt and answer, stop token included."""
+    tokenizer = tiny_tokenizer()
+    pair = encode_preference(
+        Preference(prompt=QUESTION, chosen=answer(text), rejected=answer("no")), tokenizer
+    )
+    encoder = ConversationEncoder(tokenizer)
+    [found, cut_off, empty] = encoder(
+        [completion(text), completion(text, ended=False), completion("")]
+    )
+    assert found == [*pair.prompt_ids, *pair.chosen_ids]
+    assert cut_off == found[:-1], "what did not end has no end"
+    assert empty == [*pair.prompt_ids, found[-1]]
+
+
+def test_the_score_is_read_at_the_last_token_though_padding_is_the_stop_token(tiny) -> None:
+    """Each row alone, by the model's own forward, where no token is padding."""
+    from transformers import LlamaForSequenceClassification
+
+    tokenizer = tiny_tokenizer()
+    config = tiny(vocab=len(tokenizer)).config
+    config.num_labels, config.pad_token_id = 1, None
+    torch.manual_seed(1)
+    model = LlamaForSequenceClassification(config).eval()
+    encoder = ConversationEncoder(tokenizer)
+    asked = [completion("yes"), completion("the big red dog sleeps"), completion("", ended=False)]
+    reward = RewardModel(model, encoder, batch_size=2, device=CPU, half=False)
+    with torch.no_grad():
+        alone = [float(model(torch.tensor([ids])).logits) for ids in encoder(asked)]
+    assert reward.score(asked) == pytest.approx(alone, abs=1e-5)
+    assert len({round(score, 4) for score in alone}) == 3
+
+
+class Fixed(RewardFunction):
+    name = "fixed"
+
+    def __init__(self, numbers):
+        super().__init__()
+        self.numbers = numbers
+
+    def score(self, completions):
+        return self.numbers
+
+
+def test_sources_are_weighted_added_and_kept_apart() -> None:
+    """2·(1, 3) + (−0.5)·(4, 0) = (0, 6)."""
+    sources = [
+        Source(name="one", weight=2.0, scorer=Fixed([1.0, 3.0])),
+        Source(name="two", weight=-0.5, scorer=Fixed([4.0, 0.0])),
+    ]
+    asked = {0: completion("a"), 1: completion("b")}
+    found = ask(sources, asked, number=2, together=ALONE)
+    assert found.raw_N.tolist() == [0.0, 6.0]
+    assert {name: score.tolist() for name, score in found.by_source.items()} == {
+        "one": [1.0, 3.0],
+        "two": [4.0, 0.0],
+    }
+
+
+def test_a_function_that_gives_another_count_is_named() -> None:
+    with pytest.raises(StageError) as stopped:
+        ask(
+            [Source(name="fixed", weight=1.0, scorer=Fixed([1.0]))],
+            {0: completion("a"), 1: completion("b")},
+            number=2,
+            together=ALONE,
+            where="recipe.yaml:7",
+        )
+    assert str(stopped.value) == (
+        "recipe.yaml:7: reward function 'fixed' gave 1 numbers for 2 completions"
+    )
+
+
+def config(**more) -> PPOConfig:
+    return PPOConfig(data="none.jsonl", **more)
+
+
+def scored(*numbers: float) -> Scores:
+    return Scores(by_source={}, raw_N=torch.tensor(numbers, dtype=torch.float64))
+
+
+def test_scores_are_scaled_then_clipped_then_penalised() -> None:
+    """Scores (1, 4, −9) doubled are (2, 8, −18), clipped to ±5 (2, 5, −5); the second did not end and
+    loses 1.
+    """
+    ended = torch.tensor([True, False, True])
+    how = config(reward_scale=2.0, reward_clip=5.0, missing_eos_penalty=1.0)
+    final, scale = final_scores(scored(1.0, 4.0, -9.0), ended, how, RunningScale())
+    assert final.tolist() == [2.0, 4.0, -5.0]
+    assert scale == RunningScale()
+
+
+def test_running_scale_divides_by_the_deviation_of_all_seen() -> None:
+    """(0, 2) has deviation √2: (0, √2). Then (4, 4) too: all four deviate by √(11/3)."""
+    both = torch.tensor([True, True])
+    how = config(reward_scale="running")
+    first, scale = final_scores(scored(0.0, 2.0), both, how, RunningScale())
+    assert first.tolist() == pytest.approx([0.0, 2**0.5])
+    second, scale = final_scores(scored(4.0, 4.0), both, how, scale)
+    assert second.tolist() == pytest.approx([4 / (11 / 3) ** 0.5] * 2)
+    assert scale.count == 4
+
+
+def test_functions_are_made_with_their_options() -> None:
+    from aligner_ppo.functions import FUNCTIONS
+
+    how = config(rewards=[{"name": "length", "weight": 0.1, "options": {"maximum": 9}}])
+    [source] = sources_of(how, {kind.name: kind for kind in FUNCTIONS}, None)
+    assert (source.name, source.weight) == ("length", 0.1)
+    assert isinstance(source.scorer, RewardFunction)
+    assert source.scorer.config.maximum == 9
