@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from aligner.data.chat import Chat
+from aligner.data.messages import Malformed
 from aligner.data.rows import Prompt
 from aligner.data.tokenizers import fingerprint, load_tokenizer
 from aligner.errors import StageError
@@ -123,10 +124,14 @@ class Scorer:
         return [found[row] for row in range(len(rows))]
 
     def _read(self, rows: Sequence[Prompt], said: Said) -> list[list[int]]:
-        samples = [
-            self.chat.pair(row.messages, ({"role": "assistant", "content": text},), row.tools)[0]
-            for row, text in zip(rows, said.texts, strict=True)
-        ]
+        samples = []
+        for row, text in zip(rows, said.texts, strict=True):
+            turn = ({"role": "assistant", "content": text},)
+            try:
+                samples.append(self.chat.pair(row.messages, turn, row.tools)[0])
+            except Malformed as error:
+                what = f"the reward model's chat template cannot show an answer: {error.what}"
+                raise StageError(what, where=row.origin) from None
         read = [one.input_ids for one in self.chat.encode(samples)]
         stops = set(self.chat.stops)
         # What was cut off did not end, and must not be read as if it had.
