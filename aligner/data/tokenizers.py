@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from aligner.models.files import TOKENIZER_FILES, hash_folder
 from aligner.stage import Look
 from aligner.state import Artifact, Live
 
+_ORIGIN = ("is_local", "local_files_only", "name_or_path")
 SPECIAL = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
 
 
@@ -78,7 +80,16 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> Artifact
     """
     forget_batching(tokenizer)
     tokenizer.save_pretrained(folder)
+    _forget_origin(folder / "tokenizer_config.json")
     return Artifact(path=str(folder), hash=hash_folder(folder, only=TOKENIZER_FILES))
+
+
+def _forget_origin(settings: Path) -> None:
+    """Leave out of the saved settings how the tokenizer was once loaded: equal ones are equal files."""
+    raw = json.loads(settings.read_text(encoding="utf-8"))
+    kept = {name: value for name, value in raw.items() if name not in _ORIGIN}
+    text = json.dumps(kept, indent=2, ensure_ascii=False, sort_keys=True)
+    settings.write_text(text + "\n", encoding="utf-8")
 
 
 def fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
