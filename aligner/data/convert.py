@@ -54,8 +54,8 @@ def _asked(row: Raw) -> Messages:
 
 
 def prompt_completion(row: Raw) -> Row:
-    answer = answer_turns(row["completion"], "completion")
-    return Conversation(messages=(*_asked(row), *answer), tools=tools(row.get(TOOLS), TOOLS))
+    asked, answer = _asked(row), answer_turns(row["completion"], "completion")
+    return Conversation(messages=(*asked, *answer), tools=tools(row.get(TOOLS), TOOLS))
 
 
 def question_answer(row: Raw) -> Row:

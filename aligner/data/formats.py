@@ -32,8 +32,8 @@ def columns(lacks: Sequence[str] = (), /, **needed: Any) -> Recognise:
         for name, test in tests.items():
             values = [row.get(name) for row in rows]
             given = [value for value in values if value is not None]
-            # Most rows decide, so that one malformed row is named and does not hide the format.
-            if 2 * sum(map(test, given)) <= len(rows) or not given:
+            # Half the rows decide, so that one malformed row is named and does not hide the format.
+            if 2 * sum(map(test, given)) < len(rows) or not given:
                 return False
         return not any(row.get(name) is not None for row in rows for name in lacks)
 

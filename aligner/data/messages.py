@@ -236,9 +236,9 @@ def answer_turns(value: Any, field: str) -> Messages:
     """An answer written as text, as one turn, or as several turns."""
     if isinstance(value, Mapping):
         return (turn(value, field),)
-    if isinstance(value, str) or value is None:
-        return ({"role": "assistant", "content": text(value, field)},)
-    return turns(value, field)
+    if isinstance(value, list | tuple):
+        return turns(value, field)
+    return ({"role": "assistant", "content": text(value, field)},)
 
 
 def prompt_turns(value: Any, field: str) -> Messages:
@@ -249,9 +249,9 @@ def prompt_turns(value: Any, field: str) -> Messages:
     """
     if isinstance(value, Mapping):
         return (turn(value, field),)
-    if isinstance(value, str) or value is None:
-        return ({"role": "user", "content": filled(value, field)},)
-    return turns(value, field)
+    if isinstance(value, list | tuple):
+        return turns(value, field)
+    return ({"role": "user", "content": filled(value, field)},)
 
 
 def order_fault(messages: Messages) -> str:
