@@ -46,7 +46,7 @@ def measure(config: EvaluateConfig, state: ModelState, run: Run) -> None:
     if not run.writes:
         return
     own = own_voice(state, run)
-    asked = prompts(config, run, own.chat.tokenizer)
+    asked = prompts(config, run, own.tokenizer)
     rows = asked[1] if asked else ()
     scored = "reward" in state.filled() and (config.pairs or (rows and config.reward_model))
     count = _Counter(run, _work(config, own, len(rows), run, scored=bool(scored)))
@@ -89,7 +89,7 @@ def measure(config: EvaluateConfig, state: ModelState, run: Run) -> None:
 
 def _work(config: EvaluateConfig, own: Voice, asked: int, run: Run, *, scored: bool) -> int:
     """Rows that will be looked at, those again that several measures look at."""
-    tokenizer = own.chat.tokenizer
+    tokenizer = own.tokenizer
     kinds = [prepared(config, kind, run, tokenizer) for kind in ("conversations", "text")]
     rows = sum(len(one.train) for one in kinds if one is not None)
     rows += asked * (1 + len(config.against))
@@ -114,7 +114,7 @@ def _policy(
             ("conversations", ("eval_loss", "perplexity")),
             ("text", ("text_loss", "text_perplexity")),
         ):
-            data = prepared(config, kind, run, own.chat.tokenizer)
+            data = prepared(config, kind, run, own.tokenizer)
             if data is not None:
                 marked = [Marked(tuple(one.input_ids), tuple(one.trained)) for one in data.train]
                 found = token_logps(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from aligner.data.chat import Chat
@@ -26,9 +27,16 @@ class Voice:
     step: str
     """The step that left it."""
     policy: Artifact
-    chat: Chat
+    tokenizer: Any
     words: str
     """What decides which ids its texts become, as a hash."""
+    where: str = ""
+    """`file:line` for a complaint about its chat template."""
+
+    @cached_property
+    def chat(self) -> Chat:
+        """How it is spoken to; a model that only reads text needs no chat template."""
+        return Chat(self.tokenizer, where=self.where)
 
     def sampling(self, config: EvaluateConfig) -> Sampling:
         """How it answers when answers are compared."""
@@ -97,7 +105,7 @@ class Answers:
                 batch_size=self.config.batch_size,
                 finished=further,
             )
-            texts = [answer.text(voice.chat.tokenizer) for answer in answers]
+            texts = [answer.text(voice.tokenizer) for answer in answers]
             self._said[key] = Said(prompts=prompts, answers=answers, texts=texts)
         return self._said[key]
 
@@ -108,8 +116,9 @@ def own_voice(state: ModelState, run: Run) -> Voice:
     return Voice(
         step=run.step,
         policy=state.get("policy"),
-        chat=Chat(tokenizer, where=run.where),
+        tokenizer=tokenizer,
         words=fingerprint(tokenizer),
+        where=run.where,
     )
 
 
@@ -162,16 +171,21 @@ def earlier_voice(step: str, own: Voice, run: Run, *, same_tokens: bool) -> Voic
     there = state.tokenizer if state.policy is not None else None
     tokenizer = spoken_through(
         load_tokenizer(there, run.live, where=where) if there is not None else None,
-        own.chat.tokenizer,
+        own.tokenizer,
         step=step,
         same_tokens=same_tokens,
         where=where,
     )
     assert state.policy is not None, "without a policy there is no tokenizer to speak through"
-    if tokenizer is own.chat.tokenizer or fingerprint(tokenizer) == own.words:
+    if tokenizer is own.tokenizer or fingerprint(tokenizer) == own.words:
         return replace(own, step=step, policy=state.policy)
-    chat = Chat(tokenizer, where=where)
-    return Voice(step=step, policy=state.policy, chat=chat, words=fingerprint(tokenizer))
+    return Voice(
+        step=step,
+        policy=state.policy,
+        tokenizer=tokenizer,
+        words=fingerprint(tokenizer),
+        where=where,
+    )
 
 
 @contextmanager

@@ -385,3 +385,11 @@ def test_a_judge_that_gives_no_numbers_is_named(go: Callable[..., Any], desk: Pa
         f"{desk}/mine.yaml:8: judge 'broken' gave 9 scores for 9 answers, 0 of them finite\n"
         "  hint: a reward function returns one finite number an answer"
     )
+
+
+def test_text_is_measured_before_there_is_a_chat_template(go: Callable[..., Any]) -> None:
+    steps = """
+- {stage: shake, template: false}
+- {stage: evaluate, text: {path: text.txt, documents: paragraph}}
+"""
+    assert set(go(steps).evaluate) == {"text_loss", "text_perplexity"}

@@ -107,11 +107,11 @@ def test_answers_are_read_anew_where_the_reward_model_has_other_words(tokenizer:
     """Both ways of reading give the same tokens here, for both tokenizers part the words alike."""
     judge = scorer(tokenizer)
     same = Voice(
-        step="a", policy=Artifact(path="a"), chat=Chat(tokenizer), words=fingerprint(tokenizer)
+        step="a", policy=Artifact(path="a"), tokenizer=tokenizer, words=fingerprint(tokenizer)
     )
     other_words = changed(tokenizer, words=["zebra"])
     other = Voice(
-        step="b", policy=Artifact(path="b"), chat=Chat(other_words), words=fingerprint(other_words)
+        step="b", policy=Artifact(path="b"), tokenizer=other_words, words=fingerprint(other_words)
     )
     heard: list[int] = []
     said = said_by(tokenizer, same)
