@@ -319,4 +319,4 @@ def _memory(config: PPOConfig, training: Training, facts: Facts, kind: Kind, loo
 
 
 def _size(number: int) -> str:
-    return f"{number / 2**30:.1f} GiB" if number >= 2**30 else f"{number / 2**20:.1f} MiB"
+    return f"{number / 2**30:.3g} GiB" if number >= 2**30 else f"{number / 2**20:.2g} MiB"
