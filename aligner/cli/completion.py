@@ -27,5 +27,6 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.words is None:
         print(script(arguments.shell), end="")
     else:
-        print("\n".join(words(arguments.words, arguments.of)))
+        for word in words(arguments.words, arguments.of):
+            print(word)
     return 0

@@ -154,7 +154,8 @@ loss 0.3333 · accuracy 0.75
   score 0.5
 
 run       runs/small
-policy    runs/small/steps/3-again/policy
+policy
+  runs/small/steps/3-again/policy
 tokenizer
   runs/small/steps/1-make/tokenizer
 time      TTT s"""
@@ -162,7 +163,7 @@ RUNNING = """\
 ✓ 1/4 make  done in TTT s
 ✓ 2/4 tune  done in TTT s · loss 0.7143 · accuracy 0.75
 ▶ 3/4 again  4 steps at rate 0.5
-  ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━╺━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━ 50% 2/4
+  ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━╺━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━ 50% 2/4
   TTT s · TTT s left
   loss 0.5 · 12.3k tokens/s
 · then measure"""

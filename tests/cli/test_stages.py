@@ -1,4 +1,4 @@
-"""`aligner stages` and `aligner schema`: what is on offer, by whom, and what is not in use, and why."""
+"""`aligner stages` and `aligner schema`: what is on offer, by whom, and what is not in use."""
 
 from __future__ import annotations
 

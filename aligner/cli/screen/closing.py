@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
@@ -43,20 +43,19 @@ def closing(
 
 
 def step_table(
-    rows: Sequence[tuple[str, str, str, object]], console: Console, *, most: int | None
+    rows: Sequence[tuple[str, str, str, Mapping[str, float]]], console: Console, *, most: int | None
 ) -> RenderableType:
     """Steps as (number, name, time, figures): a table, or a list where the terminal is narrow."""
     if console.width < NARROW:
         blocks: list[RenderableType] = []
         for number, step, took, values in rows:
             blocks.append(line((f"{number} {step}", "bold"), (f"  {took}", "dim")))
-            if shown := figures(dict(values), most=most):  # type: ignore[call-overload]
+            if shown := figures(values, most=most):
                 blocks.append(indented(Joined(shown), by=2))
         return Group(*blocks)
     made = table([("", "right"), ("step", "left"), ("time", "right"), ("figures", "left")])
     for number, step, took, values in rows:
-        shown = Joined(figures(dict(values), most=most))  # type: ignore[call-overload]
-        made.add_row(number, line(step), took, shown)
+        made.add_row(number, line(step), took, Joined(figures(values, most=most)))
     return made
 
 

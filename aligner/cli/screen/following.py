@@ -9,6 +9,7 @@ from typing import Literal
 
 from aligner.chain import (
     Event,
+    RunFinished,
     StepFailed,
     StepFinished,
     StepProgress,
@@ -45,6 +46,7 @@ class Followed:
     first_done: int = 0
     """How much was done when it first reported: what a resumed step had behind it."""
     first_report: float = 0.0
+    last_report: float = 0.0
 
     @property
     def share(self) -> float:
@@ -52,10 +54,10 @@ class Followed:
 
     def left(self, now: float) -> float | None:
         """Seconds to the end at the speed so far; None before that is known."""
-        moved, took = self.done - self.first_done, now - self.first_report
+        moved, took = self.done - self.first_done, self.last_report - self.first_report
         if moved <= 0 or took <= 0 or self.total <= 0:
             return None
-        return max(self.total - self.done, 0) * took / moved
+        return max((self.total - self.done) * took / moved - (now - self.last_report), 0.0)
 
     def position(self) -> str:
         """Where it is: `54/120` steps, or `54/120 rows`."""
@@ -90,10 +92,9 @@ class Following:
 
     def hear(self, event: Event) -> Followed | None:
         """Take an event in, and give back the step that it is about."""
-        number = getattr(event, "number", None)
-        if number is None:
+        if isinstance(event, RunFinished):
             return None
-        one, now = self.steps[number - 1], self.clock()
+        one, now = self.steps[event.number - 1], self.clock()
         match event:
             case StepStarted():
                 one.standing, one.summary, one.began = "running", event.plan.summary, now
@@ -101,6 +102,7 @@ class Following:
             case StepProgress(progress=progress):
                 if one.total != progress.total or one.unit != progress.unit:
                     one.first_done, one.first_report = progress.done, now
+                one.last_report = now
                 one.done, one.total, one.unit = progress.done, progress.total, progress.unit
                 one.figures |= progress.figures
             case StepFinished():

@@ -1,4 +1,4 @@
-"""Show a running chain: drawn in place on a terminal, as plain lines anywhere else, or not at all."""
+"""Show a running chain: drawn in place on a terminal, or as plain lines, or not at all."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class PlainLines:
 
     def _due(self, one: Followed) -> bool:
         passed = self._following.clock() - self._last_time
-        further = one.share - self._last_share >= LINE_SHARE
+        further = round(one.share - self._last_share, 9) >= LINE_SHARE
         if one.done >= one.total or passed < LINE_EVERY or not (further or passed >= LINE_AFTER):
             return False
         self._last_time, self._last_share = self._following.clock(), one.share

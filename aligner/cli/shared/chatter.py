@@ -12,11 +12,15 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, TextIO
+from typing import IO, TextIO, cast
 
 from aligner.cli.screen.text import safe
 
 _OURS = str(Path(__file__).parents[2])
+
+
+def _unheard(text: str) -> None:
+    """Where warnings go that nobody asked to hear; they are in the log in any case."""
 
 
 class Chatter:
@@ -26,7 +30,7 @@ class Chatter:
         self.screen, self.errors = screen, errors
         """The streams as they were: what is for the user goes there."""
         self.log: Path | None = None
-        self.warn: Callable[[str], None] = lambda text: None
+        self.warn: Callable[[str], None] = _unheard
         """Hears aligner's own warnings, which the user should see at once."""
         # Without a buffer, so that what comes through the descriptors falls into line.
         self._file: IO[bytes] = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  # `close` does
@@ -73,7 +77,7 @@ class Chatter:
 
 
 @contextmanager
-def kept(*, warn: Callable[[str], None] = lambda text: None) -> Iterator[Chatter]:
+def kept(*, warn: Callable[[str], None] = _unheard) -> Iterator[Chatter]:
     """Keep everything written to standard output and error, by whatever part of the process.
 
     Args:
@@ -81,14 +85,15 @@ def kept(*, warn: Callable[[str], None] = lambda text: None) -> Iterator[Chatter
     """
     sys.stdout.flush()
     sys.stderr.flush()
-    before = sys.stdout, sys.stderr
+    before: tuple[TextIO, TextIO] = (sys.stdout, sys.stderr)
     saved = {number: os.dup(number) for number in _standard()}
     chatter = Chatter(_apart(before[0], saved), _apart(before[1], saved))
     chatter.warn = warn
     streams = _Lines(chatter.write, before[0]), _Lines(chatter.write, before[1])
     try:
         chatter.lead_descriptors()
-        sys.stdout, sys.stderr = streams
+        # They are streams of text as `print`, warnings and logging use them, if not all of TextIO.
+        sys.stdout, sys.stderr = cast("tuple[TextIO, TextIO]", streams)
         with warnings.catch_warnings():
             warnings.showwarning = _showing(chatter)
             yield chatter
@@ -99,10 +104,10 @@ def kept(*, warn: Callable[[str], None] = lambda text: None) -> Iterator[Chatter
         for number, copy in saved.items():
             os.dup2(copy, number)
             os.close(copy)
-        for stream, old in zip((chatter.screen, chatter.errors), before, strict=True):
-            stream.flush()
-            if stream is not old:
-                stream.close()
+        for ours, old in zip((chatter.screen, chatter.errors), before, strict=True):
+            ours.flush()
+            if ours is not old:
+                ours.close()
         chatter.close()
 
 
@@ -154,7 +159,7 @@ def _showing(chatter: Chatter) -> Callable[..., None]:
         category: type[Warning],
         filename: str,
         lineno: int,
-        file: TextIO | None = None,  # noqa: ARG001  # the signature of warnings.showwarning
+        file: TextIO | None = None,  # the signature of warnings.showwarning
         line: str | None = None,
     ) -> None:
         chatter.write(warnings.formatwarning(message, category, filename, lineno, line))

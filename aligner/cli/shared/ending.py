@@ -25,7 +25,7 @@ _BROKEN_PIPE = 128 + signal.SIGPIPE
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 
-class Told(Exception):  # noqa: N818  # it says that an error has been dealt with
+class Told(Exception):  # it says that an error has been dealt with
     """The user has been told; the process only has to end with `exit_code`."""
 
     def __init__(self, exit_code: int) -> None:
@@ -88,13 +88,14 @@ def _kept(error: BaseException) -> Path:
 def _asked_to_stop() -> Iterator[None]:
     """Treat SIGTERM and a closed terminal as Ctrl-C: what runs then ends in good order."""
 
-    def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  # a handler's signature
+    def stop(number: int, frame: FrameType | None) -> None:  # a handler's signature
         raise KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    # Only where nobody has decided otherwise: `nohup` ignores SIGHUP, a program around us may handle it.
+    # Only where nobody has decided otherwise: `nohup` ignores SIGHUP, a program around us may
+    # have a handler of its own.
     ours = [one for one in _SIGNALS if signal.getsignal(one) is signal.SIG_DFL]
     for number in ours:
         signal.signal(number, stop)

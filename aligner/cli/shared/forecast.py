@@ -44,7 +44,7 @@ def forecast(
     """One answer for each link of the chain.
 
     Raises:
-        ChainError: `until` or `start_from` names no step, or what is before `start_from` is not done.
+        ChainError: `until` or `start_from` names no step, or a step before `start_from` is not done.
     """
     links = checked.chain.links
     last = _number(until, "--until", checked) or len(links)

@@ -66,7 +66,7 @@ def _run(
     log = _run_folder(arguments, checked.chain) / _own("log.txt")
 
     def tell(event: Event) -> None:
-        # Not before a step starts: until then the folder may be another run's, which holds its lock.
+        # Not before a step starts: until then another process may be running in the folder.
         if isinstance(event, StepStarted) and chatter.log is None:
             chatter.into(log)
         failures.tell(event)
@@ -97,7 +97,7 @@ class _Failures:
             (event.folder / _own("error.txt")).unlink(missing_ok=True)
         elif isinstance(event, StepFailed):
             self.last = event.error
-            # Of several processes only the first makes the link; another one may fail before it did.
+            # Of several processes only the first makes the folder's link; another may fail earlier.
             if not isinstance(event.error, Stopped) and event.folder.is_dir():
                 self._written = event.folder / _own("error.txt")
                 self._written.write_text(safe(full_text(event.error)), encoding="utf-8")

@@ -1,0 +1,143 @@
+"""What the displays make of a chain's events: marks, times left, and when a plain line is due."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from aligner import Plan, Progress
+from aligner.chain import Event, StepFailed, StepProgress, StepReused, StepStarted
+from aligner.cli.screen.console import Joined, Labelled, console_on, line, show
+from aligner.cli.screen.following import Following
+from aligner.cli.screen.progress import PlainLines
+from aligner.errors import Stopped
+
+
+class Clock:
+    """Seconds that pass when told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def started(number: int = 1, summary: str = "ten steps") -> Event:
+    plan = Plan(summary=summary)
+    return StepStarted(number=number, of=2, step="s", stage="s", plan=plan, folder=Path())
+
+
+def progress(done: int, total: int = 100, number: int = 1, **figures: float) -> Event:
+    made = Progress(step="s", done=done, total=total, figures=figures)
+    return StepProgress(number=number, progress=made)
+
+
+def plain(monkeypatch: pytest.MonkeyPatch) -> tuple[Clock, PlainLines, io.StringIO]:
+    monkeypatch.setenv("COLUMNS", "40")
+    clock, file = Clock(), io.StringIO()
+    return clock, PlainLines(console_on(file), Following(["s", "t"], clock=clock)), file
+
+
+def drawn(content: object, width: int) -> list[str]:
+    file = io.StringIO()
+    show(Console(file=file, width=width), content)  # type: ignore[arg-type]  # any renderable
+    return file.getvalue().splitlines()
+
+
+def test_time_left_follows_the_speed_and_counts_down_between_reports() -> None:
+    clock = Clock()
+    following = Following(["s"], clock=clock)
+    one = following.hear(started())
+    assert one is not None
+    assert one.left(0.0) is None
+    for clock.now, done in ((10.0, 10), (30.0, 30)):
+        following.hear(progress(done))
+    # 20 steps in 20 seconds, so 70 seconds for the 70 that are left, 5 of which have passed.
+    assert one.left(35.0) == 65.0
+    assert one.left(500.0) == 0.0
+
+
+def test_a_resumed_step_is_not_taken_to_be_as_fast_as_what_it_had_behind_it() -> None:
+    clock = Clock()
+    following = Following(["s"], clock=clock)
+    one = following.hear(started())
+    assert one is not None
+    clock.now = 1.0
+    following.hear(progress(80))
+    assert one.left(1.0) is None
+    clock.now = 11.0
+    following.hear(progress(85))
+    assert one.left(11.0) == 30.0
+
+
+def test_plain_lines_come_after_ten_seconds_and_a_tenth_or_after_a_minute(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock, lines, file = plain(monkeypatch)
+    lines.tell(started())
+    for second in range(1, 200):
+        clock.now = float(second)
+        lines.tell(progress(second if second < 50 else 50, loss=0.5))
+    assert file.getvalue().splitlines() == [
+        "[1/2] s: ten steps",
+        "[1/2] s: 10% · 10/100 · loss 0.5 · 1 min 30 s left",
+        "[1/2] s: 20% · 20/100 · loss 0.5 · 1 min 20 s left",
+        "[1/2] s: 30% · 30/100 · loss 0.5 · 1 min 10 s left",
+        "[1/2] s: 40% · 40/100 · loss 0.5 · 1 min 00 s left",
+        "[1/2] s: 50% · 50/100 · loss 0.5 · 50.0 s left",
+        "[1/2] s: 50% · 50/100 · loss 0.5 · 1 min 51 s left",
+        "[1/2] s: 50% · 50/100 · loss 0.5 · 2 min 52 s left",
+    ]
+
+
+def test_plain_lines_hold_no_control_characters_and_are_one_to_an_event(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _, lines, file = plain(monkeypatch)
+    lines.tell(started(summary="a\x1b[2Jb\nc" + " long" * 20))
+    lines.warn("one\ntwo\x07")
+    assert file.getvalue().splitlines() == [
+        "[1/2] s: a\\x1b[2Jb c" + " long" * 20,
+        "warning: one two\\x07",
+    ]
+
+
+def test_a_step_that_is_told_again_after_a_damaged_one_was_set_aside_is_no_trouble(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock, lines, file = plain(monkeypatch)
+    reused = StepReused(number=1, of=2, step="s", stage="s", figures={}, folder=Path())
+    lines.tell(reused)
+    clock.now = 5.0
+    lines.tell(started())
+    clock.now = 8.0
+    stopped = Stopped("stopped")
+    lines.tell(StepFailed(number=1, of=2, step="s", stage="s", error=stopped, folder=Path()))
+    assert file.getvalue().splitlines() == [
+        "[1/2] s: reused",
+        "[1/2] s: ten steps",
+        "[1/2] s: stopped after 3.0 s",
+    ]
+
+
+def test_a_row_of_figures_breaks_between_figures_and_keeps_its_dot() -> None:
+    row = Joined(["loss 0.5", "accuracy 0.75", "reward 1.2"], lead=line("x: "))
+    assert drawn(row, 80) == ["x: loss 0.5 · accuracy 0.75 · reward 1.2"]
+    assert drawn(row, 30) == ["x: loss 0.5 · accuracy 0.75 ·", "reward 1.2"]
+    assert drawn(row, 18) == ["x: loss 0.5 ·", "accuracy 0.75 ·", "reward 1.2"]
+
+
+def test_a_path_too_long_for_its_column_stands_whole_below_its_label() -> None:
+    rows = Labelled([("run", "short"), ("policy", "runs/small/3-again")])
+    assert drawn(rows, 30) == ["run    short", "policy runs/small/3-again"]
+    assert drawn(rows, 22) == ["run    short", "policy", "  runs/small/3-again"]
+
+
+def test_brackets_and_colons_in_a_text_mean_nothing() -> None:
+    assert drawn(line("[bold]x[/bold] :smile: [link=http://x]"), 60) == [
+        "[bold]x[/bold] :smile: [link=http://x]"
+    ]
