@@ -237,3 +237,18 @@ def test_variables_in_a_recipe_made_in_python_are_text(
     recipe = recipe_from({"steps": [{"stage": "sft", "x": "${HOME}"}]}, folder=folder)
     assert recipe.steps[0].options == {"x": "${HOME}"}
     assert_reads_back(recipe)
+
+
+@pytest.mark.parametrize(
+    "word", ["1e-5", "1e5", "0x1F", "017", "true", "~", "", ".5", ".nan", "no"]
+)
+def test_text_that_looks_like_something_else_is_written_out_as_text(
+    assert_reads_back: Callable[[Recipe], None], folder: Path, word: str
+) -> None:
+    assert_reads_back(recipe_from({"steps": [{"stage": "sft", "x": word}]}, folder=folder))
+
+
+def test_a_number_too_long_to_print_is_refused(folder: Path) -> None:
+    with pytest.raises(RecipeError) as caught:
+        recipe_from({"seed": 10**5000, "steps": [{"stage": "sft"}]}, folder=folder)
+    assert str(caught.value) == "seed: a number of more than 100 digits"
