@@ -1,0 +1,57 @@
+"""The rdpo stage holds to aligner's contract, and its loss is Park's."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import pytest
+import torch
+from aligner_brevity.formats import BETTER_WORSE
+from aligner_brevity.rewards import Brevity, BrevityOptions
+from aligner_brevity.stage import RDPO
+from aligner_brevity.train import rdpo_loss
+
+from aligner import Completion
+from aligner.testing import StageContract, preferences
+
+
+class TestRDPO(StageContract):
+    stage = RDPO
+    options: ClassVar = {
+        "data": "pairs.jsonl",
+        "max_steps": 4,
+        "batch_size": 4,
+        "learning_rate": 1e-2,
+        "log_every": 1,
+        "checkpoint_every": 2,
+    }
+    files: ClassVar = {"pairs.jsonl": preferences()}
+
+
+def test_a_chosen_answer_that_is_longer_teaches_less() -> None:
+    """Margin 0, 10 tokens longer, alpha 0.1: -log sigmoid(1) = 0.3133 in place of ln 2 = 0.6931."""
+    margin, lengths = torch.zeros(1), torch.tensor([[30, 20]])
+    assert rdpo_loss(margin, lengths, beta=0.1, alpha=0.0).item() == pytest.approx(math.log(2))
+    assert rdpo_loss(margin, lengths, beta=0.1, alpha=0.1).item() == pytest.approx(
+        0.31326, abs=1e-5
+    )
+
+
+def test_rows_of_ask_better_and_worse_are_pairs() -> None:
+    row = {"ask": "why?", "better": "so", "worse": "because of that"}
+    pair = BETTER_WORSE.convert(row)
+    assert BETTER_WORSE.recognise([row])
+    assert [pair.prompt[0], pair.chosen[0]["content"]] == [
+        {"role": "user", "content": "why?"},
+        "so",
+    ]
+    with pytest.raises(ValueError, match="^'worse' is not text$"):
+        BETTER_WORSE.convert(row | {"worse": 3})
+
+
+def test_words_beyond_the_limit_cost() -> None:
+    answers = ["a b", "a b c", "a b c d", "a b c d e"]
+    said = [Completion(prompt=(), text=text) for text in answers]
+    assert Brevity(BrevityOptions(words=2)).score(said) == [1.0, 0.5, 0.0, 0.0]
+    assert Brevity().score([Completion(prompt=(), text="a", ended=False)]) == [0.0]
