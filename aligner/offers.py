@@ -16,7 +16,9 @@ Message = Mapping[str, Any]
 class OfferConfig(BaseModel):
     """Options of a reward function or data source, documented under each field."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

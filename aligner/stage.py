@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 class StageConfig(BaseModel):
     """A stage's options. Say what each is for in a docstring under the field."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
     @classmethod
     def determining(cls) -> frozenset[str]:
@@ -68,8 +70,8 @@ class Look:
     """`file:line` of each option written in the recipe."""
 
     def at(self, option: str) -> str:
-        """Where `option` of this step is written, for a complaint about it."""
-        return self.option_lines.get(option, self.where)
+        """Where `option` of this step is written, or the nearest thing around it."""
+        return _nearest(option, self.option_lines, self.where)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,8 +146,8 @@ class Run:
         return self.rank == 0
 
     def at(self, option: str) -> str:
-        """Where `option` of this step is written, for a complaint about it."""
-        return self.option_lines.get(option, self.where)
+        """Where `option` of this step is written, or the nearest thing around it."""
+        return _nearest(option, self.option_lines, self.where)
 
     def progress(self, done: int, total: int, *, unit: str = "step", **figures: float) -> None:
         """Say how far the step is, with the figures of this moment; kept in `metrics.jsonl`."""
@@ -164,6 +166,12 @@ class Run:
         if self.writes:
             with (self.folder / "samples.jsonl").open("a", encoding="utf-8") as file:
                 file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def _nearest(option: str, lines: Mapping[str, str], otherwise: str) -> str:
+    while option and option not in lines:
+        option = option.rpartition(".")[0]
+    return lines.get(option, otherwise)
 
 
 C = TypeVar("C", bound=StageConfig)

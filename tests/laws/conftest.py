@@ -15,7 +15,22 @@ from aligner.chain import Outcome
 from aligner.host import Host
 from aligner.recipe import read_recipe
 
-WORDS = "red blue small big cat dog runs sleeps eats sees the a happy sad".split()
+WORDS = [
+    "red",
+    "blue",
+    "small",
+    "big",
+    "cat",
+    "dog",
+    "runs",
+    "sleeps",
+    "eats",
+    "sees",
+    "the",
+    "a",
+    "happy",
+    "sad",
+]
 
 HEAD = """\
 seed: 7
@@ -47,10 +62,18 @@ class Chains:
 
     def step(self, stage: str, data: str, *options: str) -> str:
         """A training step as YAML, of three optimizer steps."""
-        lines = [f"data: {data}", "max_steps: 3", "batch_size: 4", "learning_rate: 2e-2", "log_every: 1"]
+        lines = [
+            f"data: {data}",
+            "max_steps: 3",
+            "batch_size: 4",
+            "learning_rate: 2e-2",
+            "log_every: 1",
+        ]
         return f"  - stage: {stage}\n" + "".join(f"    {line}\n" for line in (*lines, *options))
 
-    def run(self, *steps: str, runs: str = "runs", sets: Iterable[str] = (), **more: Any) -> Outcome:
+    def run(
+        self, *steps: str, runs: str = "runs", sets: Iterable[str] = (), **more: Any
+    ) -> Outcome:
         host = Host.discover()
         recipe = read_recipe(self.recipe(*steps), overrides=list(sets))
         checked = chain.check(chain.link(recipe, host), host)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,20 @@ from aligner.run.durable import hash_tree
 from aligner.state import Live
 
 LORA = "adapter: {method: lora, r: 2, alpha: 4, dropout: 0.1}"
-MODELS = ("model.safetensors", "adapter_model.safetensors", "config.json", "adapter_config.json")
+MODELS = ("model.safetensors", "config.json")
 
 
-def models_of(runs: Path) -> dict[str, str]:
-    """SHA-256 of every model file of a run, by step and name."""
-    found = {}
+def models_of(runs: Path) -> dict[str, Any]:
+    """Every model and tokenizer file of a run, by step and name: hashed, settings of adapters read."""
+    found: dict[str, Any] = {}
     for step in sorted((runs / "chain" / "steps").iterdir()):
         for name, digest in hash_tree(step.resolve()).items():
-            if name.endswith(MODELS) or name.startswith("tokenizer/"):
+            if name.endswith("adapter_config.json"):
+                settings = json.loads((step / name).read_text())
+                # Where the weights below lie on this machine, for those who load with peft.
+                settings.pop("base_model_name_or_path")
+                found[f"{step.name}/{name}"] = settings
+            elif name.endswith(MODELS) or "tokenizer" in name:
                 found[f"{step.name}/{name}"] = digest
     return found
 
@@ -116,7 +122,9 @@ def test_an_adapter_moves_and_the_weights_below_it_do_not(chains: Any) -> None:
 def test_a_stacked_adapter_leaves_the_one_below_it_as_it_was(chains: Any) -> None:
     sft = chains.step("sft", "talks.jsonl", LORA)
     first = chains.run(sft).state.policy
-    second = chains.run(sft, chains.step("dpo", "pairs.jsonl", "incoming: stack", LORA)).state.policy
+    second = chains.run(
+        sft, chains.step("dpo", "pairs.jsonl", "incoming: stack", LORA)
+    ).state.policy
     assert second.adapters[:-1] == first.adapters
     assert second.path == first.path
 
@@ -142,13 +150,13 @@ def test_each_step_computes_in_its_own_precision_whatever_came_before(
     sft = chains.step("sft", "talks.jsonl", "precision: fp32")
     dpo = chains.step("dpo", "pairs.jsonl", f"precision: {second}")
     between = chains.step("sft", "talks.jsonl", "as: between", f"precision: {first}")
-    live = chains.run(sft, between, dpo, runs="live")
+    live = losses(chains.run(sft, between, dpo, runs="live"), "dpo")
     for step in ("sft", "between", "dpo"):
         apart = chains.run(sft, between, dpo, runs="apart", until=step)
-    assert losses(live, "dpo") == losses(apart, "dpo")
+    assert live == losses(apart, "dpo")
     other = "fp32" if second == "bf16" else "bf16"
     swapped = chains.run(sft, between, dpo, runs="live", sets=[f"dpo.precision={other}"])
-    assert losses(swapped, "dpo") != losses(live, "dpo")
+    assert losses(swapped, "dpo") != live
 
 
 def test_a_chain_starts_no_process_and_leaves_the_environment(chains: Any) -> None:
