@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from aligner import Offers
 from aligner.data.load import Loaded, load
 from aligner.data.spec import DataSpec
 from aligner.data.tokenizers import train_tokenizer
-
-from aligner import Offers
 
 SHARED = Path(os.environ.get("ALIGNER_SHARED", Path(__file__).parents[2] / ".." / "shared"))
 

@@ -5,6 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from transformers import AutoTokenizer
+
+from aligner import AlignerError
 from aligner.data.chat import (
     Chat,
     encode_conversation,
@@ -16,11 +21,6 @@ from aligner.data.chat import (
 from aligner.data.messages import Malformed
 from aligner.data.rendering import Rewritten, bounded
 from aligner.data.rows import Conversation, Preference, Text
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from transformers import AutoTokenizer
-
-from aligner import AlignerError
 
 
 def user(content: str) -> dict[str, Any]:
@@ -204,21 +204,32 @@ def test_a_tokenizer_without_a_template_is_refused(bare: Any) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("template", "message"),
-    [
-        ("{{ messages[0].content | nosuchfilter }}", "the chat template fails: the chat template refuses it: No filter named 'nosuchfilter'."),
-        ("{% for %}", "the chat template fails: the chat template refuses it: Expected an expression, got 'end of statement block'"),
-        ("{{ raise_exception('no') }}", "the chat template fails: the chat template refuses it: no"),
-        ("{{ messages.__class__.__mro__ }}", "the chat template fails: the chat template refuses it: access to attribute '__class__' of 'list' object is unsafe."),
-        ("{{ 'x' * 2000000 }}", "the chat template fails: the chat template makes 2000000 characters of 81"),
-        ("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", "the chat template fails: the chat template has not finished after 0.3 seconds"),
-        ("{% for m in messages %}{{ m.content }}{% endfor %}{% if add_generation_prompt %}>{% endif %}",
-         "the chat template's generation prompt is not how its answers begin\n"
-         "  hint: mark the answers in the template with {% generation %} … {% endgeneration %}"),
-        ("{% generation %}{% endgeneration %}{% generation %}{% endgeneration %}", "the chat template fails: the chat template marks 2 answers where there are 1"),
-    ],
-)  # fmt: skip
+FAILS = "the chat template fails: "
+REFUSES = f"{FAILS}the chat template refuses it: "
+ENDLESS = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+BROKEN = [
+    ("{{ messages[0].content | nosuchfilter }}", f"{REFUSES}No filter named 'nosuchfilter'."),
+    ("{% for %}", f"{REFUSES}Expected an expression, got 'end of statement block'"),
+    ("{{ raise_exception('no') }}", f"{REFUSES}no"),
+    (
+        "{{ messages.__class__.__mro__ }}",
+        f"{REFUSES}access to attribute '__class__' of 'list' object is unsafe.",
+    ),
+    ("{{ 'x' * 2000000 }}", f"{FAILS}the chat template makes 2000000 characters of 81"),
+    (ENDLESS, f"{FAILS}the chat template has not finished after 0.3 seconds"),
+    (
+        "{% for m in messages %}{{ m.content }}{% endfor %}{% if add_generation_prompt %}>{% endif %}",
+        "the chat template's generation prompt is not how its answers begin\n"
+        "  hint: mark the answers in the template with {% generation %} … {% endgeneration %}",
+    ),
+    (
+        "{% generation %}{% endgeneration %}{% generation %}{% endgeneration %}",
+        f"{FAILS}the chat template marks 2 answers where there are 1",
+    ),
+]
+
+
+@pytest.mark.parametrize(("template", "message"), BROKEN, ids=range(len(BROKEN)))
 def test_a_broken_hostile_or_endless_template_is_refused(
     bare: Any, template: str, message: str, monkeypatch: Any
 ) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
+from aligner import DataFormat, Offers
 from aligner.data.formats import FORMATS
 from aligner.data.load import Loaded
 from aligner.data.rows import (
@@ -18,8 +20,6 @@ from aligner.data.rows import (
     Scored,
     Text,
 )
-
-from aligner import DataFormat, Offers
 
 Read = Callable[..., Loaded]
 ASKED = {"role": "user", "content": "Hi?"}
@@ -141,12 +141,9 @@ def test_alpaca_history_input_and_system_become_turns(read: Read) -> None:
 
 def test_tool_calls_keep_exactly_the_arguments_they_have(read: Read) -> None:
     calls = [{"name": "a", "arguments": {"x": 1}}, {"name": "b", "arguments": '{"y": [null]}'}]
-    rows = [
-        {"messages": [ASKED, {"role": "assistant", "content": None, "tool_calls": [call]}, SAID | {"weight": 0}]}
-        for call in calls
-    ]  # fmt: skip
-    rows[0]["messages"][2] = {"role": "tool", "content": "r"}
-    rows[1]["messages"][2] = {"role": "tool", "content": "r"}
+    calling = {"role": "assistant", "content": None}
+    result = {"role": "tool", "content": "r"}
+    rows = [{"messages": [ASKED, calling | {"tool_calls": [call]}, result]} for call in calls]
     loaded = read(*rows)
     assert [r.messages[1]["tool_calls"] for r in loaded.rows] == [  # type: ignore[attr-defined]
         [{"type": "function", "function": {"name": "a", "arguments": {"x": 1}}}],

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aligner.data.load import Loaded, hold_out, load
-from aligner.data.spec import DataSpec
 
 from aligner import AlignerError, DataSource, OfferConfig, Offers
+from aligner.data.load import Loaded, hold_out, load
+from aligner.data.spec import DataSpec
 
 GOOD = {"prompt": "Hi?", "completion": "Yes."}
 
@@ -194,8 +194,17 @@ BROKEN: list[tuple[str, bytes, str]] = [
         "a.pkl: no reader for files called .pkl\n  hint: known: .arrow, .csv, .json, .jsonl, .md, "
         ".ndjson, .parquet, .tsv, .txt, packed or not",
     ),
-    ("a.parquet", b"PAR1nonsense", "a.parquet: not a Parquet file: Parquet magic bytes not found in footer. Either the file is corrupted or this is not a parquet file."),
-    ("a.arrow", b"nonsense", "a.arrow: not an Arrow file: Expected to read 1936617326 metadata bytes, but only read 4"),
+    (
+        "a.parquet",
+        b"PAR1nonsense",
+        "a.parquet: not a Parquet file: Parquet magic bytes not found in footer. Either the file is "
+        "corrupted or this is not a parquet file.",
+    ),
+    (
+        "a.arrow",
+        b"nonsense",
+        "a.arrow: not an Arrow file: Expected to read 1936617326 metadata bytes, but only read 4",
+    ),
 ]  # fmt: skip
 
 

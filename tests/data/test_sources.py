@@ -15,6 +15,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 import zstandard
+
 from aligner.data.load import Loaded, load
 from aligner.data.spec import DataSpec
 
@@ -67,12 +68,15 @@ def test_csv_names_the_line_a_row_starts_at(place: Any) -> None:
     assert [row.origin for row in loaded.rows] == ["a.csv:2", "a.csv:5"]
 
 
+NAMELESS = {"header": False, "columns": {"column1": "text", "column2": "label"}}
+
+
 @pytest.mark.parametrize(
     ("text", "options", "expected"),
     [
         ("it is good\t1\nit is bad\t0\nit is \"so\" so\t0\nit is fine\t1\n", {}, ["1", "0", "0", "1"]),
         ("sentence\tlabel\nit is good\t1\nit is bad\t0\n", {}, ["1", "0"]),
-        ("yes\tno\nno\tyes\n", {"header": False, "columns": {"column1": "text", "column2": "label"}}, ["no", "yes"]),
+        ("yes\tno\nno\tyes\n", NAMELESS, ["no", "yes"]),
     ],
 )  # fmt: skip
 def test_tables_with_and_without_names_are_told_apart(
@@ -90,9 +94,9 @@ def test_parquet_and_arrow_do_not_add_keys_that_a_row_does_not_have(place: Any) 
 
     table = pyarrow.Table.from_pylist([row({"a": 1}), row({"b": 2})])
     pyarrow.parquet.write_table(table, place.recipe_folder / "a.parquet")
-    with pyarrow.OSFile(str(place.recipe_folder / "a.arrow"), "wb") as file:
-        with pyarrow.ipc.new_file(file, table.schema) as writer:
-            writer.write_table(table)
+    path = str(place.recipe_folder / "a.arrow")
+    with pyarrow.OSFile(path, "wb") as file, pyarrow.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table)
     for name in ("a.parquet", "a.arrow"):
         calls = [row.messages[1]["tool_calls"][0] for row in read(place, name).rows]  # type: ignore[attr-defined]
         assert [call["function"]["arguments"] for call in calls] == [{"a": 1}, {"b": 2}]
@@ -138,7 +142,8 @@ STORIES = "Once.\n\nTwice,\nand more.\n<|endoftext|>\nThrice.\n<|endoftext|>\n"
     ("documents", "expected"),
     [
         ("auto", [("Once.\n\nTwice,\nand more.", 1), ("Thrice.", 6)]),
-        ("line", [("Once.", 1), ("Twice,", 3), ("and more.", 4), ("<|endoftext|>", 5), ("Thrice.", 6), ("<|endoftext|>", 7)]),
+        ("line", [("Once.", 1), ("Twice,", 3), ("and more.", 4), ("<|endoftext|>", 5),
+                  ("Thrice.", 6), ("<|endoftext|>", 7)]),
         ("paragraph", [("Once.", 1), ("Twice,\nand more.\n<|endoftext|>\nThrice.\n<|endoftext|>", 3)]),
         ("file", [(STORIES.strip(), 1)]),
     ],

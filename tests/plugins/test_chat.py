@@ -7,6 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aligner import AlignerError, Live, Look, ModelState, Offers, Outlook, Run
 from aligner.data.chat import (
     encode_conversation,
     encode_preference,
@@ -20,10 +24,6 @@ from aligner.models.resolve import resolve, resolve_tokenizer
 from aligner_chat.catalogue import names
 from aligner_chat.stage import ChatOptions, ChatStage
 from aligner_chat.tokens import with_template
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-from aligner import AlignerError, Live, Look, ModelState, Offers, Outlook, Run
 
 SHARED = Path(os.environ.get("ALIGNER_SHARED", Path(__file__).parents[2] / ".." / "shared"))
 ASKED = {"role": "user", "content": "Hi?"}
@@ -51,7 +51,8 @@ WRITTEN: dict[str, tuple[str, str, str]] = {
     "chatml": (
         "<s><|im_start|>user\nHi?<|im_end|>\n<|im_start|>assistant\nYes.<|im_end|>\n"
         "<|im_start|>user\nSo?<|im_end|>\n<|im_start|>assistant\nNo.<|im_end|>",
-        "<s><|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi?<|im_end|>\n<|im_start|>assistant\n",
+        "<s><|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi?<|im_end|>\n"
+        "<|im_start|>assistant\n",
         "<|im_end|>",
     ),
     "deepseek": (
@@ -94,7 +95,8 @@ WRITTEN: dict[str, tuple[str, str, str]] = {
     "qwen": (
         "<s><|im_start|>user\nHi?<|im_end|>\n<|im_start|>assistant\nYes.<|im_end|>\n"
         "<|im_start|>user\nSo?<|im_end|>\n<|im_start|>assistant\nNo.<|im_end|>",
-        "<s><|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi?<|im_end|>\n<|im_start|>assistant\n",
+        "<s><|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi?<|im_end|>\n"
+        "<|im_start|>assistant\n",
         "<|im_end|>",
     ),
     "tiny": (
