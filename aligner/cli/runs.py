@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     # Loads rich and pydantic, which --help does without.
-    from aligner.cli.shared.past import list_runs, prune, show_run
+    from aligner.cli.shared.looking_back import list_runs, prune, show_run
 
     if arguments.prune:
         return prune(arguments)

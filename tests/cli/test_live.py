@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import pty
 import re
@@ -206,6 +207,28 @@ def test_ctrl_c_leaves_what_is_finished_and_says_how_to_go_on(desk: Path) -> Non
         "small.yaml:6: stopped in step 'again'; every step before it is finished and kept\n"
         "  hint: give the same command again to go on from there"
     )
+
+
+def test_a_terminal_that_is_closed_stops_the_run_in_good_order(desk: Path) -> None:
+    outer, inner = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "aligner.cli", "run", "small.yaml", "--set", "tune.pause=1"],
+        stdin=inner,
+        stdout=inner,
+        stderr=inner,
+        env=os.environ | {"TERM": "xterm"},
+        start_new_session=True,
+    )
+    os.close(inner)
+    held = b""
+    while b"tune  4 steps" not in held.replace(b"\x1b[2m", b"").replace(b"\x1b[0m", b""):
+        held += os.read(outer, 65536)
+    os.close(outer)
+    # The terminal is not this session's own, so the kernel does not send what it would send.
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(timeout=20) == 75
+    last = json.loads(Path("runs/small/journal.jsonl").read_text().splitlines()[-1])
+    assert (last["event"], last["step"]) == ("step failed", "tune")
 
 
 def test_chatter_of_libraries_does_not_disturb_the_display(desk: Path) -> None:

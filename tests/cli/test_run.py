@@ -235,6 +235,20 @@ def test_a_secret_reaches_neither_screen_nor_log_nor_error_file(desk: Path) -> N
     assert b"s3cr3t" not in written["log.txt"] + written["error.txt"] + written["journal.jsonl"]
 
 
+def test_a_reader_that_goes_away_does_not_stop_the_training(desk: Path) -> None:
+    run = f"{sys.executable} -m aligner.cli run small.yaml --set tune.pause=0.2"
+    done = subprocess.run(
+        ["bash", "-c", f"{run} | head -1; echo ${{PIPESTATUS[0]}}"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert (done.stdout, done.stderr) == ("[1/4] make: a new model, 8 wide\n141\n", "")
+    last = json.loads(Path("runs/small/journal.jsonl").read_text().splitlines()[-1])
+    assert last["event"] == "run finished"
+
+
 def test_telemetry_is_off_before_a_stage_runs(desk: Path) -> None:
     done = apart("run", "small.yaml", "--set", "tune.says=$HF_HUB_DISABLE_TELEMETRY")
     assert done.returncode == 0

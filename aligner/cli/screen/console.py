@@ -22,13 +22,19 @@ _WIDEST = 120
 """Lines longer than this are hard to follow with the eye."""
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Let the caller decide: rich would end the process, and the training in it."""
+        raise  # the BrokenPipeError that is being handled
+
+
 def console_on(file: IO[str] | None = None) -> Console:
     """A console on `file`, or on what is standard output now.
 
     Colours follow NO_COLOR and TERM; the width follows the terminal or COLUMNS. Brackets, numbers
     and `:names:` in a text mean nothing special.
     """
-    console = Console(
+    console = _Console(
         file=file or sys.stdout, markup=False, emoji=False, highlight=False, legacy_windows=False
     )
     console.width = min(console.width, _WIDEST)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
@@ -11,9 +10,7 @@ from rich.text import Text
 from aligner.cli.screen.closing import near, step_table
 from aligner.cli.screen.console import NARROW, Joined, Labelled, indented, line, table
 from aligner.cli.screen.text import duration, size
-
-if TYPE_CHECKING:
-    from aligner.cli.shared.past import Leftover, PastRun
+from aligner.cli.shared.past import Leftover, PastRun
 
 
 def runs_table(runs: Sequence[PastRun], where: str, console: Console) -> RenderableType:

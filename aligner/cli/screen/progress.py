@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Protocol
 
 from rich.console import Console, Group, RenderableType
@@ -133,8 +133,12 @@ def shown_live(console: Console, following: Following) -> Iterator[LiveLines]:
         redirect_stdout=False,
         redirect_stderr=False,
     )
-    with live:
+    live.start()
+    try:
         yield LiveLines(console, following, live)
+    finally:
+        with suppress(OSError):  # the terminal may be what has gone
+            live.stop()
 
 
 def now_running(following: Following) -> RenderableType:

@@ -7,7 +7,6 @@ import os
 import shutil
 import sys
 import tempfile
-import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -34,7 +33,6 @@ class Chatter:
         """Hears aligner's own warnings, which the user should see at once."""
         # Without a buffer, so that what comes through the descriptors falls into line.
         self._file: IO[bytes] = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  # `close` does
-        self._lock = threading.Lock()
         self._begun = 0
 
     @property
@@ -44,36 +42,34 @@ class Chatter:
 
     def said(self) -> str:
         """What has been kept aside so far."""
-        with self._lock:
-            end = self._file.tell()
-            self._file.seek(0)
-            text = self._file.read().decode("utf-8", "backslashreplace")
-            self._file.seek(end)
+        end = self._file.tell()
+        self._file.seek(0)
+        text = self._file.read().decode("utf-8", "backslashreplace")
+        self._file.seek(end)
         return safe(text)
 
     def write(self, line: str) -> None:
-        with self._lock:
-            self._file.write(safe(line).encode("utf-8", "backslashreplace"))
+        # Without a lock, which a process that is forked just now would hold for ever: each line is
+        # one unbuffered write at the end of the file.
+        self._file.write(safe(line).encode("utf-8", "backslashreplace"))
 
     def into(self, path: Path) -> None:
         """Append what has been kept aside to `path`, and keep the rest there too."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("ab", buffering=0)
-        with self._lock:
-            begun = file.tell()
-            self._file.seek(0)
-            shutil.copyfileobj(self._file, file)
-            self._file.close()
-            self._file, self._begun, self.log = file, begun, path
-            _lead(self._file, _standard())
+        aside, file = self._file, path.open("ab", buffering=0)
+        self._begun = file.tell()
+        aside.seek(0)
+        shutil.copyfileobj(aside, file)
+        self._file, self.log = file, path
+        self.lead_descriptors()
+        aside.close()
 
     def lead_descriptors(self) -> None:
         """Send what is written past Python, to descriptors 1 and 2, the same way."""
         _lead(self._file, _standard())
 
     def close(self) -> None:
-        with self._lock:
-            self._file.close()
+        self._file.close()
 
 
 @contextmanager
@@ -105,9 +101,10 @@ def kept(*, warn: Callable[[str], None] = _unheard) -> Iterator[Chatter]:
             os.dup2(copy, number)
             os.close(copy)
         for ours, old in zip((chatter.screen, chatter.errors), before, strict=True):
-            ours.flush()
-            if ours is not old:
-                ours.close()
+            with suppress(OSError):  # what has not been shown by now has nobody to see it
+                ours.flush()
+                if ours is not old:
+                    ours.close()
         chatter.close()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import signal
 import sys
@@ -10,7 +11,7 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import TextIO
@@ -22,6 +23,8 @@ from aligner.run import ranks
 STOPPED = 75
 """EX_TEMPFAIL: stopped, and the same command goes on."""
 _BROKEN_PIPE = 128 + signal.SIGPIPE
+_NOBODY_READS = (errno.EPIPE, errno.EIO)
+"""What writing to a closed pipe, or to a terminal that has gone, fails with."""
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 
@@ -48,11 +51,11 @@ def guarded(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         say("stopped\n  hint: give the same command again to go on", sys.stderr)
         return STOPPED
-    except BrokenPipeError:
-        # Who read our output has gone, as `head` does; the interpreter must not flush it again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _BROKEN_PIPE
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _NOBODY_READS:
+            # As when `head` has seen enough; the interpreter must not try to write it again.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return _BROKEN_PIPE
         if getattr(arguments, "verbose", False):
             say(full_text(error), sys.stderr)
         else:
@@ -63,7 +66,8 @@ def guarded(arguments: argparse.Namespace) -> int:
 def say(text: str, file: TextIO) -> None:
     """Write `text` without control characters and secrets; of several processes, say which."""
     rank = ranks.rank()
-    print(safe(f"process {rank}: {text}" if rank else text), file=file, flush=True)
+    with suppress(OSError):  # nobody is there to be told
+        print(safe(f"process {rank}: {text}" if rank else text), file=file, flush=True)
 
 
 def in_brief(error: BaseException) -> str:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 import fcntl
 import json
 import os
-import shutil
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,16 +12,11 @@ from typing import Any
 
 import yaml
 
-from aligner.cli.screen.console import console_on, show
-from aligner.cli.screen.history import run_page, runs_table, to_remove
-from aligner.cli.screen.text import size
-from aligner.cli.shared.listing import print_json
-from aligner.errors import ChainError, did_you_mean
 from aligner.run.folder import RunFolder, all_runs
 from aligner.run.store import Store, read_finished
 from aligner.state import ModelState
 
-_LOCK = ".lock"
+LOCK = ".lock"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,64 +71,13 @@ def past_runs(runs: Path) -> list[PastRun]:
     return [_past(folder, held) for folder in folders]
 
 
-def list_runs(arguments: argparse.Namespace) -> int:
-    found = past_runs(arguments.runs)
-    if arguments.json:
-        print_json([_as_json(one) for one in found])
-    else:
-        console = console_on()
-        show(console, runs_table(found, str(arguments.runs), console))
-    return 0
-
-
-def show_run(arguments: argparse.Namespace) -> int:
-    found = {one.name: one for one in past_runs(arguments.runs)}
-    if arguments.name not in found:
-        raise ChainError(
-            f"no run is called {arguments.name!r}",
-            where=str(arguments.runs),
-            hint=did_you_mean(arguments.name, found),
-        )
-    if arguments.json:
-        print_json(_as_json(found[arguments.name]))
-    else:
-        console = console_on()
-        show(console, run_page(found[arguments.name], console))
-    return 0
-
-
-def prune(arguments: argparse.Namespace) -> int:
-    """Remove what no run leads to, once the user has agreed; 0 also where there is nothing."""
-    for folder in all_runs(arguments.runs):
-        if _held(folder.path):
-            raise ChainError(
-                f"run {folder.name!r} is running, and may need what looks unused",
-                where=str(arguments.runs),
-                hint="prune when it has ended",
-            )
-    found = list(leftovers(arguments.runs))
-    console = console_on()
-    if not found:
-        print("nothing to remove: every step belongs to a run")
-        return 0
-    show(console, to_remove(found))
-    if not arguments.yes and not _agreed(f"Remove {_total(found)}? [y/N] "):
-        print("nothing was removed")
-        return 0
-    for one in found:
-        shutil.rmtree(one.folder)
-        shutil.rmtree(one.folder.with_suffix(_LOCK), ignore_errors=True)
-    print(f"removed {_total(found)}")
-    return 0
-
-
 def leftovers(runs: Path) -> Iterator[Leftover]:
     """Finished, begun and damaged steps in the store that no run needs."""
     store = Store(runs.absolute()).folder
     needed = _needed(runs, store.resolve())
     for folder in sorted(store.iterdir()) if store.is_dir() else []:
-        lock = folder.with_suffix(_LOCK)
-        if folder.suffix == _LOCK or folder.resolve() in needed or _held(lock):
+        lock = folder.with_suffix(LOCK)
+        if folder.suffix == LOCK or folder.resolve() in needed or is_held(lock):
             continue
         done = read_finished(folder) if not folder.suffix else None
         what = "begun" if folder.suffix == ".partial" else "damaged"
@@ -196,7 +137,7 @@ def _past(folder: RunFolder, held: list[str]) -> PastRun:
 
 
 def _status(folder: RunFolder, journal: list[dict[str, Any]]) -> str:
-    if _held(folder.path):
+    if is_held(folder.path):
         return "running"
     last = journal[-1] if journal else {}
     if last.get("event") == "run finished":
@@ -229,10 +170,10 @@ def _asked(folder: RunFolder) -> int:
         return 0
 
 
-def _held(folder: Path) -> bool:
+def is_held(folder: Path) -> bool:
     """Whether a process holds the run's lock. Looks without waiting, and lets go at once."""
     try:
-        handle = os.open(folder / _LOCK, os.O_RDONLY)
+        handle = os.open(folder / LOCK, os.O_RDONLY)
     except OSError:
         return False
     try:
@@ -246,39 +187,3 @@ def _held(folder: Path) -> bool:
 
 def _octets(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-def _total(found: list[Leftover]) -> str:
-    folders = "1 folder" if len(found) == 1 else f"{len(found)} folders"
-    return f"{folders}, {size(sum(one.octets for one in found))}"
-
-
-def _agreed(question: str) -> bool:
-    if not sys.stdin.isatty():
-        raise ChainError("cannot ask: standard input is no terminal", hint="add --yes to go ahead")
-    return input(question).strip().lower() in ("y", "yes")
-
-
-def _as_json(one: PastRun) -> dict[str, Any]:
-    return {
-        "name": one.name,
-        "folder": one.folder,
-        "status": one.status,
-        "begun": one.begun,
-        "last": one.last,
-        "steps_of_recipe": one.asked,
-        "bytes": one.octets,
-        "steps": [
-            {
-                "number": step.number,
-                "step": step.step,
-                "stage": step.stage,
-                "figures": step.figures,
-                "seconds": step.seconds,
-                "bytes": step.octets,
-                "shared": step.shared,
-                "folder": step.folder,
-            }
-            for step in one.steps
-        ],
-    }

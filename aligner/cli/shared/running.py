@@ -69,8 +69,12 @@ def _run(
         # Not before a step starts: until then another process may be running in the folder.
         if isinstance(event, StepStarted) and chatter.log is None:
             chatter.into(log)
+        nonlocal display
         failures.tell(event)
-        display.tell(event)
+        try:
+            display.tell(event)
+        except OSError:  # the terminal or pipe has gone; that must not take the training with it
+            display = Silent()
 
     return run_chain(
         checked,
