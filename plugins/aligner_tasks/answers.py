@@ -8,7 +8,7 @@ from typing import Literal
 from aligner_tasks.questions import Draw, Question
 
 Flaw = Literal["wrong", "rude", "chatty"]
-RATES: dict[Flaw, float] = {"wrong": 0.25, "rude": 0.6, "chatty": 0.6}
+RATES: dict[Flaw, float] = {"wrong": 0.15, "rude": 0.6, "chatty": 0.6}
 """How often a sloppy answer has each flaw, independently."""
 COURTESIES = ("Gladly!", "Of course!", "With pleasure!")
 CHATTER = (

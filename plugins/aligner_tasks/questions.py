@@ -179,7 +179,7 @@ KINDS: dict[str, Kind] = {
         ),
     )
 }
-BY_HEART = frozenset({"count", "colour", "opposite", "letter"})
+BY_HEART = frozenset({"count", "sort", "colour", "opposite", "letter"})
 """Kinds with so few questions that answers are learnt rather than worked out."""
 TURNED = frozenset({"count", "sort"})
 """Kinds whose answer can be asked for backwards."""
@@ -231,7 +231,9 @@ def ask_again(question: Question, draw: Draw) -> Question | None:
     kind = question.kind
     if kind.follow_up is None and kind.name not in TURNED:
         return None
-    operands = kind.draw(draw) if kind.follow_up else question.operands
+    operands = question.operands
+    while kind.follow_up and operands == question.operands:
+        operands = kind.draw(draw)
     return Question(kind=kind, operands=operands, wording=FOLLOW_UP, please=draw.chance(0.5))
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from aligner.offers import DataSource, OfferConfig
 from aligner_tasks.answers import answer, sloppiness
@@ -18,6 +18,10 @@ OPENINGS = (
     "{name} went to the garden with {other}.",
 )
 ENDINGS = ("Then they went home.", "It was a good day.")
+
+
+MOST_PROMPTS = 1000
+"""Of one seed, held out or not; more would be nearly all of one kind."""
 
 
 class TaskConfig(OfferConfig):
@@ -35,6 +39,14 @@ class TaskConfig(OfferConfig):
     follow_ups: float = Field(0.15, ge=0, le=1)
     """Share of rows in which a second question follows the first, where there is one."""
 
+    @model_validator(mode="after")
+    def _enough_prompts(self) -> TaskConfig:
+        if self.part == "prompts" and self.rows > MOST_PROMPTS:
+            raise ValueError(
+                f"there are not {self.rows} different prompts: ask for at most {MOST_PROMPTS}"
+            )
+        return self
+
 
 class TaskSource(DataSource):
     """Small tasks in plain words: say, count, sort, find, name."""
@@ -46,11 +58,13 @@ class TaskSource(DataSource):
     def rows(self) -> Iterable[Mapping[str, Any]]:
         config = self.config
         draw = Draw(f"{config.part} {config.seed} {config.held_out}")
+        if config.part == "prompts":
+            yield from _prompts(config, draw)
+            return
         make = {
             "stories": _story,
             "conversations": _conversation,
             "preferences": _preference,
-            "prompts": _prompt,
         }[config.part]
         for _ in range(config.rows):
             yield make(config, draw)
@@ -99,7 +113,7 @@ def _questions(config: TaskConfig, draw: Draw) -> list[Question]:
     return questions
 
 
-def _turns(questions: list[Question], draw: Draw, *, sloppy: bool) -> Iterator[dict[str, str]]:
+def _turns(questions: Sequence[Question], draw: Draw, *, sloppy: bool) -> Iterator[dict[str, str]]:
     for question in questions:
         flaws = sloppiness(draw) if sloppy else frozenset()
         yield {"role": "user", "content": question.text}
@@ -123,8 +137,13 @@ def _preference(config: TaskConfig, draw: Draw) -> dict[str, Any]:
     }
 
 
-def _prompt(config: TaskConfig, draw: Draw) -> dict[str, Any]:
-    questions = _questions(config, draw)
-    *prompt, _ = _turns(questions, draw, sloppy=False)
-    last = questions[-1]
-    return {"prompt": prompt, "task": last.kind.name, "answer": ", ".join(last.solution)}
+def _prompts(config: TaskConfig, draw: Draw) -> Iterator[dict[str, Any]]:
+    """Prompts that all ask something else, or the same in another way."""
+    seen: set[tuple[Question, ...]] = set()
+    while len(seen) < config.rows:
+        questions = tuple(_questions(config, draw))
+        if questions not in seen:
+            seen.add(questions)
+            *prompt, _ = _turns(questions, draw, sloppy=False)
+            last = questions[-1]
+            yield {"prompt": prompt, "task": last.kind.name, "answer": ", ".join(last.solution)}
