@@ -46,7 +46,7 @@ def test_rows_of_ask_better_and_worse_are_pairs() -> None:
         {"role": "user", "content": "why?"},
         "so",
     ]
-    with pytest.raises(ValueError, match="^'worse' is not text$"):
+    with pytest.raises(ValueError, match=r"^'worse' is not text$"):
         BETTER_WORSE.convert(row | {"worse": 3})
 
 
