@@ -98,6 +98,8 @@ class Plan:
     """SHA-256 of the content of each data set the step reads."""
     ledgers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """For each data set, what became of its rows and tokens."""
+    skipped: Mapping[str, Iterable[Mapping[str, Any]]] = field(default_factory=dict)
+    """For each data set, the malformed rows that were left out, with where and why."""
     slots: Mapping[Slot, Outlook] = field(default_factory=dict)
     """What the step will leave in the slots it provides."""
     notes: tuple[str, ...] = ()

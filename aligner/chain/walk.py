@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from aligner.chain.look import Checked
 from aligner.errors import AlignerError, StageError, Stopped
 from aligner.host import Host
 from aligner.run import ranks
-from aligner.run.durable import hash_json
+from aligner.run.durable import hash_json, write_text
 from aligner.run.folder import RunFolder
 from aligner.run.lock import locked
 from aligner.run.random_state import kept_as_found
@@ -89,6 +90,7 @@ def run_link(
         )
         began = time.monotonic()
         try:
+            _write_accounts(here)
             walk.host.started(here, before)
             with kept_as_found(seed=here.seed):
                 after = link.stage.run(before, here)
@@ -134,6 +136,17 @@ def _run_of(walk: Walk, link: Link, plan: Plan, past: Mapping[str, ModelState], 
         world=walk.world,
     )
     return here
+
+
+def _write_accounts(here: Run) -> None:
+    """Leave beside the result what became of every row, and the rows that were skipped."""
+    if here.writes and here.plan.ledgers:
+        ledgers = {name: dict(ledger) for name, ledger in here.plan.ledgers.items()}
+        write_text(here.folder / "ledger.json", json.dumps(ledgers, indent=2, ensure_ascii=False))
+    for name, rows in here.plan.skipped.items():
+        lines = [json.dumps(row, ensure_ascii=False, default=str) for row in rows]
+        if here.writes and lines:
+            write_text(here.folder / f"skipped-{name}.jsonl", "\n".join(lines) + "\n")
 
 
 def _commit(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from aligner.data.prepare import Prepared
@@ -107,6 +107,7 @@ def training_plan(
         figures=figures | (measured if held_out else frozenset()),
         data=data.hashes,
         ledgers=data.ledgers_as_dict(),
+        skipped={name: [asdict(one) for one in rows] for name, rows in data.skipped.items()},
         slots={slot: Outlook(made_by=look.step, facts={"model": training.after})},
         notes=(f"{held_out} rows held out",) if held_out else (),
     )

@@ -15,22 +15,7 @@ from aligner.chain import Outcome
 from aligner.host import Host
 from aligner.recipe import read_recipe
 
-WORDS = [
-    "red",
-    "blue",
-    "small",
-    "big",
-    "cat",
-    "dog",
-    "runs",
-    "sleeps",
-    "eats",
-    "sees",
-    "the",
-    "a",
-    "happy",
-    "sad",
-]
+WORDS = ["red", "blue", "small", "big", "cat", "dog", "runs", "sleeps", "eats", "sees", "the", "a"]
 
 HEAD = """\
 seed: 7
