@@ -21,6 +21,7 @@ from transformers.pytorch_utils import Conv1D
 
 from aligner.errors import ModelError
 from aligner.models.files import check_adapter_folder
+from aligner.models.precision import device
 from aligner.models.spec import Adapter
 
 TOP = "default"
@@ -98,7 +99,8 @@ def belongs_to(parameter: str, adapter: str) -> bool:
 def seeded(seed: int, step: str) -> Iterator[None]:
     """Draw random numbers that depend on nothing but `seed` and `step`, and leave the others alone."""
     number = int.from_bytes(hashlib.sha256(f"{seed}:{step}".encode()).digest()[:4], "big")
-    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    here = device()
+    devices = [here] if here.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(number)
         yield
@@ -121,21 +123,42 @@ def lora_config(adapter: Adapter, model: nn.Module, *, reward: bool) -> LoraConf
     )
 
 
-def attach_config(model: PreTrainedModel | PeftModel, config: LoraConfig, name: str) -> PeftModel:
+def attach_config(
+    model: PreTrainedModel | PeftModel, config: LoraConfig, name: str, *, where: str = ""
+) -> PeftModel:
     """Put the adapter that `config` describes on `model` under `name`, with peft's own first weights."""
     with warnings.catch_warnings():
         # peft 0.21 asks transformers 5.23 for a property under its old name.
         warnings.filterwarnings(
             "ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning
         )
-        if isinstance(model, PeftModel):
-            model.add_adapter(name, config)
-            return model
-        return get_peft_model(model, config, adapter_name=name)
+        warnings.filterwarnings("ignore", "The following rank_pattern keys", RuntimeWarning)
+        try:
+            if isinstance(model, PeftModel):
+                model.add_adapter(name, config)
+                wrapped = model
+            else:
+                wrapped = get_peft_model(model, config, adapter_name=name)
+        except ValueError as error:
+            if "ParamWrapper" not in str(error):
+                raise
+            raise _experts(where) from error
+    # For a mixture of experts peft turns targets into fused tensors, which it cannot stack or copy.
+    if config.target_parameters:
+        raise _experts(where)
+    return wrapped
+
+
+def _experts(where: str) -> ModelError:
+    return ModelError(
+        "an adapter on the experts of a mixture cannot be carried along a chain",
+        where=where,
+        hint="name other modules, such as `targets: [q_proj, k_proj, v_proj, o_proj]`",
+    )
 
 
 def attach_fresh(
-    model: PreTrainedModel | PeftModel, adapter: Adapter, *, seed: int, step: str
+    model: PreTrainedModel | PeftModel, adapter: Adapter, *, seed: int, step: str, where: str = ""
 ) -> PeftModel:
     """Put a new adapter on top that adds nothing yet; those that are on stay on, frozen."""
     if isinstance(model, PeftModel):
@@ -145,7 +168,7 @@ def attach_fresh(
     whole = model.get_base_model() if isinstance(model, PeftModel) else model
     config = lora_config(adapter, whole, reward=reward)
     with seeded(seed, step):
-        model = attach_config(model, config, TOP)
+        model = attach_config(model, config, TOP, where=where)
     activate(model, stack_of(model), train=True)
     return model
 

@@ -10,14 +10,10 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel
-from peft.utils import get_peft_model_state_dict
-from torch import nn
 from transformers import PreTrainedModel
-from transformers.pytorch_utils import Conv1D
 
-from aligner.errors import AlignerError, Faults, ModelError, did_you_mean
+from aligner.errors import AlignerError, Faults, ModelError
 from aligner.models.adapters import (
-    TOP,
     activate,
     attach_config,
     copied,
@@ -26,18 +22,16 @@ from aligner.models.adapters import (
     read_adapter,
     stack_of,
 )
-from aligner.models.files import check_config, tensor_headers, weight_files
+from aligner.models.checks import adapter_faults, check_head, check_shapes, stack_faults
+from aligner.models.files import check_config
 from aligner.models.fresh import fresh_config
-from aligner.models.policy import incoming_text, stackable
+from aligner.models.policy import incoming_text
 from aligner.models.precision import option_faults
 from aligner.models.resolve import folder_of
 from aligner.models.skeleton import config_from, model_class, skeleton
-from aligner.models.spec import Adapter, FreshModel, ModelOptions, Treatment, treatment
+from aligner.models.spec import FreshModel, ModelOptions, Treatment, treatment
 from aligner.stage import Look
 from aligner.state import Artifact, Slot
-
-_TAKES_ADAPTERS = (nn.Linear, nn.Embedding, Conv1D)
-_HEADS = ("score.weight", "classifier.weight", "classifier.out_proj.weight")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,10 +90,11 @@ def model_facts(artifact: Artifact, *, reward: bool = False, where: str = "") ->
     config = check_config(folder, where=where)
     adapters = tuple(read_adapter(Path(path), where=where) for path in artifact.adapters)
     if reward:
-        _check_head(folder, config, adapters, where=where)
+        check_head(folder, config, adapters, where=where)
     facts = facts_from(config, reward=reward, where=where)
     for path, one in zip(artifact.adapters, adapters, strict=True):
-        _check_shapes(facts, one, Path(path), where=where)
+        shape = _shape_of(config, reward=reward, where=where)
+        check_shapes(shape, one, Path(path), where=where)
     return replace(facts, adapters=adapters)
 
 
@@ -169,9 +164,12 @@ def plan_training(
     if options.adapter is not None:
         faults += adapter_faults(shape, options.adapter, where=at("adapter"))
     if how == "stack":
-        faults += _stack_faults(facts, options, where=at("incoming"))
+        assert options.adapter is not None
+        faults += stack_faults(
+            facts.adapters, options.adapter, reward=facts.reward, where=at("incoming")
+        )
     Faults.raise_if_any(faults)
-    model, adapters = _build(shape, facts, options, how)
+    model, adapters = _build(shape, facts, options, how, where=at("adapter"))
     return Training(
         treatment=how,
         incoming=incoming_text(how, len(facts.adapters)),
@@ -179,43 +177,6 @@ def plan_training(
         parameters=_count(model),
         after=replace(facts, adapters=adapters),
     )
-
-
-def adapter_faults(
-    shape: PreTrainedModel, adapter: Adapter, *, where: str = ""
-) -> list[AlignerError]:
-    """Whether `adapter` fits the model: its targets are there, and none is the head."""
-    modules = dict(shape.named_modules())
-    last = {name.rsplit(".", 1)[-1] for name in modules}
-    head = shape.get_output_embeddings()  # type: ignore[no-untyped-call]
-    heads = {name.rsplit(".", 1)[-1] for name, module in modules.items() if module is head and head}
-    faults: list[AlignerError] = []
-    targets = () if adapter.targets == "all-linear" else adapter.targets
-    for target in (*targets, *adapter.modules_to_save):
-        if not any(name == target or name.endswith(f".{target}") for name in modules):
-            what = f"the model has no module {target!r} for the adapter"
-            faults.append(ModelError(what, where=where, hint=did_you_mean(target, last)))
-    for target in targets:
-        kinds = {type(m) for n, m in modules.items() if n == target or n.endswith(f".{target}")}
-        odd = [kind.__name__ for kind in kinds if not issubclass(kind, _TAKES_ADAPTERS)]
-        if odd:
-            what = f"an adapter on {target!r} is not possible: it is a {odd[0]}"
-            hint = "name linear modules, or leave `targets` out"
-            faults.append(ModelError(what, where=where, hint=hint))
-        if target.rsplit(".", 1)[-1] in heads:
-            what = f"an adapter on the head {target!r} cannot be trained by preference and chunked losses"
-            hint = "leave it out of `targets`, or train it whole under `modules_to_save`"
-            faults.append(ModelError(what, where=where, hint=hint))
-    if getattr(shape.config, "tie_word_embeddings", False) and head is not None:
-        embedding = shape.get_input_embeddings()
-        ends = heads | {n.rsplit(".", 1)[-1] for n, m in modules.items() if m is embedding}
-        for name in (*adapter.modules_to_save, *targets):
-            if name.rsplit(".", 1)[-1] in ends - (heads if name in targets else set()):
-                what = f"{name!r} shares its weights with the other end of the model"
-                faults.append(
-                    ModelError(what, where=where, hint="leave it out, or train the whole model")
-                )
-    return faults
 
 
 def length_faults(facts: Facts, max_length: int | None, *, where: str = "") -> list[AlignerError]:
@@ -253,25 +214,8 @@ def _shape_of(config: Mapping[str, Any], *, reward: bool, where: str) -> PreTrai
     return skeleton(settings, like=model_class(settings, reward=reward, where=where))
 
 
-def _stack_faults(facts: Facts, options: ModelOptions, *, where: str) -> list[AlignerError]:
-    assert options.adapter is not None
-    if facts.reward:
-        what = "the head of a reward model lies in its adapter, which cannot be one of a stack"
-        hint = "use `incoming: merge`, or leave `adapter` out to train the incoming one further"
-        return [ModelError(what, where=where, hint=hint)]
-    new = (options.adapter.method == "dora", options.adapter.modules_to_save)
-    came = [(bool(one.use_dora), tuple(one.modules_to_save or ())) for one in facts.adapters]
-    faults: list[AlignerError] = []
-    for dora, whole in (*came, new):
-        try:
-            stackable(dora, whole, where=where)
-        except ModelError as fault:
-            faults.append(fault)
-    return faults
-
-
 def _build(
-    shape: PreTrainedModel, facts: Facts, options: ModelOptions, how: Treatment
+    shape: PreTrainedModel, facts: Facts, options: ModelOptions, how: Treatment, *, where: str
 ) -> tuple[PreTrainedModel | PeftModel, tuple[LoraConfig, ...]]:
     """The model as the step will train it, on the meta device, and the adapters it then has."""
     kept = facts.adapters if how in ("continue", "stack") else ()
@@ -284,56 +228,10 @@ def _build(
     for one, name in zip(kept, names_of(len(kept)), strict=True):
         with torch.device("meta"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            model = attach_config(model, copied(one), name)
+            model = attach_config(model, copied(one), name, where=where)
     assert isinstance(model, PeftModel)
     activate(model, stack_of(model), train=True)
     return model, kept
-
-
-def _check_head(
-    folder: Path, config: Mapping[str, Any], adapters: tuple[LoraConfig, ...], *, where: str
-) -> None:
-    named = {name for path in weight_files(folder, where=where) for name in tensor_headers(path)}
-    if not any(name.endswith(_HEADS) for name in named):
-        raise ModelError(
-            f"{folder} holds no reward head (score.weight)",
-            where=where,
-            hint="it would be drawn at random; train a reward model first",
-        )
-    if adapters and not all(one.modules_to_save for one in adapters):
-        raise ModelError(
-            f"the adapter on the reward model {folder} holds no head of its own", where=where
-        )
-    labels = config_from(config, where=where).num_labels
-    if labels != 1:
-        raise ModelError(
-            f"{folder} is no reward model: its head gives {labels} figures, not one",
-            where=where,
-            hint="train a reward model first, or name one with num_labels 1",
-        )
-
-
-def _check_shapes(facts: Facts, config: LoraConfig, folder: Path, *, where: str) -> None:
-    shape = _shape_of(facts.config, reward=facts.reward, where=where)
-    hint = "it was trained on another model, or with another vocabulary"
-    try:
-        with torch.device("meta"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            model = attach_config(shape, copied(config), TOP)
-    except ValueError as error:
-        what = f"the adapter in {folder} does not fit this model: {error}"
-        raise ModelError(what, where=where, hint=hint) from error
-    asked = get_peft_model_state_dict(model, adapter_name=TOP, save_embedding_layers=False)
-    found = tensor_headers(folder / "adapter_model.safetensors", where=where)
-    for name in sorted({*asked, *found}):
-        if name not in found or name not in asked:
-            what = f"a foreign {name}" if name in found else f"no {name}"
-            what = f"the adapter in {folder} does not fit this model: it has {what}"
-            raise ModelError(what, where=where, hint=hint)
-        if tuple(asked[name].shape) != found[name][1]:
-            shapes = f"{list(found[name][1])}, and the model wants {list(asked[name].shape)}"
-            what = f"the adapter in {folder} does not fit this model: {name} is {shapes}"
-            raise ModelError(what, where=where, hint=hint)
 
 
 def _count(model: PreTrainedModel | PeftModel) -> int:

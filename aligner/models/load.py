@@ -221,6 +221,7 @@ def _read(
     _refuse_incomplete(report, folder, where=where)
     if quantize is None:
         place(model, on)
+    module: Any
     for module in model.modules():
         # On some CPUs bitsandbytes repacks weights in place when it is first asked without gradients,
         # and from then on computes otherwise than in training: a reference would not be the policy.

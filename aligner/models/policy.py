@@ -124,7 +124,7 @@ def prepare_policy(
         artifact = None
     if how in ("fresh", "merge and fresh", "stack"):
         assert options.adapter is not None
-        model = attach_fresh(model, options.adapter, seed=seed, step=step)
+        model = attach_fresh(model, options.adapter, seed=seed, step=step, where=where)
     elif how == "continue":
         assert isinstance(model, PeftModel)
         activate(model, stack_of(model), train=True)

@@ -16,6 +16,7 @@ from aligner.models.files import (
     hash_adapters,
     hash_folder,
     hash_hub,
+    weight_files,
 )
 from aligner.state import Artifact
 
@@ -38,6 +39,7 @@ def resolve(
         base, place, commit = hash_folder(folder), str(folder), None
     else:
         commit = _commit(path, revision, where=where)
+        folder_of(Artifact(path=path, revision=commit), weights=False, where=where)
         base, place = hash_hub(path, commit), path
     stack = tuple(str(Path(adapter).resolve()) for adapter in adapters)
     return Artifact(path=place, revision=commit, adapters=stack, hash=hash_adapters(base, stack))
@@ -101,9 +103,7 @@ def _commit(name: str, revision: str | None, *, where: str) -> str:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        cached = snapshot_download(name, revision=revision, local_files_only=True)
-        check_config(Path(cached), where=where)
-        return Path(cached).name
+        return Path(snapshot_download(name, revision=revision, local_files_only=True)).name
     except HFValidationError:
         raise ModelError(
             f"there is no model folder {name!r}, and it is no hub id either",
@@ -125,9 +125,6 @@ def _commit(name: str, revision: str | None, *, where: str) -> str:
             where=where,
             hint="check the name, the revision, your network, and `hf auth login` for a gated model",
         ) from None
-    files = [one.rfilename for one in found.siblings or ()]
-    if not any(file.endswith(".safetensors") for file in files):
-        raise ModelError(f"{name!r} has no safetensors weights on the hub", where=where)
     return str(found.sha)
 
 
@@ -137,6 +134,12 @@ def _snapshot(name: str, revision: str | None, *, weights: bool, where: str) -> 
 
     patterns = list(READ) if weights else [pattern for pattern in READ if "tensors" not in pattern]
     try:
+        cached = Path(snapshot_download(name, revision=revision, local_files_only=True))
+        if _complete(cached, weights=weights):
+            return cached
+    except LocalEntryNotFoundError:
+        pass
+    try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise ModelError(
@@ -144,3 +147,13 @@ def _snapshot(name: str, revision: str | None, *, weights: bool, where: str) -> 
             where=where,
             hint="check your network, or give a folder",
         ) from error
+
+
+def _complete(folder: Path, *, weights: bool) -> bool:
+    """Whether a snapshot in the cache holds all that is wanted; a tokenizer alone may have been fetched."""
+    if not (folder / "config.json").is_file():
+        return False
+    try:
+        return not weights or bool(weight_files(folder))
+    except ModelError:
+        return False

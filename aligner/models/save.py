@@ -18,7 +18,13 @@ from transformers import PreTrainedModel
 from aligner.errors import StageError
 from aligner.models.adapters import TOP, stack_of
 from aligner.models.clean import clean, whole_model
-from aligner.models.files import artifact_hash, hash_adapters, hash_folder, weight_files
+from aligner.models.files import (
+    artifact_hash,
+    hash_adapters,
+    hash_folder,
+    tensor_headers,
+    weight_files,
+)
 from aligner.models.load import quiet
 from aligner.models.skeleton import skeleton
 from aligner.state import Artifact, Live
@@ -108,7 +114,12 @@ def _save_whole(
     with quiet():
         model.save_pretrained(folder, state_dict=None if state is None else dict(state))
     _share_mode(folder, like=folder / "config.json")
-    _read_back(state or model.state_dict(), weight_files(folder))
+    files = weight_files(folder)
+    tensors = state or model.state_dict()
+    if all(name in tensors for path in files for name in tensor_headers(path)):
+        _read_back(tensors, files)
+    else:
+        _load_back(model, tensors, folder)
 
 
 def _read_back(tensors: Mapping[str, torch.Tensor], files: tuple[Path, ...]) -> None:
@@ -127,6 +138,17 @@ def _read_back(tensors: Mapping[str, torch.Tensor], files: tuple[Path, ...]) -> 
     lost = [n for n, t in tensors.items() if n not in found and t.data_ptr() not in places]
     if lost:
         raise _not_saved(f"{lost[0]} was not written to {files[0].parent}", None)
+
+
+def _load_back(model: PreTrainedModel, tensors: Mapping[str, torch.Tensor], folder: Path) -> None:
+    """As `_read_back`, for architectures whose files name and cut their weights in another way."""
+    with quiet():
+        loaded = type(model).from_pretrained(
+            folder, dtype=model.dtype, use_safetensors=True, local_files_only=True
+        )
+    for name, tensor in loaded.state_dict().items():
+        if name not in tensors or not torch.equal(tensor, tensors[name].cpu()):
+            raise _not_saved(f"{name} in {folder} is not what the model holds", tensors.get(name))
 
 
 def _not_saved(what: str, tensor: torch.Tensor | None) -> StageError:

@@ -16,6 +16,8 @@ from transformers import (
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2ForCausalLM,
+    Qwen3MoeConfig,
+    Qwen3MoeForCausalLM,
 )
 
 from aligner.models.fresh import fresh_model
@@ -47,6 +49,26 @@ def _gpt2() -> Any:
     )
 
 
+def _moe() -> Any:
+    """Experts whose files name and cut their weights in another way than the model does."""
+    torch.manual_seed(1)
+    return Qwen3MoeForCausalLM(
+        Qwen3MoeConfig(
+            vocab_size=VOCABULARY,
+            hidden_size=16,
+            intermediate_size=24,
+            moe_intermediate_size=8,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            head_dim=8,
+            num_experts=4,
+            num_experts_per_tok=2,
+            max_position_embeddings=32,
+        )
+    )
+
+
 def _qwen2() -> Any:
     """Biases, and ends that are not tied."""
     torch.manual_seed(1)
@@ -69,7 +91,8 @@ def make(tmp_path: Path) -> Make:
     """Save a tiny model of an architecture, and give its artifact."""
 
     def made(kind: str = "llama", *, dtype: torch.dtype = torch.float32) -> Artifact:
-        model = {"llama": _llama, "wide": _wide, "gpt2": _gpt2, "qwen2": _qwen2}[kind]().to(dtype)
+        makers = {"llama": _llama, "wide": _wide, "gpt2": _gpt2, "moe": _moe, "qwen2": _qwen2}
+        model = makers[kind]().to(dtype)
         model.config.dtype = dtype
         for settings in (model.config, model.generation_config):
             settings.bos_token_id, settings.eos_token_id, settings.pad_token_id = 1, 2, 0

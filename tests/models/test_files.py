@@ -273,6 +273,14 @@ def test_a_hub_id_in_the_cache_is_known_by_its_commit(
     assert artifact_hash(artifact) == artifact.hash
     assert artifact.hash != resolve_tokenizer("o/m").hash
     load_model(artifact, Live())
+    (home / "snapshots" / commit / "model.safetensors").unlink()
+    with pytest.raises(ModelError) as refused:
+        load_model(artifact, Live(), where="r.yaml:1")
+    assert str(refused.value).startswith("r.yaml:1: ")
+    (home / "snapshots" / commit / "config.json").unlink()
+    with pytest.raises(ModelError) as refused:
+        resolve("o/m", where="r.yaml:1")
+    assert str(refused.value).startswith("r.yaml:1: ")
 
 
 def test_equal_models_have_equal_hashes_wherever_they_lie(make: Any, tmp_path: Path) -> None:

@@ -48,13 +48,20 @@ def complaint(action: Any) -> str:
     return str(refused.value)
 
 
-@pytest.mark.parametrize("name", ADAPTERS)
-@pytest.mark.parametrize("then", [None, "continue", "merge", "merge and fresh", "stack"])
+@pytest.mark.parametrize(
+    ("name", "then"),
+    [
+        *((name, None) for name in ADAPTERS),
+        ("lora", "continue"),
+        ("dora", "merge"),
+        ("targets", "merge and fresh"),
+        ("rslora", "stack"),
+        ("head", "continue"),
+    ],
+)
 def test_planned_parameters_are_those_that_are_trained(
     make: Any, tmp_path: Path, name: str, then: str | None
 ) -> None:
-    if then == "stack" and name in ("dora", "head"):
-        then = "merge"
     start, live = make("qwen2"), Live()
     steps = [ModelOptions(adapter=ADAPTERS[name])]
     if then is not None:
@@ -155,6 +162,19 @@ def test_an_adapter_on_what_takes_none_is_refused(make: Any) -> None:
         "r.yaml:3: an adapter on 'norm' is not possible: it is a LlamaRMSNorm\n"
         "  hint: name linear modules, or leave `targets` out"
     )
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_an_adapter_on_the_experts_of_a_mixture_is_refused(make: Any, dropout: float) -> None:
+    start, options = make("moe"), ModelOptions(adapter=Adapter(r=2, dropout=dropout))
+    expected = (
+        "r.yaml:3: an adapter on the experts of a mixture cannot be carried along a chain\n"
+        "  hint: name other modules, such as `targets: [q_proj, k_proj, v_proj, o_proj]`"
+    )
+    facts = model_facts(start)
+    assert complaint(lambda: plan_training(facts, options, at=lambda _: "r.yaml:3")) == expected
+    load: dict[str, Any] = {"step": "x", "seed": 7, "where": "r.yaml:3"}
+    assert complaint(lambda: load_policy(start, Live(), options, **load)) == expected
 
 
 def test_stacking_what_cannot_be_stacked_is_refused_before_loading(

@@ -66,11 +66,12 @@ def logits_of(model: Any, ids: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("kind", "combination"),
     [
+        *(("llama", combination) for combination in COMBINATIONS),
         *(
-            (kind, combination)
-            for kind in ("llama", "gpt2", "qwen2")
-            for combination in COMBINATIONS
+            ("gpt2", combination)
+            for combination in ("lora to continue", "lora to stack", "full to dora")
         ),
+        ("moe", "full to full"),
         *(("qwen2", combination) for combination in WHOLE_HEAD),  # the others' heads are tied
     ],
 )
