@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from aligner.data.messages import shown
 from aligner.data.spec import Limits
 from aligner.errors import AlignerError, DataError
 
@@ -155,7 +156,7 @@ class Ledger:
             for name, count in self.found.items()
         ]
         if self.labels:
-            lines.append("  " + ", ".join(f"{n} {name}" for name, n in self.labels.items()))
+            lines.append("  " + ", ".join(f"{n} {shown(name)}" for name, n in self.labels.items()))
         if self.tokens:
             share = self.trained / self.tokens
             cut = f", {self.cut_tokens} cut off" if self.cut_tokens else ""

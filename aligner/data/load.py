@@ -10,9 +10,9 @@ from typing import Any
 from aligner.data.convert import Different
 from aligner.data.kinds import as_kind, content_key, is_empty, prompt_key
 from aligner.data.ledger import Count, Ledger, Tally, together
-from aligner.data.messages import Malformed, found, order_fault
+from aligner.data.messages import Malformed, found, order_fault, shown
 from aligner.data.recognise import recognise
-from aligner.data.rows import Classified, Conversation, Labelled, Messages, Preference, Row
+from aligner.data.rows import Classified, Conversation, Labelled, Messages, Preference, Prompt, Row
 from aligner.data.sources import Place, open_rows
 from aligner.data.spec import DataSpec
 from aligner.data.tables import Placed
@@ -130,7 +130,7 @@ def _renamed(raw: list[Placed], spec: DataSpec, where: str) -> list[Placed]:
     faults: list[AlignerError] = []
     for name, to in spec.columns.items():
         if name not in there:
-            hint = did_you_mean(name, there)
+            hint = did_you_mean(name, map(shown, there))
             faults.append(DataError(f"{spec.named} has no column {name!r}", where=where, hint=hint))
         elif to in there and to not in spec.columns:
             hint = f"rename that one too: `columns: {{{to}: other}}`"
@@ -162,7 +162,7 @@ def _converted(one: Any, origin: str, chosen: DataFormat, want: RowKind) -> list
     except Malformed as error:
         raise DataError(error.what, where=origin, hint=error.hint) from None
     except KeyError as error:
-        hint = f"{chosen.name} rows need it; the row has {', '.join(map(str, one))}"
+        hint = f"{chosen.name} rows need it; the row has {', '.join(map(shown, one))}"
         raise DataError(f"field {error} is missing", where=origin, hint=hint) from None
     except (ValueError, TypeError, RecursionError) as error:
         raise DataError(str(error).split("\n")[0][:300], where=origin) from None
@@ -182,6 +182,8 @@ def _usable(rows: list[Row], tally: Tally) -> list[Row]:
             message["role"] == "assistant" for message in row.messages
         ):
             tally.drop("nobody answers", row.origin)
+        elif isinstance(row, Prompt) and row.messages[-1]["role"] not in ("user", "tool"):
+            tally.drop("nobody asks", row.origin)
         elif isinstance(row, Labelled) and is_empty(row.completion):
             tally.drop("an answer is empty", row.origin)
         elif fault := order_fault(_messages(row)):

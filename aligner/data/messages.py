@@ -62,6 +62,17 @@ def found(value: Any) -> str:
     return f"a list of {len(value)}" if isinstance(value, Sequence) else type(value).__name__
 
 
+def shown(name: object) -> str:
+    r"""A name out of somebody's data as it may stand in a message: short, on one line, no escapes.
+
+    >>> shown("a" * 99)[-3:], shown("x\x1b[31m")
+    ('aa…', 'x\\x1b[31m')
+    """
+    whole = str(name)
+    short = whole if len(whole) <= 40 else whole[:40] + "…"
+    return short if short.isprintable() else repr(short)[1:-1]
+
+
 def text(value: Any, field: str) -> str:
     """`value` as text that may be empty.
 

@@ -18,9 +18,6 @@ from aligner.errors import AlignerError, DataError
 SEPARATOR = "<|endoftext|>"
 """The line between documents in files of plain text, as GPT-2's training data had it."""
 
-MOST_UNPACKED = 1 << 36
-"""Bytes; a small packed file that unpacks to more than this (64 GiB) is taken for an attack."""
-
 
 def suffixes(name: str) -> tuple[str, str]:
     """The format and the packing that a file's name says it has.
@@ -111,7 +108,7 @@ def read(data: bytes, name: str, spec: DataSpec) -> Iterator[Placed]:
 
 
 def _json_lines(text: str, name: str, _: DataSpec) -> Iterator[Placed]:
-    if text.lstrip()[0] == "[" and _is_json(text):
+    if text.lstrip()[0] == "[" and _is_array(text):
         hint = "call the file .json, or write one object a line"
         raise DataError("a JSON array where lines were expected", where=name, hint=hint)
     for number, line in enumerate(text.split("\n"), 1):
@@ -123,12 +120,12 @@ def _json_lines(text: str, name: str, _: DataSpec) -> Iterator[Placed]:
                 yield origin, _not_json(error, origin)
 
 
-def _is_json(text: str) -> bool:
+def _is_array(text: str) -> bool:
     try:
-        json.loads(text)
+        whole = json.loads(text)
     except (ValueError, RecursionError):
         return False
-    return "\n" in text.strip() or not isinstance(json.loads(text), dict)
+    return isinstance(whole, list) and bool(whole) and isinstance(whole[0], dict | str)
 
 
 def _not_json(error: Exception, origin: str, what: str = "not JSON") -> AlignerError:
@@ -178,14 +175,16 @@ def _text(text: str, name: str, spec: DataSpec) -> Iterator[Placed]:
         "paragraph": re.compile(r"\n[ \t\r]*\n\s*"),
         "file": re.compile(r"(?!)"),
     }[how]
-    start = 0
+    start, line = 0, 1
     for match in [*pattern.finditer(text), None]:
         end = match.start() if match else len(text)
         document = text[start:end]
         if document.strip():
-            lead = len(document) - len(document.lstrip())
-            yield f"{name}:{text.count(chr(10), 0, start + lead) + 1}", {"text": document.strip()}
-        start = match.end() if match else end
+            lead = document[: len(document) - len(document.lstrip())].count("\n")
+            yield f"{name}:{line + lead}", {"text": document.strip()}
+        following = match.end() if match else end
+        line += text.count("\n", start, following)
+        start = following
 
 
 TEXTS: Mapping[str, Callable[[str, str, DataSpec], Iterator[Placed]]] = {

@@ -7,7 +7,7 @@ from typing import Any
 
 from aligner.data.formats import FORMATS, nearly
 from aligner.data.kinds import convertible
-from aligner.data.messages import found
+from aligner.data.messages import found, shown
 from aligner.data.sources import Place
 from aligner.data.spec import DataSpec
 from aligner.data.tables import Placed
@@ -66,7 +66,7 @@ def _raise_first(raw: Sequence[Placed], spec: DataSpec, where: str) -> None:
 def _unknown(
     rows: Sequence[Mapping[str, Any]], known: Mapping[str, DataFormat], spec: DataSpec, where: str
 ) -> DataError:
-    columns = list(dict.fromkeys(str(name)[:40] for row in rows for name in row))
+    columns = list(dict.fromkeys(shown(name) for row in rows for name in row))
     near = "; ".join(f"{name} lacks {' and '.join(lack)}" for name, lack in nearly(known, rows))
     what = f"the rows of {spec.named} fit no known format; their columns are {', '.join(columns)}"
     offer = f"rename with `columns: {{{columns[0]}: …}}`" if columns else ""

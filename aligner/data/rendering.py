@@ -199,7 +199,14 @@ class Template:
             raise
         except TemplateError as error:
             raise Malformed(f"the chat template refuses it: {_line(error)}") from None
-        except (TypeError, ValueError, KeyError, OverflowError, RecursionError) as error:
+        except (
+            TypeError,
+            ValueError,
+            KeyError,
+            ArithmeticError,
+            MemoryError,
+            RecursionError,
+        ) as error:
             said = f"{type(error).__name__}: {_line(error)}"
             raise Malformed(f"the chat template fails on it: {said}") from None
         text: str = texts[0]

@@ -216,6 +216,11 @@ BROKEN = [
         f"{REFUSES}access to attribute '__class__' of 'list' object is unsafe.",
     ),
     ("{{ 'x' * 2000000 }}", f"{FAILS}the chat template makes 2000000 characters of 81"),
+    (
+        "{{ 'x' * 10 ** 15 }}",
+        f"{FAILS}the chat template fails on it: MemoryError: MemoryError",
+    ),
+    ("{{ 1 / 0 }}", f"{FAILS}the chat template fails on it: ZeroDivisionError: division by zero"),
     (ENDLESS, f"{FAILS}the chat template has not finished after 0.3 seconds"),
     (
         "{% for m in messages %}{{ m.content }}{% endfor %}{% if add_generation_prompt %}>{% endif %}",

@@ -349,3 +349,24 @@ def test_one_prompt_is_never_on_both_sides_and_new_rows_move_none(place: Any) ->
     )
     _, held_of_more = hold_out(more.rows, 0.3)
     assert {str(r.messages) for r in held} <= {str(r.messages) for r in held_of_more}  # type: ignore[attr-defined]
+
+
+def test_names_out_of_the_data_cannot_write_to_the_terminal(place: Any) -> None:
+    path = write(place, "a.jsonl", [{"a\x1b[2J\nerror": 1, "b" * 99: 2}])
+    assert refused(place, path=path) == (
+        "recipe.yaml:data: the rows of a.jsonl fit no known format; their columns are "
+        f"a\\x1b[2J\\nerror, {'b' * 40}…\n"
+        "  hint: rename with `columns: {a\\x1b[2J\\nerror: …}`"
+    )
+    labels = [{"text": "x", "label": "\x1b[2J"}]
+    loaded = accepted(place, want="class", path=write(place, "b.jsonl", labels))
+    assert loaded.ledger.describe().endswith("\n  1 \\x1b[2J")
+
+
+def test_prompts_that_ask_nothing_are_dropped(place: Any) -> None:
+    turns = [{"role": "user", "content": "Hi?"}, {"role": "assistant", "content": "Yes."}]
+    rows = [{"prompt": turns}, {"prompt": turns[:1]}]
+    loaded = accepted(place, want="prompt", path=write(place, "a.jsonl", rows))
+    assert {reason: count.first for reason, count in loaded.ledger.dropped.items()} == {
+        "nobody asks": ("a.jsonl:1",)
+    }
