@@ -41,6 +41,7 @@ def fresh_config(options: FreshModel, *, vocabulary: int, where: str = "") -> Ll
         num_key_value_heads=kv_heads,
         max_position_embeddings=options.positions,
         tie_word_embeddings=options.tied,
+        initializer_range=options.initializer_range,
         bos_token_id=None,
         eos_token_id=None,
         pad_token_id=None,

@@ -93,6 +93,9 @@ class FreshModel(StageConfig):
     """Longest sequence in tokens."""
     tied: bool = True
     """Use one matrix for the embedding and the head."""
+    initializer_range: float = Field(0.02, gt=0)
+    """Standard deviation of the random weights; narrow models learn far faster from about
+    1/sqrt(`hidden_size`)."""
 
 
 def treatment(adapters: Sequence[object], options: ModelOptions, *, where: str = "") -> Treatment:
