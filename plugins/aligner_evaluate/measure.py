@@ -150,7 +150,9 @@ def _look_back(
     if known and same:
         count.further(len(answers.rows) * (int(speaks) + int(weighs)))
         return own_logps
-    with in_memory(heard if speaks else reads, config, run, keep=False) as model:
+    voice = heard if speaks else reads
+    keep = voice.policy.hash == own.policy.hash
+    with in_memory(voice, config, run, keep=keep) as model:
         if speaks:
             answers.of(heard, heard.sampling(config), model)
         if not weighs:

@@ -15,7 +15,7 @@ from aligner.errors import ModelError
 from aligner.models.generate import Answer, Sampling, generate
 from aligner.models.load import load_model
 from aligner.stage import Run
-from aligner.state import Artifact, Live, ModelState
+from aligner.state import Artifact, ModelState
 from aligner_evaluate.material import encoded
 from aligner_evaluate.stage import EvaluateConfig
 
@@ -198,10 +198,9 @@ def in_memory(voice: Voice, config: EvaluateConfig, run: Run, *, keep: bool) -> 
         run: Whose live models it may be among.
         keep: Leave it where the next step looks for it; else its memory is free afterwards.
     """
-    live = run.live if keep else Live()
     model = load_model(
         voice.policy,
-        live,
+        run.live,
         precision=config.precision,
         quantize=config.quantize,
         attention=config.attention,
@@ -211,4 +210,4 @@ def in_memory(voice: Voice, config: EvaluateConfig, run: Run, *, keep: bool) -> 
         yield model
     finally:
         if keep:
-            live.keep(voice.policy, model)
+            run.live.keep(voice.policy, model)

@@ -12,14 +12,14 @@ from transformers import AutoTokenizer, LlamaForSequenceClassification
 
 from aligner.data.chat import Chat
 from aligner.data.rows import Prompt
-from aligner.data.tokenizers import fingerprint
+from aligner.data.tokenizers import fingerprint, train_tokenizer
 from aligner.errors import ModelError
 from aligner.models.generate import Answer
 from aligner.state import Artifact
 from aligner_evaluate.scores import Scorer, win_rate
 from aligner_evaluate.voices import Said, Voice, spoken_through
 
-from .conftest import TEMPLATE, WORDS, conversation
+from .conftest import ROLES, TEMPLATE, WORDS, conversation
 
 
 def test_ties_count_half() -> None:
@@ -104,19 +104,19 @@ def said_by(tokenizer: Any, voice: Voice) -> Said:
 
 
 def test_answers_are_read_anew_where_the_reward_model_has_other_words(tokenizer: Any) -> None:
-    """Both ways of reading give the same tokens here, for both tokenizers part the words alike."""
+    """A model with other words says the same texts in other tokens, and is scored the same."""
     judge = scorer(tokenizer)
-    same = Voice(
-        step="a", policy=Artifact(path="a"), tokenizer=tokenizer, words=fingerprint(tokenizer)
-    )
-    other_words = changed(tokenizer, words=["zebra"])
-    other = Voice(
-        step="b", policy=Artifact(path="b"), tokenizer=other_words, words=fingerprint(other_words)
+    other_words = train_tokenizer(["dog moon sun cat"] * 9, 280, special=ROLES[::-1])
+    other_words.chat_template = TEMPLATE
+    same, other = (
+        Voice(step="a", policy=Artifact(path="a"), tokenizer=one, words=fingerprint(one))
+        for one in (tokenizer, other_words)
     )
     heard: list[int] = []
-    said = said_by(tokenizer, same)
+    said, said_otherwise = said_by(tokenizer, same), said_by(other_words, other)
+    assert said.prompts != said_otherwise.prompts
     direct = judge.answers(same, rows(), said, heard.append)
-    anew = judge.answers(other, rows(), said_by(other_words, other), heard.append)
+    anew = judge.answers(other, rows(), said_otherwise, heard.append)
     assert direct == pytest.approx(anew, abs=1e-6)
     assert heard == [2, 2, 1, 2, 2, 1]
     for score, prompt, answer in zip(direct, said.prompts, said.answers, strict=True):
