@@ -43,9 +43,8 @@ def fit_texts(
             if encoder.spells_control(row.text):
                 fitted.tally.find("special_text", row.origin)
             for part in parts:
-                fitted.rows.append(Encoded(part, [True] * len(part), (), row.origin))
-                fitted.lengths.append(len(part))
-                fitted.trained += len(part)
+                one = Encoded(part, [True] * len(part), (), row.origin)
+                fitted.take(one, length=len(part), tokens=len(part), trained=len(part))
                 fitted.unknown += part.count(unknown)
     return fitted
 
@@ -93,9 +92,8 @@ def _take(fitted: Fitted[Encoded], one: Encoded, chat: Chat, *, cut: bool) -> No
     stops = chat.stops
     if any(one.input_ids[end - 1] not in stops for end in one.ends) or (not one.ends and not cut):
         fitted.tally.find("stop_untrained", one.origin)
-    fitted.rows.append(one)
-    fitted.lengths.append(len(one.input_ids))
-    fitted.trained += sum(one.trained)
+    tokens = len(one.input_ids)
+    fitted.take(one, length=tokens, tokens=tokens, trained=sum(one.trained))
 
 
 def _shorter(
@@ -136,8 +134,8 @@ def fit_prompts(
                 fitted.cut(row.origin, len(ids) - len(short[0]))
                 ids, messages = short
             notice(fitted, row.origin, ids, chat)
-            fitted.rows.append(PromptTokens(ids, messages, row.row, row.origin))
-            fitted.lengths.append(len(ids))
+            prompt = PromptTokens(ids, messages, row.row, row.origin)
+            fitted.take(prompt, length=len(ids), tokens=len(ids), trained=0)
     return fitted
 
 

@@ -102,9 +102,9 @@ def _take_pair(
         fitted.tally.find("stop_untrained", pair.origin)
     if len(pair.chosen_ids) > len(pair.rejected_ids):
         fitted.tally.find("chosen_longer", pair.origin)
-    fitted.rows.append(pair)
-    fitted.lengths.append(2 * len(pair.prompt_ids) + len(both))
-    fitted.trained += sum(pair.chosen_trained) + sum(pair.rejected_trained)
+    tokens = 2 * len(pair.prompt_ids) + len(both)
+    trained = sum(pair.chosen_trained) + sum(pair.rejected_trained)
+    fitted.take(pair, length=_length(pair), tokens=tokens, trained=trained)
 
 
 def fit_labels(
@@ -138,9 +138,8 @@ def _take_label(
     elif one.completion_ids[-1] not in chat.stops:
         fitted.tally.find("stop_untrained", row.origin)
     notice(fitted, row.origin, one.prompt_ids + one.completion_ids, chat)
-    fitted.rows.append(one)
-    fitted.lengths.append(len(one.prompt_ids) + len(one.completion_ids))
-    fitted.trained += sum(one.completion_trained)
+    tokens = len(one.prompt_ids) + len(one.completion_ids)
+    fitted.take(one, length=tokens, tokens=tokens, trained=sum(one.completion_trained))
 
 
 def _shorter_label(

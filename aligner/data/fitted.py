@@ -48,7 +48,8 @@ class Fitted(Generic[T]):
     rows: list[T] = field(default_factory=list)
     tally: Tally = field(default_factory=Tally)
     lengths: list[int] = field(default_factory=list)
-    """Tokens in each row."""
+    """Tokens in each row as the model sees it: of a pair, the prompt with the longer answer."""
+    tokens: int = 0
     trained: int = 0
     cut_tokens: int = 0
     unknown: int = 0
@@ -65,6 +66,13 @@ class Fitted(Generic[T]):
         what = f"{len(self.too_long)} rows have more than max_length {self.longest} tokens: "
         hint = "raise max_length, or set overflow to drop, cut or turns"
         return [DataError(f"{what}{places}{more}", where=where, hint=hint)]
+
+    def take(self, row: T, *, length: int, tokens: int, trained: int) -> None:
+        """Use a row: its longest sequence, all its tokens, and those of them that are trained."""
+        self.rows.append(row)
+        self.lengths.append(length)
+        self.tokens += tokens
+        self.trained += trained
 
     def refuse(self, origin: str, tokens: int, over: Overflow) -> None:
         """Leave a row out that is too long."""

@@ -79,7 +79,8 @@ class Ledger:
     found: Mapping[str, Count] = field(default_factory=dict)
     """Rows by finding, see `FINDINGS`."""
     lengths: Mapping[str, float] = field(default_factory=dict)
-    """Tokens in a used row: min, median, mean, p90, p99, max."""
+    """Tokens in a used row (of a pair: the prompt with the longer answer): min, median, mean, p90, p99
+    and max."""
     tokens: int = 0
     """Tokens in the used rows, padding left out."""
     trained: int = 0

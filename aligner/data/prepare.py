@@ -185,9 +185,12 @@ def _prepare(
     extra: str = "",
 ) -> Prepared[T]:
     chosen = options.model_dump_json(include=set(DataOptions.model_fields))
-    key = f"prepared {want} {extra} {place.recipe_folder} {fingerprint(tokenizer)} {chosen}"
+    encoding = f"{want} {extra} {fingerprint(tokenizer)}"
+    key = f"prepared {encoding} {place.recipe_folder} {chosen}"
     if key not in place.scratch:
-        place.scratch[key] = _work_out(place, options, want, fit, key)
+        # Not where the data lies, and not the limits: neither changes a row.
+        fitting = f"{options.max_length} {options.overflow} {options.hold_out}"
+        place.scratch[key] = _work_out(place, options, want, fit, f"{encoding} {fitting}")
     prepared: Prepared[T] = place.scratch[key]
     return prepared
 
@@ -197,7 +200,7 @@ def _work_out(
     options: DataOptions,
     want: RowKind,
     fit: Callable[[Sequence[Any]], Fitted[T]],
-    key: str,
+    determining: str,
 ) -> Prepared[T]:
     sides = _sides(place, options, want)
     fitted = {name: fit(rows) for name, (rows, _) in sides.items()}
@@ -222,7 +225,7 @@ def _work_out(
         held_out=fitted[measured].rows if measured else [],
         ledgers=ledgers,
         hashes=hashes,
-        hash=hashlib.sha256(f"{key} {sorted(hashes.items())}".encode()).hexdigest(),
+        hash=hashlib.sha256(f"{determining} {sorted(hashes.items())}".encode()).hexdigest(),
         tokens=ledgers["data"].tokens,
         trained=ledgers["data"].trained,
         skipped={name: one.skipped for name, (_, one) in sides.items() if name != "hold_out"},
@@ -274,7 +277,7 @@ def _ledger(loaded: Loaded, rows: Sequence[Row], fitted: Fitted[Any], *, alone: 
         dropped=together(before.dropped, tally.dropped),
         found=together(before.found, tally.found),
         lengths=spread(fitted.lengths),
-        tokens=sum(fitted.lengths),
+        tokens=fitted.tokens,
         trained=fitted.trained,
         cut_tokens=fitted.cut_tokens,
         unknown_tokens=fitted.unknown,

@@ -79,10 +79,22 @@ class Template:
             rendered = self.render((question, answer))
         except Malformed as error:
             raise ModelError(f"the chat template fails: {error.what}", where=where) from None
-        if not self.marked and rendered.turns[0] is None:
+        try:
+            proven = self.proves((question, answer), None, rendered, 0)
+        except Malformed as error:
+            raise ModelError(f"the chat template fails: {error.what}", where=where) from None
+        if not proven:
             what = "the chat template's generation prompt is not how its answers begin"
             hint = "mark the answers in the template with {% generation %} … {% endgeneration %}"
+            if self.marked:
+                hint = (
+                    "let what stands before {% generation %} be what add_generation_prompt writes"
+                )
             raise ModelError(what, where=where, hint=hint)
+        start, end = rendered.turns[0] or (0, 0)
+        if not self.shows(answer, rendered.text[start:end]):
+            what = "the chat template does not show what the assistant says"
+            raise ModelError(what, where=where)
 
     def prompt(self, messages: Messages, tools: Tools | None = None) -> Rendered:
         """Render turns that wait for an answer, up to where the answer begins."""

@@ -228,6 +228,21 @@ BROKEN = [
         "  hint: mark the answers in the template with {% generation %} … {% endgeneration %}",
     ),
     (
+        "{% for m in messages %}{{ m.role + '>' }}{% generation %}{{ m.content }}{% endgeneration %}"
+        "{% endfor %}",
+        f"{FAILS}the chat template marks 2 answers where there are 1",
+    ),
+    (
+        "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% else %}{{ '>' }}"
+        "{% generation %}{{ m.content }}{% endgeneration %}{% endif %}{% endfor %}",
+        "the chat template's generation prompt is not how its answers begin\n"
+        "  hint: let what stands before {% generation %} be what add_generation_prompt writes",
+    ),
+    (
+        "{{ messages[0].content }}>{% if messages[1] %}{% generation %}yes{% endgeneration %}{% endif %}",
+        "the chat template does not show what the assistant says",
+    ),
+    (
         "{% generation %}{% endgeneration %}{% generation %}{% endgeneration %}",
         f"{FAILS}the chat template marks 2 answers where there are 1",
     ),

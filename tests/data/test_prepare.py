@@ -237,6 +237,10 @@ def test_a_length_bias_is_counted_and_can_be_limited(place: Any, marked: Any) ->
     assert made.tokens == sum(
         2 * len(r.prompt_ids) + len(r.chosen_ids) + len(r.rejected_ids) for r in made.train
     )
+    longest = max(
+        len(r.prompt_ids) + max(len(r.chosen_ids), len(r.rejected_ids)) for r in made.train
+    )
+    assert made.ledgers["data"].lengths["max"] == longest
     limited = options(place, *rows, limits={"chosen_longer": 0.8})
     assert refused(prepare_preferences, place, limited, marked).startswith(
         "recipe.yaml:data: rows.jsonl: 9 of 10 rows (90.0%) have the longer answer as the chosen one; "
@@ -276,6 +280,18 @@ def test_what_was_prepared_is_used_again_only_for_the_same_of_everything(
     assert other.hash != first.hash
     assert other.train[0].input_ids != first.train[0].input_ids
     assert other.hashes == first.hashes
+
+
+def test_moved_data_is_prepared_data_of_the_same_hash(
+    place: Any, marked: Any, tmp_path: Any
+) -> None:
+    first = prepare_conversations(place, options(place, talk("a", "b")), marked)
+    place.recipe_folder = tmp_path / "other"
+    place.recipe_folder.mkdir()
+    again = prepare_conversations(place, options(place, talk("a", "b"), limits={"cut": 1}), marked)
+    assert again.hash == first.hash
+    longer = prepare_conversations(place, options(place, talk("a", "b"), max_length=99), marked)
+    assert longer.hash != first.hash
 
 
 def test_unknown_tokens_stop(place: Any, marked: Any) -> None:
