@@ -92,7 +92,7 @@ def distance(policy: Sequence[Tensor], other: Sequence[Tensor]) -> Distance:
     """
     log_ratio = torch.cat(list(other)).double() - torch.cat(list(policy)).double()
     return Distance(
-        k1=-float(log_ratio.mean()), k3=float((torch.expm1(log_ratio) - log_ratio).mean())
+        k1=0.0 - float(log_ratio.mean()), k3=float((torch.expm1(log_ratio) - log_ratio).mean())
     )
 
 
