@@ -74,7 +74,7 @@ def run_link(
     """
     key, step = hash_json(facts), link.step.name
     work = walk.store.workplace(key)
-    with locked(work.with_suffix(".lock"), rank=walk.rank):
+    with locked(walk.store.lock_of(key), rank=walk.rank):
         shown = walk.point(link, work)
         here = _run_of(walk, link, plan, past, work)
         walk.note("step started", step=step, fingerprint=key)
@@ -159,6 +159,12 @@ def _commit(
     seconds: float,
 ) -> Finished:
     if walk.rank == 0:
+        for other in range(1, walk.world):
+            ranks.wait_until(
+                ranks.arrived(here.folder, other).exists,
+                what=f"process {other} to end step {link.step.name!r}",
+                seconds=_PATIENCE,
+            )
         finished = walk.store.commit(
             key,
             stage=link.stage.name,
@@ -172,6 +178,7 @@ def _commit(
         walk.point(link, finished.folder)
         walk.note("step finished", step=link.step.name, fingerprint=key, seconds=finished.seconds)
         return finished
+    ranks.arrived(here.folder, walk.rank).touch()
     ranks.wait_until(
         lambda: walk.store.find(key) is not None,
         what=f"step {link.step.name!r} to be saved",

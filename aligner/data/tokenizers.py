@@ -13,6 +13,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 
 from aligner.errors import ModelError
 from aligner.models.files import TOKENIZER_FILES, hash_folder
+from aligner.run.ranks import written_once
 from aligner.stage import Look
 from aligner.state import Artifact, Live
 
@@ -79,9 +80,13 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> Artifact
     The hash is the one that `aligner.models.resolve` gives a tokenizer's folder.
     """
     forget_batching(tokenizer)
-    tokenizer.save_pretrained(folder)
-    _forget_origin(folder / "tokenizer_config.json")
-    return Artifact(path=str(folder), hash=hash_folder(folder, only=TOKENIZER_FILES))
+
+    def write() -> Artifact:
+        tokenizer.save_pretrained(folder)
+        _forget_origin(folder / "tokenizer_config.json")
+        return Artifact(path=str(folder), hash=hash_folder(folder, only=TOKENIZER_FILES))
+
+    return written_once(folder, write, name="tokenizer")
 
 
 def _forget_origin(settings: Path) -> None:

@@ -27,6 +27,7 @@ from aligner.models.files import (
 )
 from aligner.models.load import quiet
 from aligner.models.skeleton import skeleton
+from aligner.run.ranks import written_once
 from aligner.state import Artifact, Live
 
 
@@ -55,11 +56,14 @@ def save_model(
     """
     clean(model)
     folder.mkdir(parents=True, exist_ok=True)
-    if isinstance(model, PeftModel):
-        artifact = _save_adapter(model, folder, base=base, made_by=made_by)
-    else:
+
+    def write() -> Artifact:
+        if isinstance(model, PeftModel):
+            return _save_adapter(model, folder, base=base, made_by=made_by)
         _save_whole(model, folder)
-        artifact = Artifact(path=str(folder), hash=hash_folder(folder), made_by=made_by)
+        return Artifact(path=str(folder), hash=hash_folder(folder), made_by=made_by)
+
+    artifact = written_once(folder, write)
     live.keep(artifact, model)
     return artifact
 

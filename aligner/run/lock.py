@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from aligner.errors import ChainError
+from aligner.run.ranks import start_of
 
 
 @contextmanager
@@ -22,21 +23,23 @@ def locked(folder: Path, *, rank: int = 0) -> Iterator[None]:
     path = folder / (".lock" if rank == 0 else f".lock.{rank}")
     if rank == 0:
         for other in sorted(folder.glob(".lock.*")):
-            _refuse_if_held(other, folder)
+            _refuse_if_held_by_others(other, folder)
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         _take(handle, folder)
         os.ftruncate(handle, 0)
-        os.write(handle, f"{os.getpid()}\n".encode())
+        os.write(handle, f"{os.getpid()} {start_of()}\n".encode())
         yield
     finally:
         os.close(handle)
 
 
-def _refuse_if_held(path: Path, folder: Path) -> None:
+def _refuse_if_held_by_others(path: Path, folder: Path) -> None:
+    """Processes of this very start may be here already; those of an earlier one must not."""
     handle = os.open(path, os.O_RDWR)
     try:
-        _take(handle, folder)
+        if path.read_text(encoding="utf-8").split()[1:] != [start_of()]:
+            _take(handle, folder)
     finally:
         os.close(handle)
 
@@ -45,7 +48,7 @@ def _take(handle: int, folder: Path) -> None:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        holder = os.read(handle, 32).decode(errors="replace").strip() or "unknown"
+        holder = os.read(handle, 64).decode(errors="replace").split(" ")[0] or "unknown"
         raise ChainError(
             f"another process ({holder}) is running in this folder",
             where=str(folder),

@@ -74,6 +74,10 @@ class Store:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
+    def lock_of(self, fingerprint: str) -> Path:
+        """The folder to lock while the step with this fingerprint works."""
+        return self.folder / ".locks" / fingerprint[:16]
+
     def commit(
         self,
         fingerprint: str,
@@ -91,6 +95,8 @@ class Store:
         Paths of `state` inside the workplace become paths inside the finished folder.
         """
         work, final = self.workplace(fingerprint), self._place(fingerprint)
+        for other in work.glob(".process-*"):
+            shutil.rmtree(other) if other.is_dir() else other.unlink()
         moved = relocate(state, work, final)
         write_text(work / STATE, moved.to_json(beside=final))
         finished = Finished(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from aligner.data.prepare import prepare_preferences
-
 from aligner import Look, Plan
+from aligner.data.prepare import prepare_preferences
 from aligner.models.reference import reference_text
 from aligner.train.plan import look_at_training, training_plan
 from aligner_dpo.stage import DPOOptions

@@ -6,13 +6,13 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from aligner.data.prepare import prepare_preferences
 from datasets import Dataset
 from transformers import EarlyStoppingCallback
 from trl import DPOConfig
 from trl.trainer.utils import add_fused_lm_head
 
 from aligner import Artifact, ModelState, Run, StageError
+from aligner.data.prepare import prepare_preferences
 from aligner.data.tokenizers import load_tokenizer
 from aligner.models.clean import whole_model
 from aligner.models.load import load_model

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from aligner.data.prepare import Prepared, prepare_texts
-
 from aligner import Look, Outlook, Plan
 from aligner.data.load import Place, load
+from aligner.data.prepare import Prepared, prepare_texts
 from aligner.data.tokenizers import train_tokenizer
 from aligner.errors import ChainError
 from aligner.models.inspect import fresh_facts

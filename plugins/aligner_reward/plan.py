@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from aligner.data.prepare import Prepared, prepare_preferences
-
 from aligner import Artifact, Look, Outlook, Plan
+from aligner.data.prepare import Prepared, prepare_preferences
 from aligner.errors import Faults
 from aligner.models.inspect import Facts, model_facts, pad_faults, planned_model, reward_facts
 from aligner.models.resolve import resolve, resolve_tokenizer

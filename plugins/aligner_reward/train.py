@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from aligner.data.prepare import prepare_preferences
 from datasets import Dataset
 from transformers import EarlyStoppingCallback
 from trl import RewardConfig, RewardTrainer
 
 from aligner import Artifact, ModelState, Run
+from aligner.data.prepare import prepare_preferences
 from aligner.data.tokenizers import load_tokenizer, save_tokenizer
 from aligner.models.clean import whole_model
 from aligner.models.precision import device, precision_of

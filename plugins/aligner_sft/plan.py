@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from aligner.data.prepare import prepare_conversations
-
 from aligner import Look, Plan
+from aligner.data.prepare import prepare_conversations
 from aligner.errors import ChainError
 from aligner.train.plan import look_at_training, training_plan
 from aligner_sft.stage import SFTOptions

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from aligner.data.prepare import prepare_conversations
-
 from aligner import Artifact, ModelState, Run
+from aligner.data.prepare import prepare_conversations
 from aligner.data.tokenizers import load_tokenizer
 from aligner.models.clean import whole_model
 from aligner.models.policy import load_policy
