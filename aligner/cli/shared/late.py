@@ -1,0 +1,18 @@
+"""Carry out commands that need models: their work is found by name, once the command really runs."""
+
+from __future__ import annotations
+
+import argparse
+from importlib import import_module
+
+from aligner.cli.shared.recipes import quieten_libraries
+
+
+def carry_out(work: str, arguments: argparse.Namespace) -> int:
+    """Call the function `work`, written `package.module:function`, with `arguments`.
+
+    An import statement would make all of the command line depend on torch, wherever it stood.
+    """
+    quieten_libraries()
+    module, _, name = work.partition(":")
+    return int(getattr(import_module(module), name)(arguments))
