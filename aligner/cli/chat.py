@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 
-from aligner.cli.shared.late import carry_out
 from aligner.cli.shared.sampling import add_sampling_arguments, add_step_arguments
 
 NAME = "chat"
@@ -22,4 +21,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from aligner.cli.shared.late import carry_out  # not needed for --help, which must be quick
+
     return carry_out("aligner.talk.command:chat", arguments)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from aligner.cli.shared.late import carry_out
 from aligner.cli.shared.sampling import add_sampling_arguments, add_step_arguments
 
 NAME = "generate"
@@ -42,6 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from aligner.cli.shared.late import carry_out  # not needed for --help, which must be quick
+
     return carry_out("aligner.talk.command:answer_file", arguments)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from importlib import import_module
 
+from aligner.cli.shared.chatter import kept
 from aligner.cli.shared.recipes import quieten_libraries
 
 
@@ -14,5 +15,7 @@ def carry_out(work: str, arguments: argparse.Namespace) -> int:
     An import statement would make all of the command line depend on torch, wherever it stood.
     """
     quieten_libraries()
-    module, _, name = work.partition(":")
-    return int(getattr(import_module(module), name)(arguments))
+    home, _, name = work.partition(":")
+    with kept():  # some libraries talk while they load
+        module = import_module(home)
+    return int(getattr(module, name)(arguments))

@@ -1,0 +1,25 @@
+"""Write rows as JSON lines that any reader takes and no terminal is steered by."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from typing import Any
+
+_STEERING = ("Cc", "Cf", "Cs", "Zl", "Zp")
+
+
+def json_line(row: Any) -> str:
+    """`row` as one line; characters that steer a terminal, or are half of one, are escaped.
+
+    >>> json_line({"said": "café \\x9b\\u202e"})
+    '{"said": "café \\\\u009b\\\\u202e"}'
+    """
+    text = json.dumps(row, ensure_ascii=False, default=str)
+    return "".join(
+        one if unicodedata.category(one) not in _STEERING else _escape(one) for one in text
+    )
+
+
+def _escape(one: str) -> str:
+    return json.dumps(one)[1:-1] if one != "\x7f" else "\\u007f"
