@@ -1,0 +1,28 @@
+"""Every block of `docs/python.md` runs as it stands, in order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from aligner.testing import conversations, preferences, write_files, write_tiny
+from aligner.testing.documents import blocks
+
+PAGE = Path(__file__).parents[1] / "docs" / "python.md"
+
+
+def test_every_block_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_tiny(tmp_path / "base")
+    write_files(tmp_path, {"talks.jsonl": conversations(), "pairs.jsonl": preferences()})
+    found = blocks(PAGE.read_text("utf-8"))
+    assert len(found) == 11
+    names: dict[str, object] = {"__name__": "page"}
+    for code in found:
+        exec(compile(code, str(PAGE), "exec"), names)
+    said = capsys.readouterr().out
+    assert "no faults; 0 of 2 steps are done, 2 would run" in said
+    assert "[2/2] dpo: done in" in said

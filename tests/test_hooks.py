@@ -1,0 +1,165 @@
+"""Every hook is documented with its exact arguments, and its example does what the page says."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import aligner
+from aligner import hookspecs
+from aligner.host import host_of
+from aligner.stage import Look, Plan, Run, Stage, StageConfig
+from aligner.state import ModelState
+from aligner.testing import write_files
+from aligner.testing.documents import as_module, blocks, sections
+
+PAGE = (Path(__file__).parents[1] / "docs" / "hooks.md").read_text("utf-8")
+HOOKS = {name: hook for name, hook in vars(hookspecs).items() if name.startswith("aligner_")}
+
+Example = Callable[[str], ModuleType]
+
+
+@pytest.fixture
+def example(tmp_path: Path) -> Example:
+    """The one block of code under a hook's heading, as a plugin."""
+
+    def load(hook: str) -> ModuleType:
+        [text] = [text for head, text in sections(PAGE).items() if head.startswith(f"{hook}(")]
+        [code] = blocks(text)
+        return as_module(code, f"example_of_{hook}", tmp_path)
+
+    return load
+
+
+class TwoPoints(StageConfig):
+    fail: bool = False
+    """Raise in the middle."""
+
+
+class Reporting(Stage[TwoPoints]):
+    """Reports twice."""
+
+    name = "reporting"
+    requires = frozenset()
+    provides = frozenset()
+
+    def plan(self, look: Look) -> Plan:
+        return Plan(summary="reports", figures=frozenset({"loss"}))
+
+    def run(self, state: ModelState, run: Run) -> ModelState:
+        run.progress(1, 2, loss=0.5)
+        if self.config.fail:
+            raise RuntimeError("no more paper")
+        run.progress(2, 2)
+        run.record(loss=0.25)
+        return state
+
+
+def watched(plugin: ModuleType, folder: Path, *, fail: bool = False) -> None:
+    recipe = aligner.Recipe([Reporting(TwoPoints(fail=fail))], folder=folder, plugins=[plugin])
+    recipe.run(runs=folder / "runs", show=False)
+
+
+def test_every_hook_is_a_heading_with_its_exact_arguments() -> None:
+    assert list(sections(PAGE)) == [
+        f"{name}({', '.join(inspect.signature(hook).parameters)})" for name, hook in HOOKS.items()
+    ]
+
+
+def test_every_hook_is_a_row_of_the_table() -> None:
+    for name in HOOKS:
+        assert PAGE.count(f"| [`{name}`](#") == 1, name
+
+
+def test_every_hook_has_a_test_named_for_it() -> None:
+    assert [name for name in HOOKS if f"test_{name}" not in globals()] == []
+
+
+def test_the_table_of_the_code_names_every_hook() -> None:
+    assert hookspecs.__doc__ is not None
+    assert [name for name in HOOKS if f"    {name} " not in hookspecs.__doc__] == []
+
+
+def test_aligner_stages(example: Example, tmp_path: Path) -> None:
+    plugin = example("aligner_stages")
+    assert list(host_of([plugin]).stages()) == ["greet"]
+    field = plugin.GreetOptions.model_fields["greeting"]
+    assert field.description == "What is said."
+    made: Any = plugin.Greet(plugin.GreetOptions(greeting="good day"))
+    result = aligner.Recipe([made], plugins=[plugin]).run(runs=tmp_path / "runs", show=False)
+    assert result["greet"].figures == {"letters": 8.0}
+
+
+def test_aligner_reward_functions(example: Example) -> None:
+    [offered] = host_of([example("aligner_reward_functions")]).offers().reward_functions.items()
+    name, ends = offered
+    answers = [aligner.Completion(prompt=(), text=text) for text in ("yes.", "no", "wow! ")]
+    assert name == "ends"
+    assert ends().score(answers) == [1.0, 0.0, 0.0]
+    assert ends(ends.Config(mark="!")).score(answers) == [0.0, 0.0, 1.0]
+
+
+def test_aligner_data_sources(example: Example) -> None:
+    from aligner.data.load import load
+    from aligner.data.spec import DataSpec
+
+    look = _look(example("aligner_data_sources"), Path("."))
+    spec = DataSpec(source="sums", options={"count": 3})
+    loaded = load((spec,), want="conversation", place=look, option="data")
+    assert [row.messages[-1]["content"] for row in loaded.rows] == ["0", "2", "4"]
+
+
+def test_aligner_data_formats(example: Example, tmp_path: Path) -> None:
+    from aligner.data.load import load
+    from aligner.data.spec import DataSpec
+
+    look = _look(example("aligner_data_formats"), tmp_path)
+    write_files(tmp_path, {"p.jsonl": [{"q": "why?", "won": "so", "lost": "not so"}]})
+    loaded = load((DataSpec(path="p.jsonl"),), want="preference", place=look, option="data")
+    [pair] = loaded.rows
+    assert loaded.ledger.formats == ("won-lost",)
+    assert (pair.chosen[0]["content"], pair.rejected[0]["content"]) == ("so", "not so")
+
+
+def test_aligner_step_started(example: Example, tmp_path: Path) -> None:
+    plugin = example("aligner_step_started")
+    watched(plugin, tmp_path)
+    assert plugin.NOTES == ["reporting begins with nothing"]
+    watched(plugin, tmp_path)
+    assert len(plugin.NOTES) == 1
+
+
+def test_aligner_step_progress(example: Example, tmp_path: Path) -> None:
+    plugin = example("aligner_step_progress")
+    watched(plugin, tmp_path)
+    assert plugin.POINTS == [("reporting/loss", 1, 0.5)]
+
+
+def test_aligner_step_finished(example: Example, tmp_path: Path) -> None:
+    plugin = example("aligner_step_finished")
+    watched(plugin, tmp_path)
+    assert plugin.ROWS == [{"step": "reporting", "changed": [], "figures": {"loss": 0.25}}]
+
+
+def test_aligner_step_failed(example: Example, tmp_path: Path) -> None:
+    plugin = example("aligner_step_failed")
+    with pytest.raises(RuntimeError, match="no more paper"):
+        watched(plugin, tmp_path, fail=True)
+    assert plugin.FAILURES == ["reporting: RuntimeError: no more paper"]
+
+
+def _look(plugin: ModuleType, folder: Path) -> Look:
+    return Look(
+        step="s",
+        where="r.yaml:1",
+        recipe_folder=folder,
+        seed=0,
+        slots={},
+        offers=host_of([plugin]).offers(),
+        scratch={},
+    )
