@@ -12,7 +12,7 @@ from aligner.cli.screen.console import console_on, show
 from aligner.cli.screen.history import run_page, runs_table, to_remove
 from aligner.cli.screen.text import size
 from aligner.cli.shared.listing import print_json
-from aligner.cli.shared.past import LOCK, Leftover, PastRun, is_held, leftovers, past_runs
+from aligner.cli.shared.past import Leftover, PastRun, is_held, leftovers, lock_of, past_runs
 from aligner.errors import ChainError, did_you_mean
 from aligner.run.folder import all_runs
 
@@ -63,7 +63,7 @@ def prune(arguments: argparse.Namespace) -> int:
         return 0
     for one in found:
         shutil.rmtree(one.folder)
-        shutil.rmtree(one.folder.with_suffix(LOCK), ignore_errors=True)
+        shutil.rmtree(lock_of(one.folder), ignore_errors=True)
     print(f"removed {_total(found)}")
     return 0
 

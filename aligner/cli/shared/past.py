@@ -16,8 +16,6 @@ from aligner.run.folder import RunFolder, all_runs
 from aligner.run.store import Store, read_finished
 from aligner.state import ModelState
 
-LOCK = ".lock"
-
 
 @dataclass(frozen=True, kw_only=True)
 class PastStep:
@@ -76,14 +74,18 @@ def leftovers(runs: Path) -> Iterator[Leftover]:
     store = Store(runs.absolute()).folder
     needed = _needed(runs, store.resolve())
     for folder in sorted(store.iterdir()) if store.is_dir() else []:
-        lock = folder.with_suffix(LOCK)
-        if folder.suffix == LOCK or folder.resolve() in needed or is_held(lock):
+        if folder.name.startswith(".") or folder.resolve() in needed or is_held(lock_of(folder)):
             continue
         done = read_finished(folder) if not folder.suffix else None
         what = "begun" if folder.suffix == ".partial" else "damaged"
         if done is not None:
             what = f"finished {done.step!r}"
         yield Leftover(folder=folder, what=what, octets=_octets(folder))
+
+
+def lock_of(folder: Path) -> Path:
+    """The folder that is locked while the step that works in `folder` runs."""
+    return Store(folder.parent.parent).lock_of(folder.name.partition(".")[0])
 
 
 def _needed(runs: Path, store: Path) -> set[Path]:
@@ -173,7 +175,7 @@ def _asked(folder: RunFolder) -> int:
 def is_held(folder: Path) -> bool:
     """Whether a process holds the run's lock. Looks without waiting, and lets go at once."""
     try:
-        handle = os.open(folder / LOCK, os.O_RDONLY)
+        handle = os.open(folder / ".lock", os.O_RDONLY)
     except OSError:
         return False
     try:
