@@ -117,9 +117,9 @@ def _from_files(spec: DataSpec, place: Place, option: str, digest: Any) -> Itera
         try:
             data = _content(path)
         except Exception as error:  # fsspec's stores raise whatever their clients do
-            said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            what = f"cannot read {name}: {said.strip().split(chr(10))[0] or type(error).__name__}"
-            raise DataError(what, where=place.at(option)) from None
+            said = error.strerror if isinstance(error, OSError) else None
+            said = said or f"{type(error).__name__}: {str(error).strip().split(chr(10))[0][:200]}"
+            raise DataError(f"cannot read {name}: {said}", where=place.at(option)) from None
         digest.update(hashlib.sha256(data).digest())
         yield from read(unpack(data, name, suffixes(name)[1]), name, spec)
 

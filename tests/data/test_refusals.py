@@ -242,6 +242,12 @@ def test_link_local_addresses_are_not_opened(place: Any) -> None:
     )
 
 
+def test_a_url_that_cannot_be_read_says_why(place: Any) -> None:
+    assert refused(place, path="memory://nowhere/a.jsonl") == (
+        "recipe.yaml:data: cannot read memory://nowhere/a.jsonl: FileNotFoundError: /nowhere/a.jsonl"
+    )
+
+
 def test_a_folder_of_several_formats_asks_for_a_glob(place: Any) -> None:
     folder = place.recipe_folder / "data"
     folder.mkdir()
@@ -349,6 +355,19 @@ def test_one_prompt_is_never_on_both_sides_and_new_rows_move_none(place: Any) ->
     )
     _, held_of_more = hold_out(more.rows, 0.3)
     assert {str(r.messages) for r in held} <= {str(r.messages) for r in held_of_more}  # type: ignore[attr-defined]
+
+
+def test_a_prompt_stays_on_its_side_whatever_its_system_turn_and_kind(place: Any) -> None:
+    def asked(n: int, system: str) -> list[dict[str, str]]:
+        return [{"role": "system", "content": system}, {"role": "user", "content": f"question {n}"}]
+
+    answer = {"role": "assistant", "content": "yes"}
+    plain = [{"prompt": f"question {n}", "chosen": "yes", "rejected": "no"} for n in range(50)]
+    with_system = [{"messages": [*asked(n, f"be {n}"), answer]} for n in range(50)]
+    pairs = accepted(place, want="preference", path=write(place, "a.jsonl", plain)).rows
+    talks = accepted(place, path=write(place, "b.jsonl", with_system)).rows
+    held = [{row.origin.split(":")[1] for row in hold_out(rows, 0.3)[1]} for rows in (pairs, talks)]
+    assert held[0] == held[1] != set()
 
 
 def test_names_out_of_the_data_cannot_write_to_the_terminal(place: Any) -> None:

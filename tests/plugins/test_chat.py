@@ -324,6 +324,22 @@ def stories() -> Path:
     return SHARED / "models" / "stories260K"
 
 
+@pytest.mark.parametrize("name", WRITTEN)
+def test_ids_are_those_of_the_library_for_a_tokenizer_that_puts_spaces_before_texts(
+    stories: Path, name: str
+) -> None:
+    words = load_tokenizer(resolve_tokenizer(str(stories)), Live())
+    tokenizer = given_template(words, name)
+    for messages in (TALK, (SYSTEM, *TALK)):
+        encoded = encode_conversation(Conversation(messages=messages), tokenizer)
+        theirs = tokenizer.apply_chat_template(list(messages), return_dict=False)
+        assert encoded.input_ids == theirs[: len(encoded.input_ids)]
+        asked = tokenizer.apply_chat_template(
+            list(messages[:-1]), add_generation_prompt=True, return_dict=False
+        )
+        assert encode_prompt(messages[:-1], tokenizer) == asked
+
+
 def test_the_stage_gives_the_model_the_rows_its_plan_says(stories: Path, tmp_path: Path) -> None:
     policy, words = resolve(str(stories)), resolve_tokenizer(str(stories))
     slots: Any = {
