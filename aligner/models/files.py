@@ -51,7 +51,7 @@ def hash_folder(folder: Path, *, only: Iterable[str] | None = None) -> str:
     for path in sorted(folder.iterdir()):
         if not path.is_file():
             continue
-        wanted = _is_model_file(path.name) if names is None else path.name in names
+        wanted = is_model_file(path.name) if names is None else path.name in names
         if wanted:
             whole.update(f"{path.name}\0{_hash_file(path)}\n".encode())
     return whole.hexdigest()
@@ -230,14 +230,15 @@ def stored_dtypes(folder: Path) -> frozenset[str]:
     return frozenset(dtype for header in headers for dtype, _ in header.values() if "F" in dtype)
 
 
-def _tensors(raw: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    return ((name, tensor) for name, tensor in raw.items() if name != "__metadata__")
-
-
-def _is_model_file(name: str) -> bool:
+def is_model_file(name: str) -> bool:
+    """Whether a file of this name is part of a saved model or adapter, tokenizers aside."""
     if name.endswith((".safetensors", ".safetensors.index.json")):
         return True
     return name in {"config.json", "generation_config.json", "adapter_config.json"}
+
+
+def _tensors(raw: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    return ((name, tensor) for name, tensor in raw.items() if name != "__metadata__")
 
 
 def _hash_file(path: Path) -> str:

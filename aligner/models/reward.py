@@ -103,8 +103,7 @@ def load_reward_to_train(
     model = make_reward(
         policy, live, seed=seed, pad=pad, attention=options.attention, on=on, where=where
     )
-    plain = options.model_copy(update={"incoming": None})
-    return prepare_policy(model, None, options=plain, step=step, seed=seed, where=where)
+    return prepare_policy(model, None, options=options, step=step, seed=seed, where=where)
 
 
 def _copy_of(

@@ -22,6 +22,7 @@ from aligner.models.files import (
     artifact_hash,
     hash_adapters,
     hash_folder,
+    is_model_file,
     tensor_headers,
     weight_files,
 )
@@ -58,6 +59,9 @@ def save_model(
     folder.mkdir(parents=True, exist_ok=True)
 
     def write() -> Artifact:
+        for path in folder.iterdir():
+            if is_model_file(path.name):
+                path.unlink()  # of an interrupted attempt: a shard too many would be read as ours
         if isinstance(model, PeftModel):
             return _save_adapter(model, folder, base=base, made_by=made_by)
         _save_whole(model, folder)

@@ -83,6 +83,20 @@ def test_files_have_the_mode_that_the_umask_gives(make: Any, tmp_path: Path) -> 
             assert stat.S_IMODE(path.stat().st_mode) == 0o640, path
 
 
+def test_what_an_interrupted_attempt_left_is_not_part_of_the_model(
+    make: Any, tmp_path: Path, differences: Any
+) -> None:
+    prepared = load_policy(make(), Live(), ModelOptions(), step="x", seed=7)
+    whole = save_model(prepared.model, tmp_path / "whole", live=Live())
+    (tmp_path / "out").mkdir()
+    for name in ("model-00001-of-00002.safetensors", "adapter_config.json", "metrics.jsonl"):
+        (tmp_path / "out" / name).write_bytes(b"torn")
+    again = save_model(prepared.model, tmp_path / "out", live=Live())
+    assert again.hash == whole.hash
+    assert (tmp_path / "out" / "metrics.jsonl").exists()
+    assert differences(load_model(again, Live()), load_model(whole, Live())) == []
+
+
 def test_weights_that_are_not_finite_are_not_a_result(make: Any, tmp_path: Path) -> None:
     prepared = load_policy(make(), Live(), ModelOptions(), step="x", seed=7)
     with torch.no_grad():
