@@ -59,7 +59,7 @@ def parser_for(known: Mapping[str, Command], words: Sequence[str] = ()) -> argpa
         prog="aligner",
         description=_filled(ABOUT),
         epilog=_filled(EPILOG),
-        formatter_class=_Formatter,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("--version", action=_Version)
@@ -72,17 +72,12 @@ def parser_for(known: Mapping[str, Command], words: Sequence[str] = ()) -> argpa
             name,
             help=_lower_first(text.splitlines()[0].rstrip(".")),
             description=_filled(text),
-            formatter_class=_Formatter,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
         command.add_arguments(one)
         one.set_defaults(command=name, act=command.run)
     return parser
-
-
-class _Formatter(argparse.RawDescriptionHelpFormatter):
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=28)
 
 
 class _Parser(argparse.ArgumentParser):
