@@ -26,7 +26,7 @@ from aligner_ppo.experience import derived_seed, prompts_of
 from aligner_ppo.forward import token_logps
 from aligner_ppo.options import PPOConfig, PretrainingMix
 from aligner_ppo.parallel import Together
-from aligner_ppo.train import Prompt
+from aligner_ppo.setting import Prompt
 from aligner_ppo.update import Mix
 
 

@@ -25,13 +25,15 @@ from aligner.models.spec import treatment
 from aligner.stage import Run
 from aligner.state import Artifact, Live, ModelState
 from aligner_ppo.actor import Actor
+from aligner_ppo.collect import held_out_reward
 from aligner_ppo.data import mix_of, mixed_in, prompts_of_step
 from aligner_ppo.forward import LanguageModel, language_model
 from aligner_ppo.options import MODEL, PPOConfig
 from aligner_ppo.parallel import Together
 from aligner_ppo.rewards import ConversationEncoder, RewardModel, Source, sources_of
 from aligner_ppo.rollout import Sampling
-from aligner_ppo.train import Prompt, Setting, held_out_reward, learn
+from aligner_ppo.setting import Prompt, Setting
+from aligner_ppo.train import learn
 from aligner_ppo.update import Learner, Mix
 from aligner_ppo.value import OwnModel, ValueFunction
 from aligner_ppo.value_files import (

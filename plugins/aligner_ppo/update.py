@@ -69,6 +69,10 @@ class Learner:
         named = {f"policy/{name}": p for name, p in self.policy.items()}
         return named | {f"value/{name}": p for name, p in self.value.items()}
 
+    def pass_over(self) -> None:
+        """Let an iteration's optimizer steps go by without taking them; the schedule goes on."""
+        self.step += self.config.epochs * self.config.minibatches
+
     def take_step(self) -> tuple[float, float]:
         """Sum gradients over processes, clip, step. Returns the norms of policy and value.
 

@@ -20,8 +20,8 @@ from aligner_ppo.forward import language_model
 from aligner_ppo.options import PPOConfig
 from aligner_ppo.parallel import Together
 from aligner_ppo.rewards import Source
+from aligner_ppo.setting import Prompt, Setting
 from aligner_ppo.step import setting_of
-from aligner_ppo.train import Prompt, Setting
 from aligner_ppo.value import HeadOnTrunk, OwnAdapter, OwnModel, add_value_adapter
 
 CPU = torch.device("cpu")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from aligner_ppo.experience import deal, micro_batches
 from aligner_ppo.parallel import Together
@@ -27,7 +27,7 @@ def run_script(folder: Path, *, processes: int) -> None:
     folder.mkdir()
     path = os.pathsep.join([str(HERE), *filter(None, sys.path)])
     done = subprocess.run(
-        [*launcher, str(HERE / "two_processes.py"), str(folder)],
+        [*launcher, __file__, str(folder)],
         env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -88,3 +88,34 @@ def test_minibatches_are_dealt_anew_each_pass_and_leave_nobody_out() -> None:
     assert first != second
     assert sorted(place for part in first for place in part) == list(range(10))
     assert [len(part) for part in first] == [4, 3, 3]
+
+
+def learn_in(folder: Path) -> None:
+    """What each process of the first test runs, alone or under torchrun."""
+    from conftest import options, run_in, whole_setting
+
+    from aligner.run import ranks
+    from aligner_ppo.train import learn
+
+    torch.set_num_threads(1)
+    rank, world = ranks.rank(), ranks.world()
+    run = run_in(folder, rank=rank, world=world)
+    config = options(
+        iterations=3,
+        minibatches=3,
+        micro_batch_size=2,
+        checkpoint_every=1,
+        kl_target=0.5,
+        reward_scale="running",
+        entropy_bonus=0.01,
+    )
+    together = Together.of(rank=rank, world=world, device=CPU)
+    setting = whole_setting(config, run, together=together)
+    learn(setting, run)
+    weights = {name: p.detach().clone() for name, p in setting.learner.parameters.items()}
+    save_file(weights, folder / f"weights-{rank}.safetensors")
+    (folder / f"figures-{rank}.json").write_text(json.dumps(run.figures))
+
+
+if __name__ == "__main__":
+    learn_in(Path(sys.argv[1]))

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from aligner.errors import AlignerError
 from aligner.api import Recipe, Step
+from aligner.errors import AlignerError
 from aligner.testing import prompts, texts
 from aligner.testing.run import recipe_for
 from aligner_ppo.stage import PPO
@@ -61,7 +61,10 @@ def test_the_plan_shows_which_models_are_held_and_their_memory(tmp_path) -> None
     assert full.notes[0] == "value: a model of its own"
     assert full.notes[1].startswith("memory: 0.")
     assert full.notes[1].count("MiB") == 5
-    assert lora.notes[0] == "value: an adapter of its own on the policy's frozen weights, nothing copied"
+    assert (
+        lora.notes[0]
+        == "value: an adapter of its own on the policy's frozen weights, nothing copied"
+    )
     assert "reference" not in lora.notes[1], "a LoRA policy is its own reference"
     assert lora.reference == "model's policy (new adapter off)"
 

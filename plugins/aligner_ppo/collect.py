@@ -1,0 +1,74 @@
+"""Let the policy answer prompts, and turn what it answers into text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from aligner.offers import Completion
+from aligner.stage import Run
+from aligner_ppo.experience import Rollouts, derived_seed, share
+from aligner_ppo.rewards import ask
+from aligner_ppo.rollout import Response, rollout, uniforms
+from aligner_ppo.setting import Prompt, Setting
+
+
+def sample(
+    setting: Setting, prompts: Sequence[Prompt], *, samples: int, seed: int
+) -> tuple[Rollouts, dict[int, Completion]]:
+    """Answer `prompts`, each process its share; returns all responses, and this process's as text."""
+    config, actor, together = setting.config, setting.actor, setting.together
+    draws_NC = uniforms(seed, rows=len(prompts) * samples, columns=config.max_new_tokens)
+    mine = together.mine(len(prompts))
+    places = [i * samples + s for i in mine for s in range(samples)]
+    own: dict[int, Response] = {}
+    if mine:
+        with actor.computing():
+            answers = rollout(
+                actor.parts,
+                [prompts[i].tokens for i in mine],
+                samples=samples,
+                sampling=setting.sampling,
+                draws_NC=draws_NC[places],
+                batch=config.rollout_batch_size,
+                device=actor.device,
+            )
+        own = dict(zip(places, answers, strict=True))
+    responses = share(own, len(prompts) * samples, together)
+    rollouts = Rollouts(
+        prompts=[prompt.tokens for prompt in prompts for _ in range(samples)], responses=responses
+    )
+    completions = {
+        place: _completion(prompts[place // samples], response, setting.tokenizer)
+        for place, response in own.items()
+    }
+    return rollouts, completions
+
+
+def held_out_reward(setting: Setting, run: Run) -> float | None:
+    """Mean reward on prompts that are never learnt from, one response each; None without such."""
+    if not setting.held_out:
+        return None
+    rollouts, completions = sample(
+        setting, setting.held_out, samples=1, seed=derived_seed(run.seed, "held out")
+    )
+    scores = ask(
+        setting.sources,
+        completions,
+        number=len(rollouts.responses),
+        together=setting.together,
+        where=run.where,
+    )
+    return float(scores.raw_N.mean())
+
+
+def _completion(prompt: Prompt, response: Response, tokenizer: Any) -> Completion:
+    words = list(response.tokens[:-1] if response.ended else response.tokens)
+    text = tokenizer.decode(words, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return Completion(
+        prompt=prompt.messages,
+        text=text,
+        ended=response.ended,
+        tokens=len(response.tokens),
+        row=prompt.row,
+    )
