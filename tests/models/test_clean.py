@@ -126,6 +126,23 @@ def test_nothing_of_a_trainer_stays_on_the_model(
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+@pytest.mark.parametrize("trainer", [sft, reward])
+def test_nothing_stays_of_a_trainer_that_saw_the_model_without_its_wrapper(
+    make: Any, tokenizer: Any, tmp_path: Path, differences: Any, trainer: Any
+) -> None:
+    start, is_reward = make(), trainer is reward
+    if is_reward:
+        prepared = load_reward_to_train(start, Live(), LORA, step="x", seed=7, pad=0)
+    else:
+        prepared = load_policy(start, Live(), LORA, step="x", seed=7)
+    trainer(whole_model(prepared.model), tokenizer, tmp_path / "t", bf16=True, checkpoint=True)
+    live = Live()
+    artifact = save_model(prepared.model, tmp_path / "out", live=live, base=prepared.base)
+    handed = load_model(artifact, live, reward=is_reward)
+    assert differences(handed, load_model(artifact, Live(), reward=is_reward)) == []
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 def test_a_copy_of_a_cleaned_model_runs_its_own_weights(
     make: Any, tokenizer: Any, tmp_path: Path, ids: torch.Tensor
 ) -> None:
