@@ -240,14 +240,21 @@ def answered(row: Raw) -> tuple[Messages, Messages]:
     return _asked(row), answer_turns(row["completion"], "completion")
 
 
+def verdict(value: Any) -> bool | None:
+    """Whether an answer is called good, in any of the ways that is written; None if in none of them."""
+    if isinstance(value, str):
+        value = {"true": True, "false": False}.get(value.strip().lower())
+    return bool(value) if value in (0, 1) else None
+
+
 def labelled(part: Parts) -> Convert:
     def convert(row: Raw) -> Row:
-        label = row["label"]
-        if not isinstance(label, bool) and label not in (0, 1):
-            raise Malformed(f"field 'label' should be true or false, not {found(label)}")
+        label = verdict(row["label"])
+        if label is None:
+            raise Malformed(f"field 'label' should be true or false, not {found(row['label'])}")
         prompt, completion = part(row)
         said = tools(row.get(TOOLS), TOOLS)
-        return Labelled(prompt=prompt, completion=completion, label=bool(label), tools=said)
+        return Labelled(prompt=prompt, completion=completion, label=label, tools=said)
 
     return convert
 

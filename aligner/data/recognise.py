@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from aligner.data.formats import FORMATS, nearly
+from aligner.data.formats import FORMATS, Columns, nearly
 from aligner.data.kinds import convertible
 from aligner.data.messages import found, shown
 from aligner.data.sources import Place
@@ -23,7 +23,8 @@ def recognise(
 ) -> DataFormat:
     """The format of `raw`: the one the recipe names, or the only one that fits and suits.
 
-    Of several that fit, those are preferred whose rows are of the kind wanted already.
+    Of several that fit, those are preferred whose rows are of the kind wanted already, then those
+    that use more of the columns.
 
     Raises:
         DataError: none fits, several do, or no rows of the kind wanted can be made from it.
@@ -45,7 +46,7 @@ def recognise(
     if not fitting:
         raise _unknown(rows, known, spec, where)
     exact = [one for one in fitting if one.kind == want]
-    usable = exact or [one for one in fitting if convertible(one.kind, want)]
+    usable = _fullest(exact or [one for one in fitting if convertible(one.kind, want)])
     if not usable:
         raise _wrong_kind(fitting, spec, want, where)
     if len(usable) > 1:
@@ -53,6 +54,17 @@ def recognise(
         hint = f"say which with `format: {usable[0].name}`"
         raise DataError(f"the rows of {spec.named} fit {names}", where=where, hint=hint)
     return usable[0]
+
+
+def _fullest(fitting: Sequence[DataFormat]) -> list[DataFormat]:
+    """Leave out formats whose columns are but some of another's: labelled turns are turns, too."""
+    needs = {
+        one.name: set(one.recognise.needed) if isinstance(one.recognise, Columns) else set()
+        for one in fitting
+    }
+    return [
+        one for one in fitting if not any(needs[one.name] < needs[other.name] for other in fitting)
+    ]
 
 
 def _raise_first(raw: Sequence[Placed], spec: DataSpec, where: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from aligner import DataFormat, Offers
+from aligner import AlignerError, DataFormat, Offers
 from aligner.data.formats import FORMATS
 from aligner.data.load import Loaded
 from aligner.data.rows import (
@@ -63,7 +63,7 @@ WRITTEN: list[tuple[str, dict[str, Any], Any]] = [
      Prompt(messages=(ASKED,), row={"answer": "Yes."}, origin="rows.jsonl:1")),
     ("prompt-completion-label", {"prompt": "Hi?", "completion": "Yes.", "label": True},
      Labelled(prompt=(ASKED,), completion=(SAID,), label=True, origin="rows.jsonl:1")),
-    ("messages-label", {"messages": [ASKED, SAID], "label": False},
+    ("messages-label", {"messages": [ASKED, SAID], "label": "False"},
      Labelled(prompt=(ASKED,), completion=(SAID,), label=False, origin="rows.jsonl:1")),
     ("sharegpt-label", {"conversations": [HUMAN, GPT], "label": 1},
      Labelled(prompt=(ASKED,), completion=(SAID,), label=True, origin="rows.jsonl:1")),
@@ -214,6 +214,31 @@ def test_of_two_formats_the_one_of_the_kind_wanted_is_read(read: Read) -> None:
     row = {"prompt": "Hi?", "messages": [ASKED, SAID]}
     assert read(row, want="conversation").ledger.formats == ("messages",)
     assert read(row, want="prompt").ledger.formats == ("prompt",)
+
+
+@pytest.mark.parametrize(
+    ("extra", "want", "name"),
+    [
+        ({"label": "science"}, "conversation", "messages"),
+        ({"score": 0.9}, "conversation", "messages"),
+        ({"label": True}, "label", "messages-label"),
+        ({"label": True}, "prompt", "messages-label"),
+        ({"score": 0.9}, "prompt", "messages-score"),
+    ],
+)
+def test_further_columns_make_no_other_format_of_it(
+    read: Read, extra: Any, want: str, name: str
+) -> None:
+    row = {"messages": [ASKED, SAID]} | extra
+    assert read(row, want=want).ledger.formats == (name,)
+
+
+def test_answers_with_a_verdict_are_not_taken_for_demonstrations(read: Read) -> None:
+    with pytest.raises(AlignerError) as error:
+        read({"messages": [ASKED, SAID], "label": False})
+    assert "is written as messages-label (label rows), from which no conversation" in str(
+        error.value
+    )
 
 
 def test_columns_are_renamed_before_the_format_is_looked_for(read: Read) -> None:
