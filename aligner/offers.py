@@ -42,7 +42,7 @@ class RewardFunction(ABC):
     Config: ClassVar[type[OfferConfig]] = OfferConfig
 
     def __init__(self, config: Any = None) -> None:
-        self.config = self.Config() if config is None else config
+        self.config: Any = self.Config() if config is None else config
 
     @abstractmethod
     def score(self, completions: Sequence[Completion]) -> list[float]:
@@ -56,7 +56,7 @@ class DataSource(ABC):
     Config: ClassVar[type[OfferConfig]] = OfferConfig
 
     def __init__(self, config: Any = None) -> None:
-        self.config = self.Config() if config is None else config
+        self.config: Any = self.Config() if config is None else config
 
     @abstractmethod
     def rows(self) -> Iterable[Mapping[str, Any]]:

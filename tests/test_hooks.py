@@ -15,8 +15,9 @@ from aligner import hookspecs
 from aligner.host import host_of
 from aligner.stage import Look, Plan, Run, Stage, StageConfig
 from aligner.state import ModelState
-from aligner.testing import write_files
+from aligner.testing import conversations, run_stage, write_files
 from aligner.testing.documents import as_module, blocks, sections
+from aligner_sft.stage import SFT, SFTOptions
 
 PAGE = (Path(__file__).parents[1] / "docs" / "hooks.md").read_text("utf-8")
 HOOKS = {name: hook for name, hook in vars(hookspecs).items() if name.startswith("aligner_")}
@@ -144,6 +145,20 @@ def test_aligner_step_finished(example: Example, tmp_path: Path) -> None:
     plugin = example("aligner_step_finished")
     watched(plugin, tmp_path)
     assert plugin.ROWS == [{"step": "reporting", "changed": [], "figures": {"loss": 0.25}}]
+
+
+def test_what_a_step_wrote_is_there_when_its_end_is_told(tmp_path: Path) -> None:
+    seen: list[bool] = []
+
+    class Looks:
+        @aligner.hookimpl
+        def aligner_step_finished(self, run: Run, after: ModelState) -> None:
+            seen.append((run.folder / "metrics.jsonl").is_file())
+            seen.append(Path(after.get("policy").path, "config.json").is_file())
+
+    options = SFTOptions(data="talks.jsonl", max_steps=1, learning_rate=1e-2)
+    run_stage(SFT(options), tmp_path, files={"talks.jsonl": conversations()}, plugins=[Looks()])
+    assert seen == [True, True]
 
 
 def test_aligner_step_failed(example: Example, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from aligner.run.durable import hash_json, write_text
 from aligner.run.folder import RunFolder
 from aligner.run.lock import locked
 from aligner.run.random_state import kept_as_found
-from aligner.run.store import Finished, Store
+from aligner.run.store import Finished, Store, relocate
 from aligner.stage import Plan, Progress, Run
 from aligner.state import Live, ModelState
 
@@ -98,7 +98,9 @@ def run_link(
             finished = _commit(walk, link, key, here, after, facts, time.monotonic() - began)
         except BaseException as error:
             raise _failed(walk, link, here, before, error, shown) from error.__cause__
-        walk.host.finished(here, before, after)
+        # What the step wrote lies in its finished folder by now: observers must find it.
+        there = relocate(after, work, finished.folder)
+        walk.host.finished(replace(here, folder=finished.folder), before, there)
     walk.tell(
         StepFinished(
             number=link.number,

@@ -91,10 +91,13 @@ class _RDPOTrainer(StepTrainer, Trainer):
 
 def answer_logps(model: Any, batch: Any) -> Tensor:
     """Log-probabilities of the answers, summed over their tokens: one row a pair, chosen first."""
-    logits_NTV = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+    logits_NTV: Tensor = model(
+        input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
+    ).logits
     logps_NTV = logits_NTV[:, :-1].float().log_softmax(-1)
     taken_NT = logps_NTV.gather(-1, batch["input_ids"][:, 1:, None]).squeeze(-1)
-    return (taken_NT * batch["answer"][:, 1:]).sum(-1).view(-1, 2)
+    answers_NT: Tensor = batch["answer"][:, 1:]
+    return (taken_NT * answers_NT).sum(-1).view(-1, 2)
 
 
 def collate(rows: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
