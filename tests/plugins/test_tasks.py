@@ -121,7 +121,7 @@ def test_the_plugin_offers_one_source_and_one_judge() -> None:
 
 
 def test_the_same_options_make_the_same_rows_on_every_machine() -> None:
-    assert made("stories", 3) == STORIES
+    assert made("stories", 6) == STORIES
     assert made("conversations", 3) == CONVERSATIONS
     assert made("preferences", 2) == PREFERENCES
     assert made("prompts", 3, held_out=True) == HELD_OUT
