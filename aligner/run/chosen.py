@@ -25,6 +25,15 @@ class ChosenStep:
     before: tuple[tuple[int, str, Finished], ...]
     """The run's steps up to this one, itself included: number, name, and what each left."""
 
+    def maker(self, slot: Slot) -> str:
+        """What the run calls the step that filled `slot` with what is in it now."""
+        held = self.artifact(slot).hash
+        return next(
+            name
+            for _, name, one in self.before
+            if (there := getattr(one.state(), slot)) is not None and there.hash == held
+        )
+
     def artifact(self, slot: Slot) -> Artifact:
         """What fills `slot`.
 

@@ -95,10 +95,10 @@ def _speakers(arguments: argparse.Namespace) -> list[Speaker]:
     chosen = [chosen_step(run, arguments.step, slot="policy")]
     if arguments.compare is not None:
         chosen.append(chosen_step(run, arguments.compare, slot="policy"))
-        if chosen[0].number == chosen[1].number:
-            raise ChainError(
-                f"both are step {chosen[0].name!r}", hint="name another one after --compare"
-            )
+        first, second = (one.maker("policy") for one in chosen)
+        if first == second:
+            what = f"steps {chosen[0].name!r} and {chosen[1].name!r} have the same policy"
+            raise ChainError(what, where=str(run.path), hint="name another one after --compare")
     with kept():
         return [load_speaker(one) for one in chosen]
 

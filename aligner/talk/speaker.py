@@ -35,7 +35,7 @@ class Speaker:
     """Who answers. The model is in eval mode and stays as it is."""
 
     name: str
-    """The step."""
+    """The step that made the model."""
     model: Any = field(repr=False)
     chat: Chat = field(repr=False)
     context: int | None
@@ -112,7 +112,7 @@ def load_speaker(chosen: ChosenStep) -> Speaker:
             )
         chat = Chat(tokenizer, where=where)
         model = load_model(policy, Live(), where=where)
-    return Speaker(name=chosen.name, model=model, chat=chat, context=context_of(model))
+    return Speaker(name=chosen.maker("policy"), model=model, chat=chat, context=context_of(model))
 
 
 def context_of(model: Any) -> int | None:
