@@ -196,18 +196,16 @@ def _hand_on(state: ModelState, finished: Finished, link: Link) -> ModelState:
 
 
 def _hold_to_gates(link: Link, row: StepResult) -> None:
-    broken = []
+    broken = {}
     for figure, bound in link.step.gate.items():
         value = row.figures.get(figure)
         if value is None or not bound.holds(value):
-            broken.append(
-                f"{figure} is {'missing' if value is None else f'{value:.4g}'}, not {bound}"
-            )
+            found = "missing" if value is None else f"{value:.4g}"
+            broken[figure] = f"{figure} is {found}, not {bound}"
     if broken:
-        lines = (line for key, line in link.step.lines.items() if key.startswith("gate"))
         raise GateError(
-            f"step {link.step.name!r} does not pass its gate: {'; '.join(broken)}",
-            where=next(lines, link.step.where),
+            f"step {link.step.name!r} does not pass its gate: {'; '.join(broken.values())}",
+            where=link.step.at(f"gate.{next(iter(broken))}"),
             hint=f"its result is kept in {row.folder}; change the gate or an earlier step, and run again",
         )
 

@@ -77,19 +77,19 @@ def run_link(
     with locked(walk.store.lock_of(key), rank=walk.rank):
         shown = walk.point(link, work)
         here = _run_of(walk, link, plan, past, work)
-        walk.note("step started", step=step, fingerprint=key)
-        walk.tell(
-            StepStarted(
-                number=link.number,
-                of=walk.of,
-                step=step,
-                stage=link.stage.name,
-                plan=plan,
-                folder=shown,
-            )
-        )
         began = time.monotonic()
         try:
+            walk.note("step started", step=step, fingerprint=key)
+            walk.tell(
+                StepStarted(
+                    number=link.number,
+                    of=walk.of,
+                    step=step,
+                    stage=link.stage.name,
+                    plan=plan,
+                    folder=shown,
+                )
+            )
             _write_accounts(here)
             walk.host.started(here, before)
             with kept_as_found(seed=here.seed):
