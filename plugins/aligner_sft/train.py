@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from aligner import Artifact, ModelState, Run
+from aligner.data.chat import stop_tokens
 from aligner.data.prepare import prepare_conversations
 from aligner.data.tokenizers import load_tokenizer
 from aligner.models.clean import whole_model
 from aligner.models.policy import load_policy
 from aligner.models.precision import precision_of
 from aligner.models.save import save_model
+from aligner.models.tokens import set_token_ids
 from aligner.train.language import train_language_model
 from aligner.train.packing import labelled
 from aligner_sft.stage import SFTOptions
@@ -21,6 +23,10 @@ def train(config: SFTOptions, state: ModelState, run: Run) -> Artifact:
     prepared = load_policy(
         state.get("policy"), run.live, config, step="sft", seed=run.seed, where=run.where
     )
+    if prepared.base is None:
+        # New weights are saved: with them, how this tokenizer's answers begin, stop and are padded.
+        stops = stop_tokens(tokenizer)
+        set_token_ids(whole_model(prepared.model), tokenizer, stop_ids=stops)
     figures = train_language_model(
         whole_model(prepared.model),
         tokenizer,
