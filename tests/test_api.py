@@ -229,6 +229,19 @@ def test_a_live_model_that_changed_after_its_check_is_refused(here: Path, sft: S
     )
 
 
+def test_a_loaded_recipe_may_begin_with_another_model(here: Path, sft: SFT) -> None:
+    (here / "r.yaml").write_text(aligner.Recipe([sft], model="./nowhere").to_yaml())
+    model = tiny_model()
+    live = aligner.Recipe.load("r.yaml", model=(model, tiny_tokenizer())).run(show=False)
+    assert live.policy() is model
+    assert aligner.Recipe.load("r.yaml", model="tiny").run(runs="b", show=False).state.filled() == {
+        "policy",
+        "tokenizer",
+    }
+    with pytest.raises(ModelError, match="there is no model folder"):
+        aligner.Recipe.load("r.yaml").check()
+
+
 def test_equal_live_models_share_their_steps(here: Path, sft: SFT) -> None:
     aligner.Recipe([sft], model=(tiny_model(), tiny_tokenizer())).run(show=False)
     model = tiny_model()
@@ -345,3 +358,14 @@ def test_a_failing_stage_raises_what_it_raised(here: Path) -> None:
     with pytest.raises(StageError) as failed:
         aligner.Recipe([Fails(Words())]).run(show=False)
     assert str(failed.value) == "steps[0]: no ink"
+
+
+@pytest.mark.parametrize("stage", ["sft", "dpo", "reward"])
+def test_a_model_that_is_not_there_is_the_only_complaint(here: Path, stage: str) -> None:
+    data = {"sft": "talks.jsonl"}.get(stage, "pairs.jsonl")
+    (here / "r.yaml").write_text(f"model: ./gone\nsteps:\n  - {{stage: {stage}, data: {data}}}\n")
+    with pytest.raises(ModelError) as refused:
+        aligner.Recipe.load("r.yaml").check()
+    assert str(refused.value) == (
+        "r.yaml:1: there is no model folder ./gone\n  hint: give a folder, or a hub id as org/name"
+    )

@@ -66,11 +66,18 @@ class Training:
 
 
 def planned_model(look: Look, slot: Slot) -> Facts:
-    """The model that will fill `slot` when the step starts, read once for the whole chain."""
-    known = look.slots[slot].facts
+    """The model that will fill `slot` when the step starts, read once for the whole chain.
+
+    Raises:
+        ModelError: no step before says which one that will be.
+    """
+    outlook = look.slots.get(slot)
+    known = outlook.facts if outlook is not None else {}
     if isinstance(facts := known.get("model"), Facts):
         return facts
-    artifact = known["artifact"]
+    artifact = known.get("artifact")
+    if not isinstance(artifact, Artifact):
+        raise ModelError(f"no step before says what it leaves in {slot!r}", where=look.where)
     key = f"model facts {artifact.hash or artifact} {slot}"
     if key not in look.scratch:
         look.scratch[key] = model_facts(artifact, reward=slot == "reward", where=look.where)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -65,11 +66,13 @@ class Given:
             self._save_tokenizer(beside)
             words = hash_folder(beside, only=TOKENIZER_FILES)
             final = folder / f"{hash_folder(beside)[:12]}-{words[:4]}"
+            flush_tree(beside)
+            beside.chmod(0o755)
+            with suppress(OSError):  # it is there already, or another process was quicker
+                os.rename(beside, final)
+            flush_folder(folder)
             if not final.is_dir():
-                flush_tree(beside)
-                beside.chmod(0o755)
-                os.replace(beside, final)
-                flush_folder(folder)
+                raise ModelError(f"the live model cannot be written down in {final}")
         finally:
             shutil.rmtree(beside, ignore_errors=True)
         self._folder = final

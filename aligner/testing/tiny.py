@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from aligner.data.tokenizers import save_tokenizer, train_tokenizer
 from aligner.models.fresh import fresh_model
+from aligner.models.load import quiet
 from aligner.models.resolve import resolve
 from aligner.models.reward import make_reward
 from aligner.models.spec import FreshModel
@@ -124,7 +125,8 @@ def tiny_reward_model(folder: Path, *, seed: int = 5) -> PreTrainedModel:
 def write_tiny(folder: Path) -> Artifact:
     """Save the tiny model with its tokenizer as an ordinary model folder."""
     tokenizer = tiny_tokenizer()
-    tiny_model(tokenizer).save_pretrained(folder)
+    with quiet():
+        tiny_model(tokenizer).save_pretrained(folder)
     save_tokenizer(tokenizer, folder)
     return resolve(str(folder))
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import pytest
+
 from aligner.testing import StageContract, conversations, preferences, prompts, texts
 from aligner_chat.stage import ChatStage
 from aligner_dpo.stage import DPO
@@ -70,6 +72,31 @@ class TestEvaluate(StageContract):
     interrupt_at = None
 
 
+@pytest.mark.slow
+class TestSFTWithAdapter(TestSFT):
+    options: ClassVar = TestSFT.options | {"adapter": {"r": 4}}
+
+
+@pytest.mark.slow
+class TestSFTPacked(TestSFT):
+    options: ClassVar = TestSFT.options | {"packing": True, "max_length": 64}
+
+
+@pytest.mark.slow
+class TestRewardWithAdapter(TestReward):
+    options: ClassVar = TestReward.options | {"adapter": {"r": 4}}
+
+
+@pytest.mark.slow
+class TestDPOWithAdapter(TestDPO):
+    options: ClassVar = TestDPO.options | {"adapter": {"r": 4}, "hold_out": 0.3}
+
+
+@pytest.mark.slow
+class TestDPOWithAnotherReference(TestDPO):
+    fill: ClassVar = ("reference",)
+
+
 class TestPPO(StageContract):
     stage = PPO
     options: ClassVar = {
@@ -86,3 +113,8 @@ class TestPPO(StageContract):
     }
     files: ClassVar = {"prompts.jsonl": prompts(4)}
     unrepeatable: ClassVar = frozenset({"tokens_per_second"})
+
+
+@pytest.mark.slow
+class TestPPOWithAdapterAndRewardModel(TestPPO):
+    options: ClassVar = TestPPO.options | {"adapter": {"r": 4}, "value": "head"}
