@@ -208,9 +208,8 @@ def draw(
         before_BV = masses_BV.cumsum(-1) - masses_BV
         masses_BV = masses_BV * (before_BV < sampling.top_p * masses_BV.sum(-1, keepdim=True))
     heights_BV = masses_BV.cumsum(-1, dtype=torch.float64)
-    tops_B = heights_BV[:, -1]
-    # Strictly below the top, so that the first height above belongs to a token that may be drawn.
-    aims_B = torch.minimum(draws_B * tops_B, tops_B.nextafter(torch.zeros_like(tops_B)))
+    # Below the top, as numbers below 1 are; and the first height above it is of a likely token.
+    aims_B = draws_B * heights_BV[:, -1]
     tokens_B = torch.searchsorted(heights_BV, aims_B[:, None], right=True)[:, 0]
     if ranks_BV is not None:
         tokens_B = ranks_BV.gather(1, tokens_B[:, None])[:, 0]

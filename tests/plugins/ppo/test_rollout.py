@@ -51,6 +51,19 @@ def test_a_batch_answers_as_each_prompt_alone_without_cache_would(tiny) -> None:
     assert 0 < sum(r.ended for r in found) < 12, "some must end and some must not"
 
 
+def test_positions_count_real_tokens_where_the_model_has_learnt_them() -> None:
+    """GPT-2 knows positions by heart: a prompt padded on the left must still begin at position 0."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(0)
+    shape = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=32, initializer_range=0.4, **shape)).eval()
+    draws = uniforms(5, rows=4, columns=12)
+    found = answers(model, PROMPTS, sampling(), samples=1, draws=draws)
+    plain = [plain_answer(model, PROMPTS[i], draws[i].tolist(), sampling()) for i in range(4)]
+    assert [(list(r.tokens), r.ended) for r in found] == plain
+
+
 @pytest.mark.parametrize("batch", [1, 3, 6])
 def test_the_size_of_the_batch_changes_no_response(tiny, batch) -> None:
     model = tiny()
@@ -162,8 +175,8 @@ def test_top_k_and_top_p_keep_what_they_say() -> None:
     words=st.integers(2, 40),
     seed=st.integers(0, 10_000),
     number=st.sampled_from([0.0, 0.5, 1.0 - 2**-53]),
-    top_k=st.integers(0, 5),
-    top_p=st.floats(0.01, 1.0),
+    top_k=st.sampled_from([0, 1, 3]),
+    top_p=st.sampled_from([1.0, 0.6, 0.01]),
 )
 def test_an_impossible_token_is_never_drawn(words, seed, number, top_k, top_p) -> None:
     logits = torch.randn(4, words, generator=torch.Generator().manual_seed(seed)) * 5
