@@ -164,12 +164,13 @@ def test_a_result_has_figures_curves_samples_states_and_places(
 def test_the_trained_model_is_handed_back_without_a_reload(here: Path, sft: SFT) -> None:
     recipe = aligner.Recipe([sft], model="tiny")
     result = recipe.run(show=False)
-    (result["sft"].folder / "policy" / "model.safetensors").chmod(0)
+    weights_file = result["sft"].folder / "policy" / "model.safetensors"
+    weights_file.rename(here / "aside")
     policy = result.policy()
     assert policy is result.policy()
     assert not policy.training
     assert not any(parameter.requires_grad for parameter in policy.parameters())
-    (result["sft"].folder / "policy" / "model.safetensors").chmod(0o644)
+    (here / "aside").rename(weights_file)
     reused = recipe.run(show=False)
     assert reused["sft"].reused
     assert reused.policy() is not policy
