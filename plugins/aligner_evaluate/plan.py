@@ -111,14 +111,14 @@ def _beyond(
                 f"the longest prompt has {longest} tokens, and with {new} new ones it is longer than "
                 f"the {positions} positions of {reader}",
                 where=look.at("max_new_tokens"),
-                hint=f"set max_new_tokens to {positions - longest} or less, or leave long prompts out",
+                hint=f"set max_new_tokens to {positions - longest} or less, or max_length to {positions - new}",
             )
         ]
     return [
         ModelError(
             f"the longest row of {kind} has {longest} tokens, and {reader} {positions} positions",
             where=look.at(kind),
-            hint="leave long prompts out"
+            hint=f"set max_length to {positions - new} or less, to leave longer prompts out"
             if kind == "prompts"
             else f"set max_length to {positions} or less",
         )

@@ -100,8 +100,8 @@ class EvaluateConfig(StageConfig):
     """How many prompts are kept in `samples.jsonl`, with every answer and its scores."""
 
     max_length: int | None = Field(None, gt=1)
-    """Longest row of conversations, text and pairs in tokens. Longer texts are split, other longer
-    rows left out and counted. None sets no limit."""
+    """Longest row in tokens, of prompts without the answer. Longer texts are split, other longer rows
+    left out and counted. None sets no limit."""
     limits: Limits = Limits()
     """How much of each finding in the data is too much."""
     batch_size: int = Field(16, gt=0, json_schema_extra={"determines": False})

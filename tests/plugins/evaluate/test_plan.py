@@ -54,7 +54,7 @@ def test_everything_wrong_is_told_at_once(check: Callable[..., Any], desk: Path)
         "  hint: name a step after the tokens were made, such as the chat step",
         f"{mine}:14: the longest prompt has 8 tokens, and with 60 new ones it is longer than the "
         "64 positions of the policy",
-        "  hint: set max_new_tokens to 56 or less, or leave long prompts out",
+        "  hint: set max_new_tokens to 56 or less, or max_length to 4",
         f"{mine}:15: `attention: flash_attention_2` needs a CUDA GPU",
         "  hint: leave `attention` out: auto takes sdpa",
         f"{mine}:10: no plugin offers a reward function 'cuont' to judge by",
@@ -102,7 +102,7 @@ def test_answers_that_go_beyond_the_positions_are_refused(
     assert told == (
         f"{desk}/mine.yaml:4: the longest prompt has 14 tokens, and with 60 new ones it is longer than "
         "the 64 positions of the policy\n"
-        "  hint: set max_new_tokens to 50 or less, or leave long prompts out"
+        "  hint: set max_new_tokens to 50 or less, or max_length to 4"
     )
 
 
