@@ -237,8 +237,7 @@ def test_in_a_terminal_ctrl_c_does_not_leave_and_ctrl_d_does(small_run: Path) ->
     os.close(theirs)
     try:
         _until(ours, "> ")
-        os.write(ours, b"\x03")
-        assert "(Ctrl-D or /quit leaves)" in _until(ours, "leaves)")
+        assert "(Ctrl-D or /quit leaves)" in _until(ours, "leaves)", typing=b"\x03")
         os.write(ours, b"/help\n")
         assert HELP.splitlines()[0] in _until(ours, HELP.splitlines()[-1])
         os.write(ours, b"a cat\n")
@@ -285,11 +284,17 @@ def _own_terminal() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # what starts the tests may have it ignored
 
 
-def _until(terminal: int, text: str) -> str:
-    """What is shown up to `text`, without the sequences that steer the terminal."""
+def _until(terminal: int, text: str, *, typing: bytes = b"") -> str:
+    """What is shown up to `text`, without the sequences that steer the terminal.
+
+    Types `typing` whenever nothing is shown for a second: a signal between the prompt and the wait
+    for a key is only seen at the next one.
+    """
     seen, deadline = "", time.monotonic() + 60
     while text not in (shown := _STEERING.sub("", seen).replace("\r\n", "\n")):
         assert time.monotonic() < deadline, seen
         if select.select([terminal], [], [], 1)[0]:
             seen += os.read(terminal, 4096).decode("utf-8", "replace")
+        else:
+            os.write(terminal, typing)
     return shown
