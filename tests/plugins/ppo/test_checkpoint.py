@@ -51,14 +51,13 @@ def cut_off(monkeypatch, at: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "more"),
+    ("kind", "more", "every"),
     [
-        ("model", {}),
-        ("head", {"adapter": {"r": 4, "alpha": 8}}),
-        ("adapter", {"adapter": {"r": 4, "alpha": 8}}),
+        ("model", {}, 1),
+        ("head", {"adapter": {"r": 4, "alpha": 8}}, 2),
+        ("adapter", {"adapter": {"r": 4, "alpha": 8}}, 2),
     ],
 )
-@pytest.mark.parametrize("every", [1, 2])
 def test_resuming_is_bit_by_bit_as_if_never_stopped(make, monkeypatch, kind, more, every) -> None:
     """Stopped after the fourth iteration is told and before its checkpoint: it is done again."""
     how = HARD | more | {"checkpoint_every": every}
