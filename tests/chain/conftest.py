@@ -98,7 +98,9 @@ class Grow(Base):
         run.progress(2, 2, loss=0.25)
         run.record(length=len(old + self.config.text))
         grown = state.put(run.step, policy=write(run, "policy", old + self.config.text))
-        return grown.put(run.step, value=grown.get("policy")) if self.config.fail == "slot" else grown
+        return (
+            grown.put(run.step, value=grown.get("policy")) if self.config.fail == "slot" else grown
+        )
 
 
 class Judge(Base):

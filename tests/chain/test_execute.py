@@ -122,8 +122,10 @@ def test_a_stage_that_touches_an_undeclared_slot_is_stopped(go: Go, tmp_path: Pa
 
 def test_a_stage_that_empties_slots_is_stopped(go: Go) -> None:
     seen = go(THREE, overrides=["two.fail=empty"])
-    assert str(seen.error).splitlines()[0].endswith(
-        "stage 'grow' left ['policy'] empty and changed ['tokenizer']"
+    assert (
+        str(seen.error)
+        .splitlines()[0]
+        .endswith("stage 'grow' left ['policy'] empty and changed ['tokenizer']")
     )
 
 
@@ -206,7 +208,11 @@ def test_events_tell_the_whole_story_in_order(go: Go) -> None:
 def test_the_run_folder_holds_recipe_journal_and_steps(go: Go, tmp_path: Path) -> None:
     go(THREE)
     folder = tmp_path / "runs" / "mine"
-    assert sorted(one.name for one in (folder / "steps").iterdir()) == ["1-begin", "2-two", "3-three"]
+    assert sorted(one.name for one in (folder / "steps").iterdir()) == [
+        "1-begin",
+        "2-two",
+        "3-three",
+    ]
     assert "text: b" in (folder / "recipe.yaml").read_text()
     journal = [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()]
     assert [line["event"] for line in journal] == [

@@ -12,7 +12,14 @@ LORA = "adapter: {method: lora, r: 2, alpha: 4}"
 
 
 def on_two(recipe: Path, runs: Path) -> subprocess.CompletedProcess[str]:
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        "2",
+    ]
     return subprocess.run(
         [*launch, "-m", "aligner.cli", "run", str(recipe), "--runs", str(runs)],
         capture_output=True,
@@ -24,9 +31,7 @@ def on_two(recipe: Path, runs: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
-def test_a_chain_on_two_processes_equals_one_with_twice_the_batch(
-    chains: Any, losses: Any
-) -> None:
+def test_a_chain_on_two_processes_equals_one_with_twice_the_batch(chains: Any, losses: Any) -> None:
     """Steps are committed once, and the losses are those of the same rows in one process.
 
     A batch of 4 on each of two processes is a batch of 8 on one; rows are taken in order, so that

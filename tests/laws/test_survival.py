@@ -25,7 +25,15 @@ def long_step(chains: Any, *options: str) -> str:
 
 def kill_within(folder: Path, recipe: Path, runs: str) -> Path:
     """Start the run and kill it outright once two checkpoints are sealed; the step's folder."""
-    command = [sys.executable, "-m", "aligner.cli", "run", str(recipe), "--runs", str(folder / runs)]
+    command = [
+        sys.executable,
+        "-m",
+        "aligner.cli",
+        "run",
+        str(recipe),
+        "--runs",
+        str(folder / runs),
+    ]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         end = time.monotonic() + 120
         while time.monotonic() < end and process.poll() is None:
