@@ -179,7 +179,7 @@ def test_an_observer_that_raises_is_named_and_does_not_stop_the_others() -> None
     host = Host()
     host.add(Good(), name="good", source="here")
     host.add(Bad(), name="bad", source="acme 1.0")
-    with pytest.warns(UserWarning) as warned:
+    with pytest.warns(UserWarning, match="failed in aligner_step_started") as warned:
         host.started(None, ModelState())  # type: ignore[arg-type]  # neither observer asks for the run
     assert heard == [ModelState()]
     assert str(warned[0].message) == (

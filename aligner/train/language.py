@@ -41,7 +41,11 @@ def train_language_model(
         pack_to: Lay whole rows end to end in bins of this many tokens.
         loss: `nll`, or `dft` (dynamic fine-tuning, Wu 2025).
     """
-    data = packed(list(map(dict, rows)), pack_to) if pack_to else Dataset.from_list(list(map(dict, rows)))
+    data = (
+        packed(list(map(dict, rows)), pack_to)
+        if pack_to
+        else Dataset.from_list(list(map(dict, rows)))
+    )
     steps = optimizer_steps(len(data), options, world=run.world)
     arguments = trainer_arguments(
         options,

@@ -90,9 +90,7 @@ def prompts(
     """
     if config.prompts is None:
         return None
-    options = DataOptions(
-        data=config.prompts, max_length=config.max_length, limits=config.limits
-    )
+    options = DataOptions(data=config.prompts, max_length=config.max_length, limits=config.limits)
     ready = prepare_prompts(_Under(place, "prompts"), options, tokenizer)
     loaded = load(config.prompts, want="prompt", place=_Under(place, "prompts"), option="data")
     written = {row.origin: row for row in loaded.rows}

@@ -111,7 +111,8 @@ def _beyond(
                 f"the longest prompt has {longest} tokens, and with {new} new ones it is longer than "
                 f"the {positions} positions of {reader}",
                 where=look.at("max_new_tokens"),
-                hint=f"set max_new_tokens to {positions - longest} or less, or max_length to {positions - new}",
+                hint=f"set max_new_tokens to {positions - longest} or less, "
+                f"or max_length to {positions - new}",
             )
         ]
     return [
