@@ -5,6 +5,8 @@
     aligner_reward_functions   when a recipe is linked        functions that score completions
     aligner_data_sources       when a recipe is linked        generators of rows
     aligner_data_formats       when a recipe is linked        ways of writing rows
+    aligner_outlines           by `aligner new recipe`    beginnings of recipes
+    aligner_translations       by `aligner import`        readers of other tools' recipes
     aligner_step_started       before each step that runs     -
     aligner_step_progress      now and then while it runs     -
     aligner_step_finished      after each step that ran       -
@@ -22,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 if TYPE_CHECKING:
-    from aligner.offers import DataFormat, DataSource, RewardFunction
+    from aligner.offers import DataFormat, DataSource, Outline, RewardFunction, Translation
     from aligner.stage import Progress, Run, Stage
     from aligner.state import ModelState
 
@@ -68,6 +70,26 @@ def aligner_data_formats() -> Iterable[DataFormat]:
 
     Returns:
         DataFormat values. Two plugins may not offer the same name.
+    """
+    return ()
+
+
+@hookspec
+def aligner_outlines() -> Iterable[Outline]:
+    """Offer beginnings of recipes to `aligner new recipe`.
+
+    Returns:
+        Outline values. Two plugins may not offer the same name.
+    """
+    return ()
+
+
+@hookspec
+def aligner_translations() -> Iterable[Translation]:
+    """Offer to read other tools' recipes for `aligner import`.
+
+    Returns:
+        Translation values. Two plugins may not offer the same name.
     """
     return ()
 

@@ -116,6 +116,8 @@ class Host:
             ),
             data_sources=_values(self._collect(hook.aligner_data_sources, "data source", _named)),
             data_formats=_values(self._collect(hook.aligner_data_formats, "data format", _named)),
+            outlines=_values(self._collect(hook.aligner_outlines, "outline", _named)),
+            translations=_values(self._collect(hook.aligner_translations, "translation", _named)),
         )
 
     def stage(self, name: str, *, where: str) -> type[Stage[Any]]:

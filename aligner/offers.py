@@ -1,13 +1,17 @@
-"""What plugins offer besides stages: reward functions, data sources and data formats."""
+"""What plugins offer besides stages: functions, data, and ways to begin a recipe."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    from aligner.stage import Stage
 
 Message = Mapping[str, Any]
 """One turn: `role`, `content`, and where they apply `tool_calls`, `name`, `weight`."""
@@ -81,9 +85,116 @@ class DataFormat:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LookedAt:
+    """What is known of a data set for which a recipe is being written."""
+
+    spec: str
+    """What stands after `data:`, as YAML on one line."""
+    rows: int | None = None
+    longest: int | None = None
+    """Tokens within which nearly all rows stay, counted with room for the template; None if unknown."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """What a recipe is to be made of, and what looking at it has shown."""
+
+    model: str
+    adapter: Literal["lora", "qlora", "none"]
+    data: Mapping[str, LookedAt]
+    """By the names that the outline asks for."""
+    positions: int | None = None
+    """Longest sequence of the model in tokens; None if it could not be looked at."""
+    template: bool | None = None
+    """Whether the tokenizer has a chat template; None if it could not be looked at."""
+    special: frozenset[str] = frozenset()
+    """The tokenizer's special tokens."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outline:
+    """The beginning of a recipe for one method, for `aligner new recipe`."""
+
+    name: str
+    about: str
+    """One line: what is trained, from what."""
+    asks: Mapping[str, RowKind]
+    """The data it needs: `data` or `preferences`, and the kind of its rows."""
+    may: Mapping[str, RowKind] = field(default_factory=dict)
+    """The same for data that it does without."""
+    adapter: Literal["lora", "qlora", "none"] = "lora"
+    """What is trained where the user does not say."""
+    write: Callable[[Material], str]
+    """The recipe, as commented YAML."""
+
+
+RemarkKind = Literal["no counterpart", "other meaning", "not needed", "default", "added"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remark:
+    """What became of one setting of another tool's recipe, where it was not simply taken over."""
+
+    kind: RemarkKind
+    where: str
+    """`file:line`, or the file alone for what it does not say."""
+    key: str
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Foreign:
+    """A recipe of another tool, as it is written."""
+
+    path: Path
+    where: str
+    """The path as the user gave it."""
+    settings: Mapping[str, Any]
+    lines: Mapping[str, str]
+    """`file:line` of each setting, by its dotted path."""
+    folder: Path
+    """Where its relative paths start: the folder the tool is started in."""
+    recipe_folder: Path
+    """Where those of the written recipe start."""
+    method: str | None = None
+    """What the user says it does, where the file does not."""
+
+    def at(self, key: str) -> str:
+        """Where `key` is written, or the nearest thing around it."""
+        while key and key not in self.lines:
+            key = key.rpartition(".")[0]
+        return self.lines.get(key, self.where)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Translated:
+    """The recipe that does the same, and what must be said about it."""
+
+    recipe: Mapping[str, Any]
+    """As `aligner.recipe.recipe_from` takes it."""
+    remarks: tuple[Remark, ...]
+    taken: int
+    """Settings that mean here just what they meant there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Translation:
+    """Reads the recipes of one other tool, for `aligner import`."""
+
+    name: str
+    recognise: Callable[[Mapping[str, Any]], bool]
+    """Whether these settings are written for that tool, and for no other."""
+    translate: Callable[[Sequence[Foreign], Mapping[str, type[Stage[Any]]]], Translated]
+    """One chain from one file or several, in order, with the installed stages; raises AlignerError
+    where something that decides the result has no counterpart."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Offers:
     """All that the installed plugins offer besides stages, by name."""
 
     reward_functions: Mapping[str, type[RewardFunction]] = field(default_factory=dict)
     data_sources: Mapping[str, type[DataSource]] = field(default_factory=dict)
     data_formats: Mapping[str, DataFormat] = field(default_factory=dict)
+    outlines: Mapping[str, Outline] = field(default_factory=dict)
+    translations: Mapping[str, Translation] = field(default_factory=dict)

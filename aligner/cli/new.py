@@ -1,5 +1,6 @@
-"""Write the beginning of something: a plugin that is a complete distribution.
+"""Write the beginning of something: a recipe, or a plugin that is a complete distribution.
 
+aligner new recipe --model org/name --data talks.jsonl
 aligner new plugin my_stage
 """
 
@@ -7,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+
+from aligner.cli.shared.new_recipe import add_recipe
 
 NAME = "new"
 
@@ -28,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where to write it; must not exist yet (default: aligner-NAME)",
     )
     plugin.set_defaults(act=_plugin)
+    add_recipe(below)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -1,0 +1,1 @@
+"""Write a recipe for a model and data that were looked at."""

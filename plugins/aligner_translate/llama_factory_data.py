@@ -1,0 +1,127 @@
+"""Data sets as LLaMA-Factory names them: by a word that dataset_info.json explains."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from aligner.data.messages import ROLES
+from aligner.errors import ChainError, did_you_mean
+from aligner_translate.common import put_data, renamed, spec
+from aligner_translate.draft import Draft
+from aligner_translate.rules import names
+
+INFO = "dataset_info.json"
+TURNS = (
+    {"role_tag": "from", "content_tag": "value"},
+    {"role_tag": "role", "content_tag": "content"},
+)
+
+
+def data(draft: Draft) -> None:
+    """What is trained and measured on.
+
+    Raises:
+        ChainError: dataset_info.json is not there, or does not say.
+    """
+    if not draft.has("dataset"):
+        draft.refuse("dataset", "dataset is missing")
+        return
+    known = _known(draft)
+    for key, option in (("dataset", "data"), ("eval_dataset", "eval_data")):
+        if draft.has(key):
+            specs = [_spec(draft, key, name, known) for name in names(draft.get(key))]
+            put_data(draft, option, [one for one in specs if one is not None], key)
+
+
+def _known(draft: Draft) -> Mapping[str, Any]:
+    folder = str(draft.get("dataset_dir", "data"))
+    if folder == "ONLINE":
+        return {}
+    path = draft.foreign.folder / Path(folder).expanduser() / INFO
+    try:
+        read = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        said = error.strerror if isinstance(error, OSError) else str(error)
+        raise ChainError(
+            f"what its data sets are is said in {path}, which cannot be read: {said}",
+            where=draft.foreign.at("dataset_dir" if draft.has("dataset_dir") else "dataset"),
+            hint="start this command in the folder where llamafactory-cli is started",
+        ) from None
+    return read if isinstance(read, dict) else {}
+
+
+def _spec(draft: Draft, key: str, name: str, known: Mapping[str, Any]) -> Any:
+    if str(draft.get("dataset_dir", "data")) == "ONLINE":
+        return spec({"hub": name}, {}, first=draft.get("max_samples"))
+    said = known.get(name)
+    if not isinstance(said, Mapping):
+        draft.refuse(key, f"{INFO} has no data set {name!r}", did_you_mean(name, known))
+        return None
+    if "hf_hub_url" in said:
+        origin = {"hub": str(said["hf_hub_url"])}
+    elif "file_name" in said:
+        folder = Path(str(draft.get("dataset_dir", "data")))
+        origin = {"path": draft.path(str(folder / str(said["file_name"])))}
+    else:
+        what = f"the data set {name!r} comes from {', '.join(said) or 'nowhere'}, which is not read"
+        draft.refuse(key, what, "save it as a file, or name one on the Hugging Face hub")
+        return None
+    if any(one in said.get("columns", {}) for one in ("images", "videos", "audios")):
+        draft.refuse(key, f"the data set {name!r} has pictures, sound or film, which are not read")
+        return None
+    _tags(draft, key, name, said.get("tags", {}))
+    if said.get("num_samples"):
+        draft.say(
+            "other meaning",
+            key,
+            f"{name}: the first {said['num_samples']} rows, not some at random",
+        )
+    first = min((n for n in (said.get("num_samples"), draft.get("max_samples")) if n), default=None)
+    return spec(origin, _columns(draft, key, name, said), revision=said.get("revision"),
+                subset=said.get("subset"), split=said.get("split"), first=first)  # fmt: skip
+
+
+def _columns(draft: Draft, key: str, name: str, said: Mapping[str, Any]) -> dict[str, str]:
+    """From the columns the file has to those our formats know."""
+    given = said.get("columns", {})
+    pairs = bool(said.get("ranking")) or draft.stage in ("dpo", "reward")
+    if said.get("formatting", "alpaca") == "sharegpt":
+        wanted = {"conversations": given.get("messages", "conversations")}
+        if not pairs and wanted["conversations"] == "messages":
+            wanted = {}
+    elif draft.stage == "pretrain":
+        wanted = {"text": given.get("prompt", "instruction")}
+    elif pairs:
+        wanted = {"prompt": given.get("prompt", "instruction")}
+        if given.get("query"):
+            draft.say(
+                "no counterpart",
+                key,
+                f"{name}: the column {given['query']!r} is not joined to the prompt",
+            )
+    else:
+        wanted = {
+            "instruction": given.get("prompt", "instruction"),
+            "output": given.get("response", "output"),
+        }
+        wanted |= {"input": given.get("query")} if given else {}
+        wanted |= {"history": given.get("history")}
+    if pairs:
+        wanted |= {side: given.get(side) for side in ("chosen", "rejected")}
+    return renamed(wanted | {one: given.get(one) for one in ("system", "tools")})
+
+
+def _tags(draft: Draft, key: str, name: str, tags: Mapping[str, Any]) -> None:
+    """Turns are read in two spellings, and roles by the names that are in use."""
+    spelled = {part: tags.get(part, usual) for part, usual in TURNS[0].items()}
+    if spelled not in TURNS:
+        draft.refuse(key, f"the turns of {name!r} are spelled {' and '.join(map(str, spelled.values()))}, "
+                     "and are read as from and value, or role and content")  # fmt: skip
+    for tag, role in tags.items():
+        if tag not in spelled and role not in ROLES:
+            draft.refuse(
+                key, f"the turns of {name!r} have a role {role!r}", did_you_mean(str(role), ROLES)
+            )

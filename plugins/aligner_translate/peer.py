@@ -1,0 +1,215 @@
+"""Read one tool's files by its table, and link the steps they make."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aligner.errors import AlignerError, ChainError, Faults, did_you_mean
+from aligner.offers import Foreign, Remark, Translated, Translation
+from aligner.recipe.tree import show
+from aligner.stage import Stage
+from aligner_translate.draft import Draft
+from aligner_translate.rules import NoCounterpart, Rule, is_empty
+
+Stages = Mapping[str, type[Stage[Any]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peer:
+    """Another tool: how its files are told, its table, and what its settings say together."""
+
+    name: str
+    title: str
+    signs: frozenset[str]
+    """Settings that no other of these tools has; a file with any of them is this tool's."""
+    method: Callable[[Foreign], str]
+    """The stage that does what the file does; raises ChainError where there is none."""
+    rules: tuple[Rule, ...]
+    composers: tuple[Callable[[Draft], None], ...]
+    """Read the settings that are parts, in this order, after the rules."""
+    result: str = "output_dir"
+    """The setting that says where the result goes, by which another file takes it up."""
+    begins: tuple[str, ...] = ()
+    """The settings by which a file takes up another's policy."""
+
+    def rule(self, key: str, stage: str) -> Rule | None:
+        found = [one for one in self.rules if one.key == key]
+        return next((one for one in found if not one.methods or stage in one.methods), None)
+
+
+def translation(peer: Peer) -> Translation:
+    return Translation(
+        name=peer.name,
+        recognise=lambda settings: bool(peer.signs & settings.keys()),
+        translate=lambda files, stages: translate(peer, files, stages),
+    )
+
+
+def translate(peer: Peer, files: Sequence[Foreign], stages: Stages) -> Translated:
+    """One chain from the files, in order.
+
+    Raises:
+        ChainError, Faults: Something that decides the result has no counterpart.
+    """
+    faults: list[AlignerError] = []
+    drafts: list[Draft] = []
+    for foreign in files:
+        try:
+            drafts.append(_drafted(peer, foreign, stages))
+        except AlignerError as error:
+            faults.append(error)
+    faults += [fault for draft in drafts for fault in draft.faults]
+    Faults.raise_if_any(faults)
+    _link(peer, drafts)
+    Faults.raise_if_any([fault for draft in drafts for fault in draft.faults])
+    recipe = dict(drafts[0].head)
+    recipe["steps"] = [*_chat(drafts), *_named(draft.step() for draft in drafts)]
+    return Translated(
+        recipe=recipe,
+        remarks=tuple(remark for draft in drafts for remark in _by_line(draft.remarks)),
+        taken=sum(draft.taken for draft in drafts),
+    )
+
+
+def _drafted(peer: Peer, foreign: Foreign, stages: Stages) -> Draft:
+    stage = peer.method(foreign)
+    if stage not in stages:
+        raise ChainError(
+            f"this needs the stage {stage!r}, which no plugin in use offers",
+            where=foreign.where,
+            hint=did_you_mean(stage, stages),
+        )
+    draft = Draft(foreign, peer.title, stage, stages[stage].Config)
+    for key, value in foreign.settings.items():
+        _apply(peer, draft, key, value)
+    for rule in peer.rules:
+        unsaid = is_empty(foreign.settings.get(rule.key))
+        if unsaid and rule.default is not None and rule == peer.rule(rule.key, stage):
+            draft.add(rule.to, rule.convert(rule.default), rule.key)
+    for composer in peer.composers:
+        try:
+            composer(draft)
+        except AlignerError as error:
+            draft.faults.append(error)
+    return draft
+
+
+def _apply(peer: Peer, draft: Draft, key: str, value: Any) -> None:
+    rule = peer.rule(key, draft.stage)
+    if is_empty(value):
+        draft.say("default", key, "nothing is said")
+    elif rule is None:
+        _unknown(peer, draft, key, value)
+    elif rule.unneeded:
+        draft.say("not needed", key, rule.unneeded)
+    elif rule.lacking and value in rule.harmless:
+        draft.say("default", key, f"{show(value)} is what happens here anyway")
+    elif rule.lacking and rule.decides:
+        draft.refuse(key, f"{key}: {rule.lacking}")
+    elif rule.lacking:
+        draft.say("no counterpart", key, rule.lacking)
+    elif not rule.part:
+        _convert(draft, rule, key, value)
+    elif rule.differs:
+        draft.say("other meaning", key, rule.differs)
+
+
+def _unknown(peer: Peer, draft: Draft, key: str, value: Any) -> None:
+    known = {one.key for one in peer.rules}
+    if key in known and value is False:
+        draft.say("default", key, "false is what happens here anyway")
+    elif key in known:
+        draft.say("no counterpart", key, f"the stage {draft.stage!r} has nothing like it")
+    else:
+        near = did_you_mean(key, known)
+        text = f"not a setting of {peer.title}'s that is known here"
+        draft.say("no counterpart", key, f"{text}; {near}" if near.startswith("did") else text)
+
+
+def _convert(draft: Draft, rule: Rule, key: str, value: Any) -> None:
+    try:
+        made = rule.convert(value)
+    except NoCounterpart as error:
+        draft.say("no counterpart", key, str(error))
+        return
+    except (TypeError, ValueError):
+        draft.say("no counterpart", key, f"{show(value)} cannot be read")
+        return
+    if made is None:
+        draft.say("default", key, f"{show(value)} sets nothing")
+    else:
+        draft.put(rule.to, made, key, differs=rule.differs)
+
+
+def _link(peer: Peer, drafts: Sequence[Draft]) -> None:
+    """Say how each file takes up what the ones before it leave."""
+    trained: list[Draft] = []
+    results = {str(d.foreign.settings.get(peer.result)): d for d in drafts}
+    for number, draft in enumerate(drafts):
+        taken_up = [key for key in peer.begins if str(draft.get(key)) in results]
+        continues = "adapter_name_or_path" in taken_up or "lora_model_dir" in taken_up
+        for key in ("adapter_name_or_path", "lora_model_dir"):
+            if draft.has(key) and (not number or key not in taken_up):
+                what = f"{key}: a chain cannot begin with an adapter beside its model"
+                hint = "merge it into the model first, or name the file that trained it before this one"
+                draft.refuse(key, what, hint)
+        if number and not taken_up and draft.head.get("model") != drafts[0].head.get("model"):
+            draft.say("other meaning", peer.begins[0],
+                      "it begins with what the step before leaves, not with a model of its own")  # fmt: skip
+        elif number and not taken_up and trained:
+            draft.say("other meaning", peer.begins[0],
+                      "it begins with what the steps before leave, not with the model as it was")  # fmt: skip
+        if any("adapter.method" in before.options for before in trained):
+            if continues or "adapter.method" not in draft.options:
+                for option in [one for one in draft.options if one.startswith("adapter.")]:
+                    del draft.options[option]
+                draft.options["incoming"] = "continue"
+            else:
+                draft.options["incoming"] = "merge"
+        _seek_reward(peer, draft, drafts[:number])
+        if draft.stage != "reward":
+            trained.append(draft)
+
+
+def _seek_reward(peer: Peer, draft: Draft, before: Sequence[Draft]) -> None:
+    """A step that is given a reward model needs the file that trained it before it."""
+    if draft.stage == "ppo" and not any(one.stage == "reward" for one in before):
+        draft.refuse(
+            "reward_model",
+            "the reward model is trained by another file, and a chain needs it as a step",
+            f"name that file before this one: aligner import REWARD.yaml {draft.foreign.where}",
+        )
+
+
+def _chat(drafts: Sequence[Draft]) -> list[dict[str, Any]]:
+    """The chat step, where any step speaks in a template; all must speak in one."""
+    said = [draft for draft in drafts if draft.chat]
+    for draft in said[1:]:
+        if draft.chat != said[0].chat:
+            raise ChainError(
+                f"it speaks in template {draft.chat.get('template')!r}, and "
+                f"{said[0].foreign.where} in {said[0].chat.get('template')!r}",
+                where=draft.foreign.where,
+                hint="a chain has one template; make the files agree",
+            )
+    return [{"stage": "chat", **said[0].chat}] if said else []
+
+
+def _named(steps: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The steps, the second of a kind under a name of its own."""
+    made: list[dict[str, Any]] = []
+    for step in steps:
+        same = sum(one["stage"] == step["stage"] for one in made)
+        name = {"as": f"{step['stage']}-{same + 1}"} if same else {}
+        made.append({"stage": step["stage"], **name, **step})
+    return made
+
+
+def _by_line(remarks: Sequence[Remark]) -> list[Remark]:
+    def line(remark: Remark) -> int:
+        number = remark.where.rpartition(":")[2]
+        return int(number) if number.isdecimal() else 10**9
+
+    return sorted(remarks, key=line)
