@@ -13,6 +13,8 @@ import pytest
 import aligner
 from aligner import hookspecs
 from aligner.host import host_of
+from aligner.offers import Foreign, LookedAt, Material
+from aligner.recipe import recipe_from
 from aligner.stage import Look, Plan, Run, Stage, StageConfig
 from aligner.state import ModelState
 from aligner.testing import conversations, run_stage, write_files
@@ -125,6 +127,37 @@ def test_aligner_data_formats(example: Example, tmp_path: Path) -> None:
     [pair] = loaded.rows
     assert loaded.ledger.formats == ("won-lost",)
     assert (pair.chosen[0]["content"], pair.rejected[0]["content"]) == ("so", "not so")
+
+
+def test_aligner_outlines(example: Example) -> None:
+    [outline] = host_of([example("aligner_outlines")]).offers().outlines.values()
+    data = {"data": LookedAt(spec="talks.jsonl")}
+    assert outline.write(Material(model="base", adapter="none", data=data)) == (
+        "model: base\n"
+        "steps:\n"
+        "  - stage: sft\n"
+        "    data: talks.jsonl\n"
+        "    epochs: 2  # more than three rarely helps\n"
+    )
+
+
+def test_aligner_translations(example: Example, tmp_path: Path) -> None:
+    [talker] = host_of([example("aligner_translations")]).offers().translations.values()
+    settings = {"start_from": "base", "talks": "talks.jsonl", "colour": "red"}
+    path = tmp_path / "old.yaml"
+    foreign = Foreign(
+        path=path,
+        where="old.yaml",
+        settings=settings,
+        lines={"colour": "old.yaml:3"},
+        folder=tmp_path,
+        recipe_folder=tmp_path,
+    )
+    assert talker.recognise(settings)
+    assert not talker.recognise({"talks": "talks.jsonl"})
+    made = talker.translate([foreign], {})
+    assert recipe_from(made.recipe, folder=tmp_path).steps[0].options == {"data": "talks.jsonl"}
+    assert [(one.where, one.key) for one in made.remarks] == [("old.yaml:3", "colour")]
 
 
 def test_aligner_step_started(example: Example, tmp_path: Path) -> None:
