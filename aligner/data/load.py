@@ -11,15 +11,16 @@ from aligner.data.convert import Different
 from aligner.data.kinds import as_kind, content_key, is_empty, prompt_key
 from aligner.data.ledger import Count, Ledger, Tally, together
 from aligner.data.messages import Malformed, found, order_fault, shown
+from aligner.data.place import Place
 from aligner.data.recognise import recognise
 from aligner.data.rows import Classified, Conversation, Labelled, Messages, Preference, Prompt, Row
-from aligner.data.sources import Place, open_rows
+from aligner.data.sources import open_rows
 from aligner.data.spec import DataSpec
 from aligner.data.tables import Placed
 from aligner.errors import AlignerError, DataError, Faults, did_you_mean
 from aligner.offers import DataFormat, RowKind
 
-__all__ = ["Loaded", "Place", "Skipped", "hold_out", "load"]
+__all__ = ["Loaded", "Skipped", "hold_out", "load"]
 
 NAMED = 20
 """Malformed rows that are named one by one before the rest is only counted."""

@@ -15,8 +15,9 @@ from aligner.data.fit_pairs import fit_labels, fit_preferences
 from aligner.data.fitted import Fitted, LabelTokens, PromptTokens
 from aligner.data.kinds import prompt_key
 from aligner.data.ledger import Count, Ledger, spread, together
-from aligner.data.load import Loaded, Place, Skipped, hold_out, load
+from aligner.data.load import Loaded, Skipped, hold_out, load
 from aligner.data.pieces import Encoder
+from aligner.data.place import Place
 from aligner.data.rows import Row
 from aligner.data.spec import DataOptions, Overflow, TrainOn
 from aligner.data.tokenizers import fingerprint

@@ -8,7 +8,7 @@ from typing import Any
 from aligner.data.formats import FORMATS, Columns, nearly
 from aligner.data.kinds import convertible
 from aligner.data.messages import found, shown
-from aligner.data.sources import Place
+from aligner.data.place import Place
 from aligner.data.spec import DataSpec
 from aligner.data.tables import Placed
 from aligner.errors import DataError, did_you_mean

@@ -9,36 +9,20 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 from urllib.parse import urlsplit
 
 import fsspec
 from pydantic import ValidationError
 
+from aligner.data.place import Place
 from aligner.data.readers import READABLE, read, suffixes, unpack
 from aligner.data.spec import DataSpec
 from aligner.data.tables import Placed
 from aligner.errors import DataError, did_you_mean
 
-if TYPE_CHECKING:
-    from aligner.offers import Offers
-
 SCHEMES = ("https", "s3", "gs", "gcs", "az", "abfs", "hf", "memory")
 """What a URL may begin with: the stores fsspec reads, none of which runs code or reads local files."""
-
-
-class Place(Protocol):
-    """Where a stage stands when it asks for data: `aligner.Look` and `aligner.Run` both are one."""
-
-    @property
-    def recipe_folder(self) -> Path: ...
-    @property
-    def offers(self) -> Offers: ...
-    @property
-    def scratch(self) -> dict[str, Any]: ...
-    @property
-    def seed(self) -> int: ...
-    def at(self, option: str) -> str: ...
 
 
 @dataclass

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aligner.data.chat import Chat
-from aligner.data.load import Place, load
+from aligner.data.load import load
 from aligner.data.messages import Malformed
+from aligner.data.place import Place, Under
 from aligner.data.prepare import (
     Prepared,
     PromptTokens,
@@ -24,7 +23,7 @@ from aligner.errors import AlignerError, DataError, Faults
 from aligner_evaluate.stage import EvaluateConfig
 
 if TYPE_CHECKING:
-    from aligner.offers import Offers
+    pass
 
 KINDS = ("conversations", "text", "pairs")
 """Options that name data other than prompts."""
@@ -34,34 +33,6 @@ _PREPARE: Mapping[str, Callable[[Place, DataOptions, Any], Prepared[Any]]] = {
     "text": prepare_texts,
     "pairs": prepare_preferences,
 }
-
-
-@dataclass(frozen=True)
-class _Under:
-    """A place where data is called by another option than `data`."""
-
-    place: Place
-    option: str
-
-    @property
-    def recipe_folder(self) -> Path:
-        return self.place.recipe_folder
-
-    @property
-    def offers(self) -> Offers:
-        return self.place.offers
-
-    @property
-    def scratch(self) -> dict[str, Any]:
-        return self.place.scratch
-
-    @property
-    def seed(self) -> int:
-        return self.place.seed
-
-    def at(self, option: str) -> str:
-        name, dot, rest = option.partition(".")
-        return self.place.at(f"{self.option}{dot}{rest}" if name == "data" else option)
 
 
 def prepared(
@@ -76,7 +47,7 @@ def prepared(
     if specs is None:
         return None
     options = DataOptions(data=specs, max_length=config.max_length, limits=config.limits)
-    under = _Under(place, kind)
+    under = Under(place, kind)
     return _PREPARE[kind](under, options, tokenizer)
 
 
@@ -91,8 +62,8 @@ def prompts(
     if config.prompts is None:
         return None
     options = DataOptions(data=config.prompts, max_length=config.max_length, limits=config.limits)
-    ready = prepare_prompts(_Under(place, "prompts"), options, tokenizer)
-    loaded = load(config.prompts, want="prompt", place=_Under(place, "prompts"), option="data")
+    ready = prepare_prompts(Under(place, "prompts"), options, tokenizer)
+    loaded = load(config.prompts, want="prompt", place=Under(place, "prompts"), option="data")
     written = {row.origin: row for row in loaded.rows}
     rows = (written[one.origin] for one in ready.train)
     return ready, tuple(row for row in rows if isinstance(row, Prompt))

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from aligner.data.chat import Encoded
-from aligner.data.load import Place
+from aligner.data.place import Place, Under
 from aligner.data.prepare import (
     Prepared,
     PromptTokens,
@@ -20,7 +18,6 @@ from aligner.data.prepare import (
     prepare_texts,
 )
 from aligner.data.spec import DataOptions
-from aligner.offers import Offers
 from aligner_ppo.actor import Actor
 from aligner_ppo.experience import derived_seed, prompts_of
 from aligner_ppo.forward import token_logps
@@ -45,34 +42,6 @@ def _prompts(rows: Sequence[PromptTokens]) -> list[Prompt]:
     ]
 
 
-@dataclass(frozen=True)
-class _Under:
-    """A place whose complaints about data point at the option that names them."""
-
-    place: Place
-    option: str
-
-    @property
-    def recipe_folder(self) -> Path:
-        return self.place.recipe_folder
-
-    @property
-    def offers(self) -> Offers:
-        return self.place.offers
-
-    @property
-    def scratch(self) -> dict[str, Any]:
-        return self.place.scratch
-
-    @property
-    def seed(self) -> int:
-        return self.place.seed
-
-    def at(self, option: str) -> str:
-        del option
-        return self.place.at(self.option)
-
-
 def mixed_in(mix: PretrainingMix, place: Place, tokenizer: Any) -> Prepared[Encoded]:
     """The rows that are mixed into learning, as tokens.
 
@@ -81,7 +50,7 @@ def mixed_in(mix: PretrainingMix, place: Place, tokenizer: Any) -> Prepared[Enco
     """
     options = DataOptions(data=mix.data, max_length=mix.max_length)
     read = prepare_texts if mix.rows == "texts" else prepare_conversations
-    return read(_Under(place, "pretraining"), options, tokenizer)
+    return read(Under(place, "pretraining.data"), options, tokenizer)
 
 
 def mix_of(

@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from aligner import Look, Outlook, Plan
-from aligner.data.load import Place, load
+from aligner.data.load import load
+from aligner.data.place import Place
 from aligner.data.prepare import Prepared, prepare_texts
 from aligner.data.tokenizers import train_tokenizer
 from aligner.errors import ChainError

@@ -1,0 +1,56 @@
+"""Where a stage stands when it asks for data: relative paths start there, and complaints point there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from aligner.offers import Offers
+
+
+class Place(Protocol):
+    """`aligner.Look` and `aligner.Run` both are one."""
+
+    @property
+    def recipe_folder(self) -> Path: ...
+    @property
+    def offers(self) -> Offers: ...
+    @property
+    def scratch(self) -> dict[str, Any]: ...
+    @property
+    def seed(self) -> int: ...
+    def at(self, option: str) -> str: ...
+
+
+@dataclass(frozen=True)
+class Under:
+    """The same place, for data that a step calls by another option than `data`."""
+
+    place: Place
+    data: str
+    """The option that names the data: `prompts`, or `mix.data` inside another."""
+
+    @property
+    def recipe_folder(self) -> Path:
+        return self.place.recipe_folder
+
+    @property
+    def offers(self) -> Offers:
+        return self.place.offers
+
+    @property
+    def scratch(self) -> dict[str, Any]:
+        return self.place.scratch
+
+    @property
+    def seed(self) -> int:
+        return self.place.seed
+
+    def at(self, option: str) -> str:
+        name, dot, rest = option.partition(".")
+        if name == "data":
+            return self.place.at(f"{self.data}{dot}{rest}")
+        within = self.data.rpartition(".")[0]
+        return self.place.at(f"{within}.{option}" if within else option)
