@@ -1,0 +1,184 @@
+"""Time one aligner chain against three TRL trainings in processes of their own, on the same work."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+WORDS = [
+    "the",
+    "a",
+    "cat",
+    "dog",
+    "house",
+    "tree",
+    "runs",
+    "sits",
+    "sees",
+    "blue",
+    "green",
+    "old",
+    "new",
+]
+STEPS, BATCH, LENGTH = 60, 8, 128
+
+RECIPE = f"""\
+name: chain
+seed: 1
+model: model
+steps:
+  - stage: sft
+    data: talks.jsonl
+    max_steps: {STEPS}
+    batch_size: {BATCH}
+    max_length: {LENGTH}
+    learning_rate: 1e-4
+  - stage: reward
+    data: pairs.jsonl
+    max_steps: {STEPS}
+    batch_size: {BATCH}
+    max_length: {LENGTH}
+    learning_rate: 1e-4
+  - stage: dpo
+    data: pairs.jsonl
+    max_steps: {STEPS}
+    batch_size: {BATCH}
+    max_length: {LENGTH}
+    learning_rate: 1e-5
+"""
+
+PEER = """\
+import sys
+from datasets import load_dataset
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from trl import {config}, {trainer}
+
+base, data, out = sys.argv[1:4]
+tokenizer = AutoTokenizer.from_pretrained(base)
+model = {kind}.from_pretrained(base{more}, dtype="float32")
+model.config.pad_token_id = tokenizer.pad_token_id
+arguments = {config}(
+    output_dir=out, max_steps={steps}, per_device_train_batch_size={batch}, max_length={length},
+    learning_rate={rate}, bf16=False, use_cpu=True, activation_checkpointing=False, report_to="none",
+    save_strategy="no", disable_tqdm=True, seed=1, train_sampling_strategy="random",
+)
+rows = load_dataset("json", data_files=data, split="train")
+trainer = {trainer}(model=model, args=arguments, train_dataset=rows, processing_class=tokenizer)
+trainer.train()
+trainer.save_model(out)
+tokenizer.save_pretrained(out)
+"""
+
+
+def make_inputs(folder: Path) -> None:
+    """A model of about a million parameters with its chat template, conversations and pairs."""
+    recipe = f"""\
+name: model
+seed: 1
+steps:
+  - stage: pretrain
+    data: text.txt
+    fresh: {{hidden_size: 128, layers: 4, heads: 4, positions: 256}}
+    vocabulary: 1024
+    max_length: {LENGTH}
+    max_steps: 5
+  - stage: chat
+    template: chatml
+"""
+    draw = random.Random(1)
+
+    def text(words: int) -> str:
+        return " ".join(draw.choice(WORDS) for _ in range(words))
+
+    (folder / "text.txt").write_text("\n<|endoftext|>\n".join(text(40) for _ in range(400)))
+    talks, pairs = [], []
+    for number in range(800):
+        ask = {"role": "user", "content": f"{number} {text(draw.randint(3, 12))}"}
+        good, bad = ({"role": "assistant", "content": text(draw.randint(3, 30))} for _ in range(2))
+        talks.append({"messages": [ask, good]})
+        pairs.append({"prompt": [ask], "chosen": [good], "rejected": [bad]})
+    for name, rows in (("talks", talks), ("pairs", pairs)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "make.yaml").write_text(recipe)
+    (folder / "chain.yaml").write_text(RECIPE)
+    aligner(folder, "make.yaml", "made")
+    aligner(folder, None, "made", export=folder / "model")
+
+
+def aligner(folder: Path, recipe: str | None, runs: str, *, export: Path | None = None) -> None:
+    command = [sys.executable, "-m", "aligner.cli"]
+    if export is not None:
+        command += ["export", "model", "--to", str(export), "--runs", str(folder / runs)]
+    else:
+        command += ["run", str(folder / str(recipe)), "--runs", str(folder / runs), "--quiet"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+def peers(folder: Path, out: str) -> None:
+    causal, scoring = "AutoModelForCausalLM", "AutoModelForSequenceClassification"
+    work = [
+        ("SFT", "sft", causal, "", "model", "talks", 1e-4),
+        ("Reward", "reward", scoring, ", num_labels=1", f"{out}/sft", "pairs", 1e-4),
+        ("DPO", "dpo", causal, "", f"{out}/sft", "pairs", 1e-5),
+    ]
+    for name, step, kind, more, base, data, rate in work:
+        script = PEER.format(
+            config=f"{name}Config",
+            trainer=f"{name}Trainer",
+            kind=kind,
+            more=more,
+            steps=STEPS,
+            batch=BATCH,
+            length=LENGTH,
+            rate=rate,
+        )
+        arguments = [str(folder / base), str(folder / f"{data}.jsonl"), str(folder / out / step)]
+        subprocess.run(
+            [sys.executable, "-c", script, *arguments],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+
+def timed(work: object) -> tuple[float, float]:
+    """Wall and CPU seconds of the child processes that `work` starts."""
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    work()  # type: ignore[operator]
+    wall, after = time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=3)
+    repeats = parser.parse_args().repeats
+    os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make_inputs(folder)
+        ours, theirs = [], []
+        for number in range(repeats):
+            ours.append(timed(lambda n=number: aligner(folder, "chain.yaml", f"runs-{n}")))
+            theirs.append(timed(lambda n=number: peers(folder, f"peers-{n}")))
+            print(
+                f"{number + 1}: aligner {ours[-1][0]:.1f} s, TRL {theirs[-1][0]:.1f} s", flush=True
+            )
+        for index, what in enumerate(("wall", "CPU")):
+            a, b = ([one[index] for one in side] for side in (ours, theirs))
+            ratio = statistics.median(x / y for x, y in zip(a, b, strict=True))
+            medians = f"{statistics.median(a):.1f} s against {statistics.median(b):.1f} s"
+            print(f"{what}: {medians}, ratio {ratio:.2f}")
+
+
+if __name__ == "__main__":
+    main()
