@@ -100,7 +100,7 @@ def _is_folder(path: str, *, where: str) -> bool:
 def _commit(name: str, revision: str | None, *, where: str) -> str:
     """The commit that `revision` of a hub model is, from the cache or else from the hub."""
     from huggingface_hub import HfApi, constants, snapshot_download  # only hub ids need it
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
         return Path(snapshot_download(name, revision=revision, local_files_only=True)).name
@@ -119,7 +119,7 @@ def _commit(name: str, revision: str | None, *, where: str) -> str:
             ) from None
     try:
         found = HfApi().model_info(name, revision=revision)
-    except (HfHubHTTPError, OSError) as error:
+    except Exception as error:  # the hub's client raises errors of the library beneath it, too
         raise ModelError(
             f"the hub has no model {name!r}, or cannot be reached: {type(error).__name__}",
             where=where,
@@ -130,7 +130,7 @@ def _commit(name: str, revision: str | None, *, where: str) -> str:
 
 def _snapshot(name: str, revision: str | None, *, weights: bool, where: str) -> Path:
     from huggingface_hub import snapshot_download  # only hub ids need it
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
     patterns = list(READ) if weights else [pattern for pattern in READ if "tensors" not in pattern]
     try:
@@ -141,7 +141,7 @@ def _snapshot(name: str, revision: str | None, *, weights: bool, where: str) -> 
         pass
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+    except Exception as error:  # as above
         raise ModelError(
             f"cannot fetch {name!r}: {type(error).__name__}",
             where=where,
