@@ -24,6 +24,7 @@ from aligner.models.files import read_json, stored_dtypes
 from aligner.models.load import cast, load_as, quiet
 from aligner.models.resolve import folder_of
 from aligner.models.save import save_model
+from aligner.models.stops import answer_ends
 from aligner.models.tokens import set_token_ids
 from aligner.state import Artifact, Live
 
@@ -90,7 +91,7 @@ def _write_whole(
         model = load_as(artifact, Live(), dtype=dtype, reward=reward, where=where)
     outputs, there = _outputs(model, asked), model.device
     if not reward:
-        set_token_ids(model, tokenizer, stop_ids=stop_tokens(tokenizer))
+        set_token_ids(model, tokenizer, stop_ids=answer_ends(model, stop_tokens(tokenizer)))
     save_model(model, folder, live=Live())
     del model  # its memory is wanted for the one that is loaded back
     kind: Any = AutoModelForSequenceClassification if reward else AutoModelForCausalLM
@@ -128,7 +129,7 @@ def _write_adapter(
     text = json.dumps(settings, indent=2, sort_keys=True) + "\n"
     (folder / "adapter_config.json").write_text(text, encoding="utf-8")
     whole = whole_model(model)
-    set_token_ids(whole, tokenizer, stop_ids=stop_tokens(tokenizer))
+    set_token_ids(whole, tokenizer, stop_ids=answer_ends(whole, stop_tokens(tokenizer)))
     if whole.generation_config is not None:
         whole.generation_config.save_pretrained(folder)
     del model, whole

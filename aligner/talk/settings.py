@@ -37,7 +37,7 @@ class Settings:
 
     def sampling(self, speaker: Speaker, *, room: int) -> Sampling:
         return Sampling(
-            stop_tokens=tuple(speaker.chat.stops),
+            stop_tokens=speaker.stops,
             max_new_tokens=room,
             temperature=self.temperature,
             top_p=self.top_p,

@@ -10,8 +10,10 @@ from aligner.data.chat import Chat
 from aligner.data.rows import Messages, Tools
 from aligner.data.tokenizers import load_tokenizer
 from aligner.errors import ModelError
+from aligner.models.clean import whole_model
 from aligner.models.generate import Sampling, Written, stream
 from aligner.models.load import load_model, quiet
+from aligner.models.stops import answer_ends
 from aligner.run.chosen import ChosenStep
 from aligner.state import Live
 
@@ -44,6 +46,11 @@ class Speaker:
     @property
     def tokenizer(self) -> Any:
         return self.chat.tokenizer
+
+    @property
+    def stops(self) -> tuple[int, ...]:
+        """The tokens that end an answer."""
+        return answer_ends(whole_model(self.model), self.chat.stops)
 
     @property
     def usual_tokens(self) -> int:

@@ -42,7 +42,7 @@ def _said(speaker: Speaker, *turns: str, system: str = "", tokens: int = 5) -> s
     roles = ("user", "assistant")
     said = tuple({"role": roles[n % 2], "content": turn} for n, turn in enumerate(turns))
     ids = encode_prompt((*head, *said), speaker.tokenizer)
-    sampling = Sampling(stop_tokens=tuple(speaker.chat.stops), max_new_tokens=tokens)
+    sampling = Sampling(stop_tokens=speaker.stops, max_new_tokens=tokens)
     return generate(speaker.model, [ids], sampling=sampling)[0].text(speaker.tokenizer)
 
 

@@ -32,7 +32,7 @@ def test_every_prompt_is_answered_in_its_place_as_if_alone(
 ) -> None:
     words = ("generate", "small", str(_prompts(tmp_path)), "--max-new-tokens", "4")
     code, out, err = aligner(*words, "--batch-size", "2")
-    sampling = Sampling(stop_tokens=tuple(speaker.chat.stops), max_new_tokens=4)
+    sampling = Sampling(stop_tokens=speaker.stops, max_new_tokens=4)
     expected = []
     for number, ask in enumerate(ASKED):
         turn = {"role": "user", "content": ask}
