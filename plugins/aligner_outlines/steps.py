@@ -36,7 +36,7 @@ class Step:
     """Rows an optimizer step, where there are enough."""
     pairs: bool = False
     policy: bool = True
-    """Whether the trained weights are the policy that following steps get."""
+    """Whether it trains the policy itself; else a copy, into which adapters are merged."""
 
     def leaves_adapter(self, material: Material) -> bool:
         return self.policy and self.data is not None and material.adapter != "none"
@@ -52,7 +52,7 @@ class Step:
         longest, why = _length(data, material)
         at_once = _power_below(TOKENS_AT_ONCE // longest // (2 if self.pairs else 1), 8)
         together = self.together if data.rows is None else min(
-            self.together, _power_below(max(1, data.rows // 20), self.together)
+            self.together, _power_below(max(4, data.rows // 20), self.together)
         )  # fmt: skip
         at_once = min(at_once, together)
         adapter = material.adapter != "none"
@@ -137,7 +137,8 @@ def _length(data: LookedAt, material: Material) -> tuple[int, str]:
         return min(UNKNOWN_LENGTH, limit or UNKNOWN_LENGTH), "tokens; lengths were not looked at"
     wanted = max(64, -(-data.longest // 64) * 64)
     if limit is not None and wanted > limit:
-        return limit, "tokens: all that the model takes, and not all rows fit"
+        fit = "not all rows fit" if data.longest > limit else "nearly all rows fit"
+        return limit, f"tokens: all that the model takes; {fit}"
     return wanted, "tokens: nearly all rows fit"
 
 
@@ -176,7 +177,7 @@ def _adapter(material: Material, step: Step, after_adapter: bool) -> str:
         lines.append(
             "    quantize: nf4 # the weights below the adapter in 4 bits; needs aligner[quantize]"
         )
-    if after_adapter:
+    if after_adapter and step.policy:
         lines.append("    incoming: continue # train the adapter of the step before further")
         lines.append(
             "    # incoming: stack # or leave that one on, frozen, below a new one (say which: adapter)"

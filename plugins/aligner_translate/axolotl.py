@@ -10,7 +10,6 @@ from aligner_translate.draft import Draft
 from aligner_translate.peer import Peer
 from aligner_translate.rules import (
     Rule,
-    count,
     lacking,
     number,
     optimizer,
@@ -56,6 +55,7 @@ OWN: tuple[Rule, ...] = (
     part("special_tokens", "`chat.end_of_turn`, where it names an eos_token"),
     part("eot_tokens", "`chat.end_of_turn`"),
     same("tokens", "chat.special_tokens"),
+    same("sequence_len", "max_length", default=512, only="pretrain"),
     same("sequence_len", "max_length", default=512,
          differs="longer rows are left out as before, but the check stops where these are more than 5 %"),
     same("val_set_size", "hold_out", convert=share, only=ALL,
@@ -84,8 +84,7 @@ OWN: tuple[Rule, ...] = (
     part("bfloat16", "`precision: pure_bf16`"),
     part("fp16", "`precision`"),
     part("evals_per_epoch", "`evaluate_every`", differs="measured at the end; set evaluate_every, in steps"),
-    same("early_stopping_patience", "early_stopping", convert=count,
-         differs="it needs evaluate_every, which this file does not set in steps"),
+    part("early_stopping_patience", "`early_stopping`, where eval_steps says how often to measure"),
     *lacking("pairs are held to their prompts as rows, not by the prompt's length", "max_prompt_len",
              harmless=(512,)),
     *lacking("this attention is not there", "xformers_attention", "s2_attention"),
@@ -226,8 +225,12 @@ def rest(draft: Draft) -> None:
         draft.say(
             "no counterpart", "eval_steps", "it needs rows that are held out, and a number of steps"
         )
-    if "early_stopping" in draft.options and "evaluate_every" not in draft.options:
-        del draft.options["early_stopping"]
+    patience = draft.get("early_stopping_patience")
+    if patience and "evaluate_every" in draft.options:
+        draft.put("early_stopping", patience, "early_stopping_patience")
+    elif patience:
+        text = "it needs evaluate_every, and this file does not say it in steps"
+        draft.say("no counterpart", "early_stopping_patience", text)
 
 
 AXOLOTL = Peer(

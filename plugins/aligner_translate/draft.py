@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -56,12 +55,12 @@ class Draft:
             self.say("no counterpart", key, f"the stage {self.stage!r} has no option {option!r}")
             return
         elif option not in _KEPT and self._default(option) == _plain(value):
-            self.say("default", key, f"{option} is {show(value)} anyway")
+            self.say("default", key, f"{option} is {_said(value)} anyway")
             return
         else:
             self.options[option] = value
         if differs:
-            self.say("other meaning", key, f"{option}: {differs}")
+            self.say("other meaning", key, _of(option, key, differs))
 
     def add(self, option: str, value: Any, key: str, why: str = "") -> None:
         """Set `option` to what the tool takes at `key`, which the file does not say."""
@@ -69,14 +68,8 @@ class Draft:
             return
         self.options[option] = value
         why = why or f"what {self.tool} takes where nothing is said"
-        self.remarks.append(
-            Remark(
-                kind="added",
-                where=self.foreign.where,
-                key=key,
-                text=f"{option}: {show(value)}, {why}",
-            )
-        )
+        text = _of(option, key, f"{_said(value)}, {why}")
+        self.remarks.append(Remark(kind="added", where=self.foreign.where, key=key, text=text))
 
     @property
     def taken(self) -> int:
@@ -144,6 +137,11 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def only_given(mapping: Mapping[str, Any]) -> dict[str, Any]:
-    """The entries that say something."""
-    return {key: value for key, value in mapping.items() if not is_empty(value)}
+def _of(option: str, key: str, text: str) -> str:
+    """`text` about an option, which is named where it is called otherwise than the setting."""
+    return text if option.rpartition(".")[2] == key else f"{option}: {text}"
+
+
+def _said(value: Any) -> str:
+    """A value, with the entries of a list."""
+    return f"[{', '.join(map(str, value))}]" if isinstance(value, list) else show(value)

@@ -13,6 +13,8 @@ from aligner.stage import Stage
 from aligner_translate.draft import Draft
 from aligner_translate.rules import NoCounterpart, Rule, is_empty
 
+ADAPTERS = ("adapter_name_or_path", "lora_model_dir")
+"""Settings that name an adapter to train further."""
 Stages = Mapping[str, type[Stage[Any]]]
 
 
@@ -145,42 +147,34 @@ def _convert(draft: Draft, rule: Rule, key: str, value: Any) -> None:
 
 def _link(peer: Peer, drafts: Sequence[Draft]) -> None:
     """Say how each file takes up what the ones before it leave."""
-    trained: list[Draft] = []
-    results = {str(d.foreign.settings.get(peer.result)): d for d in drafts}
-    for number, draft in enumerate(drafts):
-        taken_up = [key for key in peer.begins if str(draft.get(key)) in results]
-        continues = "adapter_name_or_path" in taken_up or "lora_model_dir" in taken_up
-        for key in ("adapter_name_or_path", "lora_model_dir"):
-            if draft.has(key) and (not number or key not in taken_up):
+    before: list[Draft] = []
+    for draft in drafts:
+        policies = [one for one in before if one.stage != "reward"]
+        results = {str(one.get(peer.result)) for one in before}
+        taken_up = [key for key in peer.begins if draft.get(key) in results]
+        for key in ADAPTERS:
+            if draft.has(key) and key not in taken_up:
                 what = f"{key}: a chain cannot begin with an adapter beside its model"
-                hint = "merge it into the model first, or name the file that trained it before this one"
+                hint = "merge it into the model first, or name the file that trained it before this"
                 draft.refuse(key, what, hint)
-        if number and not taken_up and draft.head.get("model") != drafts[0].head.get("model"):
-            draft.say("other meaning", peer.begins[0],
-                      "it begins with what the step before leaves, not with a model of its own")  # fmt: skip
-        elif number and not taken_up and trained:
-            draft.say("other meaning", peer.begins[0],
-                      "it begins with what the steps before leave, not with the model as it was")  # fmt: skip
-        if any("adapter.method" in before.options for before in trained):
-            if continues or "adapter.method" not in draft.options:
+        if policies and not taken_up:
+            text = "it begins with what the steps before leave, not with a model of its own"
+            draft.say("other meaning", peer.begins[0], text)
+        # A reward model is a copy of the policy, into which adapters are merged.
+        if draft.stage != "reward" and any("adapter.method" in one.options for one in policies):
+            if "adapter.method" in draft.options and not set(ADAPTERS) & set(taken_up):
+                draft.options["incoming"] = "merge"
+            else:
                 for option in [one for one in draft.options if one.startswith("adapter.")]:
                     del draft.options[option]
                 draft.options["incoming"] = "continue"
-            else:
-                draft.options["incoming"] = "merge"
-        _seek_reward(peer, draft, drafts[:number])
-        if draft.stage != "reward":
-            trained.append(draft)
-
-
-def _seek_reward(peer: Peer, draft: Draft, before: Sequence[Draft]) -> None:
-    """A step that is given a reward model needs the file that trained it before it."""
-    if draft.stage == "ppo" and not any(one.stage == "reward" for one in before):
-        draft.refuse(
-            "reward_model",
-            "the reward model is trained by another file, and a chain needs it as a step",
-            f"name that file before this one: aligner import REWARD.yaml {draft.foreign.where}",
-        )
+        if draft.stage == "ppo" and not any(one.stage == "reward" for one in before):
+            what = "the reward model is trained by another file, and a chain needs it as a step"
+            hint = (
+                f"name that file before this one: aligner import REWARD.yaml {draft.foreign.where}"
+            )
+            draft.refuse("reward_model", what, hint)
+        before.append(draft)
 
 
 def _chat(drafts: Sequence[Draft]) -> list[dict[str, Any]]:

@@ -1,0 +1,277 @@
+"""`aligner new recipe` looks at a model and data, and writes a commented recipe that passes the check."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from aligner.cli import main
+from aligner.host import Host
+from aligner.offers import LookedAt, Material
+from aligner.options import validate
+from aligner.recipe import read_recipe
+from aligner.testing import conversations, preferences, texts, write_files, write_tiny
+
+NewRecipe = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with a tiny model and data of three kinds."""
+    write_tiny(tmp_path / "tiny")
+    write_files(
+        tmp_path,
+        {
+            "talks.jsonl": conversations(60),
+            "pairs.jsonl": preferences(60),
+            "texts.jsonl": texts(60),
+        },
+    )
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def new_recipe(desk: Path, capsys: pytest.CaptureFixture[str]) -> NewRecipe:
+    def act(*words: str) -> tuple[int, str, str]:
+        code = main(["new", "recipe", *words])
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return act
+
+
+TALKS, PAIRS, TEXTS = (
+    ["--data", "talks.jsonl"],
+    ["--preferences", "pairs.jsonl"],
+    ["--data", "texts.jsonl"],
+)
+CASES = {
+    "sft": (TALKS, ["chat", "sft"]),
+    "dpo": ([*PAIRS, *TALKS], ["chat", "sft", "dpo"]),
+    "rlhf": ([*PAIRS, *TALKS], ["chat", "sft", "reward", "ppo"]),
+    "reward": (PAIRS, ["chat", "reward"]),
+    "pretrain": (TEXTS, ["pretrain"]),
+}
+
+
+def test_every_outline_is_tested(new_recipe: NewRecipe) -> None:
+    assert CASES.keys() == Host.discover().offers().outlines.keys()
+    code, out, _ = new_recipe("--list")
+    assert (code, [line.split()[0] for line in out.splitlines()]) == (0, list(CASES))
+
+
+@pytest.mark.parametrize("adapter", ["lora", "none"])
+@pytest.mark.parametrize("method", CASES)
+def test_what_it_writes_passes_the_check(
+    method: str, adapter: str, new_recipe: NewRecipe, desk: Path
+) -> None:
+    data, steps = CASES[method]
+    code, out, err = new_recipe(
+        "--method", method, "--model", "tiny", "--adapter", adapter, "--out", "r.yaml", *data
+    )
+    assert (code, err) == (0, "")
+    assert out.endswith("  it passes the check\n  next: aligner run r.yaml\n")
+    recipe = read_recipe(desk / "r.yaml")
+    assert [step.name for step in recipe.steps] == steps
+    trained = [step for step in recipe.steps if "learning_rate" in step.options]
+    assert all(
+        ("adapter" in step.options or "incoming" in step.options) == (adapter == "lora")
+        for step in trained
+    )
+
+
+def test_the_recipe_says_why_of_each_option(new_recipe: NewRecipe, desk: Path) -> None:
+    _, out, _ = new_recipe("--method", "sft", "--model", "tiny", *TALKS)
+    assert out == (
+        "sft.yaml\n  data: 60 rows, nearly all within 65 tokens\n"
+        "  it passes the check\n  next: aligner run sft.yaml\n"
+    )
+    assert (desk / "sft.yaml").read_text("utf-8") == SFT
+
+
+def test_pairs_alone_leave_the_conversations_out(new_recipe: NewRecipe, desk: Path) -> None:
+    assert new_recipe("--method", "dpo", "--model", "tiny", *PAIRS)[0] == 0
+    assert [step.name for step in read_recipe(desk / "dpo.yaml").steps] == ["chat", "dpo"]
+
+
+def test_a_recipe_elsewhere_finds_the_same_files(new_recipe: NewRecipe, desk: Path) -> None:
+    (desk / "below").mkdir()
+    assert new_recipe("--method", "sft", "--model", "tiny", *TALKS, "--out", "below/r.yaml")[0] == 0
+    recipe = read_recipe(desk / "below" / "r.yaml")
+    assert recipe.model is not None
+    assert (recipe.model.path, recipe.steps[1].options["data"]) == ("../tiny", "../talks.jsonl")
+
+
+def test_a_recipe_that_is_there_is_not_written_over(new_recipe: NewRecipe, desk: Path) -> None:
+    (desk / "sft.yaml").write_text("mine")
+    code, _, err = new_recipe("--method", "sft", "--model", "tiny", *TALKS)
+    assert (code, err) == (
+        2,
+        "--out: sft.yaml exists already\n  hint: give another file with --out\n",
+    )
+    assert (desk / "sft.yaml").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ([], "--method: say what to train\n  hint: known: dpo, pretrain, reward, rlhf, sft\n"),
+        (
+            ["--method", "dpp"],
+            "--method: there is no outline for 'dpp'\n  hint: did you mean 'dpo'?\n",
+        ),
+        (
+            ["--method", "sft", "--data", "talks.jsonl"],
+            "new recipe: --model is missing\n  hint: give model, a folder or hub id\n",
+        ),
+        (
+            ["--method", "dpo", "--model", "tiny"],
+            "new recipe: --preferences is missing\n"
+            "  hint: give preferences: preference rows, a file, folder or hub id\n",
+        ),
+        (
+            ["--method", "sft", "--model", "tiny", *TALKS, *PAIRS],
+            "--preferences: sft makes no use of it\n  hint: it takes --data\n",
+        ),
+    ],
+)
+def test_without_a_terminal_nothing_is_asked_and_what_is_missing_is_said(
+    words: list[str], says: str, new_recipe: NewRecipe
+) -> None:
+    assert new_recipe(*words) == (2, "", says)
+
+
+def test_data_of_another_kind_is_refused_before_anything_is_written(
+    new_recipe: NewRecipe, desk: Path
+) -> None:
+    code, _, err = new_recipe("--method", "dpo", "--model", "tiny", "--preferences", "talks.jsonl")
+    assert code == 2
+    assert err.startswith(
+        "--preferences: talks.jsonl is written as messages (conversation rows), from which no "
+        "preference rows can be made\n"
+    )
+    assert not (desk / "dpo.yaml").exists()
+
+
+def test_on_a_terminal_what_is_missing_is_asked_for(
+    new_recipe: NewRecipe, desk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    screen = Terminal()
+    typed = Terminal("sft\ntiny\ntalks.jsonl\nnone\n\n")
+    monkeypatch.setattr(sys, "stdin", typed)
+    monkeypatch.setattr(sys, "stdout", screen)
+    assert main(["new", "recipe"]) == 0
+    asked = screen.getvalue()
+    assert "method [sft]: model, a folder or hub id: data: conversation rows" in asked
+    assert "adapter: lora, qlora or none [lora]: file to write [sft.yaml]: sft.yaml\n" in asked
+    assert "adapter" not in read_recipe(desk / "sft.yaml").steps[1].options
+
+
+@pytest.mark.parametrize("method", CASES)
+def test_an_outline_fits_its_stages_whatever_is_unknown(method: str, tmp_path: Path) -> None:
+    """A model on the hub that cannot be looked at, data likewise, and weights in 4 bits."""
+    host = Host.discover()
+    outline = host.offers().outlines[method]
+    material = Material(
+        model="org/base",
+        adapter="qlora",
+        data={name: LookedAt(spec='{"hub": "org/data"}') for name in (*outline.may, *outline.asks)},
+    )
+    (tmp_path / "r.yaml").write_text(outline.write(material), encoding="utf-8")
+    steps = read_recipe(tmp_path / "r.yaml").steps
+    for step in steps:
+        validate(step, host.stage(step.stage, where=step.where))
+    assert all(step.options["quantize"] == "nf4" for step in steps if step.stage != "chat")
+
+
+@pytest.mark.parametrize(
+    ("known", "template"),
+    [
+        ({"template": True}, "own"),
+        ({"template": False, "special": frozenset({"<|im_start|>"})}, "chatml"),
+        ({"template": False, "special": frozenset({"<|start_header_id|>"})}, "llama-3"),
+        ({"template": False}, "zephyr"),
+        ({"template": False, "adapter": "none"}, "chatml"),
+        ({"model": "org/Model-3B-Instruct"}, "own"),
+    ],
+)
+def test_the_template_suits_the_tokenizer(known: dict[str, object], template: str) -> None:
+    outline = Host.discover().offers().outlines["sft"]
+    given = {"model": "org/base", "adapter": "lora", "data": {"data": LookedAt(spec="d.jsonl")}}
+    written = yaml.safe_load(outline.write(Material(**(given | known))))  # type: ignore[arg-type]
+    assert written["steps"][0] == {"stage": "chat", "template": template}
+
+
+@pytest.mark.parametrize(
+    ("looked", "chosen"),
+    [
+        ({"rows": 40, "longest": 50}, (None, 64, 3, 4, 1)),
+        ({"rows": 2_000, "longest": 700}, (0.05, 704, 3, 8, 2)),
+        ({"rows": 50_000, "longest": 4000}, (0.01, 2048, 1, 4, 4)),
+        ({}, (0.05, 1024, 1, 8, 2)),
+    ],
+)
+def test_numbers_suit_the_data(looked: dict[str, int], chosen: tuple[object, ...]) -> None:
+    """hold_out, max_length, epochs, batch_size and accumulate, for a model of 2048 positions."""
+    outline = Host.discover().offers().outlines["sft"]
+    data = {"data": LookedAt(spec="d.jsonl", **looked)}
+    text = outline.write(Material(model="m", adapter="lora", data=data, positions=2048))
+    step = yaml.safe_load(text)["steps"][1]
+    names = ("hold_out", "max_length", "epochs", "batch_size", "accumulate")
+    assert tuple(step.get(name) for name in names) == chosen
+    assert ("limits" in step) == (looked.get("longest", 0) > 2048)
+
+
+def test_its_help_loads_nothing_heavy() -> None:
+    code = "import sys; from aligner.cli import main; main(['new', 'recipe', '--help']); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert loaded & {"torch", "transformers", "yaml", "pydantic", "rich", "pluggy"} == set()
+
+
+SFT = """\
+# Learn to answer from conversations.
+# Written by `aligner new recipe`. `aligner check` says what each step would do, `aligner run` does it;
+# `aligner stages NAME` shows every option of a stage.
+seed: 0 # all randomness starts here
+model: "./tiny"
+
+steps:
+  - stage: chat
+    template: own # the tokenizer has one
+    # template: chatml # or llama-3, qwen, zephyr, …, a Jinja file, or own for the tokenizer's
+    # system: You are a helpful assistant. # for conversations without a system turn
+
+  - stage: sft
+    data: "talks.jsonl" # 60 rows
+    hold_out: 0.1 # kept back to measure on; never the same prompt on both sides
+    max_length: 96 # tokens: all that the model takes; nearly all rows fit
+    # overflow: turns # leave out the oldest turns of longer rows, not the whole row
+    # packing: true # several conversations a row: faster where most are short
+    # train_on: last # learn only the last answer, not all of them
+    adapter: {method: lora, r: 16, alpha: 32} # trained in place of the whole model
+    # adapter: {method: dora, r: 16, alpha: 32} # or rslora
+    epochs: 3 # few rows want several passes
+    batch_size: 4 # rows on a device at once: halve it, and double accumulate, if memory runs out
+    accumulate: 1 # together 4 rows an optimizer step
+    learning_rate: 0.0002 # adapters want ten times what full weights do
+    schedule: cosine
+    warmup: 0.03 # share of the optimizer steps
+
+  # Compare what came of it with what it began from:
+  # - stage: evaluate
+  #   prompts: FILE # prompts that no step has been trained on
+  #   judge: NAME # a reward function of an installed plugin
+  #   against: [chat]
+"""
