@@ -20,11 +20,13 @@ from transformers import (
     GenerationConfig,
 )
 
+from aligner.data.tokenizers import load_tokenizer
 from aligner.export import weights
+from aligner.export.spec import Wanted
 from aligner.models.reward import load_reward
 from aligner.models.save import save_model
 from aligner.run.chosen import chosen_step, find_run
-from aligner.state import Live
+from aligner.state import Artifact, Live
 
 Aligner = Callable[..., tuple[int, str, str]]
 ASKED = ["the small dog sees a big cat", "a", "red cat"]
@@ -89,6 +91,26 @@ def test_the_settings_say_how_answers_begin_end_and_are_padded(
         assert settings.pad_token_id == tokenizer.pad_token_id
         assert settings.bos_token_id == tokenizer.bos_token_id
         assert "<|assistant|>" in tokenizer.chat_template
+
+
+def test_a_model_whose_settings_name_another_end_gets_the_templates_too(
+    small_run: Path, tmp_path: Path
+) -> None:
+    chosen = chosen_step(find_run(small_run / "runs", "small"), "chat", slot="policy")
+    shutil.copytree(chosen.artifact("policy").path, tmp_path / "before")
+    (tmp_path / "before" / "generation_config.json").write_text('{"eos_token_id": [7, 2]}')
+    (tmp_path / "after").mkdir()
+    tokenizer = load_tokenizer(chosen.artifact("tokenizer"), Live())
+    weights.write_weights(
+        Artifact(path=str(tmp_path / "before")),
+        tokenizer,
+        tmp_path / "after",
+        Wanted(to=tmp_path / "after"),
+        where="",
+    )
+    settings = GenerationConfig.from_pretrained(tmp_path / "after")
+    assert settings.eos_token_id == [tokenizer.convert_tokens_to_ids("<|end|>"), 7, 2]
+    assert settings.pad_token_id == tokenizer.pad_token_id
 
 
 def test_an_exported_adapter_finds_its_base_and_is_the_same_model(

@@ -85,7 +85,7 @@ def test_what_is_saved_is_the_conversation_as_data_to_train_on(
 
 
 def test_an_answer_tried_again_is_another_one_unless_nothing_is_random(
-    aligner: Aligner, speaker: Speaker
+    aligner: Aligner, speaker: Speaker, tmp_path: Path
 ) -> None:
     typed = "a cat\n/retry\n/retry\n"
     hot = ("--temperature", "2", "--max-new-tokens", "5", "--seed", "3")
@@ -94,6 +94,9 @@ def test_an_answer_tried_again_is_another_one_unless_nothing_is_random(
     assert aligner("chat", "small", *hot, typed=typed)[1] == out
     _, out, _ = aligner("chat", "small", *hot, typed="a cat\n/set temperature 0\n/retry\n/retry\n")
     assert out.splitlines()[1:] == [clean(_said(speaker, "a cat"))] * 2
+    aligner("chat", "small", *hot, typed=f"a cat\n/retry\n/save {tmp_path / 'kept'}\n")
+    kept = json.loads((tmp_path / "kept").read_text())["messages"]
+    assert [turn["content"] for turn in kept if turn["role"] == "user"] == ["a cat"]
 
 
 def test_two_steps_answer_each_under_its_name_and_go_on_from_their_own_answers(
@@ -175,14 +178,18 @@ def test_the_oldest_turns_are_left_out_when_the_model_cannot_take_them(speaker: 
     [note] = set(view.notes[-1:])
     assert note.startswith("(dpo no longer sees the first ")
     assert note.endswith(" turns: it takes 96 tokens)")
-    fitting = speaker.fit(session.dialogues[0].messages[:-1], max_new_tokens=30)
-    kept = session.dialogues[0].messages[1 + fitting.left_out : -1]
-    assert fitting.left_out > 0
-    assert fitting.ids == encode_prompt(
-        ({"role": "system", "content": "Be."}, *kept), speaker.tokenizer
-    )
-    assert 24 <= fitting.room <= 30
-    assert len(fitting.ids) + fitting.room <= 96
+    system, *said = session.dialogues[0].messages
+    for count in range(1, 10, 2):
+        fitting = speaker.fit((system, *said[:count]), max_new_tokens=30)
+        kept = said[fitting.left_out : count]
+        assert kept[0]["role"] == "user"
+        assert fitting.ids == encode_prompt((system, *kept), speaker.tokenizer)
+        room = 96 - len(fitting.ids)
+        assert fitting.room == min(room, 30)
+        assert room >= 24
+        before = said[max(0, fitting.left_out - 2) : count]
+        longer = encode_prompt((system, *before), speaker.tokenizer)
+        assert fitting.left_out == 0 or 96 - len(longer) < 24
 
 
 def test_a_stopped_answer_ends_and_the_conversation_goes_on(
