@@ -39,8 +39,8 @@ class Model:
             ModelError: `name` is a folder and no model, or one that cannot be used.
         """
         there = os.path.isdir(os.path.expanduser(name))
-        self.written = os.path.relpath(os.path.expanduser(name), folder) if there else name
-        if there and not self.written.startswith("."):
+        self.written = _from(Path(name).expanduser(), folder) if there else name
+        if there and not self.written.startswith((".", "/")):
             self.written = f"./{self.written}"
         self.tokenizer: PreTrainedTokenizerBase | None = None
         self.positions: int | None = None
@@ -92,8 +92,13 @@ def _spec(name: str, folder: Path) -> DataSpec:
         return DataSpec(path=name)
     full = Path(name).expanduser()
     if full.exists() or full.suffix or name.startswith((".", "/", "~")):
-        return DataSpec(path=os.path.relpath(full.absolute(), folder))
+        return DataSpec(path=_from(full, folder))
     return DataSpec(hub=name)
+
+
+def _from(path: Path, folder: Path) -> str:
+    """A path as a recipe in `folder` says it; an absolute one stays so."""
+    return str(path) if path.is_absolute() else os.path.relpath(path.absolute(), folder)
 
 
 def _written(specs: Sequence[DataSpec]) -> str:

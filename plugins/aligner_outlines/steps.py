@@ -55,6 +55,10 @@ class Step:
             self.together, _power_below(max(4, data.rows // 20), self.together)
         )  # fmt: skip
         at_once = min(at_once, together)
+        answer = min(256, max(16, longest // 2))
+        prompt = longest
+        if material.positions is not None:
+            prompt = min(longest, max(16, material.positions - answer))
         adapter = material.adapter != "none"
         rate = self.low_rank if adapter else self.full
         epochs, epochs_why = _epochs(data)
@@ -75,7 +79,9 @@ class Step:
             "rate_why": "adapters want ten times what full weights do" if adapter
             else "for full weights; an adapter wants ten times as much",
             "prompts": str(min(64, _power_below(data.rows or 64, 64))),
-            "max_new_tokens": str(min(256, max(16, longest // 2))),
+            "max_new_tokens": str(answer),
+            "prompt_length": str(prompt),
+            "prompt_overflow": _overflow(data, prompt),
         }  # fmt: skip
 
 

@@ -241,6 +241,7 @@ AXOLOTL = Peer(
         "sample_packing", "pretraining_dataset", "lora_target_linear", "num_epochs",
     }),
     method=stage,
+    deciding=frozenset({"rl", "reward_model"}),
     rules=(*OWN, *(rule for rule in TRAINER if rule.key not in _TAKEN)),
     composers=(model, weights, data, template, machine, rest, precision, betas),
     begins=("base_model", "lora_model_dir"),

@@ -66,7 +66,6 @@ TRAINER: tuple[Rule, ...] = (
     part("fp16", "`precision`"),
     part("eval_strategy", "`evaluate_every`, with `eval_steps`"),
     part("evaluation_strategy", "`evaluate_every`, with `eval_steps`"),
-    part("do_eval", "`evaluate_every`, with `eval_steps`"),
     part("eval_steps", "`evaluate_every`"),
     *lacking("only whole files are resumed, and from the run folder", "resume_from_checkpoint"),
     *lacking("Adam's ε is PyTorch's 1e-8", "adam_epsilon", harmless=(1e-8,)),
@@ -81,7 +80,9 @@ TRAINER: tuple[Rule, ...] = (
     *lacking("models are not compiled", "torch_compile"),
     *unneeded("every step is saved when it ends, in the run's folder",
               "output_dir", "overwrite_output_dir", "save_strategy", "save_total_limit",
-              "save_only_model", "save_safetensors", "saves_per_epoch", "save_first_step", "do_train"),
+              "save_only_model", "save_safetensors", "saves_per_epoch", "save_first_step"),
+    *unneeded("a step does what its stage does", "do_train"),
+    *unneeded("rows that are held out are measured on in any case", "do_eval"),
     *unneeded("measuring takes the batches of training",
               "per_device_eval_batch_size", "eval_batch_size", "eval_accumulation_steps"),
     *unneeded("an observer plugin tells trackers; curves are in the run's folder", *TRACKERS),
@@ -94,7 +95,7 @@ TRAINER: tuple[Rule, ...] = (
 
 
 def precision(draft: Draft) -> None:
-    """One word for bf16, fp16 and the like."""
+    """One word for bf16, fp16 and the like; where bf16 is switched off, it is fp32."""
     for key, says in (
         ("pure_bf16", "pure_bf16"), ("bfloat16", "pure_bf16"), ("bf16", "bf16"), ("fp16", "fp16"),
     ):  # fmt: skip
@@ -105,6 +106,8 @@ def precision(draft: Draft) -> None:
         if switch(value):
             draft.put("precision", says, key)
             return
+    if draft.has("bf16"):
+        draft.put("precision", "fp32", "bf16")
 
 
 def betas(draft: Draft) -> None:
@@ -118,9 +121,13 @@ def measuring(draft: Draft) -> None:
     """How often to measure, where there is something to measure on."""
     asked = draft.get("eval_strategy", draft.get("evaluation_strategy", "no"))
     steps = draft.get("eval_steps")
+    held = draft.options.get("hold_out") or "eval_data" in draft.options
+    if asked == "epoch" and held:
+        key = "eval_strategy" if draft.has("eval_strategy") else "evaluation_strategy"
+        draft.say("other meaning", key, "measured at the end; set evaluate_every, in steps")
     if steps is None or asked not in ("steps", "no"):
         return
-    if draft.options.get("hold_out") or "eval_data" in draft.options:
+    if held:
         if isinstance(steps, int):
             draft.put("evaluate_every", steps, "eval_steps")
         else:

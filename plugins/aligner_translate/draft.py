@@ -30,14 +30,21 @@ class Draft:
         self.remarks: list[Remark] = []
         self.faults: list[AlignerError] = []
         self._config = config
+        self._read: set[str] = set()
 
     def get(self, key: str, otherwise: Any = None) -> Any:
         """The value of a setting, or `otherwise` where nothing is said."""
+        self._read.add(key)
         value = self.foreign.settings.get(key)
         return otherwise if is_empty(value) else value
 
     def has(self, key: str) -> bool:
+        self._read.add(key)
         return not is_empty(self.foreign.settings.get(key))
+
+    def unread(self, key: str) -> bool:
+        """Whether no composer has asked for a setting, as it has no part in what the file does."""
+        return key not in self._read
 
     def say(self, kind: RemarkKind, key: str, text: str) -> None:
         self.remarks.append(Remark(kind=kind, where=self.foreign.at(key), key=key, text=text))

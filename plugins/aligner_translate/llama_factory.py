@@ -244,6 +244,7 @@ LLAMA_FACTORY = Peer(
         {"finetuning_type", "cutoff_len", "stage", "dataset_dir", "lora_rank", "pref_beta"}
     ),
     method=stage,
+    deciding=frozenset({"stage", "reward_model"}),
     rules=(*OWN, *TRAINER),
     composers=(model, weights, data, speech, preference_loss, rounds, precision, betas, measuring),
     begins=("model_name_or_path", "adapter_name_or_path"),

@@ -11,7 +11,7 @@ from aligner.offers import Foreign, Remark, Translated, Translation
 from aligner.recipe.tree import show
 from aligner.stage import Stage
 from aligner_translate.draft import Draft
-from aligner_translate.rules import NoCounterpart, Rule, is_empty
+from aligner_translate.rules import NoCounterpart, Rule, is_empty, switch
 
 ADAPTERS = ("adapter_name_or_path", "lora_model_dir")
 """Settings that name an adapter to train further."""
@@ -33,6 +33,8 @@ class Peer:
     """Read the settings that are parts, in this order, after the rules."""
     result: str = "output_dir"
     """The setting that says where the result goes, by which another file takes it up."""
+    deciding: frozenset[str] = frozenset()
+    """The settings that `method` reads."""
     begins: tuple[str, ...] = ()
     """The settings by which a file takes up another's policy."""
 
@@ -65,6 +67,8 @@ def translate(peer: Peer, files: Sequence[Foreign], stages: Stages) -> Translate
     faults += [fault for draft in drafts for fault in draft.faults]
     Faults.raise_if_any(faults)
     _link(peer, drafts)
+    for draft in drafts:
+        _unused(peer, draft)
     Faults.raise_if_any([fault for draft in drafts for fault in draft.faults])
     recipe = dict(drafts[0].head)
     recipe["steps"] = [*_chat(drafts), *_named(draft.step() for draft in drafts)]
@@ -114,7 +118,7 @@ def _apply(peer: Peer, draft: Draft, key: str, value: Any) -> None:
         draft.say("no counterpart", key, rule.lacking)
     elif not rule.part:
         _convert(draft, rule, key, value)
-    elif rule.differs:
+    elif rule.differs and value is not False:
         draft.say("other meaning", key, rule.differs)
 
 
@@ -162,7 +166,8 @@ def _link(peer: Peer, drafts: Sequence[Draft]) -> None:
             draft.say("other meaning", peer.begins[0], text)
         # A reward model is a copy of the policy, into which adapters are merged.
         if draft.stage != "reward" and any("adapter.method" in one.options for one in policies):
-            if "adapter.method" in draft.options and not set(ADAPTERS) & set(taken_up):
+            anew = switch(draft.get("create_new_adapter")) or not set(ADAPTERS) & set(taken_up)
+            if "adapter.method" in draft.options and anew:
                 draft.options["incoming"] = "merge"
             else:
                 for option in [one for one in draft.options if one.startswith("adapter.")]:
@@ -175,6 +180,16 @@ def _link(peer: Peer, drafts: Sequence[Draft]) -> None:
             )
             draft.refuse("reward_model", what, hint)
         before.append(draft)
+
+
+def _unused(peer: Peer, draft: Draft) -> None:
+    """Say which settings have no part in what the file does, `lora_alpha` without LoRA for one."""
+    spoken = {remark.key for remark in draft.remarks}
+    for key, value in draft.foreign.settings.items():
+        rule = peer.rule(key, draft.stage)
+        silent = rule is not None and rule.part and key not in spoken and draft.unread(key)
+        if silent and not is_empty(value) and key not in peer.deciding:
+            draft.say("not needed", key, "it has no part in what this file does")
 
 
 def _chat(drafts: Sequence[Draft]) -> list[dict[str, Any]]:

@@ -93,7 +93,7 @@ OWN: tuple[Rule, ...] = (
     same("disable_dropout", "dropout", convert=lambda on: not switch(on), only="dpo reward"),
     same("center_rewards_coefficient", "centre", only="reward"),
     *lacking("the reference is always the policy that comes in, frozen", "sync_ref_model", decides=True),
-    *lacking("no loss is added to the reward's", "router_aux_loss_coef", "router_aux_loss_coef"),
+    *lacking("no loss is added to the reward's", "router_aux_loss_coef"),
     *lacking("the start of a row is kept, or its newest turns: see overflow", "truncation_mode",
              harmless=("keep_start",)),
     *lacking("rows are read in their order and mixed for each epoch", "shuffle_dataset"),

@@ -133,3 +133,19 @@ def test_a_setting_nobody_knows_is_told(
         "no counterpart:\n  f.yaml:4: learning_rat: not a setting of TRL's that is known here; "
         "did you mean 'learning_rate'?\n"
     ) in capsys.readouterr().out
+
+
+def test_a_setting_without_a_part_in_it_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = (
+        "model_name_or_path: m/n\nstage: sft\nfinetuning_type: full\nlora_dropout: 0.1\n"
+        "dataset: d\ndataset_dir: ONLINE\ntemplate: llama3\npref_beta: 0.1\npref_loss: ipo\n"
+    )
+    (tmp_path / "f.yaml").write_text(text)
+    assert main(["import", "f.yaml"]) == 0
+    out = capsys.readouterr().out
+    assert "  f.yaml:4: lora_dropout: it has no part in what this file does\n" in out
+    assert "  f.yaml:8: pref_beta: the stage 'sft' has nothing like it\n" in out
+    assert "  f.yaml:9: pref_loss: it has no part in what this file does\n" in out
