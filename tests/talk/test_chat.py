@@ -178,18 +178,26 @@ def test_the_oldest_turns_are_left_out_when_the_model_cannot_take_them(speaker: 
     [note] = set(view.notes[-1:])
     assert note.startswith("(dpo no longer sees the first ")
     assert note.endswith(" turns: it takes 96 tokens)")
-    system, *said = session.dialogues[0].messages
-    for count in range(1, 10, 2):
-        fitting = speaker.fit((system, *said[:count]), max_new_tokens=30)
-        kept = said[fitting.left_out : count]
+
+
+@pytest.mark.parametrize("most", [1, 10, 30, 200])
+def test_no_more_turns_are_left_out_than_an_answer_needs(speaker: Speaker, most: int) -> None:
+    system = {"role": "system", "content": "Be."}
+    said: list[Any] = []
+    for number in range(12):
+        said += [{"role": "user", "content": "a red" + " cat" * (number % 3)}]
+        fitting = speaker.fit((system, *said), max_new_tokens=most)
+        kept = said[fitting.left_out :]
         assert kept[0]["role"] == "user"
         assert fitting.ids == encode_prompt((system, *kept), speaker.tokenizer)
         room = 96 - len(fitting.ids)
-        assert fitting.room == min(room, 30)
-        assert room >= 24
-        before = said[max(0, fitting.left_out - 2) : count]
-        longer = encode_prompt((system, *before), speaker.tokenizer)
-        assert fitting.left_out == 0 or 96 - len(longer) < 24
+        assert room >= min(most, 24)
+        assert fitting.room == min(room, most)
+        if fitting.left_out:
+            longer = encode_prompt((system, *said[fitting.left_out - 2 :]), speaker.tokenizer)
+            assert 96 - len(longer) < min(most, 24)
+        said += [{"role": "assistant", "content": "to" * (number % 2 + 1)}]
+    assert fitting.left_out > 0
 
 
 def test_a_stopped_answer_ends_and_the_conversation_goes_on(
