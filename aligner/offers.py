@@ -6,12 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
-
-if TYPE_CHECKING:
-    from aligner.stage import Stage
 
 Message = Mapping[str, Any]
 """One turn: `role`, `content`, and where they apply `tool_calls`, `name`, `weight`."""
@@ -184,8 +181,8 @@ class Translation:
     name: str
     recognise: Callable[[Mapping[str, Any]], bool]
     """Whether these settings are written for that tool, and for no other."""
-    translate: Callable[[Sequence[Foreign], Mapping[str, type[Stage[Any]]]], Translated]
-    """One chain from one file or several, in order, with the installed stages; raises AlignerError
+    translate: Callable[[Sequence[Foreign], Mapping[str, type[Any]]], Translated]
+    """One chain from one file or several, in order, given the stage classes by name; raises AlignerError
     where something that decides the result has no counterpart."""
 
 

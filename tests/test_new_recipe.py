@@ -233,6 +233,26 @@ def test_numbers_suit_the_data(looked: dict[str, int], chosen: tuple[object, ...
     assert ("limits" in step) == (looked.get("longest", 0) > 2048)
 
 
+def test_a_model_that_cannot_be_looked_at_is_said(
+    new_recipe: NewRecipe, desk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    code, out, err = new_recipe("--method", "sft", "--model", "no-org/no-model", *TALKS)
+    assert (code, err) == (0, "")
+    assert out == (
+        "sft.yaml\n  data: 60 rows\n  the model could not be looked at: check it where it can\n"
+    )
+    step = read_recipe(desk / "sft.yaml").steps[1]
+    assert step.options["max_length"] == 1024
+
+
+def test_a_folder_that_is_no_model_is_refused(new_recipe: NewRecipe, desk: Path) -> None:
+    (desk / "empty").mkdir()
+    code, _, err = new_recipe("--method", "sft", "--model", "empty", *TALKS)
+    assert (code, err.split(": ")[0]) == (2, "--model")
+    assert not (desk / "sft.yaml").exists()
+
+
 def test_its_help_loads_nothing_heavy() -> None:
     code = "import sys; from aligner.cli import main; main(['new', 'recipe', '--help']); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -3,8 +3,8 @@
 Says of each setting, with its line, what has no counterpart, what means something else here, what is
 dropped because it is so anyway, and what is added because the other tool's default is not ours.
 
-    aligner import llama3_lora_sft.yaml
-    aligner import sft.yaml dpo.yaml --out chain.yaml
+    aligner import config.yaml
+    aligner import first.yaml second.yaml --out chain.yaml
 
 Several files make one chain, in their order. Start it in the folder where the other tool is started,
 so that relative paths are found.
