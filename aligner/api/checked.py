@@ -14,13 +14,13 @@ from rich.console import Console
 from aligner import chain
 from aligner.api.result import Result
 from aligner.chain import Event
-from aligner.cli.screen.console import console_on, is_live, show
-from aligner.cli.screen.following import Following
-from aligner.cli.screen.planned import planned
-from aligner.cli.screen.progress import Display, PlainLines, Silent, shown_live
-from aligner.cli.shared.forecast import forecast
 from aligner.host import Host
 from aligner.run import ranks
+from aligner.screen.console import console_on, is_live, show
+from aligner.screen.following import Following
+from aligner.screen.forecast import forecast
+from aligner.screen.planned import planned
+from aligner.screen.progress import Display, PlainLines, Silent, shown_live
 from aligner.stage import Plan
 from aligner.state import Live
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from aligner.chain import Outcome
-from aligner.cli.screen.closing import closing
-from aligner.cli.screen.console import console_on, show
 from aligner.errors import ModelError, did_you_mean
 from aligner.run.store import STATE
+from aligner.screen.closing import closing
+from aligner.screen.console import console_on, show
 from aligner.state import Artifact, Live, ModelState, Slot
 
 _WIDTH = 100

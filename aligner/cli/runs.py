@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import argparse
 
-from aligner.cli.shared.listing import add_json_argument
 from aligner.cli.shared.recipes import add_runs_argument
+from aligner.screen.listing import add_json_argument
 
 NAME = "runs"
 

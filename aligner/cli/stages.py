@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import argparse
 
-from aligner.cli.shared.listing import add_json_argument, print_json
 from aligner.cli.shared.recipes import add_plugin_arguments, host_for
+from aligner.screen.listing import add_json_argument, print_json
 
 NAME = "stages"
 
@@ -21,8 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     # Loads rich and pydantic, which --help does without.
-    from aligner.cli.screen.console import console_on, show
-    from aligner.cli.screen.offered import listing, listing_json, page, page_json
+    from aligner.screen.console import console_on, show
+    from aligner.screen.offered import listing, listing_json, page, page_json
 
     host = host_for(arguments)
     console = console_on()

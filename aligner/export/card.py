@@ -8,9 +8,9 @@ from typing import Any
 
 import yaml
 
-from aligner.cli.screen.text import duration, figure, one_line, safe, without_secrets
 from aligner.export.lineage import DataSet, Lineage, Link
 from aligner.export.spec import Proof, Wanted
+from aligner.screen.text import duration, figure, one_line, safe, without_secrets
 
 
 def card(

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 
-from aligner.cli.screen.text import clean, size
-from aligner.cli.shared.chatter import kept
-from aligner.cli.shared.ending import say
-from aligner.cli.shared.listing import print_json
 from aligner.export.export import export_step
 from aligner.export.spec import Exported, Wanted
 from aligner.run.chosen import chosen_step, find_run
+from aligner.screen.chatter import kept
+from aligner.screen.ending import say
+from aligner.screen.listing import print_json
+from aligner.screen.text import clean, size
 
 
 def export(arguments: argparse.Namespace) -> int:

@@ -13,14 +13,14 @@ from importlib import import_module
 from pathlib import Path
 from types import FrameType
 
-from aligner.cli.screen.text import duration
-from aligner.cli.shared.chatter import kept
-from aligner.cli.shared.ending import STOPPED, Told, say
 from aligner.errors import AlignerError, ChainError, DataError
 from aligner.host import Host
 from aligner.models.generate import Sampling
 from aligner.run.chosen import chosen_step, find_run
 from aligner.run.durable import write_text
+from aligner.screen.chatter import kept
+from aligner.screen.ending import STOPPED, Told, say
+from aligner.screen.text import duration
 from aligner.talk.batch import Answered, answer_prompts, read_prompts
 from aligner.talk.lines import json_line
 from aligner.talk.session import Session

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from aligner.cli.screen.text import clean
+from aligner.screen.text import clean
 
 _UNFINISHED = "\N{REPLACEMENT CHARACTER}"
 

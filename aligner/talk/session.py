@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from aligner.cli.screen.text import one_line
 from aligner.data.messages import Malformed, text
 from aligner.errors import did_you_mean
+from aligner.screen.text import one_line
 from aligner.talk.dialogue import Dialogue
 from aligner.talk.lines import json_line
 from aligner.talk.reply import Reply

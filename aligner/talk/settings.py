@@ -6,9 +6,9 @@ import argparse
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from aligner.cli.shared.sampling import SETTINGS
 from aligner.errors import AlignerError, did_you_mean
 from aligner.models.generate import Sampling
+from aligner.talk.numbers import SETTINGS
 from aligner.talk.speaker import Speaker
 
 

@@ -12,8 +12,8 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from aligner.cli.screen.console import console_on, is_live, line, show
-from aligner.cli.shared.ending import say
+from aligner.screen.console import console_on, is_live, line, show
+from aligner.screen.ending import say
 from aligner.talk.reply import Reply
 
 BESIDE = 100

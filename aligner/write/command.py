@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from aligner.chain import check, link
-from aligner.cli.shared.chatter import kept
 from aligner.errors import AlignerError, ChainError, did_you_mean
 from aligner.host import Host
 from aligner.offers import LookedAt, Material, Outline, RowKind
 from aligner.recipe import read_recipe
+from aligner.screen.chatter import kept
 from aligner.write.looking import Model, look_at
 
 

@@ -10,10 +10,10 @@ from rich.console import Console
 
 from aligner import Plan, Progress
 from aligner.chain import Event, StepFailed, StepProgress, StepReused, StepStarted
-from aligner.cli.screen.console import Joined, Labelled, console_on, line, show
-from aligner.cli.screen.following import Following
-from aligner.cli.screen.progress import PlainLines
 from aligner.errors import Stopped
+from aligner.screen.console import Joined, Labelled, console_on, line, show
+from aligner.screen.following import Following
+from aligner.screen.progress import PlainLines
 
 
 class Clock:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import yaml
 
-from aligner.cli.screen.text import duration, figure
 from aligner.run.folder import RunFolder
+from aligner.screen.text import duration, figure
 
 Aligner = Callable[..., tuple[int, str, str]]
 

@@ -21,9 +21,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from aligner.cli.screen.text import clean
 from aligner.data.chat import encode_prompt
 from aligner.models.generate import Sampling, Written, generate
+from aligner.screen.text import clean
 from aligner.talk.reply import Reply
 from aligner.talk.session import HELP, Session
 from aligner.talk.settings import Settings

@@ -7,15 +7,15 @@ import json
 import sys
 
 from aligner.chain import Checked, check
-from aligner.cli.screen.console import console_on, show
-from aligner.cli.screen.planned import as_json, planned
-from aligner.cli.screen.text import safe
-from aligner.cli.shared.chatter import kept
-from aligner.cli.shared.ending import say
-from aligner.cli.shared.forecast import Forecast, forecast
 from aligner.cli.shared.recipes import host_for, linked
 from aligner.errors import AlignerError, Faults
 from aligner.run import ranks
+from aligner.screen.chatter import kept
+from aligner.screen.console import console_on, show
+from aligner.screen.ending import say
+from aligner.screen.forecast import Forecast, forecast
+from aligner.screen.planned import as_json, planned
+from aligner.screen.text import safe
 
 
 def check_recipe(arguments: argparse.Namespace) -> int:

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from aligner.cli.screen.text import safe
 from aligner.errors import AlignerError, ChainError, Faults, did_you_mean
 from aligner.host import Host
 from aligner.offers import Foreign, Remark, Translated, Translation
@@ -18,6 +17,7 @@ from aligner.recipe import recipe_from
 from aligner.recipe.names import RECIPE_NAME
 from aligner.recipe.source import read_source
 from aligner.recipe.tree import Value
+from aligner.screen.text import safe
 
 _TOLD = ("no counterpart", "other meaning", "added", "default", "not needed")
 _WRITTEN = ("no counterpart", "other meaning", "added")

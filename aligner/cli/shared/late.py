@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from importlib import import_module
 
-from aligner.cli.shared.chatter import kept
 from aligner.cli.shared.recipes import quieten_libraries
+from aligner.screen.chatter import kept
 
 
 def carry_out(work: str, arguments: argparse.Namespace) -> int:

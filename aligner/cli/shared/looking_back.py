@@ -8,13 +8,13 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from aligner.cli.screen.console import console_on, show
-from aligner.cli.screen.history import run_page, runs_table, to_remove
-from aligner.cli.screen.text import size
-from aligner.cli.shared.listing import print_json
-from aligner.cli.shared.past import Leftover, PastRun, is_held, leftovers, lock_of, past_runs
 from aligner.errors import ChainError, did_you_mean
 from aligner.run.folder import all_runs
+from aligner.screen.console import console_on, show
+from aligner.screen.history import run_page, runs_table, to_remove
+from aligner.screen.listing import print_json
+from aligner.screen.past import Leftover, PastRun, is_held, leftovers, lock_of, past_runs
+from aligner.screen.text import size
 
 
 def list_runs(arguments: argparse.Namespace) -> int:

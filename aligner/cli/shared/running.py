@@ -11,17 +11,17 @@ from rich.console import Console
 
 from aligner.chain import Chain, Checked, Event, Outcome, StepFailed, StepStarted, check
 from aligner.chain import run as run_chain
-from aligner.cli.screen.closing import closing, near
-from aligner.cli.screen.console import console_on, is_live, show
-from aligner.cli.screen.following import Following
-from aligner.cli.screen.progress import Display, PlainLines, Silent, shown_live
-from aligner.cli.screen.text import safe
-from aligner.cli.shared.chatter import Chatter, kept
-from aligner.cli.shared.ending import Told, full_text, in_brief, say
 from aligner.cli.shared.recipes import host_for, linked
 from aligner.errors import AlignerError, GateError, Stopped
 from aligner.host import Host
 from aligner.run import ranks
+from aligner.screen.chatter import Chatter, kept
+from aligner.screen.closing import closing, near
+from aligner.screen.console import console_on, is_live, show
+from aligner.screen.ending import Told, full_text, in_brief, say
+from aligner.screen.following import Following
+from aligner.screen.progress import Display, PlainLines, Silent, shown_live
+from aligner.screen.text import safe
 
 GO_ON = "what finished before is kept: the same command goes on from there"
 

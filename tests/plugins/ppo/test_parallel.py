@@ -92,10 +92,9 @@ def test_minibatches_are_dealt_anew_each_pass_and_leave_nobody_out() -> None:
 
 def learn_in(folder: Path) -> None:
     """What each process of the first test runs, alone or under torchrun."""
-    from conftest import options, run_in, whole_setting
-
     from aligner.run import ranks
     from aligner_ppo.train import learn
+    from conftest import options, run_in, whole_setting
 
     torch.set_num_threads(1)
     rank, world = ranks.rank(), ranks.world()

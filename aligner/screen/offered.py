@@ -11,11 +11,11 @@ from typing import Any
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
-from aligner.cli.screen.console import NARROW, Joined, indented, line, table
-from aligner.cli.screen.text import one_line, safe
 from aligner.fields import first_sentence, models_below
 from aligner.host import Host
 from aligner.schema import describe_stage, options_of
+from aligner.screen.console import NARROW, Joined, indented, line, table
+from aligner.screen.text import one_line, safe
 from aligner.stage import Stage
 
 _PROSE = 6

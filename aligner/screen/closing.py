@@ -10,8 +10,8 @@ from rich.console import Console, Group, RenderableType
 
 from aligner.chain import Outcome
 from aligner.chain.execute import StepResult
-from aligner.cli.screen.console import NARROW, Joined, Labelled, indented, line, table
-from aligner.cli.screen.text import duration, figures
+from aligner.screen.console import NARROW, Joined, Labelled, indented, line, table
+from aligner.screen.text import duration, figures
 from aligner.state import SLOTS
 
 MOST_FIGURES = 8

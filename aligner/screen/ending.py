@@ -16,9 +16,9 @@ from pathlib import Path
 from types import FrameType
 from typing import TextIO
 
-from aligner.cli.screen.text import one_line, safe, without_secrets
 from aligner.errors import AlignerError
 from aligner.run import ranks
+from aligner.screen.text import one_line, safe, without_secrets
 
 STOPPED = 75
 """EX_TEMPFAIL: stopped, and the same command goes on."""

@@ -13,7 +13,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from aligner.cli.screen.text import safe
+from aligner.screen.text import safe
 
 NARROW = 60
 """Columns below which a table becomes a list."""

@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import Any
 
-from aligner.cli.screen.text import safe
+from aligner.screen.text import safe
 
 
 def add_json_argument(parser: argparse.ArgumentParser) -> None:

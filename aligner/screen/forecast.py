@@ -10,11 +10,11 @@ from typing import Any, Literal
 from aligner.chain import Checked
 from aligner.chain.execute import find_finished, step_determinants
 from aligner.chain.link import START, Link
-from aligner.cli.screen.text import figure
 from aligner.errors import ChainError, did_you_mean
 from aligner.run.durable import hash_json
 from aligner.run.folder import RunFolder, all_runs
 from aligner.run.store import Finished, Store
+from aligner.screen.text import figure
 from aligner.state import ModelState
 
 Standing = Literal["reused", "runs", "left out"]

@@ -16,8 +16,8 @@ from aligner.chain import (
     StepReused,
     StepStarted,
 )
-from aligner.cli.screen.text import amount, duration, figures
 from aligner.errors import Stopped
+from aligner.screen.text import amount, duration, figures
 
 Standing = Literal["waiting", "running", "done", "reused", "stopped", "failed"]
 

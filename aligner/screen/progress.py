@@ -13,9 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from aligner.chain import Event, StepProgress
-from aligner.cli.screen.console import Joined, indented, line
-from aligner.cli.screen.following import Followed, Following, Standing, time_left
-from aligner.cli.screen.text import duration, figures, one_line
+from aligner.screen.console import Joined, indented, line
+from aligner.screen.following import Followed, Following, Standing, time_left
+from aligner.screen.text import duration, figures, one_line
 
 MARKS: dict[Standing, str] = {
     "waiting": "·",

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TextIO, cast
 
-from aligner.cli.screen.text import safe
+from aligner.screen.text import safe
 
 _OURS = str(Path(__file__).parents[2])
 

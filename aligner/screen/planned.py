@@ -9,9 +9,9 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from aligner.chain import Checked, Link
-from aligner.cli.screen.console import NARROW, Joined, Labelled, line, table
-from aligner.cli.screen.text import amount, count, figure, one_line
-from aligner.cli.shared.forecast import Forecast
+from aligner.screen.console import NARROW, Joined, Labelled, line, table
+from aligner.screen.forecast import Forecast
+from aligner.screen.text import amount, count, figure, one_line
 from aligner.stage import Plan
 
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
-from aligner.cli.screen.closing import near, step_table
-from aligner.cli.screen.console import NARROW, Joined, Labelled, indented, line, table
-from aligner.cli.screen.text import duration, size
-from aligner.cli.shared.past import Leftover, PastRun
+from aligner.screen.closing import near, step_table
+from aligner.screen.console import NARROW, Joined, Labelled, indented, line, table
+from aligner.screen.past import Leftover, PastRun
+from aligner.screen.text import duration, size
 
 
 def runs_table(runs: Sequence[PastRun], where: str, console: Console) -> RenderableType:
