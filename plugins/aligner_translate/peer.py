@@ -99,6 +99,9 @@ def _drafted(peer: Peer, foreign: Foreign, stages: Stages) -> Draft:
             composer(draft)
         except AlignerError as error:
             draft.faults.append(error)
+        except (TypeError, ValueError, AttributeError) as error:  # a value of another kind
+            what = f"a value is of another kind than {peer.title} takes: {error}"
+            draft.faults.append(ChainError(what, where=foreign.where))
     return draft
 
 

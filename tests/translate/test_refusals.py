@@ -149,3 +149,29 @@ def test_a_setting_without_a_part_in_it_is_told(
     assert "  f.yaml:4: lora_dropout: it has no part in what this file does\n" in out
     assert "  f.yaml:8: pref_beta: the stage 'sft' has nothing like it\n" in out
     assert "  f.yaml:9: pref_loss: it has no part in what this file does\n" in out
+
+
+def test_a_value_of_another_kind_is_refused(refused: Refused) -> None:
+    text = (
+        "model_name_or_path: m/n\nstage: sft\nfinetuning_type: lora\nlora_rank: eight\n"
+        "dataset: d\ndataset_dir: ONLINE\ntemplate: llama3\n"
+    )
+    assert refused(text) == (
+        "f.yaml: a value is of another kind than LLaMA-Factory takes: 'eight' is not a number\n"
+    )
+
+
+def test_what_a_stage_refuses_is_told_at_its_line_of_the_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = "model_name_or_path: m/n\ndataset_name: d/e\nbeta: 0.2\nlabel_smoothing: 0.1\n"
+    (tmp_path / "f.yaml").write_text(text)
+    assert main(["import", "f.yaml", "--out", "r.yaml"]) == 2
+    said = capsys.readouterr()
+    line = 1 + (tmp_path / "r.yaml").read_text().splitlines().index("- stage: dpo")
+    assert said.err == (
+        f"r.yaml:{line}: stage 'dpo': label_smoothing does nothing in loss sigmoid; it is known to "
+        "aot, aot_unpaired, exo_pair, robust\n"
+    )
+    assert "r.yaml: chat → dpo\n" in said.out

@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from aligner.errors import AlignerError, ChainError, Faults, did_you_mean
+from aligner.errors import AlignerError, ChainError, Collected, Faults, did_you_mean
 from aligner.host import Host
 from aligner.offers import Foreign, Remark, Translated, Translation
-from aligner.recipe import recipe_from
+from aligner.options import validate
+from aligner.recipe import read_recipe, recipe_from
 from aligner.recipe.names import RECIPE_NAME
 from aligner.recipe.source import read_source
 from aligner.recipe.tree import Value
@@ -28,7 +29,8 @@ def import_recipe(arguments: argparse.Namespace) -> int:
     """Write the recipe and the remarks about it.
 
     Raises:
-        AlignerError: A file cannot be read, is of no known tool, or says what cannot be done here.
+        AlignerError: A file cannot be read, is of no known tool, or says what cannot be done here;
+            or an option that was written is refused by its stage, then the recipe is there to correct.
     """
     out = _target(arguments)
     host = Host.discover()
@@ -43,6 +45,12 @@ def import_recipe(arguments: argparse.Namespace) -> int:
         print(safe(json.dumps(_as_json(translated, out, tool), indent=2, ensure_ascii=False)))
     else:
         sys.stdout.write(_report(translated, out, tool, steps))
+    sys.stdout.flush()
+    faults = Collected()
+    for step in read_recipe(out).steps:
+        with faults:
+            validate(step, host.stage(step.stage, where=step.where))
+    faults.raise_if_any()
     return 0
 
 
