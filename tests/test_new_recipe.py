@@ -253,6 +253,20 @@ def test_a_folder_that_is_no_model_is_refused(new_recipe: NewRecipe, desk: Path)
     assert not (desk / "sft.yaml").exists()
 
 
+def test_a_recipe_that_does_not_pass_the_check_is_left_to_be_corrected(
+    new_recipe: NewRecipe, desk: Path
+) -> None:
+    write_files(
+        desk,
+        {"odd.jsonl": [{"messages": [{"role": "user", "content": f"{n}"}]} for n in range(30)]},
+    )
+    data = ("--data", "talks.jsonl", "--data", "odd.jsonl")
+    code, out, err = new_recipe("--method", "sft", "--model", "tiny", *data)
+    assert (code, "passes" in out) == (2, False)
+    assert "30 of 83 rows (36.1%) were dropped; at most 5.0% may be" in err
+    assert (desk / "sft.yaml").exists()
+
+
 def test_its_help_loads_nothing_heavy() -> None:
     code = "import sys; from aligner.cli import main; main(['new', 'recipe', '--help']); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

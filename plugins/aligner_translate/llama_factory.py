@@ -72,6 +72,7 @@ OWN: tuple[Rule, ...] = (
     part("packing", "`packing`", differs="packed rows never see one another, as with neat_packing"),
     part("neat_packing", "`packing`"),
     same("use_dft_loss", "loss", convert=lambda on: "dft" if switch(on) else None, only="sft"),
+    same("learning_rate", convert=number, default=5e-5),
     same("pref_beta", "beta", convert=number, only="dpo"),
     part("pref_loss", "`loss`"),
     part("pref_ftx", "a second `loss: sft`, with `loss_weights`"),
@@ -245,7 +246,7 @@ LLAMA_FACTORY = Peer(
     ),
     method=stage,
     deciding=frozenset({"stage", "reward_model"}),
-    rules=(*OWN, *TRAINER),
+    rules=(*OWN, *(rule for rule in TRAINER if rule.key != "learning_rate")),
     composers=(model, weights, data, speech, preference_loss, rounds, precision, betas, measuring),
     begins=("model_name_or_path", "adapter_name_or_path"),
 )

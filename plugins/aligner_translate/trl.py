@@ -256,7 +256,7 @@ TRL = Peer(
         "lora_target_parameters", "center_rewards_coefficient", "precompute_ref_log_probs",
     }),
     method=stage,
-    rules=(*OWN, *(rule for rule in TRAINER if rule.key != "label_smoothing")),
+    rules=(*OWN, *TRAINER),
     composers=(model, weights, data, speech, precision, betas, measuring),
     begins=("model_name_or_path",),
 )  # fmt: skip
