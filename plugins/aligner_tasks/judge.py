@@ -14,10 +14,10 @@ from aligner_tasks.questions import Question, read
 class TaskJudge(RewardFunction):
     """Scores an answer to a question of the data source `tasks`, from 0 to 1.
 
-    The score is content times (1/2 + manners/4 + brevity/4), so nothing counts without the right words.
-    Content is 1 for the right words in the right order, 1/2 for them in another order, else 0. Manners
-    is 1 when the answer opens with a courtesy if and only if the question said "please". Brevity is
-    1 when nothing follows the first sentence and the answer ended by itself.
+    The score is content times (1/2 + manners/4 + brevity/4): nothing counts without right words.
+    Content is 1 for the right words in the right order, 1/2 for them in another order, else 0.
+    Manners is 1 when the answer opens with a courtesy if and only if the question said "please".
+    Brevity is 1 when nothing follows the first sentence and the answer ended by itself.
     """
 
     name: ClassVar[str] = "tasks"

@@ -1,10 +1,10 @@
-"""What the tasks ask, in which words, and what is right: drawn at random, and read back from text."""
+"""What the tasks ask, in which words, and what is right: drawn at random, read back from text."""
 
 from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TypeVar
@@ -37,7 +37,7 @@ COLOURS = {
 _PAIRS = ("hot cold", "big small", "up down", "fast slow", "old new", "wet dry", "full empty")
 OPPOSITES = dict(pair.split() for pair in _PAIRS) | dict(pair.split()[::-1] for pair in _PAIRS)
 TIMES = {"two": 2, "three": 3, "four": 4}
-NUMBERS = tuple(str(number) for number in range(1, 21))
+NUMBERS = tuple(str(number) for number in range(1, 13))
 FOLLOW_UP = -1
 BACKWARDS = "Now backwards."
 
@@ -70,12 +70,16 @@ class Kind:
     """How a story tells it; `{answer}` stands for the solution."""
     lead: str
     """What a good answer begins with."""
+    known: tuple[tuple[str, ...], ...]
+    """What each operand may be."""
     draw: Callable[[Draw], tuple[str, ...]]
     """Operands for a new question."""
     solve: Callable[[Sequence[str]], tuple[str, ...]]
     """The right words, in the right order."""
+    by_heart: bool = False
+    """Whether there are so few questions that answers are learnt rather than worked out."""
     follow_up: str | None = None
-    """Asks the same of another operand; None where the follow-up is `BACKWARDS`, or none at all."""
+    """Asks the same of another operand, or, as `BACKWARDS`, for the same words turned around."""
     answers: tuple[str, ...] = ()
     """All right answers there are, for a fact: known or not known, never worked out."""
 
@@ -111,6 +115,7 @@ KINDS: dict[str, Kind] = {
             wordings=("Say {0} {1} times.", "Repeat the word {0} {1} times."),
             story="{name} said {0} {1} times: {answer}.",
             lead="Here you go:",
+            known=(WORDS, tuple(TIMES)),
             draw=lambda draw: (draw.one(WORDS), draw.one(tuple(TIMES))),
             solve=lambda operands: (operands[0],) * TIMES[operands[1]],
         ),
@@ -119,14 +124,18 @@ KINDS: dict[str, Kind] = {
             wordings=("Count from {0} to {1}.", "Say the numbers from {0} to {1}."),
             story="{name} counted from {0} to {1}: {answer}.",
             lead="Here you go:",
+            known=(NUMBERS, NUMBERS),
             draw=_numbers,
             solve=_count,
+            by_heart=True,
+            follow_up=BACKWARDS,
         ),
         Kind(
             name="reverse",
             wordings=("Say {0} and {1} backwards.", "Turn around {0} and {1}."),
             story="{name} said {0} and {1} backwards: {answer}.",
             lead="Here you go:",
+            known=(WORDS, WORDS),
             draw=_two,
             solve=lambda operands: tuple(reversed(operands)),
         ),
@@ -135,14 +144,18 @@ KINDS: dict[str, Kind] = {
             wordings=("Put {0} and {1} in alphabetical order.", "Sort {0} and {1}."),
             story="{name} put {0} and {1} in alphabetical order: {answer}.",
             lead="Here you go:",
+            known=(WORDS, WORDS),
             draw=_two,
             solve=lambda operands: tuple(sorted(operands)),
+            by_heart=True,
+            follow_up=BACKWARDS,
         ),
         Kind(
             name="find",
             wordings=("Find the {0}: {1}, {2}, {3}.", "Which is the {0}: {1}, {2}, {3}?"),
             story="{name} looked for the {0} among {1}, {2}, {3}: it is the {answer}.",
             lead="It is the",
+            known=(tuple(GROUPS), WORDS, WORDS, WORDS),
             draw=_one_of_a_group,
             solve=_member,
             answers=WORDS,
@@ -152,8 +165,10 @@ KINDS: dict[str, Kind] = {
             wordings=("What colour is a {0}?", "Name the colour of a {0}."),
             story="{name} saw a {0}: it is {answer}.",
             lead="It is",
+            known=(tuple(COLOURS),),
             draw=lambda draw: (draw.one(tuple(COLOURS)),),
             solve=lambda operands: (COLOURS[operands[0]],),
+            by_heart=True,
             follow_up="And a {0}?",
             answers=tuple(dict.fromkeys(COLOURS.values())),
         ),
@@ -162,8 +177,10 @@ KINDS: dict[str, Kind] = {
             wordings=("What is the opposite of {0}?", "Name the opposite of {0}."),
             story="The opposite of {0} is {answer}.",
             lead="It is",
+            known=(tuple(OPPOSITES),),
             draw=lambda draw: (draw.one(tuple(OPPOSITES)),),
             solve=lambda operands: (OPPOSITES[operands[0]],),
+            by_heart=True,
             follow_up="And of {0}?",
             answers=tuple(OPPOSITES),
         ),
@@ -172,17 +189,15 @@ KINDS: dict[str, Kind] = {
             wordings=("Which letter does {0} begin with?", "What is the first letter of {0}?"),
             story="The first letter of {0} is {answer}.",
             lead="It is",
+            known=(WORDS,),
             draw=lambda draw: (draw.one(WORDS),),
             solve=lambda operands: (operands[0][0],),
+            by_heart=True,
             follow_up="And {0}?",
             answers=tuple(dict.fromkeys(word[0] for word in WORDS)),
         ),
     )
 }
-BY_HEART = frozenset({"count", "sort", "colour", "opposite", "letter"})
-"""Kinds with so few questions that answers are learnt rather than worked out."""
-TURNED = frozenset({"count", "sort"})
-"""Kinds whose answer can be asked for backwards."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,7 +218,7 @@ class Question:
     @property
     def solution(self) -> tuple[str, ...]:
         right = self.kind.solve(self.operands)
-        turned = self.wording == FOLLOW_UP and self.kind.follow_up is None
+        turned = self.wording == FOLLOW_UP and self.kind.follow_up == BACKWARDS
         return right[::-1] if turned else right
 
     @property
@@ -213,7 +228,7 @@ class Question:
         What can be worked out is held out in all its wordings at once. A fact cannot be guessed, so
         it is held out in one wording and may be learnt in another.
         """
-        by_wording = self.kind.name in BY_HEART or self.wording == FOLLOW_UP
+        by_wording = self.kind.by_heart or self.wording == FOLLOW_UP
         wording = f" {self.wording}" if by_wording else ""
         key = f"{self.kind.name} {' '.join(self.operands)}{wording}"
         return sha256(key.encode()).digest()[0] % 5 == 0
@@ -229,10 +244,10 @@ def ask(draw: Draw) -> Question:
 def ask_again(question: Question, draw: Draw) -> Question | None:
     """A question that only makes sense after `question`, where there is one."""
     kind = question.kind
-    if kind.follow_up is None and kind.name not in TURNED:
+    if kind.follow_up is None:
         return None
     operands = question.operands
-    while kind.follow_up and operands == question.operands:
+    while kind.follow_up != BACKWARDS and operands == question.operands:
         operands = kind.draw(draw)
     return Question(kind=kind, operands=operands, wording=FOLLOW_UP, please=draw.chance(0.5))
 
@@ -261,37 +276,40 @@ def read(prompt: Sequence[Message]) -> Question:
 def _read_turn(text: str, before: Question | None) -> Question | None:
     please = text[:-1].endswith(", please")
     bare = text[:-9] + text[-1] if please else text
-    kinds = (before.kind, *KINDS.values()) if before else tuple(KINDS.values())
-    for kind in kinds:
-        first = FOLLOW_UP if before and kind is before.kind else 0
-        for wording in range(first, len(kind.wordings)):
-            match = re.fullmatch(_pattern(_wording(kind, wording)), bare)
-            if match and _known(kind, match.groups()):
-                operands = match.groups() or (before.operands if before else ())
-                return Question(kind=kind, operands=operands, wording=wording, please=please)
+    wordings = [(kind, place) for kind in KINDS.values() for place in range(len(kind.wordings))]
+    if before and _goes_on(before):
+        wordings.insert(0, (before.kind, FOLLOW_UP))
+    for kind, place in wordings:
+        match = re.fullmatch(_pattern(_wording(kind, place)), bare)
+        if match:
+            operands = match.groups() or (before.operands if before else ())
+            if _answerable(kind, operands):
+                return Question(kind=kind, operands=operands, wording=place, please=please)
     return None
 
 
-def _wording(kind: Kind, wording: int) -> str:
-    return (kind.follow_up or BACKWARDS) if wording == FOLLOW_UP else kind.wordings[wording]
+def _goes_on(question: Question) -> bool:
+    """Whether a follow-up makes sense; what was turned around once is not turned again."""
+    kind = question.kind
+    return kind.follow_up is not None and (
+        kind.follow_up != BACKWARDS or question.wording != FOLLOW_UP
+    )
+
+
+def _wording(kind: Kind, place: int) -> str:
+    if place != FOLLOW_UP:
+        return kind.wordings[place]
+    assert kind.follow_up is not None, f"nothing follows a question of kind {kind.name!r}"
+    return kind.follow_up
 
 
 def _pattern(wording: str) -> str:
     return re.sub(r"\\\{\d\\\}", r"(\\w+)", re.escape(wording))
 
 
-_KNOWN: Mapping[str, Sequence[frozenset[str]]] = {
-    "repeat": [frozenset(WORDS), frozenset(TIMES)],
-    "count": [frozenset(NUMBERS)] * 2,
-    "reverse": [frozenset(WORDS)] * 2,
-    "sort": [frozenset(WORDS)] * 2,
-    "find": [frozenset(GROUPS), *[frozenset(WORDS)] * 3],
-    "colour": [frozenset(COLOURS)],
-    "opposite": [frozenset(OPPOSITES)],
-    "letter": [frozenset(WORDS)],
-}
-
-
-def _known(kind: Kind, operands: Sequence[str]) -> bool:
-    """Whether the operands are ours, so that `solve` cannot fail on a stranger's words."""
-    return all(word in known for word, known in zip(operands, _KNOWN[kind.name], strict=False))
+def _answerable(kind: Kind, operands: Sequence[str]) -> bool:
+    """Whether the words are ours and have an answer, of facts just one."""
+    if not all(word in known for word, known in zip(operands, kind.known, strict=True)):
+        return False
+    solution = kind.solve(operands)
+    return len(solution) == 1 if kind.answers else bool(solution)

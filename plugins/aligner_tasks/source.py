@@ -8,8 +8,8 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from aligner.offers import DataSource, OfferConfig
-from aligner_tasks.answers import answer, sloppiness
-from aligner_tasks.questions import BY_HEART, Draw, Question, ask, ask_again
+from aligner_tasks.answers import REJECTED, answer, sloppiness
+from aligner_tasks.questions import Draw, Question, ask, ask_again
 
 NAMES = ("Mia", "Tom", "Ada", "Ben")
 OPENINGS = (
@@ -28,8 +28,8 @@ class TaskConfig(OfferConfig):
     """Options of the data source `tasks`."""
 
     part: Literal["stories", "conversations", "preferences", "prompts"]
-    """`stories` to read, `conversations` with good and sloppy answers, `preferences` of a good answer over a
-    sloppy one, or bare `prompts`."""
+    """`stories` to read, `conversations` with good and sloppy answers, `preferences` of a good
+    answer over a sloppy one, or bare `prompts`."""
     rows: int = Field(gt=0)
     """How many rows to make."""
     seed: int = 0
@@ -88,7 +88,7 @@ def _story(config: TaskConfig, draw: Draw) -> dict[str, Any]:
 
 def _told(config: TaskConfig, draw: Draw, **names: str) -> str:
     question = ask(draw)
-    while question.kind.name not in BY_HEART and question.held_out != config.held_out:
+    while not question.kind.by_heart and question.held_out != config.held_out:
         question = ask(draw)
     return question.kind.story.format(
         *question.operands, answer=", ".join(question.solution), **names
@@ -127,7 +127,7 @@ def _conversation(config: TaskConfig, draw: Draw) -> dict[str, Any]:
 def _preference(config: TaskConfig, draw: Draw) -> dict[str, Any]:
     questions = _questions(config, draw)
     *prompt, best = _turns(questions, draw, sloppy=False)
-    while not (flaws := sloppiness(draw)):
+    while not (flaws := sloppiness(draw, REJECTED)):
         pass
     worse = answer(questions[-1], flaws, draw)
     return {

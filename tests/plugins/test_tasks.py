@@ -45,7 +45,26 @@ STORIES = [
             "Of course! It is grey. It is grey.\n"
         )
     },
+    {
+        "text": (
+            "Mia put plum and cherry in alphabetical order: cherry, plum. Mia put pig and "
+            "saw in alphabetical order: pig, saw."
+        )
+    },
+    {
+        "text": (
+            "The opposite of new is old. The opposite of up is down. Ada said hen four "
+            "times: hen, hen, hen, hen. It was a good day."
+        )
+    },
+    {
+        "text": (
+            "One day Ben and Mia played a game of words. Ben said axe and hen backwards: "
+            "hen, axe. The first letter of owl is o."
+        )
+    },
 ]
+
 CONVERSATIONS = [
     {
         "messages": [
@@ -80,24 +99,31 @@ PREFERENCES = [
     {
         "prompt": [{"role": "user", "content": "What colour is a carrot, please?"}],
         "chosen": [{"role": "assistant", "content": "Of course! It is orange."}],
-        "rejected": [{"role": "assistant", "content": "It is orange. My dog can do that too."}],
+        "rejected": [
+            {"role": "assistant", "content": "Of course! It is orange. I like this game."}
+        ],
+    },
+    {
+        "prompt": [{"role": "user", "content": "What is the first letter of pig, please?"}],
+        "chosen": [{"role": "assistant", "content": "With pleasure! It is p."}],
+        "rejected": [{"role": "assistant", "content": "It is r."}],
     },
 ]
 HELD_OUT = [
     {
-        "prompt": [{"role": "user", "content": "Say the numbers from 5 to 8."}],
-        "task": "count",
-        "answer": "5, 6, 7, 8",
+        "prompt": [{"role": "user", "content": "What is the first letter of apple, please?"}],
+        "task": "letter",
+        "answer": "a",
     },
     {
-        "prompt": [{"role": "user", "content": "Count from 16 to 20."}],
-        "task": "count",
-        "answer": "16, 17, 18, 19, 20",
+        "prompt": [{"role": "user", "content": "Turn around cat and rope, please."}],
+        "task": "reverse",
+        "answer": "rope, cat",
     },
     {
-        "prompt": [{"role": "user", "content": "Say lemon two times."}],
+        "prompt": [{"role": "user", "content": "Say spade two times."}],
         "task": "repeat",
-        "answer": "lemon, lemon",
+        "answer": "spade, spade",
     },
 ]
 
@@ -123,7 +149,7 @@ def test_the_plugin_offers_one_source_and_one_judge() -> None:
 def test_the_same_options_make_the_same_rows_on_every_machine() -> None:
     assert made("stories", 6) == STORIES
     assert made("conversations", 3) == CONVERSATIONS
-    assert made("preferences", 2) == PREFERENCES
+    assert made("preferences", 3) == PREFERENCES
     assert made("prompts", 3, held_out=True) == HELD_OUT
 
 
@@ -280,7 +306,17 @@ def test_a_second_question_is_judged_by_what_the_first_one_asked(
     assert score(prompt, right) == 1.0
 
 
-@pytest.mark.parametrize("text", ["Who are you?", "What colour is a house?", "Now backwards.", ""])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Who are you?",
+        "What colour is a house?",
+        "Now backwards.",
+        "Count from 7 to 3.",
+        "Find the tool: cat, fig, owl.",
+        "",
+    ],
+)
 def test_a_question_of_another_kind_is_refused(text: str) -> None:
     with pytest.raises(DataError) as caught:
         score(text, "It is yellow.")
@@ -288,6 +324,13 @@ def test_a_question_of_another_kind_is_refused(text: str) -> None:
         f"the tasks ask no such question: {text!r}\n"
         "  hint: judge only answers to prompts that the data source 'tasks' made"
     )
+
+
+def test_what_was_turned_around_once_is_not_turned_again() -> None:
+    turns = [{"role": "user", "content": text} for text in (SORT, "Now backwards.")]
+    assert score(turns, "Here you go: pig, cat.") == 1.0
+    with pytest.raises(DataError, match=r"^the tasks ask no such question: 'Now backwards.'"):
+        score([*turns, turns[-1]], "Here you go: cat, pig.")
 
 
 def test_a_prompt_without_a_user_turn_is_refused() -> None:
