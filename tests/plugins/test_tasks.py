@@ -1,4 +1,4 @@
-"""The tasks are the same everywhere, hold their questions out, and are judged by hand-worked scores."""
+"""The tasks are the same everywhere, hold questions out, and score answers as worked by hand."""
 
 from __future__ import annotations
 
