@@ -45,10 +45,14 @@ def link(recipe: Recipe, host: Host) -> Chain:
     """Match each step to a stage, collecting every fault instead of stopping at the first."""
     start, faults = _start(recipe)
     filled: dict[Slot, str] = dict.fromkeys(start.filled(), START)
-    if faults:
-        filled |= dict.fromkeys(("policy", "tokenizer"), START)
-    links: list[Link] = []
     unsure: frozenset[Slot] = frozenset()
+    if recipe.faults:
+        # Steps may be missing from it, so no slot can be said to be empty.
+        filled, unsure = dict.fromkeys(SLOTS, START), SLOTS
+    elif faults:
+        filled |= dict.fromkeys(("policy", "tokenizer"), START)
+    faults = [*recipe.faults, *faults]
+    links: list[Link] = []
     for number, step in enumerate(recipe.steps, start=1):
         try:
             stage_type = host.stage(step.stage, where=step.where)

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from aligner.errors import AlignerError
 from aligner.recipe.bound import Bound
 from aligner.recipe.tree import scalar
 from aligner.recipe.variables import escape
@@ -60,6 +61,8 @@ class Recipe:
     """The file it was read from, or None for one made in Python."""
     folder: Path
     """Relative paths start here, also those that a recipe it extends has written."""
+    faults: tuple[AlignerError, ...] = field(default=(), compare=False, repr=False)
+    """What was wrong with it, where it was read all the same so that a check finds the rest as well."""
 
     @property
     def where(self) -> str:

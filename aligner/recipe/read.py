@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,15 @@ def read_recipe(
     *,
     overrides: Sequence[str] = (),
     environment: Mapping[str, str] = os.environ,
+    keep_going: bool = False,
 ) -> Recipe:
     """Read the recipe at `path`, and those it extends.
 
     Args:
         overrides: `STEP.OPTION=VALUE`, `seed=VALUE`, `model=VALUE`: laid over what is written.
         environment: Where `${NAME}` is looked up.
+        keep_going: Give back what could be read, with its faults, so that a check can find the others;
+            raise only where nothing could.
 
     Raises:
         RecipeError: One thing is wrong with it; it names file and line.
@@ -42,7 +46,7 @@ def read_recipe(
     shown = os.fspath(path)
     faults: list[AlignerError] = []
     source = read_source(Path(path), shown=shown, asked="", environment=environment, faults=faults)
-    return _recipe(source, overrides, environment, faults)
+    return _recipe(source, overrides, environment, faults, keep_going=keep_going)
 
 
 def recipe_from(mapping: Mapping[str, Any], *, folder: str | os.PathLike[str]) -> Recipe:
@@ -65,6 +69,8 @@ def _recipe(
     overrides: Sequence[str],
     environment: Mapping[str, str],
     faults: list[AlignerError],
+    *,
+    keep_going: bool = False,
 ) -> Recipe:
     try:
         sheet = lay_out(source, environment=environment, faults=faults)
@@ -84,8 +90,9 @@ def _recipe(
         path=source.path,
         folder=source.folder,
     )
-    Faults.raise_if_any(_by_line(faults))
-    return recipe
+    if not keep_going:
+        Faults.raise_if_any(_by_line(faults))
+    return replace(recipe, faults=tuple(_by_line(faults)))
 
 
 def _by_line(faults: Sequence[AlignerError]) -> list[AlignerError]:

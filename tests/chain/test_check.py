@@ -40,6 +40,27 @@ steps:
     )
 
 
+def test_what_is_wrong_with_the_recipe_itself_does_not_hide_the_rest(
+    tmp_path: Path, host: Host
+) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(
+        "sede: 1\nsteps:\n  - {stage: begin}\n  - {stage: grow, txet: a}\n"
+        "  - {stage: grow}\n  - {stage: last, data: gone.csv}\n"
+    )
+    with pytest.raises(AlignerError) as caught:
+        chain.check(chain.link(read_recipe(path, keep_going=True), host), host)
+    assert str(caught.value).replace(f"{tmp_path}/", "") == (
+        "r.yaml:1: a recipe has no key 'sede'\n"
+        "  hint: did you mean 'seed'?\n"
+        "r.yaml:5: two steps are called 'grow'\n"
+        "  hint: the first is at r.yaml:4; give one its own name with 'as:'\n"
+        "r.yaml:4: stage 'grow' has no option 'txet'\n"
+        "  hint: did you mean 'text'?\n"
+        "r.yaml:6: there is no file gone.csv"
+    )
+
+
 def test_a_slot_that_nothing_fills_names_the_stages_that_would(tmp_path: Path, host: Host) -> None:
     text = "steps:\n  - {stage: begin}\n  - {stage: last}\n"
     assert complaints(tmp_path, host, text) == (

@@ -87,7 +87,8 @@ def linked(arguments: argparse.Namespace, host: Host) -> Chain:
     from aligner.chain import link  # loads pydantic and PyYAML, which --help does without
     from aligner.recipe import read_recipe
 
-    return link(read_recipe(arguments.recipe, overrides=arguments.overrides), host)
+    recipe = read_recipe(arguments.recipe, overrides=arguments.overrides, keep_going=True)
+    return link(recipe, host)
 
 
 def _names(text: str) -> list[str]:
