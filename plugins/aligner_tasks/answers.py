@@ -10,7 +10,7 @@ from aligner_tasks.questions import NUMBERS, WORDS, Draw, Question
 Flaw = Literal["wrong", "rude", "chatty"]
 SLOPPY: dict[Flaw, float] = {"wrong": 0.15, "rude": 0.6, "chatty": 0.6}
 """How often an answer in a conversation has each flaw, independently."""
-REJECTED: dict[Flaw, float] = {"wrong": 0.35, "rude": 0.4, "chatty": 0.4}
+REJECTED: dict[Flaw, float] = {"wrong": 0.25, "rude": 0.4, "chatty": 0.4}
 """The same for a rejected answer, which has at least one."""
 COURTESIES = ("Gladly!", "Of course!", "With pleasure!")
 CHATTER = (

@@ -65,6 +65,7 @@ STORIES = [
     },
 ]
 
+
 CONVERSATIONS = [
     {
         "messages": [
@@ -106,7 +107,7 @@ PREFERENCES = [
     {
         "prompt": [{"role": "user", "content": "What is the first letter of pig, please?"}],
         "chosen": [{"role": "assistant", "content": "With pleasure! It is p."}],
-        "rejected": [{"role": "assistant", "content": "It is r."}],
+        "rejected": [{"role": "assistant", "content": "It is p."}],
     },
 ]
 HELD_OUT = [
