@@ -1,8 +1,9 @@
-"""One small finished run that tests of what comes after a run share."""
+"""What the tests share: one thread a process, and one small finished run for what comes after a run."""
 
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,10 @@ import pytest
 from aligner import chain
 from aligner.host import Host
 from aligner.recipe import read_recipe
+
+# Tiny models gain nothing from threads, and several test processes whose threads wait for one another
+# by spinning take ten times as long. Set before torch loads, here and in the processes tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 RECIPE = """\
 name: small
