@@ -40,7 +40,7 @@ def find_converter(kind: str) -> Path:
     if find_spec("gguf") is None and not bundled.is_dir():
         raise ExportError(
             "--gguf: the converter needs the package gguf, which is not installed",
-            hint="pip install gguf",
+            hint="pip install 'aligner[gguf]'",
         )
     return found
 
