@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,8 +12,7 @@ from torch import Tensor
 from aligner.data.chat import stop_tokens
 from aligner.data.tokenizers import load_tokenizer
 from aligner.errors import StageError
-from aligner.models.clean import clean
-from aligner.models.files import artifact_hash, hash_folder
+from aligner.models.files import hash_folder
 from aligner.models.policy import Prepared, load_policy
 from aligner.models.precision import device, precision_of
 from aligner.models.reference import Reference, reference_from, reference_of
@@ -218,31 +215,19 @@ def _save(setting: Setting, prepared: Prepared, run: Run) -> tuple[Artifact, Art
     value, together = setting.actor.value, setting.together
     # Saving the policy takes foreign adapters off it, the value function's among them.
     beside = {} if isinstance(value, OwnModel) else weights_of(value)
+    policy = save_model(
+        prepared.model,
+        run.folder / "policy",
+        live=run.live,
+        base=prepared.base,
+        made_by=run.step,
+    )
+    if isinstance(value, OwnModel):
+        save_model(value.model, run.folder / "value", live=run.live, made_by=run.step)
+    elif run.writes:
+        save_beside(beside, run.folder / "value", kind=value.kind, policy=policy)
     if run.writes:
-        policy = save_model(
-            prepared.model,
-            run.folder / "policy",
-            live=run.live,
-            base=prepared.base,
-            made_by=run.step,
-        )
-        if isinstance(value, OwnModel):
-            save_model(value.model, run.folder / "value", live=run.live, made_by=run.step)
-        else:
-            save_beside(beside, run.folder / "value", kind=value.kind, policy=policy)
         shutil.rmtree(run.folder / "checkpoints", ignore_errors=True)
     together.wait()
-    if not run.writes:
-        policy = _written_policy(prepared, run.folder / "policy")
-        run.live.keep(policy, clean(prepared.model))
     folder = run.folder / "value"
     return policy, Artifact(path=str(folder), hash=hash_folder(folder))
-
-
-def _written_policy(prepared: Prepared, folder: Path) -> Artifact:
-    """The artifact that the first process made of the same policy."""
-    if prepared.treatment in ("full", "merge"):
-        return Artifact(path=str(folder), hash=hash_folder(folder))
-    base = prepared.base or Artifact(path=str(folder / "base"))
-    whole = Artifact(path=base.path, revision=base.revision, adapters=(*base.adapters, str(folder)))
-    return replace(whole, hash=artifact_hash(whole))
