@@ -104,7 +104,14 @@ class Host:
 
     def maker(self, stage: str) -> str:
         """The plugin and version that offer `stage`, as `name version`."""
-        plugin = self._stages()[stage][1]
+        return self._version_of(self._stages()[stage][1])
+
+    def maker_of_function(self, name: str) -> str:
+        """The plugin and version that offer the reward function `name`, as `name version`."""
+        hook = self._pm.hook.aligner_reward_functions
+        return self._version_of(self._collect(hook, "reward function", _named)[name][1])
+
+    def _version_of(self, plugin: str) -> str:
         return f"{plugin} {self._versions[plugin]}".strip()
 
     def offers(self) -> Offers:

@@ -103,6 +103,9 @@ class Plan:
     slots: Mapping[Slot, Outlook] = field(default_factory=dict)
     """What the step will leave in the slots it provides."""
     notes: tuple[str, ...] = ()
+    offered: Mapping[str, str] = field(default_factory=dict)
+    """The reward functions it calls and the plugin, with its version, that offers each; the check
+    fills this in from what `look.offers` was asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from aligner.chain.link import START, Chain, Link
 from aligner.errors import AlignerError, ChainError, DataError, Faults, did_you_mean
 from aligner.host import Host
-from aligner.offers import Offers
+from aligner.offers import Offers, RewardFunction
 from aligner.stage import Look, Outlook, Plan
 from aligner.state import Slot
 
@@ -38,13 +38,16 @@ def check(chain: Chain, host: Host, *, scratch: dict[str, Any] | None = None) ->
     plans: list[Plan] = []
     past: dict[str, Mapping[Slot, Outlook]] = {START: dict(slots)}
     for one in chain.links:
+        asked = _Asked(offers.reward_functions)
         look = replace(
-            _look(chain, one, slots, offers, scratch),
+            _look(chain, one, slots, replace(offers, reward_functions=asked), scratch),
             past={name: past[name] for name in one.stage.looks_back if name in past},
         )
         doubtful = bool(unsure & (one.stage.requires | one.stage.uses))
         try:
             plan = one.stage.plan(look)
+            makers = {name: host.maker_of_function(name) for name in sorted(asked.names)}
+            plan = replace(plan, offered=makers)
         except AlignerError as error:
             faults += [f for f in _each(error) if not doubtful or isinstance(f, DataError)]
             unsure |= set(one.stage.provides)
@@ -73,6 +76,25 @@ def _look(
         scratch=scratch,
         option_lines=one.step.lines,
     )
+
+
+class _Asked(Mapping[str, type[RewardFunction]]):
+    """Reward functions, and which of them a stage has asked for: these decide what it makes."""
+
+    def __init__(self, functions: Mapping[str, type[RewardFunction]]) -> None:
+        self._functions = functions
+        self.names: set[str] = set()
+
+    def __getitem__(self, name: str) -> type[RewardFunction]:
+        found = self._functions[name]
+        self.names.add(name)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._functions)
+
+    def __len__(self) -> int:
+        return len(self._functions)
 
 
 def _missing(chain: Chain) -> set[Slot]:

@@ -42,6 +42,7 @@ def determinants(
     return {
         "stage": stage.name,
         "plugin": maker,
+        "offered": dict(plan.offered),
         "options": determining_options(stage.config),
         "slots": _hashes(state, stage.requires | stage.uses),
         "past": {name: _hashes(then, then.filled()) for name, then in sorted(past.items())},
