@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import Any
 
 import torch
 from peft import PeftModel
+from torch import nn
 from transformers import PreTrainedModel
 
 from aligner.errors import ModelError
@@ -36,6 +38,21 @@ def load_reward(
     return load_model(
         artifact, live, precision=precision, attention=attention, reward=True, on=on, where=where
     )
+
+
+def head_of(model: Any) -> nn.Module:
+    """The head of a sequence-classification model that gives one figure.
+
+    Raises:
+        ModelError: it has none that can be read by itself.
+    """
+    head = getattr(model, "score", None)
+    if not isinstance(head, nn.Module):
+        raise ModelError(
+            f"{type(model).__name__} has no head called `score`, which is what is read",
+            hint="use a reward model of a decoder-only architecture",
+        )
+    return head
 
 
 def make_reward(

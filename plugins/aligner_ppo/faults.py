@@ -2,74 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
-
-from pydantic import ValidationError
 
 from aligner import Look
 from aligner.data.chat import stop_tokens
 from aligner.data.prepare import Prepared, PromptTokens
-from aligner.errors import AlignerError, ChainError, Collected, ModelError, did_you_mean
-from aligner.models.inspect import Facts, Training, planned_model
+from aligner.errors import AlignerError, ChainError, ModelError
+from aligner.models.inspect import Facts, Training
 from aligner.state import Artifact
-from aligner_ppo.options import MODEL, PPOConfig
+from aligner_ppo.options import PPOConfig
 from aligner_ppo.value import Kind
 from aligner_ppo.value_files import kind_for, kind_of
-
-
-def reward_faults(config: PPOConfig, look: Look) -> list[AlignerError]:
-    """Reward functions that nobody offers, options they do not take, a reward slot that is wrong."""
-    faults = Collected()
-    offered = look.offers.reward_functions
-    for reward in config.rewards:
-        if reward.name == MODEL:
-            with faults:
-                planned_model(look, "reward")
-                _needs_a_tokenizer(look)
-        elif reward.name not in offered:
-            faults.found.append(
-                ChainError(
-                    f"no installed plugin offers a reward function {reward.name!r}",
-                    where=look.at("rewards"),
-                    hint=did_you_mean(reward.name, {MODEL, *offered}),
-                )
-            )
-        else:
-            faults.found += _option_faults(offered[reward.name].Config, reward, look)
-    return faults.found
-
-
-def _option_faults(kind: Any, reward: Any, look: Look) -> list[AlignerError]:
-    try:
-        kind(**reward.options)
-    except ValidationError as error:
-        return [
-            ChainError(
-                f"reward function {reward.name!r}: "
-                + ".".join(map(str, one["loc"]))
-                + (": " if one["loc"] else "")
-                + one["msg"].removeprefix("Value error, "),
-                where=look.at("rewards"),
-                hint=f"its options are {', '.join(kind.model_fields) or 'none'}",
-            )
-            for one in error.errors()
-        ]
-    return []
-
-
-def _needs_a_tokenizer(look: Look) -> None:
-    """A reward model from elsewhere must bring the tokenizer it was trained with."""
-    artifact = look.slots["reward"].facts.get("artifact")
-    if not isinstance(artifact, Artifact) or not artifact.local:
-        return
-    folder = Path(artifact.adapters[-1] if artifact.adapters else artifact.path)
-    if not (folder / "tokenizer.json").is_file():
-        raise ModelError(
-            f"the reward model in {folder} has no tokenizer beside it",
-            where=look.where,
-            hint="save the tokenizer it was trained with, chat template included, in its folder",
-        )
 
 
 def needs_an_end(tokenizer: Any, look: Look) -> None:

@@ -2,42 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from aligner.data.spec import DataOptions, DataSpecs
 from aligner.models.spec import ModelOptions, Precision
 from aligner.stage import StageConfig
-
-MODEL = "model"
-"""The name under `rewards` that means the reward slot, and no function."""
-
-
-class RewardSpec(StageConfig):
-    """One source of reward. A bare string is its `name`."""
-
-    name: str = MODEL
-    """`model` for the reward model in the reward slot, or a reward function that a plugin offers."""
-    weight: float = 1.0
-    """What the source's number is multiplied by before the sources are added up."""
-    options: dict[str, Any] = Field(default_factory=dict)
-    """Options of the reward function."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _a_string_is_a_name(cls, value: Any) -> Any:
-        return {"name": value} if isinstance(value, str) else value
-
-    @model_validator(mode="after")
-    def _the_model_has_no_options(self) -> RewardSpec:
-        if self.name == MODEL and self.options:
-            raise ValueError("the reward model takes no options")
-        return self
-
-
-def _as_list(value: Any) -> Any:
-    return value if isinstance(value, list | tuple) else [value]
+from aligner.train.reward_spec import RewardSpec, RewardSpecs
 
 
 class Guard(StageConfig):
@@ -91,7 +63,7 @@ class PretrainingMix(StageConfig):
 class PPOConfig(ModelOptions, DataOptions):
     """Options of the ppo stage."""
 
-    rewards: Annotated[tuple[RewardSpec, ...], BeforeValidator(_as_list)] = (RewardSpec(),)
+    rewards: RewardSpecs = (RewardSpec(),)
     """Where reward comes from; the weighted numbers are added up, and each is logged by itself."""
 
     iterations: int | None = Field(None, gt=0)

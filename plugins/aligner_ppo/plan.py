@@ -18,9 +18,11 @@ from aligner.models.inspect import (
 )
 from aligner.models.precision import precision_of
 from aligner.models.reference import reference_text
+from aligner.train.reward_spec import MODEL
+from aligner.train.scoring import reward_faults
 from aligner_ppo.data import mixed_in
-from aligner_ppo.faults import length_faults, needs_an_end, reward_faults, value_kind
-from aligner_ppo.options import MODEL, PPOConfig
+from aligner_ppo.faults import length_faults, needs_an_end, value_kind
+from aligner_ppo.options import PPOConfig
 from aligner_ppo.value import Kind
 
 ALWAYS = frozenset(
@@ -66,7 +68,7 @@ def plan(config: PPOConfig, look: Look) -> Plan:
     with faults:
         facts = planned_model(look, "policy")
         training = plan_training(facts, config, at=look.at)
-    faults.found += reward_faults(config, look)
+    faults.found += reward_faults(config.rewards, look, option="rewards")
     if tokenizer is not None:
         with faults:
             data = prepare_prompts(look, config, tokenizer)

@@ -8,11 +8,11 @@ from typing import Any
 
 from aligner.models.reference import Reference
 from aligner.offers import Message
+from aligner.train.scoring import Source
 from aligner_ppo.actor import Actor
 from aligner_ppo.forward import LanguageModel
 from aligner_ppo.options import PPOConfig
 from aligner_ppo.parallel import Together
-from aligner_ppo.rewards import Source
 from aligner_ppo.rollout import Sampling
 from aligner_ppo.update import Learner, Mix
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from aligner import Look, ModelState, Plan, Run, Slot, Stage
-from aligner_ppo.options import MODEL, PPOConfig
+from aligner.train.reward_spec import MODEL
+from aligner_ppo.options import PPOConfig
 
 
 class PPO(Stage[PPOConfig]):

@@ -16,18 +16,17 @@ from aligner.models.files import hash_folder
 from aligner.models.policy import Prepared, load_policy
 from aligner.models.precision import device, precision_of
 from aligner.models.reference import Reference, reference_from, reference_of
-from aligner.models.reward import load_reward
 from aligner.models.save import save_model
 from aligner.models.spec import treatment
 from aligner.stage import Run
-from aligner.state import Artifact, Live, ModelState
+from aligner.state import Artifact, ModelState
+from aligner.train.scoring import Source, load_sources
 from aligner_ppo.actor import Actor
 from aligner_ppo.collect import held_out_reward
 from aligner_ppo.data import mix_of, mixed_in, prompts_of_step
 from aligner_ppo.forward import LanguageModel, language_model
-from aligner_ppo.options import MODEL, PPOConfig
+from aligner_ppo.options import PPOConfig
 from aligner_ppo.parallel import Together
-from aligner_ppo.rewards import ConversationEncoder, RewardModel, Source, sources_of
 from aligner_ppo.rollout import Sampling
 from aligner_ppo.setting import Prompt, Setting
 from aligner_ppo.train import learn
@@ -91,7 +90,14 @@ def step(config: PPOConfig, state: ModelState, run: Run) -> tuple[Artifact, Arti
         ),
         prompts=prompts,
         held_out=held_out,
-        sources=_sources(config, state, run),
+        sources=load_sources(
+            config.rewards,
+            state,
+            run,
+            batch_size=config.rollout_batch_size,
+            precision=config.precision,
+            attention=config.attention,
+        ),
         tokenizer=tokenizer,
         stops=stop_tokens(tokenizer),
         together=together,
@@ -164,36 +170,6 @@ def setting_of(
         mix=mix,
         iterations=iterations,
     )
-
-
-def _sources(config: PPOConfig, state: ModelState, run: Run) -> tuple[Source, ...]:
-    model: RewardModel | None = None
-    if any(reward.name == MODEL for reward in config.rewards):
-        artifact = state.get("reward")
-        loaded = load_reward(
-            artifact,
-            run.live,
-            precision=config.precision,
-            attention=config.attention,
-            where=run.where,
-        )
-        model = RewardModel(
-            loaded,
-            ConversationEncoder(reward_tokenizer(artifact, where=run.where), where=run.where),
-            batch_size=config.rollout_batch_size,
-            device=device(),
-            half=precision_of(config.precision) == "bf16",
-        )
-        # It is only looked at: a later step takes the very weights.
-        run.live.keep(artifact, loaded)
-    return sources_of(config, run.offers.reward_functions, model)
-
-
-def reward_tokenizer(artifact: Artifact, *, where: str = "") -> Any:
-    """The tokenizer a reward model was trained with, which lies beside its weights."""
-    folder = artifact.adapters[-1] if artifact.adapters else artifact.path
-    beside = Artifact(path=folder, revision=None if artifact.adapters else artifact.revision)
-    return load_tokenizer(beside, Live(), where=where)
 
 
 def _sample_of(learner: Learner) -> list[Tensor]:

@@ -15,8 +15,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from aligner.errors import ModelError
 from aligner.models.adapters import TOP, activate, belongs_to, seeded, stack_of
+from aligner.models.reward import head_of
 from aligner_ppo.forward import Rows
 
 Kind = Literal["head", "adapter", "model"]
@@ -160,18 +160,3 @@ def add_value_adapter(policy: Any, *, seed: int, step: str) -> None:
     for name, parameter in policy.named_parameters():
         if parameter.is_floating_point():
             parameter.requires_grad_(marks.get(name, belongs_to(name, ADAPTER)))
-
-
-def head_of(model: Any) -> nn.Module:
-    """The head of a sequence-classification model that gives one figure.
-
-    Raises:
-        ModelError: it has none that ppo knows.
-    """
-    head = getattr(model, "score", None)
-    if not isinstance(head, nn.Module):
-        raise ModelError(
-            f"{type(model).__name__} has no head called `score`, which ppo reads",
-            hint="use a reward model of a decoder-only architecture",
-        )
-    return head

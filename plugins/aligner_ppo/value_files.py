@@ -15,7 +15,7 @@ from aligner.errors import ModelError
 from aligner.models.adapters import merge_stack
 from aligner.models.files import hash_folder
 from aligner.models.load import load_as, load_model
-from aligner.models.reward import make_reward
+from aligner.models.reward import head_of, make_reward
 from aligner.run.durable import write_text
 from aligner.stage import Run
 from aligner.state import Artifact, Live, ModelState
@@ -28,7 +28,6 @@ from aligner_ppo.value import (
     OwnModel,
     ValueFunction,
     add_value_adapter,
-    head_of,
 )
 
 WEIGHTS, ABOUT = "value.safetensors", "value.json"

@@ -16,10 +16,10 @@ from aligner.models.reference import reference_of
 from aligner.offers import Completion, Offers, RewardFunction
 from aligner.stage import Plan, Run
 from aligner.state import Live
+from aligner.train.scoring import Source
 from aligner_ppo.forward import language_model
 from aligner_ppo.options import PPOConfig
 from aligner_ppo.parallel import Together
-from aligner_ppo.rewards import Source
 from aligner_ppo.setting import Prompt, Setting
 from aligner_ppo.step import setting_of
 from aligner_ppo.value import HeadOnTrunk, OwnAdapter, OwnModel, add_value_adapter

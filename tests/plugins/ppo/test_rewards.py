@@ -10,18 +10,12 @@ from aligner.data.rows import Preference
 from aligner.errors import StageError
 from aligner.offers import Completion, RewardFunction
 from aligner.testing import tiny_tokenizer
+from aligner.train.scoring import ConversationEncoder, RewardModel, Source, sources_of
 from aligner_ppo.advantage import RunningScale
 from aligner_ppo.experience import Scores
 from aligner_ppo.options import PPOConfig
 from aligner_ppo.parallel import Together
-from aligner_ppo.rewards import (
-    ConversationEncoder,
-    RewardModel,
-    Source,
-    ask,
-    final_scores,
-    sources_of,
-)
+from aligner_ppo.rewards import ask, final_scores
 
 CPU = torch.device("cpu")
 ALONE = Together(rank=0, world=1, device=CPU)
@@ -144,7 +138,7 @@ def test_functions_are_made_with_their_options() -> None:
     from aligner_ppo.functions import FUNCTIONS
 
     how = config(rewards=[{"name": "length", "weight": 0.1, "options": {"maximum": 9}}])
-    [source] = sources_of(how, {kind.name: kind for kind in FUNCTIONS}, None)
+    [source] = sources_of(how.rewards, {kind.name: kind for kind in FUNCTIONS}, None)
     assert (source.name, source.weight) == ("length", 0.1)
     assert isinstance(source.scorer, RewardFunction)
     assert source.scorer.config.maximum == 9

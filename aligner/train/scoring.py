@@ -1,0 +1,224 @@
+"""Score answers by the reward model in its slot and by reward functions, as a recipe names them.
+
+Shapes: B rows, T columns, H hidden width.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+
+from aligner.data.chat import Chat
+from aligner.data.pieces import Piece
+from aligner.data.tokenizers import load_tokenizer
+from aligner.errors import AlignerError, ChainError, Collected, ModelError, did_you_mean
+from aligner.models.inspect import planned_model
+from aligner.models.precision import device, precision_of
+from aligner.models.reward import head_of, load_reward
+from aligner.models.spec import Attention, Precision
+from aligner.offers import Completion, RewardFunction
+from aligner.stage import Look, Run
+from aligner.state import Artifact, Live, ModelState
+from aligner.train.reward_spec import MODEL, RewardSpec
+
+Encode = Callable[[Sequence[Completion]], list[list[int]]]
+"""Prompts with their responses in the reward model's own tokens and template."""
+
+
+class ConversationEncoder:
+    """Writes prompts and responses as the reward model was trained to read them, from their text.
+
+    A response that did not end has no end-of-turn token, so that the reward model can tell.
+    """
+
+    def __init__(self, tokenizer: Any, *, where: str = "") -> None:
+        self._chat = Chat(tokenizer, where=where)
+        question = {"role": "user", "content": "question"}
+        sample, count = self._chat.pair((question,), ({"role": "assistant", "content": "answer"},))
+        # Whether an answer follows text or a control token decides its first token in some tokenizers.
+        self._continues = sample.pieces[count].continues
+        self._end = self._chat.stops[:1]
+        self._prompts: dict[str, list[int]] = {}
+
+    def __call__(self, completions: Sequence[Completion]) -> list[list[int]]:
+        pieces = [Piece(one.text, literal=True, continues=self._continues) for one in completions]
+        texts = self._chat.encoder.encode(pieces)
+        return [
+            [*self._prompt(one), *text, *(self._end if one.ended else ())]
+            for one, text in zip(completions, texts, strict=True)
+        ]
+
+    def _prompt(self, completion: Completion) -> list[int]:
+        key = json.dumps(completion.prompt, sort_keys=True)
+        if key not in self._prompts:
+            sample = self._chat.prompt(tuple(completion.prompt))
+            self._prompts[key] = self._chat.encode([sample])[0].input_ids
+        return self._prompts[key]
+
+
+class RewardModel:
+    """The model in the reward slot, which reads text: its tokens and template are its own."""
+
+    def __init__(
+        self, model: Any, encode: Encode, *, batch_size: int, device: torch.device, half: bool
+    ) -> None:
+        whole = model.get_base_model() if hasattr(model, "peft_config") else model
+        self._trunk, self._head = whole.base_model, head_of(whole)
+        self._encode, self._batch_size = encode, batch_size
+        self._device, self._half = device, half
+
+    def score(self, completions: Sequence[Completion]) -> list[float]:
+        """One number a completion, read at its last token, which is found by length, not by padding."""
+        encoded = self._encode(completions)
+        order = sorted(range(len(encoded)), key=lambda i: -len(encoded[i]))
+        scores = [0.0] * len(encoded)
+        for start in range(0, len(order), self._batch_size):
+            places = order[start : start + self._batch_size]
+            for place, score in zip(places, self._some([encoded[i] for i in places]), strict=True):
+                scores[place] = score
+        return scores
+
+    def _some(self, encoded: Sequence[Sequence[int]]) -> list[float]:
+        lengths_B = torch.tensor([len(tokens) for tokens in encoded])
+        tokens_BT = torch.zeros(len(encoded), int(lengths_B.max()), dtype=torch.long)
+        for row, tokens in enumerate(encoded):
+            tokens_BT[row, : len(tokens)] = torch.tensor(tokens)
+        with (
+            torch.no_grad(),
+            torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._half),
+        ):
+            hidden_BTH = self._trunk(
+                input_ids=tokens_BT.to(self._device), use_cache=False
+            ).last_hidden_state
+            last_BH = hidden_BTH[torch.arange(len(encoded)), (lengths_B - 1).to(self._device)]
+            scores: list[float] = self._head(last_BH).float()[:, 0].tolist()
+        return scores
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """One source of reward, with its weight."""
+
+    name: str
+    weight: float
+    scorer: RewardModel | RewardFunction
+
+
+def sources_of(
+    specs: Sequence[RewardSpec],
+    functions: Mapping[str, type[RewardFunction]],
+    model: RewardModel | None,
+) -> tuple[Source, ...]:
+    """The sources a recipe names, made; the check has shown that there are such."""
+    found = []
+    for reward in specs:
+        scorer: RewardModel | RewardFunction
+        if reward.name == MODEL:
+            assert model is not None
+            scorer = model
+        else:
+            kind = functions[reward.name]
+            scorer = kind(kind.Config(**reward.options))
+        found.append(Source(name=reward.name, weight=reward.weight, scorer=scorer))
+    return tuple(found)
+
+
+def load_sources(
+    specs: Sequence[RewardSpec],
+    state: ModelState,
+    run: Run,
+    *,
+    batch_size: int,
+    precision: Precision,
+    attention: Attention,
+) -> tuple[Source, ...]:
+    """The sources that `specs` name, the reward model of `state` loaded where it is one of them."""
+    model: RewardModel | None = None
+    if any(reward.name == MODEL for reward in specs):
+        artifact = state.get("reward")
+        loaded = load_reward(
+            artifact, run.live, precision=precision, attention=attention, where=run.where
+        )
+        model = RewardModel(
+            loaded,
+            ConversationEncoder(reward_tokenizer(artifact, where=run.where), where=run.where),
+            batch_size=batch_size,
+            device=device(),
+            half=precision_of(precision) == "bf16",
+        )
+        # It is only looked at: a later step takes the very weights.
+        run.live.keep(artifact, loaded)
+    return sources_of(specs, run.offers.reward_functions, model)
+
+
+def reward_tokenizer(artifact: Artifact, *, where: str = "") -> Any:
+    """The tokenizer a reward model was trained with, which lies beside its weights."""
+    folder = artifact.adapters[-1] if artifact.adapters else artifact.path
+    beside = Artifact(path=folder, revision=None if artifact.adapters else artifact.revision)
+    return load_tokenizer(beside, Live(), where=where)
+
+
+def reward_faults(specs: Sequence[RewardSpec], look: Look, *, option: str) -> list[AlignerError]:
+    """Reward functions that nobody offers, options they do not take, a reward slot that is wrong.
+
+    Args:
+        specs: The sources that the recipe names.
+        look: Where the step stands.
+        option: The option they stand under, for complaints.
+    """
+    faults = Collected()
+    offered = look.offers.reward_functions
+    for reward in specs:
+        if reward.name == MODEL:
+            with faults:
+                planned_model(look, "reward")
+                _needs_a_tokenizer(look)
+        elif reward.name not in offered:
+            faults.found.append(
+                ChainError(
+                    f"no installed plugin offers a reward function {reward.name!r}",
+                    where=look.at(option),
+                    hint=did_you_mean(reward.name, {MODEL, *offered}),
+                )
+            )
+        else:
+            faults.found += _option_faults(offered[reward.name].Config, reward, look.at(option))
+    return faults.found
+
+
+def _option_faults(kind: Any, reward: RewardSpec, where: str) -> list[AlignerError]:
+    try:
+        kind(**reward.options)
+    except ValidationError as error:
+        return [
+            ChainError(
+                f"reward function {reward.name!r}: "
+                + ".".join(map(str, one["loc"]))
+                + (": " if one["loc"] else "")
+                + one["msg"].removeprefix("Value error, "),
+                where=where,
+                hint=f"its options are {', '.join(kind.model_fields) or 'none'}",
+            )
+            for one in error.errors()
+        ]
+    return []
+
+
+def _needs_a_tokenizer(look: Look) -> None:
+    """A reward model from elsewhere must bring the tokenizer it was trained with."""
+    artifact = look.slots["reward"].facts.get("artifact")
+    if not isinstance(artifact, Artifact) or not artifact.local:
+        return
+    folder = Path(artifact.adapters[-1] if artifact.adapters else artifact.path)
+    if not (folder / "tokenizer.json").is_file():
+        raise ModelError(
+            f"the reward model in {folder} has no tokenizer beside it",
+            where=look.where,
+            hint="save the tokenizer it was trained with, chat template included, in its folder",
+        )
