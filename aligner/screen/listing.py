@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import Any
 
-from aligner.screen.text import safe
+from aligner.screen.as_json import json_page
 
 
 def add_json_argument(parser: argparse.ArgumentParser) -> None:
@@ -14,5 +13,5 @@ def add_json_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def print_json(value: Any) -> None:
-    """Write `value` as JSON, without control characters and secrets."""
-    print(safe(json.dumps(value, indent=2, ensure_ascii=False)))
+    """Write `value` as JSON, control characters escaped and secrets left out."""
+    print(json_page(value))

@@ -18,11 +18,11 @@ from aligner.host import Host
 from aligner.models.generate import Sampling
 from aligner.run.chosen import chosen_step, find_run
 from aligner.run.durable import write_text
+from aligner.screen.as_json import json_line
 from aligner.screen.chatter import kept
 from aligner.screen.ending import STOPPED, Told, say
 from aligner.screen.text import duration
 from aligner.talk.batch import Answered, answer_prompts, read_prompts
-from aligner.talk.lines import json_line
 from aligner.talk.session import Session
 from aligner.talk.settings import Settings
 from aligner.talk.speaker import Speaker, load_speaker

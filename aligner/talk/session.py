@@ -7,9 +7,9 @@ from pathlib import Path
 
 from aligner.data.messages import Malformed, text
 from aligner.errors import did_you_mean
+from aligner.screen.as_json import json_line
 from aligner.screen.text import one_line
 from aligner.talk.dialogue import Dialogue
-from aligner.talk.lines import json_line
 from aligner.talk.reply import Reply
 from aligner.talk.settings import Refused, Settings
 from aligner.talk.speaker import Fitting, Speaker

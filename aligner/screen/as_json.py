@@ -1,10 +1,12 @@
-"""Write rows as JSON lines that any reader takes and no terminal is steered by."""
+"""Write values as JSON that any reader takes and no terminal is steered by."""
 
 from __future__ import annotations
 
 import json
 import unicodedata
 from typing import Any
+
+from aligner.screen.text import without_secrets
 
 _STEERING = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
@@ -15,7 +17,22 @@ def json_line(row: Any) -> str:
     >>> json_line({"said": "café \\x9b\\u202e"})
     '{"said": "café \\\\u009b\\\\u202e"}'
     """
-    text = json.dumps(row, ensure_ascii=False, default=str)
+    return _escaped(json.dumps(row, ensure_ascii=False, default=str))
+
+
+def json_page(value: Any) -> str:
+    """`value` indented for people, escaped like a line, and without secrets.
+
+    >>> print(json_page({"said": "\\x9b31m"}))
+    {
+      "said": "\\u009b31m"
+    }
+    """
+    lines = json.dumps(value, indent=2, ensure_ascii=False).split("\n")
+    return without_secrets("\n".join(map(_escaped, lines)))
+
+
+def _escaped(text: str) -> str:
     return "".join(
         one if unicodedata.category(one) not in _STEERING else _escape(one) for one in text
     )
