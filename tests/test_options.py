@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import Field, field_validator, model_validator
 
+from aligner.data.curation.spec import Augment, Clean, Redact
 from aligner.data.spec import DataSpec, DataSpecs
 from aligner.errors import AlignerError, ChainError, Faults
 from aligner.fields import fields_at, first_sentence, models_below
@@ -261,7 +262,7 @@ def test_fields_are_found_through_unions_lists_and_mappings() -> None:
     assert "hub" in fields_at(Config, ("data", 0))
     assert "hub" in fields_at(Config, ("data",))
     assert fields_at(Config, ("weights", "a")) == {}
-    assert models_below(Config) == (DataSpec, Lora, Prompt)
+    assert models_below(Config) == (DataSpec, Clean, Redact, Augment, Lora, Prompt)
 
 
 @pytest.mark.parametrize(

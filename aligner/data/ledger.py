@@ -16,6 +16,7 @@ EXAMPLES = 5
 FINDINGS: Mapping[str, str] = {
     "skipped": "are malformed and were skipped",
     "dropped": "were dropped",
+    "filtered": "were left out as the recipe asks",
     "cut": "are longer than max_length and were cut",
     "nothing_trained": "have no trained token",
     "stop_untrained": "have a trained turn whose end-of-turn token is not trained",
@@ -31,12 +32,23 @@ FINDINGS: Mapping[str, str] = {
     "ties": "score chosen and rejected alike",
     "empty_turns": "have an empty turn",
     "split": "were split, for their length or because the template rewrites what came before",
+    "cleaned": "were cleaned",
+    "redacted_email": "had an e-mail address replaced",
+    "redacted_phone": "had a phone number replaced",
+    "redacted_key": "had a key or password replaced",
+    "redacted_ip": "had an IP address replaced",
+    "redacted_card": "had the number of a payment card replaced",
+    "redacted_iban": "had a bank account replaced",
+    "augmented": "are changed copies, added by augmentation",
+    "other_part": "are in another part",
+    "not_sampled": "are not in the sample",
 }
 """What each finding says of its rows (`unknown_tokens`: of its tokens)."""
 
 HINTS: Mapping[str, str] = {
     "skipped": "correct the rows",
     "dropped": "correct the rows, or raise max_length",
+    "filtered": "ask for less",
     "cut": "raise max_length, or set overflow to drop",
     "nothing_trained": "leave the rows out, or change what is trained on",
     "stop_untrained": "put the end-of-turn token inside the template's generation block",
@@ -69,13 +81,16 @@ class Ledger:
     read: int = 0
     """Rows in the files."""
     converted: int = 0
-    """Rows made of them: a ranking becomes several pairs, a preference two labels."""
+    """Rows made of them, filtered ones among them: a ranking becomes several pairs, a preference two
+    labels."""
     used: int = 0
     """Rows that are trained or measured on."""
     skipped: Mapping[str, Count] = field(default_factory=dict)
     """Malformed rows, by what is wrong."""
     dropped: Mapping[str, Count] = field(default_factory=dict)
     """Other rows left out, by reason."""
+    filtered: Mapping[str, Count] = field(default_factory=dict)
+    """Rows left out because the recipe asks for it, by reason; `other_part` and `not_sampled` are found."""
     found: Mapping[str, Count] = field(default_factory=dict)
     """Rows by finding, see `FINDINGS`."""
     lengths: Mapping[str, float] = field(default_factory=dict)
@@ -100,6 +115,8 @@ class Ledger:
             return sum(count.rows for count in self.skipped.values())
         if finding == "dropped":
             return sum(count.rows for count in self.dropped.values())
+        if finding == "filtered":
+            return sum(count.rows for count in self.filtered.values())
         if finding == "unknown_tokens":
             return self.unknown_tokens
         return self.found[finding].rows if finding in self.found else 0
@@ -110,7 +127,7 @@ class Ledger:
         for finding in type(limits).model_fields:
             limit, count = getattr(limits, finding), self.rows(finding)
             whole = self._whole(finding)
-            if count and count > limit * whole:
+            if limit < 1 and count > limit * whole:
                 faults.append(self._fault(finding, count, whole, limit, where))
         if not faults and self.read and not self.used:
             faults.append(DataError(f"{self.name}: no row is left to use", where=where))
@@ -137,7 +154,7 @@ class Ledger:
         return DataError(what, where=where, hint=f"{advice}, or {allow}" if advice else allow)
 
     def _reasons(self, finding: str) -> Mapping[str, Count]:
-        if finding in ("skipped", "dropped"):
+        if finding in ("skipped", "dropped", "filtered"):
             return dict(getattr(self, finding))
         return {"": self.found[finding]} if finding in self.found else {}
 
@@ -149,7 +166,7 @@ class Ledger:
         """All of it, for people, over several lines."""
         written = f", written as {', '.join(self.formats)}" if self.formats else ""
         lines = [f"{self.name}: {self.read} rows read{written}; {self.used} used"]
-        for finding in ("skipped", "dropped"):
+        for finding in ("skipped", "dropped", "filtered"):
             for reason, count in self._reasons(finding).items():
                 lines.append(f"  {count.rows} {finding}: {reason} ({_places(count)})")
         lines += [
@@ -182,6 +199,7 @@ class Tally:
     def __init__(self) -> None:
         self.skipped: dict[str, Count] = {}
         self.dropped: dict[str, Count] = {}
+        self.filtered: dict[str, Count] = {}
         self.found: dict[str, Count] = {}
 
     def skip(self, reason: str, origin: str) -> None:
@@ -189,6 +207,10 @@ class Tally:
 
     def drop(self, reason: str, origin: str) -> None:
         _add(self.dropped, reason, origin)
+
+    def leave_out(self, reason: str, origin: str) -> None:
+        """Count a row that the recipe asks to leave out, as its `clean` or `deduplicate` does."""
+        _add(self.filtered, reason, origin)
 
     def find(self, finding: str, origin: str, detail: str = "") -> None:
         assert finding in FINDINGS, finding

@@ -8,10 +8,11 @@ from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, model_validat
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
+from aligner.data.curation.spec import EntryCuration, StepCuration
 from aligner.stage import StageConfig
 
 
-class DataSpec(StageConfig):
+class DataSpec(EntryCuration):
     """Where rows come from and how they are read. A bare string is a `path`."""
 
     path: str | None = None
@@ -73,6 +74,8 @@ def _as_list(value: Any) -> Any:
     return value if isinstance(value, list | tuple) else [value]
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
 _AtLeastOne = Annotated[tuple[DataSpec, ...], Field(min_length=1)]
 
 DataSpecs = Annotated[
@@ -80,7 +83,23 @@ DataSpecs = Annotated[
 ]
 """One data set or several, read one after the other."""
 
-Share = Annotated[float, Field(ge=0, le=1)]
+
+class Decontaminate(StageConfig):
+    """What rows must not have in common with the data a model is measured on."""
+
+    against: DataSpecs | None = None
+    """Data sets besides `eval_data`: benchmarks, for instance."""
+    ngram: int = Field(13, ge=1)
+    """Words in a run that counts as the same text (Brown et al. 2020, C). A prompt with fewer words
+    counts where a whole turn is the same. System turns are not looked at."""
+    share: Share = 0.0
+    """Leave out rows of which a larger share of the runs is found; 0 leaves out those with any."""
+    common: int = Field(10, ge=1)
+    """Runs that stand in more evaluation rows than this are phrases of the form, and do not count."""
+
+
+def _switched(value: Any) -> Any:
+    return ({} if value else None) if isinstance(value, bool) else value
 
 
 class Limits(StageConfig):
@@ -93,6 +112,8 @@ class Limits(StageConfig):
     """Malformed rows left out under `on_bad_row: skip`."""
     dropped: Share = 0.05
     """Rows left out for any other reason: no usable answer, a pair that is none, too long."""
+    filtered: Share = 1.0
+    """Rows left out because the recipe asks for it: by `clean`, `deduplicate` or `decontaminate`."""
     cut: Share = 0.05
     """Rows that lose tokens or turns to `max_length`."""
     nothing_trained: Share = 0.0
@@ -121,7 +142,7 @@ class Limits(StageConfig):
 Overflow = Literal["auto", "stop", "cut", "drop", "turns", "split"]
 
 
-class DataOptions(StageConfig):
+class DataOptions(StepCuration):
     """What a stage that reads data inherits: the data, what is held out, and how long rows may be."""
 
     # What is read determines a step, by its content; where it lies does not.
@@ -132,6 +153,12 @@ class DataOptions(StageConfig):
     hold_out: float = Field(0.0, ge=0, le=0.5)
     """Share of `data` kept back to measure on, chosen by a hash of the prompt, so that the same
     prompt is never on both sides and new rows move no old ones."""
+    decontaminate: Annotated[
+        Decontaminate | None,
+        BeforeValidator(_switched, json_schema_input_type=bool | Decontaminate | None),
+    ] = None
+    """Leave out rows of `data` that have runs of words in common with `eval_data` or with named data
+    sets."""
     max_length: int | None = Field(None, gt=1)
     """Longest row in tokens; None sets no limit."""
     overflow: Overflow = "auto"
@@ -145,6 +172,20 @@ class DataOptions(StageConfig):
     def _one_measure(self) -> DataOptions:
         if self.eval_data is not None and self.hold_out:
             raise ValueError("give eval_data or hold_out, not both")
+        return self
+
+    @model_validator(mode="after")
+    def _measured_as_it_is(self) -> DataOptions:
+        for spec in self.eval_data or ():
+            for name in ("augment", "weight"):
+                if getattr(spec, name) is not None:
+                    raise ValueError(f"{name} is for what is trained on, not for eval_data")
+        if self.decontaminate and not (self.decontaminate.against or self.eval_data):
+            raise ValueError(
+                "decontaminate has nothing to compare with: give it `against`, or eval_data"
+            )
+        if self.mixture and self.mixture.temperature and any(one.weight for one in self.data):
+            raise ValueError("give weights or mixture.temperature, not both")
         return self
 
 

