@@ -12,6 +12,7 @@ from trl import SFTConfig, SFTTrainer
 from aligner.models.precision import device
 from aligner.stage import Run
 from aligner.train.arguments import optimizer_steps, trainer_arguments
+from aligner.train.collating import language_collator
 from aligner.train.packing import packed
 from aligner.train.spec import TrainOptions
 from aligner.train.trainer import StepTrainer, discard_checkpoints, drive
@@ -75,6 +76,8 @@ def train_language_model(
         if options.early_stopping
         else None,
     )
+    # Only now: where rows are packed, TRL takes no collator that it has not made itself.
+    trainer.data_collator = language_collator(tokenizer, packed=pack_to is not None)
     watch = drive(trainer, run, steps=steps)
     figures = {"loss": watch.last["loss"]} if "loss" in watch.last else {}
     if held_out:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from typing import Any
 
 from datasets import Dataset
@@ -21,6 +20,7 @@ from aligner.models.precision import device, precision_of
 from aligner.models.save import save_model
 from aligner.train.arguments import optimizer_steps, trainer_arguments
 from aligner.train.trainer import discard_checkpoints, drive
+from aligner_dpo.batch import collator, row
 from aligner_dpo.stage import DPOOptions
 from aligner_dpo.trainer import ChainedDPOTrainer
 
@@ -32,7 +32,7 @@ def train(config: DPOOptions, state: ModelState, run: Run) -> Artifact:
     """Prefer chosen over rejected, held to the policy as it came in; save the result."""
     tokenizer = load_tokenizer(state.get("tokenizer"), run.live)
     data = prepare_preferences(run, config, tokenizer)
-    rows, held_out = _rows(data.train), _rows(data.held_out)
+    rows, held_out = [row(pair) for pair in data.train], [row(pair) for pair in data.held_out]
     prepared = load_policy(
         state.get("policy"), run.live, config, step="dpo", seed=run.seed, where=run.where
     )
@@ -41,6 +41,7 @@ def train(config: DPOOptions, state: ModelState, run: Run) -> Artifact:
         reference=_other_reference(config, state, run),
         model=whole_model(prepared.model),
         args=_arguments(config, run, steps=steps, measures=bool(held_out)),
+        data_collator=collator(tokenizer),
         train_dataset=Dataset.from_list(rows),
         eval_dataset=Dataset.from_list(held_out) if held_out else None,
         processing_class=tokenizer,
@@ -63,18 +64,6 @@ def train(config: DPOOptions, state: ModelState, run: Run) -> Artifact:
     return save_model(
         prepared.model, run.folder / "policy", live=run.live, base=prepared.base, made_by=run.step
     )
-
-
-def _rows(pairs: Iterable[Any]) -> list[dict[str, Any]]:
-    return [
-        {
-            "prompt_ids": pair.prompt_ids,
-            "chosen_ids": pair.chosen_ids,
-            "rejected_ids": pair.rejected_ids,
-            "length": len(pair.prompt_ids) + max(len(pair.chosen_ids), len(pair.rejected_ids)),
-        }
-        for pair in pairs
-    ]
 
 
 def _arguments(config: DPOOptions, run: Run, *, steps: int, measures: bool) -> DPOConfig:

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from aligner.models.padding import right_padded
+
 LOGITS_AT_ONCE = 1 << 26
 """Logits computed at one time (256 MiB in fp32), unless a single row needs more."""
 
@@ -108,18 +110,18 @@ def _fitting(model: Any, rows: Sequence[Marked], order: Sequence[int], batch_siz
     return min(batch_size, len(order))
 
 
+def batch_of(rows: Sequence[Marked]) -> tuple[Tensor, Tensor]:
+    """Ids of rows, (B, T) int64, and which of them count, (B, T) bool."""
+    return right_padded([row.tokens for row in rows], [row.counted for row in rows])
+
+
 @torch.no_grad()
 def _batch_logps(model: Any, rows: Sequence[Marked]) -> list[Tensor]:
     width = max(len(row.tokens) for row in rows)
     first = min(row.first for row in rows)
     if first == width:
         return [torch.zeros(0) for _ in rows]
-    tokens_BT = torch.zeros(len(rows), width, dtype=torch.long)
-    counted_BT = torch.zeros(len(rows), width, dtype=torch.bool)
-    for number, row in enumerate(rows):
-        tokens_BT[number, : len(row.tokens)] = torch.tensor(row.tokens)
-        counted_BT[number, : len(row.tokens)] = torch.tensor(row.counted)
-    # A causal model's tokens never see what stands to their right, so padding needs no mask there.
+    tokens_BT, counted_BT = batch_of(rows)
     keep = width - first + 1
     base = model.get_base_model() if hasattr(model, "peft_config") else model
     cut = "logits_to_keep" in inspect.signature(type(base).forward).parameters

@@ -18,6 +18,7 @@ from aligner.data.prepare import (
     prepare_texts,
 )
 from aligner.data.spec import DataOptions
+from aligner.models.padding import right_padded
 from aligner_ppo.actor import Actor
 from aligner_ppo.experience import derived_seed, prompts_of
 from aligner_ppo.forward import token_logps
@@ -76,14 +77,14 @@ def mix_of(
     return backward
 
 
+def mixed_batch(rows: Sequence[Encoded]) -> tuple[Tensor, Tensor]:
+    """Ids of mixed-in rows, (B, T) int64, and which of them are learnt, (B, T) bool."""
+    return right_padded([row.input_ids for row in rows], [row.trained for row in rows])
+
+
 def _negative_logps(rows: Sequence[Encoded], actor: Actor) -> Tensor:
     """Sum of −log p over the trained tokens of rows, at temperature 1."""
-    width = max(len(row.input_ids) for row in rows)
-    tokens_BT = torch.zeros(len(rows), width, dtype=torch.long)
-    trained_BT = torch.zeros(len(rows), width, dtype=torch.bool)
-    for index, row in enumerate(rows):
-        tokens_BT[index, : len(row.input_ids)] = torch.tensor(row.input_ids)
-        trained_BT[index, 1 : len(row.input_ids)] = torch.tensor(row.trained[1:])
+    tokens_BT, trained_BT = mixed_batch(rows)
     tokens_BT, trained_BT = tokens_BT.to(actor.device), trained_BT.to(actor.device)
     with actor.computing():
         hidden_BTH = actor.parts.hidden(tokens_BT)[:, :-1]

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
-
 from datasets import Dataset
 from transformers import EarlyStoppingCallback
 from trl import RewardConfig, RewardTrainer
@@ -18,6 +15,7 @@ from aligner.models.reward import load_reward_to_train
 from aligner.models.save import save_model
 from aligner.train.arguments import optimizer_steps, trainer_arguments
 from aligner.train.trainer import StepTrainer, discard_checkpoints, drive
+from aligner_reward.batch import collator, rows
 from aligner_reward.plan import base_of
 from aligner_reward.stage import RewardOptions
 
@@ -34,7 +32,7 @@ def train(config: RewardOptions, state: ModelState, run: Run) -> Artifact:
         base, words = state.get("policy"), state.get("tokenizer")
     tokenizer = load_tokenizer(words, run.live)
     data = prepare_preferences(run, config, tokenizer)
-    rows, held_out = _rows(data.train, config), _rows(data.held_out, config)
+    pairs, held_out = rows(data.train, config), rows(data.held_out, config)
     prepared = load_reward_to_train(
         base,
         run.live,
@@ -44,7 +42,7 @@ def train(config: RewardOptions, state: ModelState, run: Run) -> Artifact:
         pad=tokenizer.pad_token_id,
         where=run.where,
     )
-    steps = optimizer_steps(len(rows), config, world=run.world)
+    steps = optimizer_steps(len(pairs), config, world=run.world)
     trainer = _RewardTrainer(
         model=whole_model(prepared.model),
         args=RewardConfig(
@@ -61,7 +59,8 @@ def train(config: RewardOptions, state: ModelState, run: Run) -> Artifact:
             center_rewards_coefficient=config.centre,
             disable_dropout=not config.dropout,
         ),
-        train_dataset=Dataset.from_list(rows),
+        data_collator=collator(tokenizer),
+        train_dataset=Dataset.from_list(pairs),
         eval_dataset=Dataset.from_list(held_out) if held_out else None,
         processing_class=tokenizer,
         callbacks=[EarlyStoppingCallback(config.early_stopping)] if config.early_stopping else None,
@@ -77,18 +76,3 @@ def train(config: RewardOptions, state: ModelState, run: Run) -> Artifact:
     return save_model(
         prepared.model, run.folder / "reward", live=run.live, base=prepared.base, made_by=run.step
     )
-
-
-def _rows(pairs: Iterable[Any], config: RewardOptions) -> list[dict[str, Any]]:
-    rows = [
-        {
-            "chosen_ids": [*pair.prompt_ids, *pair.chosen_ids],
-            "rejected_ids": [*pair.prompt_ids, *pair.rejected_ids],
-            "length": len(pair.prompt_ids) + max(len(pair.chosen_ids), len(pair.rejected_ids)),
-            "margin": pair.margin,
-        }
-        for pair in pairs
-    ]
-    if config.margin and any(row["margin"] is not None for row in rows):
-        return [{**row, "margin": row["margin"] or 0.0} for row in rows]
-    return [{name: value for name, value in row.items() if name != "margin"} for row in rows]
