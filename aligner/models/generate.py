@@ -1,20 +1,20 @@
-"""Let a model answer prompts: left-padded batches with a key-value cache, which finished rows leave.
+"""Let a model answer prompts, in text that no other prompt, batch size or number of processes changes.
 
-Shapes: B rows in the batch at the moment, T columns so far, V words. One uniform number decides each
-token, drawn for the row and not for the batch, so an answer does not depend on what else is answered.
+Shapes: B rows in the batch at the moment, C columns of an answer, V words. One uniform number decides
+each token, drawn for the row and not for the batch.
 """
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache
+
+from aligner.models.decoding import Batch, keeps_cache
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +42,8 @@ class Answer:
     """With the stop token, where it ended."""
     ended: bool
     """Whether it ended with a stop token rather than at `max_new_tokens`."""
+    logps: tuple[float, ...] = field(default=(), compare=False)
+    """Of each token, at the temperature it was drawn at, before anything was cut (1 where that is 0)."""
 
     def text(self, tokenizer: Any) -> str:
         """The words, without the stop token and any other special one."""
@@ -59,6 +61,8 @@ class Written:
     token: int
     ends: bool
     """Whether it is a stop token, and so the answer's last."""
+    logp: float
+    """As `Answer.logps`."""
 
 
 def generate(
@@ -67,42 +71,63 @@ def generate(
     *,
     sampling: Sampling,
     seed: int = 0,
+    samples: int = 1,
+    numbers: Sequence[int] | None = None,
     batch_size: int = 32,
     finished: Callable[[int], None] = lambda count: None,
 ) -> list[Answer]:
-    """Answer every prompt once.
+    """Answer every prompt `samples` times.
 
     Args:
         model: A causal language model, with or without adapters; left exactly as it was.
         prompts: Token ids, the generation prompt included; none may be empty.
         sampling: How tokens are chosen.
-        seed: What the random numbers follow from, with each row's number.
-        batch_size: Rows written at one time.
+        seed: What the random numbers follow from, with each prompt's number and each sample's.
+        samples: Answers a prompt, which is computed once for all of them.
+        numbers: The prompts' numbers where they are some of many, shared out over processes;
+            else 0, 1, ….
+        batch_size: Answers written at one time; at least one prompt's are.
         finished: Hears, after each batch, how many answers stand.
 
     Returns:
-        Answers in the order of the prompts. The same for every `batch_size`, up to rounding.
+        Answers in the order of the prompts, each prompt's samples together. The same for every
+        `batch_size`, up to rounding.
     """
-    tokens: list[list[int]] = [[] for _ in prompts]
-    ended = [False] * len(prompts)
+    numbers = range(len(prompts)) if numbers is None else numbers
+    assert len(numbers) == len(prompts), "a number for each prompt"
+    written: list[list[Written]] = [[] for _ in range(len(prompts) * samples)]
     # Rows of like length share a batch, so that little is padded.
-    order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
-    done = 0
+    order = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))
+    together, done = max(batch_size // samples, 1), 0
     with at_rest(model):
-        for part in _batches(order, prompts, batch_size, padded=keeps_cache(model)):
-            for written in _write(model, prompts, part, sampling=sampling, seed=seed):
-                tokens[written.row].append(written.token)
-                ended[written.row] = written.ends
-            done += len(part)
+        for part in _batches(order, prompts, together, padded=keeps_cache(model)):
+            rows = [
+                numbers[place] * samples + sample for place in part for sample in range(samples)
+            ]
+            places = [place * samples + sample for place in part for sample in range(samples)]
+            draws_BC = _uniforms(seed, rows, sampling)
+            asked = [prompts[place] for place in part]
+            for one in _write(model, asked, sampling=sampling, samples=samples, draws_BC=draws_BC):
+                written[places[one.row]].append(one)
+            done += len(places)
             finished(done)
-    return [Answer(tokens=tuple(t), ended=e) for t, e in zip(tokens, ended, strict=True)]
+    return [_answer(tokens) for tokens in written]
+
+
+def _answer(written: Sequence[Written]) -> Answer:
+    return Answer(
+        tokens=tuple(one.token for one in written),
+        ended=bool(written) and written[-1].ends,
+        logps=tuple(one.logp for one in written),
+    )
 
 
 def stream(
     model: nn.Module, prompt: Sequence[int], *, sampling: Sampling, seed: int = 0
 ) -> Iterator[Written]:
     """Answer one prompt, handing over each token as it is chosen; the model must be in eval mode."""
-    yield from _write(model, [prompt], [0], sampling=sampling, seed=seed)
+    draws_BC = _uniforms(seed, [0], sampling)
+    yield from _write(model, [prompt], sampling=sampling, samples=1, draws_BC=draws_BC)
 
 
 @contextmanager
@@ -115,19 +140,6 @@ def at_rest(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
-
-
-def keeps_cache(model: nn.Module) -> bool:
-    """Whether the past of `model` can be kept as keys and values, one row apart from another.
-
-    Recurrent states and the virtual tokens of prompt-learning adapters cannot; such models are run
-    afresh over the whole row for each token, and only rows of one length share a batch.
-    """
-    active = getattr(model, "active_peft_config", None)
-    if active is not None and active.is_prompt_learning:
-        return False
-    base = _base(model)
-    return not getattr(base, "_is_stateful", False) and "past_key_values" in _accepts(base)
 
 
 def _batches(
@@ -147,32 +159,39 @@ def _batches(
 def _write(
     model: nn.Module,
     prompts: Sequence[Sequence[int]],
-    rows: Sequence[int],
     *,
     sampling: Sampling,
-    seed: int,
+    samples: int,
+    draws_BC: Tensor,
 ) -> Iterator[Written]:
-    """Write one batch, column by column."""
+    """Write one batch, column by column; rows are numbered from 0, each prompt's samples together."""
     device = next(model.parameters()).device
     stops = torch.tensor(sampling.stop_tokens, dtype=torch.long, device=device)
-    draws_BC = _uniforms(seed, rows, sampling).to(device)
-    batch = _Batch(model, [prompts[row] for row in rows], device)
+    draws_BC = draws_BC.to(device)
+    batch = Batch(model, prompts, samples=samples, device=device)
     for column in range(sampling.max_new_tokens):
         forbidden = stops if column < sampling.min_new_tokens else None
         draws_B = draws_BC[batch.places_B, column] if sampling.temperature else None
         tokens_B = choose(batch.logits_BV, sampling, draws_B=draws_B, forbidden=forbidden)
+        logps_B = _logps(batch.logits_BV, tokens_B, sampling)
         stopped_B = torch.isin(tokens_B, stops)
-        for place, token, ends, gone in zip(
+        for row, token, ends, logp, gone in zip(
             batch.places_B.tolist(),
             tokens_B.tolist(),
             stopped_B.tolist(),
+            logps_B.tolist(),
             batch.finished_B.tolist(),
             strict=True,
         ):
             if not gone:
-                yield Written(rows[place], token, ends)
+                yield Written(row, token, ends, logp)
         if column + 1 == sampling.max_new_tokens or not batch.go_on(tokens_B, stopped_B):
             return
+
+
+def _logps(logits_BV: Tensor, tokens_B: Tensor, sampling: Sampling) -> Tensor:
+    logits_BV = logits_BV / (sampling.temperature or 1.0)
+    return logits_BV.gather(1, tokens_B[:, None])[:, 0] - logits_BV.logsumexp(-1)
 
 
 def _uniforms(seed: int, rows: Sequence[int], sampling: Sampling) -> Tensor:
@@ -226,70 +245,6 @@ def choose(
     # Strictly below the top: the first height above it then belongs to a token that has some mass.
     aims_B = torch.minimum(draws_B * tops_B, tops_B.nextafter(torch.zeros_like(tops_B)))
     tokens_B1 = torch.searchsorted(heights_BV, aims_B[:, None], right=True)
+    # Logits that are no numbers have no distribution; their log-probability will tell.
+    tokens_B1 = tokens_B1.clamp(max=heights_BV.shape[1] - 1)
     return (tokens_B1 if ranks_BV is None else ranks_BV.gather(1, tokens_B1))[:, 0]
-
-
-class _Batch:
-    """The rows still being written: their past, their next logits, and whose they are."""
-
-    def __init__(
-        self, model: nn.Module, prompts: Sequence[Sequence[int]], device: torch.device
-    ) -> None:
-        width = max(map(len, prompts))
-        tokens_BT = torch.zeros(len(prompts), width, dtype=torch.long)
-        mask_BT = torch.zeros_like(tokens_BT)
-        for row, prompt in enumerate(prompts):
-            tokens_BT[row, width - len(prompt) :] = torch.tensor(prompt)
-            mask_BT[row, width - len(prompt) :] = 1
-        base = _base(model)
-        self._model, self._accepts = model, _accepts(base)
-        self._cache = DynamicCache(config=base.config) if keeps_cache(model) else None
-        self._padded = bool((mask_BT == 0).any())
-        self._tokens_BT, self._mask_BT = tokens_BT.to(device), mask_BT.to(device)
-        self.places_B = torch.arange(len(prompts), device=device)
-        self.finished_B = torch.zeros(len(prompts), dtype=torch.bool, device=device)
-        self.logits_BV = self._forward(self._tokens_BT)
-
-    @torch.no_grad()
-    def _forward(self, tokens_BQ: Tensor) -> Tensor:
-        """The logits after the last of these tokens, (B, V), fp32."""
-        inputs: dict[str, Any] = {"input_ids": tokens_BQ, "use_cache": self._cache is not None}
-        if self._cache is not None:
-            inputs["past_key_values"] = self._cache
-        if self._padded:
-            # Without padding the mask says nothing, and its absence spares building (B, 1, Q, T).
-            inputs["attention_mask"] = self._mask_BT
-            if "position_ids" in self._accepts:
-                positions_BT = (self._mask_BT.cumsum(1) - 1).clamp(min=0)
-                inputs["position_ids"] = positions_BT[:, -tokens_BQ.shape[1] :]
-        if "logits_to_keep" in self._accepts:
-            inputs["logits_to_keep"] = 1
-        return self._model(**inputs).logits[:, -1].float()  # type: ignore[no-any-return]
-
-    def go_on(self, tokens_B: Tensor, stopped_B: Tensor) -> bool:
-        """Append the tokens just chosen, after finished rows have left; false when none is left."""
-        self.finished_B = self.finished_B | stopped_B
-        finished = int(self.finished_B.sum())
-        if finished == len(self.finished_B):
-            return False
-        # Leaving copies the cache, so rows leave by the eighth and not one by one.
-        if finished * 8 >= len(self.finished_B):
-            staying = torch.nonzero(~self.finished_B)[:, 0]
-            if self._cache is not None:
-                self._cache.batch_select_indices(staying)
-            self._tokens_BT, self._mask_BT = self._tokens_BT[staying], self._mask_BT[staying]
-            self.places_B, self.finished_B = self.places_B[staying], self.finished_B[staying]
-            tokens_B = tokens_B[staying]
-        self._mask_BT = torch.cat([self._mask_BT, self._mask_BT.new_ones(len(tokens_B), 1)], 1)
-        self._tokens_BT = torch.cat([self._tokens_BT, tokens_B[:, None]], 1)
-        cached = self._cache is not None
-        self.logits_BV = self._forward(tokens_B[:, None] if cached else self._tokens_BT)
-        return True
-
-
-def _base(model: Any) -> Any:
-    return model.get_base_model() if hasattr(model, "peft_config") else model
-
-
-def _accepts(base: Any) -> frozenset[str]:
-    return frozenset(inspect.signature(type(base).forward).parameters)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from aligner.models.generate import Answer, generate
 from aligner.offers import Completion
 from aligner.stage import Run
 from aligner_ppo.experience import Rollouts, derived_seed, share
 from aligner_ppo.rewards import ask
-from aligner_ppo.rollout import Response, rollout, uniforms
 from aligner_ppo.setting import Prompt, Setting
 
 
@@ -18,20 +18,19 @@ def sample(
 ) -> tuple[Rollouts, dict[int, Completion]]:
     """Answer `prompts`, each process its share; returns all responses, and this process's as text."""
     config, actor, together = setting.config, setting.actor, setting.together
-    draws_NC = uniforms(seed, rows=len(prompts) * samples, columns=config.max_new_tokens)
     mine = together.mine(len(prompts))
     places = [i * samples + s for i in mine for s in range(samples)]
-    own: dict[int, Response] = {}
+    own: dict[int, Answer] = {}
     if mine:
         with actor.computing():
-            answers = rollout(
-                actor.parts,
+            answers = generate(
+                actor.policy,
                 [prompts[i].tokens for i in mine],
-                samples=samples,
                 sampling=setting.sampling,
-                draws_NC=draws_NC[places],
-                batch=config.rollout_batch_size,
-                device=actor.device,
+                seed=seed,
+                samples=samples,
+                numbers=mine,
+                batch_size=config.rollout_batch_size,
             )
         own = dict(zip(places, answers, strict=True))
     responses = share(own, len(prompts) * samples, together)
@@ -62,12 +61,10 @@ def held_out_reward(setting: Setting, run: Run) -> float | None:
     return float(scores.raw_N.mean())
 
 
-def _completion(prompt: Prompt, response: Response, tokenizer: Any) -> Completion:
-    words = list(response.tokens[:-1] if response.ended else response.tokens)
-    text = tokenizer.decode(words, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+def _completion(prompt: Prompt, response: Answer, tokenizer: Any) -> Completion:
     return Completion(
         prompt=prompt.messages,
-        text=text,
+        text=response.text(tokenizer),
         ended=response.ended,
         tokens=len(response.tokens),
         row=prompt.row,

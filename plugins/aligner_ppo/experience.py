@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from aligner.models.generate import Answer
 from aligner_ppo.parallel import Together
-from aligner_ppo.rollout import Response
 
 Tokens = Sequence[int]
 
@@ -24,7 +24,7 @@ class Rollouts:
     """Prompts answered: response i belongs to prompt i."""
 
     prompts: Sequence[Tokens]
-    responses: Sequence[Response]
+    responses: Sequence[Answer]
 
     @property
     def lengths(self) -> list[int]:
@@ -79,7 +79,7 @@ def cells(mask_NR: Tensor, places: Sequence[int]) -> tuple[Tensor, Tensor]:
     return torch.tensor(places)[rows], columns
 
 
-def share(responses: Mapping[int, Response], number: int, together: Together) -> list[Response]:
+def share(responses: Mapping[int, Answer], number: int, together: Together) -> list[Answer]:
     """Every process's responses, by place, on every process."""
     longest = max((len(r.tokens) for r in responses.values()), default=0)
     widths_W = torch.zeros(together.world, dtype=torch.long)
@@ -97,7 +97,7 @@ def share(responses: Mapping[int, Response], number: int, together: Together) ->
     logps = together.sum(logps_NR).tolist()
     facts = together.sum(facts_N2).tolist()
     return [
-        Response(tokens=tuple(t[:length]), ended=bool(ended), logps=tuple(p[:length]))
+        Answer(tokens=tuple(t[:length]), ended=bool(ended), logps=tuple(p[:length]))
         for t, p, (length, ended) in zip(tokens, logps, facts, strict=True)
     ]
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from aligner.models.generate import Sampling
 from aligner.models.reference import Reference
 from aligner.offers import Message
 from aligner.train.scoring import Source
@@ -13,7 +14,6 @@ from aligner_ppo.actor import Actor
 from aligner_ppo.forward import LanguageModel
 from aligner_ppo.options import PPOConfig
 from aligner_ppo.parallel import Together
-from aligner_ppo.rollout import Sampling
 from aligner_ppo.update import Learner, Mix
 
 

@@ -13,6 +13,7 @@ from aligner.data.chat import stop_tokens
 from aligner.data.tokenizers import load_tokenizer
 from aligner.errors import StageError
 from aligner.models.files import hash_folder
+from aligner.models.generate import Sampling
 from aligner.models.policy import Prepared, load_policy
 from aligner.models.precision import device, precision_of
 from aligner.models.reference import Reference, reference_from, reference_of
@@ -27,7 +28,6 @@ from aligner_ppo.data import mix_of, mixed_in, prompts_of_step
 from aligner_ppo.forward import LanguageModel, language_model
 from aligner_ppo.options import PPOConfig
 from aligner_ppo.parallel import Together
-from aligner_ppo.rollout import Sampling
 from aligner_ppo.setting import Prompt, Setting
 from aligner_ppo.train import learn
 from aligner_ppo.update import Learner, Mix

@@ -6,6 +6,8 @@ import copy
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from peft import LoraConfig, PromptTuningConfig, get_peft_model
 from torch import nn
 from transformers import (
@@ -21,7 +23,8 @@ from transformers import (
     MistralForCausalLM,
 )
 
-from aligner.models.generate import Sampling, choose, generate, keeps_cache, stream
+from aligner.models.decoding import keeps_cache
+from aligner.models.generate import Sampling, choose, generate, stream
 
 pytestmark = [
     # peft asks transformers under an old name, and for positions it then leaves aside.
@@ -146,6 +149,65 @@ def test_a_sampled_answer_does_not_depend_on_what_else_is_answered(kind: object)
     assert generate(model, asked, sampling=sampling, seed=5, batch_size=8) != alone
 
 
+@pytest.mark.parametrize("kind", [llama, gpt2, mamba])
+def test_several_samples_of_a_prompt_are_as_if_it_had_been_asked_as_often(kind: object) -> None:
+    model, asked = made(kind), prompts(5)
+    sampling = Sampling(stop_tokens=STOPS, max_new_tokens=12, temperature=1.0)
+    shared = generate(model, asked, sampling=sampling, seed=4, samples=3, batch_size=7)
+    often = [prompt for prompt in asked for _ in range(3)]
+    assert shared == generate(model, often, sampling=sampling, seed=4)
+    assert len({answer.tokens for answer in shared}) > 10, "samples of a prompt differ"
+
+
+def test_prompts_shared_out_over_processes_are_answered_as_by_one() -> None:
+    model, asked = made(llama), prompts(7)
+    sampling = Sampling(stop_tokens=STOPS, max_new_tokens=12, temperature=1.0)
+    alone = generate(model, asked, sampling=sampling, seed=4, samples=2)
+    for mine in ([0, 2, 4, 6], [1, 3, 5]):
+        part = generate(
+            model, [asked[i] for i in mine], sampling=sampling, seed=4, samples=2, numbers=mine
+        )
+        assert part == [alone[i * 2 + sample] for i in mine for sample in range(2)]
+
+
+def test_prompts_are_computed_once_and_rows_that_have_ended_leave(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What goes through the model after the prompts is the open rows, give or take an eighth."""
+    model, asked = made(llama), prompts(4)
+    forward, seen = model.forward, []
+
+    def counting(*args: object, **kwargs: object) -> object:
+        seen.append(kwargs["input_ids"].shape[0])  # type: ignore[attr-defined]
+        return forward(*args, **kwargs)
+
+    monkeypatch.setattr(model, "forward", counting)
+    sampling = Sampling(stop_tokens=STOPS, max_new_tokens=12, temperature=1.0)
+    answers = generate(model, asked, sampling=sampling, samples=16, batch_size=64)
+    assert seen[0] == 4
+    for column, rows in enumerate(seen[1:], start=1):
+        still_open = sum(len(answer.tokens) > column for answer in answers)
+        assert still_open <= rows <= max(still_open * 8 / 7, 1)
+    assert seen[-1] < 64
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+def test_log_probabilities_are_those_of_a_plain_pass_over_the_answer(temperature: float) -> None:
+    """At the sampling temperature, and at 1 for likeliest tokens; cuts do not count."""
+    model, asked = made(llama), prompts(4)
+    sampling = Sampling(
+        stop_tokens=STOPS, max_new_tokens=9, temperature=temperature, top_k=5, min_new_tokens=3
+    )
+    answers = generate(model, asked, sampling=sampling, samples=3)
+    for number, answer in enumerate(answers):
+        prompt = asked[number // 3]
+        with torch.no_grad():
+            logits_TV = model(input_ids=torch.tensor([[*prompt, *answer.tokens]])).logits[0]
+        logps_CV = (logits_TV[len(prompt) - 1 : -1] / (temperature or 1.0)).log_softmax(-1)
+        expected_C = logps_CV.gather(1, torch.tensor(answer.tokens)[:, None])[:, 0]
+        assert list(answer.logps) == pytest.approx(expected_C.tolist(), abs=1e-4)
+
+
 def test_a_streamed_answer_is_the_batched_one() -> None:
     model, asked = made(llama), prompts()
     sampling = Sampling(stop_tokens=STOPS, max_new_tokens=12, temperature=0.8, top_p=0.9)
@@ -237,3 +299,32 @@ def test_after_each_batch_it_tells_how_many_answers_stand() -> None:
         finished=heard.append,
     )
     assert heard == [3, 6, 7]
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    words=st.integers(2, 40),
+    seed=st.integers(0, 10_000),
+    number=st.sampled_from([0.0, 0.5, 1.0 - 2**-53]),
+    top_k=st.sampled_from([0, 1, 3]),
+    top_p=st.sampled_from([1.0, 0.6, 0.01]),
+)
+def test_an_impossible_token_is_never_chosen(
+    words: int, seed: int, number: float, top_k: int, top_p: float
+) -> None:
+    logits_BV = torch.randn(4, words, generator=torch.Generator().manual_seed(seed)) * 5
+    logits_BV[:, 0] = -torch.inf
+    logits_BV[:, -1] = -torch.inf if words > 2 else 0.0
+    forbidden = torch.tensor([1]) if words > 3 else None
+    sampling = Sampling(stop_tokens=(), max_new_tokens=1, temperature=1.0, top_k=top_k, top_p=top_p)
+    draws_B = torch.full((4,), number, dtype=torch.float64)
+    tokens_B = choose(logits_BV, sampling, draws_B=draws_B, forbidden=forbidden)
+    assert torch.isfinite(logits_BV.gather(1, tokens_B[:, None])).all()
+    assert forbidden is None or not (tokens_B == 1).any()
+
+
+def test_logits_that_are_no_numbers_still_give_a_token_of_the_vocabulary() -> None:
+    sampling = Sampling(stop_tokens=(), max_new_tokens=1, temperature=1.0)
+    draws_B = torch.full((2,), 0.5, dtype=torch.float64)
+    tokens_B = choose(torch.full((2, 5), torch.nan), sampling, draws_B=draws_B)
+    assert ((tokens_B >= 0) & (tokens_B < 5)).all()

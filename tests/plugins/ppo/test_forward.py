@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from aligner.errors import ModelError
+from aligner.models.generate import Sampling, generate
 from aligner_ppo import forward
 from aligner_ppo.forward import language_model, rows_of, token_logps
 
@@ -102,3 +103,16 @@ def test_a_model_whose_parts_are_not_the_whole_is_refused(tiny) -> None:
         "LlamaForCausalLM computes logits in a way that ppo does not know\n"
         "  hint: prompt-learning adapters cannot be used here; use LoRA or full weights"
     )
+
+
+def test_the_sampler_and_the_training_forward_agree_on_the_log_probabilities(tiny) -> None:
+    model = tiny()
+    how = Sampling(stop_tokens=(2, 3, 4), max_new_tokens=12, min_new_tokens=3, temperature=0.8)
+    found = generate(model, PROMPTS, sampling=how, samples=3, seed=5)
+    parts = language_model(model)
+    asked = [prompt for prompt in PROMPTS for _ in range(3)]
+    rows = rows_of(asked, [answer.tokens for answer in found], device=CPU)
+    hidden = rows.states(parts.hidden(rows.tokens_BT))[rows.chosen_K]
+    logps, _ = token_logps(parts, hidden, rows.targets_M, temperature=0.8)
+    sampled = torch.tensor([logp for answer in found for logp in answer.logps])
+    torch.testing.assert_close(sampled, logps.detach(), atol=1e-5, rtol=1e-4)
