@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, get_args
@@ -17,6 +17,7 @@ from aligner.state import SLOTS, Live, ModelState, Slot
 
 if TYPE_CHECKING:
     from aligner.offers import Offers
+    from aligner.preview import Asked, Section
 
 
 class StageConfig(BaseModel):
@@ -37,6 +38,27 @@ class StageConfig(BaseModel):
             n for n, e in extras.items() if isinstance(e, dict) and e.get("determines") is False
         }
         return frozenset(extras) - free
+
+    def rows_from(self) -> Mapping[str, str]:
+        """By option, the earlier steps whose rows these options name, nested ones included."""
+        return {
+            f"{path}.{option}": step
+            for name in type(self).model_fields
+            for path, inner in _nested(getattr(self, name), name)
+            for option, step in inner.rows_from().items()
+        }
+
+
+def _nested(value: Any, path: str) -> Iterator[tuple[str, StageConfig]]:
+    """The options within an option's value, each with where it is written."""
+    if isinstance(value, StageConfig):
+        yield path, value
+    elif isinstance(value, Mapping):
+        for key, one in value.items():
+            yield from _nested(one, f"{path}.{key}")
+    elif isinstance(value, list | tuple):
+        for number, one in enumerate(value):
+            yield from _nested(one, f"{path}.{number}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +87,8 @@ class Look:
     scratch: dict[str, Any]
     """What this process has read or worked out already, shared by the whole chain."""
     past: Mapping[str, Mapping[Slot, Outlook]] = field(default_factory=dict)
-    """What will fill each slot after earlier steps, for the names in the stage's `looks_back`."""
+    """What will fill each slot after earlier steps, for the names in the stage's `looks_back`, and for
+    those whose rows its options name."""
     option_lines: Mapping[str, str] = field(default_factory=dict)
     """`file:line` of each option written in the recipe."""
 
@@ -138,7 +161,8 @@ class Run:
     offers: Offers
     scratch: dict[str, Any]
     past: Mapping[str, ModelState] = field(default_factory=dict)
-    """The states that earlier steps left, for the names in the stage's `looks_back`."""
+    """The states that earlier steps left, for the names in the stage's `looks_back`, and for those
+    whose rows its options name."""
     listener: Callable[[Progress], None] = lambda progress: None
     figures: dict[str, float] = field(default_factory=dict)
     """What the step's table row and its gates show; filled through `record`."""
@@ -213,9 +237,19 @@ class Stage(ABC, Generic[C]):
         """Names of earlier steps whose state `run` finds in `run.past`; `model` is the start."""
         return ()
 
+    @property
+    def past_steps(self) -> tuple[str, ...]:
+        """All earlier steps that are handed over: those of `looks_back`, and of made rows."""
+        return tuple(dict.fromkeys((*self.looks_back, *self.config.rows_from().values())))
+
     @abstractmethod
     def plan(self, look: Look) -> Plan:
         """Say what `run` will do, raising every fault found. Loads no weights, needs no GPU."""
+
+    def preview(self, look: Look, asked: Asked) -> Sequence[Section]:
+        """Show some rows as the model will get them, by the collator that trains; of a step without
+        faults. Nothing by default. Loads no weights, needs no GPU."""
+        return ()
 
     @abstractmethod
     def run(self, state: ModelState, run: Run) -> ModelState:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-Slot = Literal["tokenizer", "policy", "reference", "reward", "value"]
+Slot = Literal["tokenizer", "policy", "reference", "reward", "value", "data"]
 SLOTS: frozenset[Slot] = frozenset(get_args(Slot))
 
 
@@ -18,7 +18,7 @@ class Artifact:
     """One thing on disk or on the hub, and who made it."""
 
     path: str
-    """Folder of whole weights (or of a tokenizer), or a hub id."""
+    """Folder of whole weights (or of a tokenizer, or of rows), or a hub id."""
     revision: str | None = None
     """Commit, tag or branch on the hub; None for a folder."""
     adapters: tuple[str, ...] = ()
@@ -55,6 +55,8 @@ class ModelState:
     """What a step holds the policy to; None means the policy as that step found it."""
     reward: Artifact | None = None
     value: Artifact | None = None
+    data: Artifact | None = None
+    """The rows that a step made last, for a later one to read: a folder with `rows.jsonl`."""
 
     def filled(self) -> frozenset[Slot]:
         return frozenset(slot for slot in SLOTS if getattr(self, slot) is not None)

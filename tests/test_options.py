@@ -186,9 +186,9 @@ ONE_FAULT: list[tuple[dict[str, Any], str]] = [
     ({"data": {"pth": "a", "path": "a"}}, "<data.pth>: stage 'tune' has no option 'data.pth'\n"
      "  hint: did you mean 'path'?"),
     ({"data": {"path": "a", "hub": "b"}},
-     "<data>: data: give one of path, hub and source, not path and hub"),
+     "<data>: data: give one of path, hub, source and step, not path and hub"),
     ({"data": ["a", {"path": "a", "hub": "b"}]},
-     "<data.1>: data.1: give one of path, hub and source, not path and hub"),
+     "<data.1>: data.1: give one of path, hub, source and step, not path and hub"),
     ({"adapter": 3}, "<adapter>: adapter is 3, not a mapping"),
     ({"adapter": {"rr": 3}}, "<adapter.rr>: stage 'tune' has no option 'adapter.rr'\n"
      "  hint: did you mean 'r'?"),

@@ -12,6 +12,7 @@ from aligner.chain.events import (
 from aligner.chain.execute import Outcome, StepResult, find_finished, run
 from aligner.chain.link import Chain, Link, link
 from aligner.chain.look import Checked, check
+from aligner.chain.preview import Preview, StepPreview, preview
 
 __all__ = [
     "Chain",
@@ -19,9 +20,11 @@ __all__ = [
     "Event",
     "Link",
     "Outcome",
+    "Preview",
     "RunFinished",
     "StepFailed",
     "StepFinished",
+    "StepPreview",
     "StepProgress",
     "StepResult",
     "StepReused",
@@ -29,5 +32,6 @@ __all__ = [
     "check",
     "find_finished",
     "link",
+    "preview",
     "run",
 ]

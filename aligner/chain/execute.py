@@ -129,7 +129,7 @@ def step_determinants(
     checked: Checked, link: Link, plan: Plan, state: ModelState, past: Mapping[str, ModelState]
 ) -> dict[str, Any]:
     """What determines the result of `link` on `state`."""
-    looked_at = {name: past[name] for name in link.stage.looks_back}
+    looked_at = {name: past[name] for name in link.stage.past_steps}
     return determinants(
         link.stage, plan, state, maker=link.maker, seed=checked.chain.recipe.seed, past=looked_at
     )

@@ -67,6 +67,9 @@ def link(recipe: Recipe, host: Host) -> Chain:
             faults.append(_unmet(step, slot, recipe, host))
             filled[slot] = step.name
         faults += _unknown_past(step, stage, recipe.steps[: number - 1])
+        if without := _without_rows(step, stage, recipe.steps[: number - 1], links):
+            faults += without
+            unsure |= {"data"}
         filled |= dict.fromkeys(stage.provides, step.name)
         links.append(Link(number, step, stage, host.maker(step.stage)))
     return Chain(recipe, tuple(links), start, tuple(faults), unsure)
@@ -116,3 +119,27 @@ def _unknown_past(step: Step, stage: Stage[Any], earlier: Sequence[Step]) -> lis
         for name in stage.looks_back
         if name not in known
     ]
+
+
+def _without_rows(
+    step: Step, stage: Stage[Any], earlier: Sequence[Step], links: Sequence[Link]
+) -> list[AlignerError]:
+    """Options that ask for the rows of a step that does not come before, or makes none."""
+    makers = [one.step.name for one in links if "data" in one.stage.provides]
+    linked = {one.step.name for one in links}
+    faults: list[AlignerError] = []
+    for option, name in stage.config.rows_from().items():
+        if name in makers:
+            continue
+        if name in linked:
+            what = f"step {step.name!r} reads the rows of step {name!r}, which makes none"
+            hint = f"steps before it that make rows: {', '.join(makers) or 'none'}"
+        elif name in [one.name for one in earlier]:
+            continue  # what it would make is not known: it could not be linked
+        else:
+            what = (
+                f"step {step.name!r} reads the rows of {name!r}, and no earlier step is called that"
+            )
+            hint = did_you_mean(name, makers)
+        faults.append(ChainError(what, where=step.at(option), hint=hint))
+    return faults

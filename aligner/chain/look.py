@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,7 +11,7 @@ from aligner.errors import AlignerError, ChainError, DataError, Faults, did_you_
 from aligner.host import Host
 from aligner.offers import Offers, RewardFunction
 from aligner.stage import Look, Outlook, Plan
-from aligner.state import Slot
+from aligner.state import ModelState, Slot
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,25 @@ class Checked:
     offers: Offers = field(repr=False)
     scratch: dict[str, Any] = field(repr=False)
     """What the check read and worked out, so that the run need not do it again."""
+    looks: tuple[Look, ...] = field(default=(), repr=False)
+    """What each link saw when it planned."""
 
 
-def check(chain: Chain, host: Host, *, scratch: dict[str, Any] | None = None) -> Checked:
-    """Let every link plan on what those before it will leave. Raises all faults together."""
+def check(
+    chain: Chain,
+    host: Host,
+    *,
+    scratch: dict[str, Any] | None = None,
+    each: Callable[[Link, Look], None] = lambda one, look: None,
+) -> Checked:
+    """Let every link plan on what those before it will leave. Raises all faults together.
+
+    Args:
+        chain: The links.
+        host: Whose plugins offer what they ask for.
+        scratch: What was read before.
+        each: Hears of every link that has planned without a fault, and what it saw.
+    """
     scratch = {} if scratch is None else scratch
     offers = host.offers()
     faults = list(chain.faults)
@@ -36,18 +51,21 @@ def check(chain: Chain, host: Host, *, scratch: dict[str, Any] | None = None) ->
     }
     unsure: set[Slot] = set(chain.unsure) | (_missing(chain) if faults else set())
     plans: list[Plan] = []
+    looks: list[Look] = []
     past: dict[str, Mapping[Slot, Outlook]] = {START: dict(slots)}
     for one in chain.links:
         asked = _Asked(offers.reward_functions)
         look = replace(
             _look(chain, one, slots, replace(offers, reward_functions=asked), scratch),
-            past={name: past[name] for name in one.stage.looks_back if name in past},
+            past={name: past[name] for name in one.stage.past_steps if name in past},
         )
-        doubtful = bool(unsure & (one.stage.requires | one.stage.uses))
+        looks.append(look)
+        doubtful = bool(unsure & _reads(one))
         try:
             plan = one.stage.plan(look)
             makers = {name: host.maker_of_function(name) for name in sorted(asked.names)}
-            plan = replace(plan, offered=makers)
+            plan = replace(_foreseen(plan, one), offered=makers)
+            each(one, look)
         except AlignerError as error:
             faults += [f for f in _each(error) if not doubtful or isinstance(f, DataError)]
             unsure |= set(one.stage.provides)
@@ -60,7 +78,40 @@ def check(chain: Chain, host: Host, *, scratch: dict[str, Any] | None = None) ->
         past[one.step.name] = dict(slots)
         plans.append(plan)
     Faults.raise_if_any(faults)
-    return Checked(chain, tuple(plans), offers, scratch)
+    return Checked(chain, tuple(plans), offers, scratch, tuple(looks))
+
+
+def planned_on(checked: Checked, one: Link, past: Mapping[str, ModelState]) -> Plan:
+    """The plan of a link that reads made rows, now that they are there: its accounts become true.
+
+    Raises:
+        AlignerError: the rows are not what the step can work with.
+    """
+    look = checked.looks[one.number - 1]
+    there: dict[str, Mapping[Slot, Outlook]] = dict(look.past)
+    for name in one.stage.config.rows_from().values():
+        rows = past[name].get("data")
+        made = Outlook(made_by=rows.made_by, facts={"artifact": rows})
+        there[name] = {**there[name], "data": made}
+    plan = one.stage.plan(replace(look, past=there))
+    return replace(plan, offered=checked.plans[one.number - 1].offered)
+
+
+def _reads(one: Link) -> frozenset[Slot]:
+    made: frozenset[Slot] = frozenset({"data"} if one.stage.config.rows_from() else ())
+    return one.stage.requires | one.stage.uses | made
+
+
+def _foreseen(plan: Plan, one: Link) -> Plan:
+    """The plan of a link that reads rows which are not made yet, saying what is known of them."""
+    makers = list(dict.fromkeys(one.stage.config.rows_from().values()))
+    if not makers:
+        return plan
+    note = (
+        f"rows that {' and '.join(map(repr, makers))} will make: counted are as many as there may be, "
+        "their prompts real, their answers not yet written"
+    )
+    return replace(plan, tokens=None, notes=(note, *plan.notes))
 
 
 def _look(

@@ -11,7 +11,7 @@ from typing import Any
 
 from aligner.chain.events import Event, StepFailed, StepFinished, StepProgress, StepStarted
 from aligner.chain.link import Link
-from aligner.chain.look import Checked
+from aligner.chain.look import Checked, planned_on
 from aligner.errors import AlignerError, StageError, Stopped
 from aligner.host import Host
 from aligner.run import ranks
@@ -80,6 +80,9 @@ def run_link(
         began = time.monotonic()
         try:
             walk.note("step started", step=step, fingerprint=key)
+            if link.stage.config.rows_from():
+                plan = planned_on(walk.checked, link, past)
+                here = replace(here, plan=plan)
             walk.tell(
                 StepStarted(
                     number=link.number,
@@ -132,7 +135,7 @@ def _run_of(walk: Walk, link: Link, plan: Plan, past: Mapping[str, ModelState], 
         live=walk.live,
         offers=walk.checked.offers,
         scratch=walk.checked.scratch,
-        past={name: past[name] for name in link.stage.looks_back},
+        past={name: past[name] for name in link.stage.past_steps},
         listener=hear,
         rank=walk.rank,
         world=walk.world,

@@ -10,6 +10,7 @@ from typing import Any
 from aligner.data.convert import Different
 from aligner.data.kinds import as_kind, content_key, is_empty, prompt_key
 from aligner.data.ledger import Count, Ledger, Tally, together
+from aligner.data.made import made_hash
 from aligner.data.messages import Malformed, found, order_fault, shown
 from aligner.data.place import Place
 from aligner.data.recognise import recognise
@@ -72,7 +73,7 @@ def load(specs: Sequence[DataSpec], *, want: RowKind, place: Place, option: str)
 
 
 def _once(spec: DataSpec, want: RowKind, place: Place, option: str) -> Loaded:
-    key = f"rows {want} {place.recipe_folder} {spec.model_dump_json()}"
+    key = f"rows {want} {place.recipe_folder} {spec.model_dump_json()} {made_hash(spec, place)}"
     if key not in place.scratch:
         place.scratch[key] = _load(spec, want, place, option)
     loaded: Loaded = place.scratch[key]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -21,6 +22,11 @@ class Place(Protocol):
     def scratch(self) -> dict[str, Any]: ...
     @property
     def seed(self) -> int: ...
+    @property
+    def past(self) -> Mapping[str, Any]:
+        """What earlier steps left, a `ModelState` each, or will leave, an `Outlook` for each slot."""
+        ...
+
     def at(self, option: str) -> str: ...
 
 
@@ -47,6 +53,10 @@ class Under:
     @property
     def seed(self) -> int:
         return self.place.seed
+
+    @property
+    def past(self) -> Mapping[str, Any]:
+        return self.place.past
 
     def at(self, option: str) -> str:
         name, dot, rest = option.partition(".")

@@ -16,6 +16,7 @@ from aligner.data.fitted import Fitted, LabelTokens, PromptTokens
 from aligner.data.kinds import prompt_key
 from aligner.data.ledger import Count, Ledger, spread, together
 from aligner.data.load import Loaded, Skipped, hold_out, load
+from aligner.data.made import made_hash
 from aligner.data.pieces import Encoder
 from aligner.data.place import Place
 from aligner.data.rows import Row
@@ -187,7 +188,7 @@ def _prepare(
 ) -> Prepared[T]:
     chosen = options.model_dump_json(include=set(DataOptions.model_fields))
     encoding = f"{want} {extra} {fingerprint(tokenizer)}"
-    key = f"prepared {encoding} {place.recipe_folder} {chosen}"
+    key = f"prepared {encoding} {place.recipe_folder} {chosen} {made_hash(options, place)}"
     if key not in place.scratch:
         # Not where the data lies, and not the limits: neither changes a row.
         fitting = f"{options.max_length} {options.overflow} {options.hold_out}"

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import fsspec
 from pydantic import ValidationError
 
+from aligner.data.made import made_rows
 from aligner.data.place import Place
 from aligner.data.readers import READABLE, read, suffixes, unpack
 from aligner.data.spec import DataSpec
@@ -41,7 +42,9 @@ def open_rows(spec: DataSpec, place: Place, option: str) -> Reading:
         DataError: it is not there, or not readable.
     """
     digest = hashlib.sha256()
-    if spec.source is not None:
+    if spec.step is not None:
+        rows = _hashed(made_rows(spec.step, place, option), digest)
+    elif spec.source is not None:
         rows = _hashed(_from_source(spec, place, option), digest)
     elif spec.hub is not None:
         rows = _hashed(_from_hub(spec, place, option), digest)

@@ -29,6 +29,8 @@ class DataSpec(EntryCuration):
     """Name of a data source that an installed plugin offers."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Options of the data source."""
+    step: str | None = None
+    """Name of an earlier step of the recipe, whose rows these are."""
     format: str = "auto"
     """How rows are written; `auto` looks at them and refuses when two formats fit."""
     columns: dict[str, str] = Field(default_factory=dict)
@@ -57,17 +59,20 @@ class DataSpec(EntryCuration):
 
     @model_validator(mode="after")
     def _one_origin(self) -> DataSpec:
-        given = [n for n in ("path", "hub", "source") if getattr(self, n) is not None]
+        given = [n for n in ("path", "hub", "source", "step") if getattr(self, n) is not None]
         if len(given) != 1:
             raise ValueError(
-                f"give one of path, hub and source, not {' and '.join(given) or 'none'}"
+                f"give one of path, hub, source and step, not {' and '.join(given) or 'none'}"
             )
         return self
 
+    def rows_from(self) -> dict[str, str]:
+        return {} if self.step is None else {"step": self.step}
+
     @property
     def named(self) -> str:
-        """The path, hub id or source, as the recipe writes it."""
-        return self.path or self.hub or str(self.source)
+        """The path, hub id, source or step, as the recipe writes it."""
+        return self.path or self.hub or self.source or f"step {self.step}"
 
 
 def _as_list(value: Any) -> Any:

@@ -45,7 +45,10 @@ def determinants(
         "offered": dict(plan.offered),
         "options": determining_options(stage.config),
         "slots": _hashes(state, stage.requires | stage.uses),
-        "past": {name: _hashes(then, then.filled()) for name, then in sorted(past.items())},
+        "past": {name: _hashes(past[name], past[name].filled()) for name in stage.looks_back},
+        "made": {
+            option: past[name].get("data").hash for option, name in stage.config.rows_from().items()
+        },
         "data": dict(plan.data),
         "seed": seed,
         "versions": {name: _version(name) for name in LIBRARIES},

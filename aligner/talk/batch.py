@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ class _Here:
     scratch: dict[str, Any]
     recipe_folder: Path = Path()
     seed: int = 0
+    past: Mapping[str, Any] = field(default_factory=dict)
 
     def at(self, option: str) -> str:
         return ""
