@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from aligner.data.curation import parts
+from aligner.data.curation.clean import cleaner
+from aligner.data.curation.filters import filters
+from aligner.data.curation.redact import redacted
+from aligner.data.curation.spec import Clean
+from aligner.data.curation.texts import changed
 from aligner.data.ledger import Tally
 from aligner.data.place import Place
 from aligner.data.rows import Row
@@ -21,6 +26,10 @@ def curated(
     Raises:
         DataError: a library is not installed, or a pattern is none or takes too long.
     """
+    if spec.clean is not None:
+        rows = _cleaned(rows, spec.clean, tally, place, option)
+    if spec.redact is not None:
+        rows = redacted(rows, spec.redact, tally, place=place, option=option)
     if spec.part is not None and spec.parts is not None:
         rows = parts.in_part(rows, spec.part, spec.parts, tally)
     if spec.sample is not None and spec.sample < 1:
@@ -28,3 +37,18 @@ def curated(
     elif spec.sample is not None:
         rows = parts.count(rows, int(spec.sample), place.seed, tally)
     return rows
+
+
+def _cleaned(
+    rows: Iterator[Row], how: Clean, tally: Tally, place: Place, option: str
+) -> Iterator[Row]:
+    clean, reasons = cleaner(how), filters(how, place, option)
+    for row in rows:
+        new = changed(row, clean)
+        reason = next((said for one in reasons if (said := one(new))), "")
+        if reason:
+            tally.leave_out(reason, row.origin)
+            continue
+        if new is not row:
+            tally.find("cleaned", row.origin)
+        yield new

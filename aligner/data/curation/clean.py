@@ -1,0 +1,164 @@
+"""Tidy texts: spaces and blank lines, control characters, Unicode, and HTML turned into text."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable
+from html.parser import HTMLParser
+
+from aligner.data.curation.spec import Clean
+
+__all__ = ["cleaner", "without_html"]
+
+# Joiners (U+200C, U+200D) are kept: Persian, Indic scripts and emoji are spelt with them. So are the
+# marks of direction, without which Arabic and Hebrew are shown in disorder.
+_CONTROL = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\u200b\u2060\ufeff\ufff9-\ufffb\ud800-\udfff]"
+)
+_ESCAPE = re.compile("\x1b\\[[0-9;?]*[ -/]*[@-~]")
+_LINE_ENDS = re.compile("\r\n?|[\x85\u2028\u2029]")
+_BLANKS = " \t\u00a0\u3000"
+_BLANK_LINES = re.compile(r"\n{4,}")
+_SPACES = re.compile(r"[ \t\u00a0\u2000-\u200a\u3000]+")
+_FENCED = re.compile(r"(^[ \t]*```.*?(?:^[ \t]*```[ \t]*$|\Z))", re.DOTALL | re.MULTILINE)
+
+
+def cleaner(how: Clean) -> Callable[[str], str]:
+    """What tidies one text as `how` says; HTML aside, doing it twice changes nothing more."""
+    steps: list[Callable[[str], str]] = []
+    if how.control:
+        steps.append(_without_control)
+    if how.html:
+        steps.append(_outside_code(without_html))
+    form = how.unicode
+    if form != "keep":
+        steps.append(lambda text: text if text.isascii() else unicodedata.normalize(form, text))
+    if how.whitespace != "keep":
+        steps.append(_tidy if how.whitespace == "tidy" else _outside_code(_collapse))
+    if how.whitespace == "collapse":
+        steps.append(_tidy)
+
+    def clean(text: str) -> str:
+        for step in steps:
+            text = step(text)
+        return text
+
+    return clean
+
+
+def _without_control(text: str) -> str:
+    if not _CONTROL.search(text):  # one class is searched for several times faster than two ways
+        return text
+    return _CONTROL.sub("", _ESCAPE.sub("", text))
+
+
+def _tidy(text: str) -> str:
+    if "\r" in text or not text.isascii():
+        text = _LINE_ENDS.sub("\n", text)
+    lines = [line.rstrip(_BLANKS) for line in text.split("\n")]
+    first = next((number for number, line in enumerate(lines) if line), len(lines))
+    text = "\n".join(lines[first:]).rstrip()
+    return _BLANK_LINES.sub("\n\n\n", text) if "\n\n\n\n" in text else text
+
+
+def _collapse(text: str) -> str:
+    text = _SPACES.sub(" ", _LINE_ENDS.sub("\n", text))
+    lines = [line.strip(" ") for line in text.split("\n")]
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines))
+
+
+def _outside_code(change: Callable[[str], str]) -> Callable[[str], str]:
+    """The same change for all but fenced code."""
+
+    def outside(text: str) -> str:
+        if "```" not in text:
+            return change(text)
+        pieces = _FENCED.split(text)
+        return "".join(piece if i % 2 else change(piece) for i, piece in enumerate(pieces))
+
+    return outside
+
+
+_BLOCK_NAMES = (
+    "address article aside blockquote body br center dd details dialog div dl dt fieldset figcaption "
+    "figure footer form h1 h2 h3 h4 h5 h6 head header hr html li main menu nav ol option p pre section "
+    "summary table tbody td tfoot th thead tr ul"
+)
+_INLINE_NAMES = (
+    "a abbr acronym audio b bdi bdo big button caption canvas cite code col colgroup data datalist del "
+    "dfn em embed font i iframe img input ins kbd label legend link map mark meta meter noscript object "
+    "optgroup output param picture progress q rp rt ruby s samp select small source span strike strong "
+    "sub sup svg textarea time tt u var video wbr"
+)
+_BLOCKS, _INLINE = frozenset(_BLOCK_NAMES.split()), frozenset(_INLINE_NAMES.split())
+_HIDING = ("script", "style", "title", "template")
+_UNSHOWN = re.compile(rf"<({'|'.join(_HIDING)})\b[^<>]*>|<!--", re.IGNORECASE)
+_CLOSING = {
+    "": re.compile("-->"),
+    **{name: re.compile(rf"</{name}\s*>", re.IGNORECASE) for name in _HIDING},
+}
+_OPENING = re.compile(r"<(?!!doctype\b)(?:(?=/?([a-z][\w.:-]*))|)", re.IGNORECASE)
+_MARKED_UP = re.compile(r"<[a-zA-Z/!]|&[#\w]")
+
+
+class _Shown(HTMLParser):
+    """Collects what a browser would show of text whose unknown tags have been escaped."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.pieces: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        if tag == "br":
+            self.pieces.append("\n")
+        elif tag in _BLOCKS:
+            self._break()
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in _BLOCKS:
+            self._break()
+
+    def handle_data(self, data: str) -> None:
+        self.pieces.append(data)
+
+    def _break(self) -> None:
+        if self.pieces and not self.pieces[-1].endswith("\n"):
+            self.pieces.append("\n")
+
+
+def without_html(text: str) -> str:
+    """The text that HTML shows; blocks begin on lines of their own, scripts and styles are left out.
+
+    What is no tag of HTML's stays as it is written.
+
+    >>> without_html("<p>Fish &amp; <b>chips</b></p><p>if a < b: List<int></p>")
+    'Fish & chips\\nif a < b: List<int>\\n'
+    """
+    if not _MARKED_UP.search(text):
+        return text
+    parser = _Shown()
+    parser.feed(_OPENING.sub(_escaped, _without_unshown(text)))
+    parser.close()
+    return "".join(parser.pieces)
+
+
+def _escaped(opening: re.Match[str]) -> str:
+    name = (opening[1] or "").lower()
+    return "<" if name in _BLOCKS or name in _INLINE else "&lt;"
+
+
+def _without_unshown(text: str) -> str:
+    """Comments, scripts, styles and the like left out; one that is not closed is only spoken of."""
+    kept, end, unclosed = [], 0, set()
+    for opening in _UNSHOWN.finditer(text):
+        name = (opening[1] or "").lower()
+        if opening.start() < end or name in unclosed:
+            continue
+        closing = _CLOSING[name].search(text, opening.end())
+        if closing is None:
+            unclosed.add(name)
+        else:
+            kept.append(text[end : opening.start()])
+            end = closing.end()
+    return "".join([*kept, text[end:]])

@@ -1,0 +1,188 @@
+"""Replace personal data and secrets in texts by the name of their kind, such as `[email]`."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from aligner.data.curation.spec import Redact, RedactKind
+from aligner.data.curation.texts import R, changed
+from aligner.data.ledger import Tally
+from aligner.data.place import Place
+from aligner.data.rows import Prompt, Row
+from aligner.errors import DataError
+
+__all__ = ["redacted", "redactor"]
+
+Replace = Callable[[str], str]
+
+_EMAIL = re.compile(
+    r"(?<![\w.+%-])[\w.+%-]{1,64}@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,62})\.)+[A-Za-z]{2,24}(?![\w-])"
+)
+_PEM = re.compile(
+    r"-----BEGIN ([A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?)-----.*?(?:-----END \1-----|\Z)", re.DOTALL
+)
+_KEYS = re.compile(
+    r"(?<![A-Za-z0-9_-])(?:"
+    r"(?:AKIA|ASIA)[A-Z0-9]{16}"  # AWS
+    r"|gh[pousr]_[A-Za-z0-9]{36,255}|github_pat_[A-Za-z0-9_]{22,255}"
+    r"|glpat-[A-Za-z0-9_-]{20,}"
+    r"|sk-(?:[a-z]+-)*[A-Za-z0-9_-]{20,}"  # OpenAI, Anthropic and those that follow them
+    r"|[sr]k_(?:live|test)_[A-Za-z0-9]{16,}"  # Stripe
+    r"|hf_[A-Za-z0-9]{30,}"
+    r"|xox[abeoprs]-[A-Za-z0-9-]{10,}"  # Slack
+    r"|AIza[A-Za-z0-9_-]{35}"  # Google
+    r"|eyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}"  # JSON web tokens
+    r")(?![A-Za-z0-9_-])"
+)
+_NAMED_KEY = re.compile(
+    r"(?i)((?:api|access|auth|secret|client|private)[_-]?(?:key|token|secret)|passw(?:or)?d|secret|token)"
+    r"([\"']?\s{0,3}[:=]\s{0,3}[\"']?)([A-Za-z0-9_\-./+=!@#$%^&*]{8,})"
+)
+_IBAN = re.compile(
+    r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?(?![A-Za-z0-9])"
+)
+_CARD = re.compile(r"(?<![\w.+-])\d(?:[ -]?\d){12,18}(?![\w-])")
+_IP = re.compile(
+    r"(?<![\w.:])(?:\d{1,3}(?:\.\d{1,3}){3}(?![\w.]*\d)|(?:[0-9a-fA-F]{0,4}:){2,7}[0-9a-fA-F]{0,4})(?![\w:])"
+)
+_DIGITS = re.compile(r"\d(?:\D{0,3}\d){6}")
+
+
+def redacted(
+    rows: Iterator[Row], how: Redact, tally: Tally, *, place: Place, option: str
+) -> Iterator[Row]:
+    """The rows with what `how` names replaced, in all texts, tool calls and other columns.
+
+    Doing it twice changes nothing more. `tally` counts rows by kind; it names no content.
+
+    Raises:
+        DataError: `phone` needs a library that is not installed, or there is no such region.
+    """
+    found: set[RedactKind] = set()
+    replaced = redactor(how, found, place, option)
+    for row in rows:
+        found.clear()
+        row = _everywhere(row, replaced)
+        for kind in how.kinds:
+            if kind in found:
+                tally.find(f"redacted_{kind}", row.origin)
+        yield row
+
+
+def redactor(how: Redact, found: set[RedactKind], place: Place, option: str) -> Replace:
+    """What replaces all that `how` names in one text, and puts the kinds into `found`."""
+    makers: Mapping[RedactKind, Callable[[], Replace]] = {
+        "key": lambda: _keys,
+        "email": lambda: lambda text: _EMAIL.sub("[email]", text) if "@" in text else text,
+        "iban": lambda: lambda text: _IBAN.sub(_iban, text),
+        "card": lambda: lambda text: _CARD.sub(_card, text),
+        "ip": lambda: lambda text: _IP.sub(_ip, text),
+        "phone": lambda: _phones(how.region, place, option),
+    }
+    # In this order: a card's number may look like a telephone's.
+    steps = [(kind, make()) for kind, make in makers.items() if kind in how.kinds]
+
+    def replaced(text: str) -> str:
+        for kind, step in steps:
+            new = step(text)
+            if new != text:
+                found.add(kind)
+                text = new
+        return text
+
+    return replaced
+
+
+def _everywhere(row: R, change: Replace) -> R:
+    row = changed(row, change)
+    new: dict[str, Any] = {}
+    for name in ("messages", "prompt", "chosen", "rejected", "completion"):
+        turns = getattr(row, name, None)
+        if turns and any(turn.get("tool_calls") for turn in turns):
+            new[name] = tuple(
+                {**turn, "tool_calls": _within(turn["tool_calls"], change)}
+                if turn.get("tool_calls")
+                else turn
+                for turn in turns
+            )
+    if isinstance(row, Prompt) and row.row:
+        new["row"] = _within(row.row, change)
+    return replace(row, **new) if any(getattr(row, n) != v for n, v in new.items()) else row
+
+
+def _within(value: Any, change: Replace) -> Any:
+    """`value` with all texts in it changed, however deep; the keys stay."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {key: _within(one, change) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_within(one, change) for one in value)
+    return value
+
+
+def _keys(text: str) -> str:
+    if "PRIVATE KEY" in text:
+        text = _PEM.sub("[key]", text)
+    return _NAMED_KEY.sub(_named_key, _KEYS.sub("[key]", text))
+
+
+def _named_key(match: re.Match[str]) -> str:
+    value = match[3]
+    # Words are names of variables or files: a secret mixes letters with digits.
+    secret = any(c.isdigit() for c in value) and any(c.isalpha() for c in value)
+    return f"{match[1]}{match[2]}[key]" if secret else match[0]
+
+
+def _card(match: re.Match[str]) -> str:
+    digits = [int(c) for c in match[0] if c.isdigit()]
+    doubled = [sum(divmod(2 * d, 10)) if i % 2 else d for i, d in enumerate(reversed(digits))]
+    valid = sum(doubled) % 10 == 0 and len(set(digits)) > 1  # Luhn's check
+    return "[card]" if valid and match[0][0] in "23456" else match[0]
+
+
+def _iban(match: re.Match[str]) -> str:
+    compact = match[0].replace(" ", "")
+    turned = compact[4:] + compact[:4]
+    number = int("".join(str(int(c, 36)) for c in turned))  # ISO 13616: letters are 10 to 35
+    return "[iban]" if number % 97 == 1 and 15 <= len(compact) <= 34 else match[0]
+
+
+def _ip(match: re.Match[str]) -> str:
+    try:
+        address = ipaddress.ip_address(match[0])
+    except ValueError:
+        return match[0]
+    # Those of documentation, of home networks and of one's own machine are nobody's.
+    return "[ip]" if address.is_global else match[0]
+
+
+def _phones(region: str | None, place: Place, option: str) -> Replace:
+    where = place.at(option)
+    try:
+        import phonenumbers  # an extra: only telephone numbers need it
+    except ImportError:
+        what = "finding phone numbers needs phonenumbers, which is not installed"
+        hint = "pip install aligner[curation], or name other kinds: `redact: [email, key]`"
+        raise DataError(what, where=where, hint=hint) from None
+    if region is not None and region not in phonenumbers.SUPPORTED_REGIONS:
+        what = f"redact.region: there is no region {region!r}"
+        hint = "give a country by its two letters, such as US"
+        raise DataError(what, where=where, hint=hint)
+
+    def replaced(text: str) -> str:
+        if not _DIGITS.search(text) or (
+            region is None and "+" not in text and "\uff0b" not in text
+        ):
+            return text
+        pieces, end = [], 0
+        for match in phonenumbers.PhoneNumberMatcher(text, region):
+            pieces += [text[end : match.start], "[phone]"]
+            end = match.end
+        return "".join([*pieces, text[end:]])
+
+    return replaced
