@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import SequentialSampler
 from transformers import PrinterCallback, ProgressCallback, Trainer
 from transformers.trainer_pt_utils import LengthGroupedSampler
@@ -17,11 +17,10 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 from aligner.errors import StageError
 from aligner.stage import Run
 from aligner.train import checkpoints
+from aligner.train.moved import refuse_unmoved, sample_of
 from aligner.train.watch import Watch
 
 TRAINABLE = "trainable.safetensors"
-_SAMPLED = 64
-"""Elements of each parameter that are looked at to see whether it moved."""
 
 
 class StepTrainer(Trainer):
@@ -51,7 +50,9 @@ class StepTrainer(Trainer):
         if self.args.should_save:
             folder = Path(output_dir or str(self.args.output_dir))
             folder.mkdir(parents=True, exist_ok=True)
-            save_file(_trainable(self.accelerator.unwrap_model(self.model)), folder / TRAINABLE)
+            trained = _trained(self.accelerator.unwrap_model(self.model))
+            tensors = {name: p.detach().contiguous() for name, p in trained.items()}
+            save_file(tensors, folder / TRAINABLE)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         target = self.accelerator.unwrap_model(model if model is not None else self.model)
@@ -87,12 +88,12 @@ def drive(trainer: Any, run: Run, *, steps: int) -> Watch:
     _refuse_full_disk(model, run)
     folder = Path(trainer.args.output_dir)
     newest = checkpoints.newest_whole(folder)
-    before = _sample(model)
+    before = sample_of(_trained(model))
     if newest is not None and checkpoints.number(newest) >= steps:
         _put_back(model, newest)  # trained to the end already: one more step would be one too many
     else:
         trainer.train(resume_from_checkpoint=str(newest) if newest else None)
-    _refuse_unmoved(model, before, run)
+    refuse_unmoved(before, _trained(model), run)
     return watch
 
 
@@ -102,12 +103,8 @@ def discard_checkpoints(run: Run) -> None:
         shutil.rmtree(run.folder / "checkpoints", ignore_errors=True)
 
 
-def _trainable(model: nn.Module) -> dict[str, Tensor]:
-    return {
-        name: parameter.detach().contiguous()
-        for name, parameter in model.named_parameters()
-        if parameter.requires_grad
-    }
+def _trained(model: nn.Module) -> dict[str, nn.Parameter]:
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
 def _put_back(model: nn.Module, checkpoint: Path) -> None:
@@ -119,36 +116,12 @@ def _put_back(model: nn.Module, checkpoint: Path) -> None:
             parameters[name].copy_(tensor)
 
 
-def _sample(model: nn.Module) -> dict[str, Tensor]:
-    return {
-        name: tensor.flatten()[:_SAMPLED].to("cpu", copy=True)
-        for name, tensor in _trainable(model).items()
-    }
-
-
 def _refuse_frozen(model: nn.Module, run: Run) -> None:
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise StageError(
             "no parameter of the model would be trained",
             where=run.where,
             hint="give the step an adapter with targets the model has, or train full weights",
-        )
-
-
-def _refuse_unmoved(model: nn.Module, before: dict[str, Tensor], run: Run) -> None:
-    after = _sample(model)
-    broken = [name for name, tensor in after.items() if not torch.isfinite(tensor).all()]
-    if broken:
-        raise StageError(
-            f"{len(broken)} parameters are no numbers any more, {broken[0]!r} first; nothing is kept",
-            where=run.where,
-            hint="lower learning_rate or use precision: fp32",
-        )
-    if all(torch.equal(tensor, after[name]) for name, tensor in before.items()):
-        raise StageError(
-            f"training ended and not one of {len(after)} trained parameters has moved",
-            where=run.where,
-            hint="raise learning_rate, or use precision: fp32 so that small updates count",
         )
 
 

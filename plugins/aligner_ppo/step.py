@@ -6,12 +6,8 @@ import shutil
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from aligner.data.chat import stop_tokens
 from aligner.data.tokenizers import load_tokenizer
-from aligner.errors import StageError
 from aligner.models.files import hash_folder
 from aligner.models.generate import Sampling
 from aligner.models.policy import Prepared, load_policy
@@ -21,6 +17,7 @@ from aligner.models.save import save_model
 from aligner.models.spec import treatment
 from aligner.stage import Run
 from aligner.state import Artifact, ModelState
+from aligner.train.moved import refuse_unmoved, sample_of
 from aligner.train.scoring import Source, load_sources
 from aligner_ppo.actor import Actor
 from aligner_ppo.collect import held_out_reward
@@ -43,8 +40,6 @@ from aligner_ppo.value_files import (
 )
 
 _BESIDE_RATE, _MODEL_RATE = 1e-4, 1e-5
-_SAMPLED = 64
-"""Elements of each parameter that are looked at to see whether it moved."""
 
 
 def step(config: PPOConfig, state: ModelState, run: Run) -> tuple[Artifact, Artifact]:
@@ -102,14 +97,19 @@ def step(config: PPOConfig, state: ModelState, run: Run) -> tuple[Artifact, Arti
         stops=stop_tokens(tokenizer),
         together=together,
     )
-    before = _sample_of(setting.learner)
+    before = sample_of(setting.learner.policy)
     first = held_out_reward(setting, run)
     progress = learn(setting, run)
     last = held_out_reward(setting, run)
     if first is not None and last is not None:
         run.record(eval_reward=last, eval_reward_before=first)
     if progress.watched.skipped < setting.iterations:
-        _refuse_unmoved(before, setting.learner, run)
+        refuse_unmoved(
+            before,
+            setting.learner.policy,
+            run,
+            hint="raise learning_rate, and see that the rewards differ from one response to another",
+        )
     reference.close()
     return _save(setting, prepared, run)
 
@@ -170,20 +170,6 @@ def setting_of(
         mix=mix,
         iterations=iterations,
     )
-
-
-def _sample_of(learner: Learner) -> list[Tensor]:
-    return [p.detach().flatten()[:_SAMPLED].cpu().clone() for p in learner.policy.values()]
-
-
-def _refuse_unmoved(before: Sequence[Tensor], learner: Learner, run: Run) -> None:
-    after = _sample_of(learner)
-    if all(map(torch.equal, before, after)):
-        raise StageError(
-            f"training ended and not one of {len(after)} trained parameters has moved",
-            where=run.where,
-            hint="raise learning_rate, and see that the rewards differ from one response to another",
-        )
 
 
 def _save(setting: Setting, prepared: Prepared, run: Run) -> tuple[Artifact, Artifact]:

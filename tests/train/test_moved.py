@@ -1,0 +1,64 @@
+"""What training left is kept only if it moved and is made of numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from aligner.errors import StageError
+from aligner.offers import Offers
+from aligner.stage import Plan, Run
+from aligner.state import Live
+from aligner.train.moved import refuse_unmoved, sample_of
+
+
+def run_in(folder: Path) -> Run:
+    return Run(
+        step="learn",
+        folder=folder,
+        recipe_folder=folder,
+        where="recipe.yaml:7",
+        seed=0,
+        plan=Plan(summary=""),
+        live=Live(),
+        offers=Offers(),
+        scratch={},
+    )
+
+
+def parameters() -> dict[str, nn.Parameter]:
+    return {"one": nn.Parameter(torch.ones(100, 3)), "two": nn.Parameter(torch.zeros(2))}
+
+
+def test_one_parameter_that_moved_is_enough(tmp_path: Path) -> None:
+    trained = parameters()
+    before = sample_of(trained)
+    with torch.no_grad():
+        trained["two"][1] = 1e-6
+    refuse_unmoved(before, trained, run_in(tmp_path))
+
+
+def test_nothing_moved_is_an_error_with_the_steps_own_hint(tmp_path: Path) -> None:
+    trained = parameters()
+    with pytest.raises(StageError) as caught:
+        refuse_unmoved(sample_of(trained), trained, run_in(tmp_path), hint="pay more")
+    assert str(caught.value) == (
+        "recipe.yaml:7: training ended and not one of 2 trained parameters has moved\n"
+        "  hint: pay more"
+    )
+
+
+def test_what_is_no_number_is_an_error_that_names_the_parameter(tmp_path: Path) -> None:
+    trained = parameters()
+    before = sample_of(trained)
+    with torch.no_grad():
+        trained["two"][0] = torch.inf
+    with pytest.raises(StageError) as caught:
+        refuse_unmoved(before, trained, run_in(tmp_path))
+    assert str(caught.value) == (
+        "recipe.yaml:7: 1 parameters are no numbers any more, 'two' first; nothing is kept\n"
+        "  hint: lower learning_rate or use precision: fp32"
+    )
