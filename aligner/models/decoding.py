@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
+from aligner.models.padding import left_padded
+
 
 def keeps_cache(model: nn.Module) -> bool:
     """Whether the past of `model` can be kept as keys and values, one row apart from another.
@@ -40,12 +42,7 @@ class Batch:
         device: torch.device,
     ) -> None:
         """Compute the prompts; `logits_BV` then has a row a sample, those of one prompt side by side."""
-        width = max(map(len, prompts))
-        tokens_PT = torch.zeros(len(prompts), width, dtype=torch.long)
-        mask_PT = torch.zeros_like(tokens_PT)
-        for row, prompt in enumerate(prompts):
-            tokens_PT[row, width - len(prompt) :] = torch.tensor(prompt)
-            mask_PT[row, width - len(prompt) :] = 1
+        tokens_PT, mask_PT = left_padded(prompts)
         base = _base(model)
         self._model, self._accepts = model, _accepts(base)
         self._cache = DynamicCache(config=base.config) if keeps_cache(model) else None

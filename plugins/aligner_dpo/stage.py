@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from aligner import Look, ModelState, Plan, Run, Stage
 from aligner.data.spec import DataOptions
 from aligner.models.spec import ModelOptions
+from aligner.preview import Asked, Section
 from aligner.train.spec import TrainOptions
 
 Loss = Literal[
@@ -102,6 +103,11 @@ class DPO(Stage[DPOOptions]):
         from aligner_dpo.plan import plan  # the tokenizer waits until a recipe is looked at
 
         return plan(self.config, look)
+
+    def preview(self, look: Look, asked: Asked) -> tuple[Section, ...]:
+        from aligner_dpo.preview import preview  # the collator waits until a recipe is looked at
+
+        return preview(self.config, look, asked)
 
     def run(self, state: ModelState, run: Run) -> ModelState:
         from aligner_dpo.train import train  # torch and trl wait until a step really runs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from aligner import Look, ModelState, Plan, Run, Slot, Stage
+from aligner.preview import Asked, Section
 from aligner.train.reward_spec import MODEL
 from aligner_ppo.options import PPOConfig
 
@@ -29,6 +30,11 @@ class PPO(Stage[PPOConfig]):
         from aligner_ppo.plan import plan  # the tokenizer waits until a recipe is looked at
 
         return plan(self.config, look)
+
+    def preview(self, look: Look, asked: Asked) -> tuple[Section, ...]:
+        from aligner_ppo.preview import preview  # the collator waits until a recipe is looked at
+
+        return preview(self.config, look, asked)
 
     def run(self, state: ModelState, run: Run) -> ModelState:
         from aligner_ppo.step import step  # torch waits until a step really runs

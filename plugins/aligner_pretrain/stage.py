@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from aligner import Look, ModelState, Plan, Run, Slot, Stage
 from aligner.data.spec import DataOptions
 from aligner.models.spec import FreshModel, ModelOptions
+from aligner.preview import Asked, Section
 from aligner.train.spec import TrainOptions
 
 
@@ -47,6 +48,13 @@ class Pretrain(Stage[PretrainOptions]):
         from aligner_pretrain.plan import plan  # the tokenizer waits until a recipe is looked at
 
         return plan(self.config, look)
+
+    def preview(self, look: Look, asked: Asked) -> tuple[Section, ...]:
+        from aligner_pretrain.preview import (
+            preview,
+        )  # the collator waits until a recipe is looked at
+
+        return preview(self.config, look, asked)
 
     def run(self, state: ModelState, run: Run) -> ModelState:
         from aligner_pretrain.train import train  # torch and trl wait until a step really runs

@@ -16,9 +16,7 @@ from aligner_reward.stage import RewardOptions
 
 def plan(config: RewardOptions, look: Look) -> Plan:
     base = base_of(config, look) if config.base else None
-    if base is not None:
-        # From here on everything is about that model and its tokenizer, not the chain's policy.
-        look = _instead(look, *base)
+    look = seen_from(config, look)
 
     def prepare(tokenizer: Any) -> Prepared[Any]:
         Faults.raise_if_any(
@@ -40,6 +38,11 @@ def plan(config: RewardOptions, look: Look) -> Plan:
         measured=frozenset({"eval_loss", "eval_accuracy"}),
         slot="reward",
     )
+
+
+def seen_from(config: RewardOptions, look: Look) -> Look:
+    """`look` with the model and tokenizer that the step begins from in place of the chain's policy."""
+    return _instead(look, *base_of(config, look)) if config.base else look
 
 
 def base_of(config: RewardOptions, look: Any) -> tuple[Artifact, Artifact]:

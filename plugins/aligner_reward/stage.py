@@ -7,6 +7,7 @@ from pydantic import Field
 from aligner import Look, ModelState, Plan, Run, Slot, Stage
 from aligner.data.spec import DataOptions
 from aligner.models.spec import ModelOptions
+from aligner.preview import Asked, Section
 from aligner.train.spec import TrainOptions
 
 
@@ -40,6 +41,11 @@ class Reward(Stage[RewardOptions]):
         from aligner_reward.plan import plan  # the tokenizer waits until a recipe is looked at
 
         return plan(self.config, look)
+
+    def preview(self, look: Look, asked: Asked) -> tuple[Section, ...]:
+        from aligner_reward.preview import preview  # the collator waits until a recipe is looked at
+
+        return preview(self.config, look, asked)
 
     def run(self, state: ModelState, run: Run) -> ModelState:
         from aligner_reward.train import train  # torch and trl wait until a step really runs

@@ -9,6 +9,7 @@ from pydantic import Field
 from aligner import Look, ModelState, Plan, Run, Stage
 from aligner.data.spec import DataOptions, TrainOn
 from aligner.models.spec import ModelOptions
+from aligner.preview import Asked, Section
 from aligner.train.spec import TrainOptions
 
 
@@ -36,6 +37,11 @@ class SFT(Stage[SFTOptions]):
         from aligner_sft.plan import plan  # the tokenizer waits until a recipe is looked at
 
         return plan(self.config, look)
+
+    def preview(self, look: Look, asked: Asked) -> tuple[Section, ...]:
+        from aligner_sft.preview import preview  # the collator waits until a recipe is looked at
+
+        return preview(self.config, look, asked)
 
     def run(self, state: ModelState, run: Run) -> ModelState:
         from aligner_sft.train import train  # torch and trl wait until a step really runs

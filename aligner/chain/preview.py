@@ -1,0 +1,79 @@
+"""Look at rows as each step of a chain will get them, as far as its recipe is without faults."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from aligner.chain.link import Chain, Link
+from aligner.chain.look import check
+from aligner.errors import AlignerError, ChainError, Collected, did_you_mean
+from aligner.host import Host
+from aligner.preview import Asked, Section
+from aligner.stage import Look
+
+
+@dataclass(frozen=True)
+class StepPreview:
+    """What one step shows."""
+
+    link: Link
+    sections: tuple[Section, ...]
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What the steps of a chain show, and what is wrong with those that could not be looked at."""
+
+    chain: Chain
+    steps: tuple[StepPreview, ...]
+    """Those that read rows, or the one that was asked for."""
+    faults: tuple[AlignerError, ...] = field(default=())
+
+
+def preview(
+    chain: Chain, host: Host, asked: Asked | None = None, *, steps: Sequence[str] = ()
+) -> Preview:
+    """Plan every link in turn, and let it show rows as soon as it has; no weights are loaded.
+
+    Args:
+        chain: The recipe's.
+        host: Whose plugins offer what it asks for.
+        asked: Which rows; the first two by default.
+        steps: Names of the steps to look at; all by default. Later ones are not planned.
+
+    Raises:
+        ChainError: there is no such step.
+    """
+    asked = asked or Asked()
+    wanted = _wanted(chain, steps)
+    links = [one for one in chain.links if one.step.name in wanted]
+    last = max((chain.links.index(one) for one in links), default=-1)
+    shown: list[StepPreview] = []
+    faults = Collected()
+    scratch: dict[str, Any] = {}
+
+    def look_at(link: Link, look: Look) -> None:
+        if link.step.name in wanted:
+            with faults:
+                sections = tuple(link.stage.preview(look, asked))
+                if sections or steps:
+                    shown.append(StepPreview(link, sections))
+
+    upto = chain if len(links) < len(wanted) else replace(chain, links=chain.links[: last + 1])
+    with faults:
+        check(upto, host, scratch=scratch, each=look_at)
+    return Preview(chain, tuple(shown), tuple(faults.found))
+
+
+def _wanted(chain: Chain, steps: Sequence[str]) -> frozenset[str]:
+    known = [step.name for step in chain.recipe.steps]
+    for name in steps:
+        if name not in known:
+            raise ChainError(
+                f"no step of the recipe is called {name!r}",
+                where=chain.recipe.where,
+                hint=did_you_mean(name, known),
+            )
+    return frozenset(steps or known)

@@ -1,0 +1,81 @@
+"""Show prompts as the policy will get them, and the text that is mixed into learning."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from aligner import Look
+from aligner.data.chat import Encoded, stop_tokens
+from aligner.data.prepare import PromptTokens, prepare_prompts
+from aligner.data.tokenizers import planned_tokenizer
+from aligner.models.padding import left_padded
+from aligner.preview import Asked, Section
+from aligner.train.preview import Laid, Reader, answer_begins, section
+from aligner_ppo.data import mixed_batch, mixed_in
+from aligner_ppo.options import PPOConfig, PretrainingMix
+
+
+def preview(config: PPOConfig, look: Look, asked: Asked) -> tuple[Section, ...]:
+    tokenizer = planned_tokenizer(look)
+    data = prepare_prompts(look, config, tokenizer)
+    stops = stop_tokens(tokenizer)
+    reader = Reader(tokenizer)
+    begins = answer_begins(reader, stops, config.max_new_tokens)
+
+    def lay(prompts: Sequence[PromptTokens]) -> list[Laid]:
+        tokens_PT, mask_PT = left_padded([prompt.input_ids for prompt in prompts])
+        return [
+            Laid(lanes=(reader.lane(ids, [False] * len(ids), mask, notes=(begins,)),))
+            for ids, mask in zip(tokens_PT.tolist(), mask_PT.tolist(), strict=True)
+        ]
+
+    samples = 1 if asked.held_out else config.samples_per_prompt
+    prompts = section(
+        data.held_out if asked.held_out else data.train,
+        asked,
+        lay,
+        look=look,
+        size=max(config.rollout_batch_size // samples, 1),
+        row_word="prompt",
+        notes=(
+            f"each is answered {samples} times, in batches of prompts of like length; what is "
+            "trained is what the policy will answer",
+        )
+        if not asked.held_out
+        else (),
+    )
+    if config.pretraining is None or asked.held_out:
+        return (prompts,)
+    return (prompts, _mixed(config.pretraining, look, asked, Reader(tokenizer, stops=stops)))
+
+
+def _mixed(mix: PretrainingMix, look: Look, asked: Asked, reader: Reader) -> Section:
+    """The rows whose next tokens are learnt beside the reward."""
+    data = mixed_in(mix, look, planned_tokenizer(look))
+    texts = mix.rows == "texts"
+
+    def lay(rows: Sequence[Encoded]) -> list[Laid]:
+        tokens_BT, trained_BT = mixed_batch(rows)
+        return [
+            Laid(
+                lanes=(
+                    reader.lane(
+                        ids,
+                        trained,
+                        [place < len(row.input_ids) for place in range(len(ids))],
+                        notes=("text, learnt whole",) if texts else (),
+                    ),
+                )
+            )
+            for row, ids, trained in zip(rows, tokens_BT.tolist(), trained_BT.tolist(), strict=True)
+        ]
+
+    return section(
+        data.train,
+        asked if not asked.by_name else Asked(),
+        lay,
+        look=look,
+        size=mix.batch_size,
+        option="pretraining.data",
+        notes=(f"mixed into every optimizer step, weight {mix.weight:g}, in an order of its own",),
+    )
