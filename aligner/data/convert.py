@@ -26,6 +26,7 @@ from aligner.data.rows import (
     Ranking,
     Row,
     Scored,
+    Tools,
 )
 
 Raw = Mapping[str, Any]
@@ -201,11 +202,13 @@ def sharegpt_pair(row: Raw) -> Row:
     )
 
 
-def _ranked(prompt: Messages, answers: Sequence[Any], scores: Sequence[float]) -> Row:
+def _ranked(
+    prompt: Messages, answers: Sequence[Any], scores: Sequence[float], said: Tools | None = None
+) -> Row:
     sides = tuple(answer_turns(one, f"completions[{i}]") for i, one in enumerate(answers))
     if len(sides) != len(scores) or not sides:
         raise Malformed(f"{len(sides)} completions have {len(scores)} scores")
-    return Ranking(prompt=prompt, completions=sides, scores=tuple(scores))
+    return Ranking(prompt=prompt, completions=sides, scores=tuple(scores), tools=said)
 
 
 def ranking(row: Raw) -> Row:
@@ -214,7 +217,8 @@ def ranking(row: Raw) -> Row:
     if not isinstance(answers, list | tuple) or not isinstance(marks, list | tuple):
         raise Malformed("fields 'completions' and 'scores' (or 'ranks') should be lists")
     numbers = [number(one, "ranks" if by_rank else "scores") for one in marks]
-    return _ranked(_asked(row), answers, [-n for n in numbers] if by_rank else numbers)
+    scores = [-n for n in numbers] if by_rank else numbers
+    return _ranked(_asked(row), answers, scores, tools(row.get(TOOLS), TOOLS))
 
 
 def ultrafeedback(row: Raw) -> Row:

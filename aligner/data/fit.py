@@ -134,7 +134,7 @@ def fit_prompts(
                 fitted.cut(row.origin, len(ids) - len(short[0]))
                 ids, messages = short
             notice(fitted, row.origin, ids, chat)
-            prompt = PromptTokens(ids, messages, row.row, row.origin)
+            prompt = PromptTokens(ids, messages, row.row, row.origin, row.tools)
             fitted.take(prompt, length=len(ids), tokens=len(ids), trained=0)
     return fitted
 

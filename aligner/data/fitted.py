@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 from aligner.data.chat import Chat, Sample
 from aligner.data.ledger import Tally
 from aligner.data.messages import Malformed
-from aligner.data.rows import Messages, Row
+from aligner.data.rows import Messages, Row, Tools
 from aligner.data.spec import Overflow
 from aligner.errors import AlignerError, DataError
 
@@ -28,6 +28,7 @@ class PromptTokens:
     row: Mapping[str, Any]
     """The other columns; a reference answer is called `answer`."""
     origin: str = ""
+    tools: Tools | None = None
 
 
 @dataclass(frozen=True)
