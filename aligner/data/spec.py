@@ -95,8 +95,8 @@ class Decontaminate(StageConfig):
     against: DataSpecs | None = None
     """Data sets besides `eval_data`: benchmarks, for instance."""
     ngram: int = Field(13, ge=1)
-    """Words in a run that counts as the same text (Brown et al. 2020, C). A prompt with fewer words
-    counts where a whole turn is the same. System turns are not looked at."""
+    """Words in a run that counts as the same text (Brown et al. 2020, C). Of prompts with fewer words,
+    those count that are wholly the same. System turns are not looked at."""
     share: Share = 0.0
     """Leave out rows of which a larger share of the runs is found; 0 leaves out those with any."""
     common: int = Field(10, ge=1)

@@ -7,6 +7,7 @@ import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from aligner.data.curation.spec import Augment
@@ -56,9 +57,8 @@ def _with_copies(
         for copy in range(1, how.copies + 1):
             digest = hashlib.sha256(f"{seed} {copy} ".encode() + key).digest()
             dice = random.Random(int.from_bytes(digest))
-            made = changed(
-                row, lambda text, dice=dice: _varied(text, how, synonyms, dice), roles=roles
-            )  # type: ignore[misc]
+            varied = partial(_varied, how=how, synonyms=synonyms, dice=dice)
+            made = changed(row, varied, roles=roles)
             if made not in seen:
                 seen.append(made)
                 made = replace(made, origin=f"{row.origin} (copy {copy})")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable
-from html.parser import HTMLParser
+from html import unescape
 
 from aligner.data.curation.spec import Clean
 
@@ -98,33 +98,9 @@ _CLOSING = {
     "": re.compile("-->"),
     **{name: re.compile(rf"</{name}\s*>", re.IGNORECASE) for name in _HIDING},
 }
-_OPENING = re.compile(r"<(?!!doctype\b)(?:(?=/?([a-z][\w.:-]*))|)", re.IGNORECASE)
-_MARKED_UP = re.compile(r"<[a-zA-Z/!]|&[#\w]")
-
-
-class _Shown(HTMLParser):
-    """Collects what a browser would show of text whose unknown tags have been escaped."""
-
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self.pieces: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: object) -> None:
-        if tag == "br":
-            self.pieces.append("\n")
-        elif tag in _BLOCKS:
-            self._break()
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag in _BLOCKS:
-            self._break()
-
-    def handle_data(self, data: str) -> None:
-        self.pieces.append(data)
-
-    def _break(self) -> None:
-        if self.pieces and not self.pieces[-1].endswith("\n"):
-            self.pieces.append("\n")
+# Neither may hold a `<`, so that a search for one ends where the next begins.
+_TAG = re.compile(r"</?([a-z][a-z0-9]*)\b[^<>]*>|<!doctype\b[^<>]*>", re.IGNORECASE)
+_ENTITY = re.compile(r"&(?:#\d{1,7}|#x[0-9a-f]{1,6}|[a-z][a-z0-9]{1,31});", re.IGNORECASE)
 
 
 def without_html(text: str) -> str:
@@ -135,17 +111,23 @@ def without_html(text: str) -> str:
     >>> without_html("<p>Fish &amp; <b>chips</b></p><p>if a < b: List<int></p>")
     'Fish & chips\\nif a < b: List<int>\\n'
     """
-    if not _MARKED_UP.search(text):
+    if "<" not in text and "&" not in text:
         return text
-    parser = _Shown()
-    parser.feed(_OPENING.sub(_escaped, _without_unshown(text)))
-    parser.close()
-    return "".join(parser.pieces)
-
-
-def _escaped(opening: re.Match[str]) -> str:
-    name = (opening[1] or "").lower()
-    return "<" if name in _BLOCKS or name in _INLINE else "&lt;"
+    text = _without_unshown(text)
+    pieces: list[str] = []
+    end, last = 0, ""
+    for tag in _TAG.finditer(text):
+        name = (tag[1] or "").lower()
+        if name and name not in _BLOCKS and name not in _INLINE:
+            continue
+        pieces.append(text[end : tag.start()])
+        end = tag.end()
+        last = pieces[-1][-1:] or last
+        if name == "br" or (name in _BLOCKS and last not in ("", "\n")):
+            pieces.append("\n")
+            last = "\n"
+    shown = "".join([*pieces, text[end:]])
+    return _ENTITY.sub(lambda entity: unescape(entity[0]), shown)
 
 
 def _without_unshown(text: str) -> str:

@@ -161,7 +161,8 @@ def _languages(allowed: Sequence[str], shortest: int, place: Place, option: str)
         if len(said) < shortest:
             return ""
         language = identify(said)
-        return "" if language in allowed else f"in another language: {language}"
+        # What is told to be in none is code, or figures.
+        return "" if language in (*allowed, "zxx") else f"in another language: {language}"
 
     return by_language
 

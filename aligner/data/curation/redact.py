@@ -47,7 +47,8 @@ _IBAN = re.compile(
 )
 _CARD = re.compile(r"(?<![\w.+-])\d(?:[ -]?\d){12,18}(?![\w-])")
 _IP = re.compile(
-    r"(?<![\w.:])(?:\d{1,3}(?:\.\d{1,3}){3}(?![\w.]*\d)|(?:[0-9a-fA-F]{0,4}:){2,7}[0-9a-fA-F]{0,4})(?![\w:])"
+    r"(?<![\w.:])(?:\d{1,3}(?:\.\d{1,3}){3}(?![\w-]|\.\d)"
+    r"|(?:[0-9a-fA-F]{0,4}:){2,7}[0-9a-fA-F]{0,4}(?![\w:]))"
 )
 _DIGITS = re.compile(r"\d(?:\D{0,3}\d){6}")
 
@@ -134,7 +135,8 @@ def _keys(text: str) -> str:
 def _named_key(match: re.Match[str]) -> str:
     value = match[3]
     # Words are names of variables or files: a secret mixes letters with digits.
-    secret = any(c.isdigit() for c in value) and any(c.isalpha() for c in value)
+    mixed = any(c.isdigit() for c in value) and any(c.isalpha() for c in value)
+    secret = mixed and (len(value) >= 16 or match[1].lower().startswith("passw"))
     return f"{match[1]}{match[2]}[key]" if secret else match[0]
 
 

@@ -149,12 +149,12 @@ class Deduplicate(StageConfig):
     """Which rows count as repeating an earlier one; the first is kept."""
 
     method: Literal["exact", "near"] = "exact"
-    """`exact`: the same words, see `normalize`. `near`: most runs of words in common, by MinHash
+    """`exact`: the same text, see `normalize`. `near`: most runs of words in common, by MinHash
     (Broder 1997); needs `aligner[curation]`."""
     of: Literal["all", "prompt", "answer"] = "all"
     """What is compared: all of a row, only its prompt, or only its answers."""
-    normalize: bool = True
-    """For `exact`: leave case, punctuation and spaces out of account."""
+    normalize: bool = False
+    """For `exact`: leave capitals, quotes, sentence marks and the number of spaces out of account."""
     threshold: float = Field(0.8, gt=0, lt=1)
     """For `near`: the share of the runs in common (Jaccard similarity) from which rows are repeats."""
     ngram: int = Field(5, ge=1)
@@ -164,7 +164,8 @@ class Deduplicate(StageConfig):
     permutations: int = Field(128, ge=16, le=1024)
     """For `near`: hash functions; more are slower and closer to the true similarity."""
     conflicts: Literal["keep", "drop"] = "keep"
-    """`drop` also leaves out a pair that prefers what an earlier one rejects."""
+    """`drop` also leaves out a pair that prefers what an earlier one rejects, and a text labelled
+    otherwise than before."""
 
 
 def _method(value: Any) -> Any:

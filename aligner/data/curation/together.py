@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from aligner.data.curation.contamination import decontaminated, measured
+from aligner.data.curation.duplicates import deduplicated
 from aligner.data.ledger import Tally
 from aligner.data.place import Place
 from aligner.data.rows import Row
@@ -16,5 +18,15 @@ def curated_together(
     """The rows of `data` without those that `deduplicate` and `decontaminate` leave out.
 
     Rows of another `option` than `data` are left as they are: what is measured on stays what it is.
+
+    Raises:
+        DataError: a library is not installed, or data to compare with cannot be read.
     """
+    if option != "data":
+        return rows
+    if options.deduplicate is not None:
+        rows = deduplicated(rows, options.deduplicate, tally, place=place, option=option)
+    if options.decontaminate is not None:
+        runs = measured(options, options.decontaminate, place)
+        rows = decontaminated(rows, runs, options.decontaminate, tally)
     return rows

@@ -1,0 +1,69 @@
+"""Read any data set, whatever kind its rows are of: for comparing with it, and for looking at it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from aligner.data.formats import FORMATS, Columns
+from aligner.data.place import Place
+from aligner.data.recognise import LOOKED_AT, recognise
+from aligner.data.sources import open_rows
+from aligner.data.spec import DataSpec
+from aligner.errors import DataError
+from aligner.offers import DataFormat
+
+if TYPE_CHECKING:
+    from aligner.data.load import Loaded
+
+__all__ = ["as_written", "format_of"]
+
+
+def as_written(spec: DataSpec, place: Place, option: str) -> Loaded:
+    """The rows of `spec` in the kind they are written in, curated as it says.
+
+    Raises:
+        DataError: data is missing or malformed, or fits no format, or several.
+    """
+    from aligner.data.load import load  # which curates, and so imports this package
+
+    chosen = format_of(spec, place, option)
+    named = spec.model_copy(update={"format": chosen.name})
+    return load([named], want=chosen.kind, place=place, option=option)
+
+
+def format_of(spec: DataSpec, place: Place, option: str) -> DataFormat:
+    """The format of `spec`: the one that it names, or the only one that fits its first rows.
+
+    Of several that fit, those are preferred that use more of the columns.
+
+    Raises:
+        DataError: none fits, or several do.
+    """
+    known = {**FORMATS, **place.offers.data_formats}
+    if spec.format in known:
+        return known[spec.format]
+    first = islice(open_rows(spec, place, option).rows, LOOKED_AT)
+    raw = [(origin, _renamed(row, spec.columns)) for origin, row in first]
+    rows = [row for _, row in raw if isinstance(row, Mapping)]
+    fitting = [one for one in known.values() if one.recognise(rows)] if rows else []
+    fullest = [one for one in fitting if not any(_needs(one) < _needs(two) for two in fitting)]
+    if spec.format != "auto" or not fullest:
+        # What is wrong is the same whatever kind is wanted.
+        return recognise(raw, spec, "text", place, option)
+    if len(fullest) > 1:
+        names = " and ".join(sorted(one.name for one in fullest))
+        what, hint = f"the rows of {spec.named} fit {names}", f"say which: format {fullest[0].name}"
+        raise DataError(what, where=place.at(option), hint=hint)
+    return fullest[0]
+
+
+def _needs(one: DataFormat) -> set[str]:
+    return set(one.recognise.needed) if isinstance(one.recognise, Columns) else set()
+
+
+def _renamed(row: object, names: Mapping[str, str]) -> object:
+    if not isinstance(row, Mapping):
+        return row
+    return {names.get(name, name): value for name, value in row.items()}
