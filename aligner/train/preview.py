@@ -68,6 +68,15 @@ class Reader:
         said, warned = self._endings(lane)
         return Lane(name=name, tokens=tokens, seams=lane.seams, notes=said, warnings=warned)
 
+    def scored_lane(
+        self, ids: Sequence[int], present: Iterable[int], *, pad: int, name: str = ""
+    ) -> Lane:
+        """A lane of a model that reads one score from the last token that is no `pad`."""
+        read = max((place for place, token in enumerate(ids) if token != pad), default=0)
+        note = f"the score is read at position {read}, {self.name(ids[read])}"
+        scored = [place == read for place in range(len(ids))]
+        return self.lane(ids, scored, present, name=name, notes=(note,))
+
     def _token(self, token: int, role: Role) -> Token:
         return Token(token, self._spell.text(token), role, self._spell.special(token))
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from aligner.data.chat import Chat
 from aligner.data.messages import Malformed
@@ -142,16 +143,22 @@ class Scorer:
 
     @torch.no_grad()
     def _batch(self, rows: Sequence[Sequence[int]]) -> list[float]:
-        width = max(map(len, rows))
         pad = self.model.config.get_text_config().pad_token_id
-        tokens_BT = torch.full((len(rows), width), 0 if pad is None else int(pad))
-        mask_BT = torch.zeros(len(rows), width, dtype=torch.long)
-        for number, row in enumerate(rows):
-            tokens_BT[number, : len(row)] = torch.tensor(row)
-            mask_BT[number, : len(row)] = 1
+        tokens_BT, mask_BT = scored_batch(rows, 0 if pad is None else int(pad))
         device = next(self.model.parameters()).device
         output = self.model(input_ids=tokens_BT.to(device), attention_mask=mask_BT.to(device))
         return [float(one) for one in output.logits[:, 0].float().cpu()]
+
+
+def scored_batch(rows: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
+    """Ids filled up with `pad` on the right, and the mask that is 1 on tokens; (B, T) int64 each."""
+    width = max(map(len, rows))
+    tokens_BT = torch.full((len(rows), width), pad)
+    mask_BT = torch.zeros(len(rows), width, dtype=torch.long)
+    for number, row in enumerate(rows):
+        tokens_BT[number, : len(row)] = torch.tensor(row)
+        mask_BT[number, : len(row)] = 1
+    return tokens_BT, mask_BT
 
 
 @contextmanager

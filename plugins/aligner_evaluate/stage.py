@@ -11,6 +11,7 @@ from pydantic_core import CoreSchema
 
 from aligner.data.spec import DataSpecs, Limits
 from aligner.models.spec import Attention, Precision, Quantize
+from aligner.preview import Asked, Section
 from aligner.stage import Look, Plan, Run, Stage, StageConfig
 from aligner.state import ModelState, Slot
 
@@ -157,6 +158,11 @@ class Evaluate(Stage[EvaluateConfig]):
         from aligner_evaluate.plan import plan  # reading data and tokenizers is heavy
 
         return plan(self.config, look)
+
+    def preview(self, look: Look, asked: Asked) -> tuple[Section, ...]:
+        from aligner_evaluate.preview import preview  # reading data and tokenizers is heavy
+
+        return preview(self.config, look, asked)
 
     def run(self, state: ModelState, run: Run) -> ModelState:
         from aligner_evaluate.measure import measure  # torch waits until a step really runs

@@ -26,7 +26,7 @@ def preview(config: RewardOptions, look: Look, asked: Asked) -> tuple[Section, .
         names = ["chosen"] * len(pairs) + ["rejected"] * len(pairs)
         tensors = (batch["input_ids"].tolist(), batch["attention_mask"].tolist())
         lanes = [
-            _lane(reader, name, ids, present, pad_id(tokenizer))
+            reader.scored_lane(ids, present, pad=pad_id(tokenizer), name=name)
             for name, ids, present in zip(names, *tensors, strict=True)
         ]
         margins = batch["margin"].tolist() if "margin" in batch else [None] * len(pairs)
@@ -50,14 +50,6 @@ def preview(config: RewardOptions, look: Look, asked: Asked) -> tuple[Section, .
             notes=(SHUFFLED,) if config.group_by_length and not asked.held_out else (),
         ),
     )
-
-
-def _lane(reader: Reader, name: str, ids: list[int], present: list[int], pad: int) -> Lane:
-    """A sequence and where it is scored: the model reads the score at the last token that is no pad."""
-    read = max((place for place, token in enumerate(ids) if token != pad), default=0)
-    scored = [place == read for place in range(len(ids))]
-    note = f"the score is read at {read}, {reader.name(ids[read])!r}"
-    return reader.lane(ids, scored, present, name=name, notes=(note,))
 
 
 def _sides(lanes: Sequence[Lane]) -> Iterator[tuple[Lane, Lane]]:

@@ -28,7 +28,7 @@ def check_recipe(arguments: argparse.Namespace) -> int:
             if not arguments.json:
                 raise
             if ranks.rank() == 0:
-                print(safe(json.dumps({"faults": _faults(error)}, indent=2)), file=chatter.screen)
+                print(safe(json.dumps({"faults": as_faults(error)}, indent=2)), file=chatter.screen)
             return error.exit_code
         finally:
             if arguments.verbose:
@@ -60,6 +60,7 @@ def _checked(arguments: argparse.Namespace) -> tuple[Checked, list[Forecast]]:
     return checked, answers
 
 
-def _faults(error: AlignerError) -> list[dict[str, str]]:
+def as_faults(error: AlignerError) -> list[dict[str, str]]:
+    """What is wrong, for programs."""
     faults = error.faults if isinstance(error, Faults) else (error,)
     return [{"where": one.where, "what": one.what, "hint": one.hint} for one in faults]

@@ -32,7 +32,8 @@ def add_plugin_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
+def add_recipe_argument(parser: argparse.ArgumentParser) -> None:
+    """The recipe itself, and what is laid over it."""
     parser.add_argument("recipe", metavar="RECIPE", help="a YAML file")
     parser.add_argument(
         "--set",
@@ -42,6 +43,10 @@ def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="STEP.OPTION=VALUE",
         help="another value for an option, or for `seed` or `model`; may be given again",
     )
+
+
+def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
+    add_recipe_argument(parser)
     group = parser.add_argument_group("what runs")
     group.add_argument(
         "--name", metavar="RUN", type=_run_name, help="the run's name (default: the recipe's)"

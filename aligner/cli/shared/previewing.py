@@ -1,0 +1,83 @@
+"""Preview a recipe and show it: in the terminal, as a page, or as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from aligner import chain
+from aligner.chain import Preview
+from aligner.cli.shared.checking import as_faults
+from aligner.cli.shared.recipes import host_for, linked
+from aligner.errors import AlignerError, ChainError, Faults
+from aligner.preview import Asked
+from aligner.run import ranks
+from aligner.screen.chatter import kept
+from aligner.screen.console import console_on, show
+from aligner.screen.ending import say
+from aligner.screen.listing import print_json
+from aligner.screen.preview import as_json, previewed
+from aligner.screen.preview_page import page
+from aligner.screen.text import size
+
+
+def preview_recipe(arguments: argparse.Namespace) -> int:
+    """Show what can be shown, then say what is wrong with the rest; 0 when nothing is."""
+    warned: list[str] = []
+    try:
+        with kept(warn=warned.append):
+            shown = _preview(arguments)
+    except AlignerError as error:
+        if not arguments.json:
+            raise
+        print_json({"faults": as_faults(error)})
+        return error.exit_code
+    if ranks.rank() != 0:
+        return 0
+    for text in warned:
+        say(f"warning: {text}", sys.stderr)
+    if arguments.html is not None:
+        _write(shown, Path(arguments.html))
+    if arguments.json:
+        faults = {"faults": as_faults(Faults(shown.faults))} if shown.faults else {}
+        print_json(as_json(shown) | faults)
+    elif arguments.html is None and (shown.steps or not shown.faults):
+        _draw(shown, arguments)
+    if shown.faults and not arguments.json:
+        raise Faults(shown.faults)
+    return Faults.exit_code if shown.faults else 0
+
+
+def _preview(arguments: argparse.Namespace) -> Preview:
+    host = host_for(arguments)
+    asked = Asked(
+        rows=tuple(map(_name, arguments.row)) or tuple(range(1, arguments.rows + 1)),
+        by_name=bool(arguments.row),
+        held_out=arguments.held_out,
+    )
+    return chain.preview(linked(arguments, host), host, asked, steps=arguments.step)
+
+
+def _name(text: str) -> int | str:
+    return int(text) if text.isdecimal() else text
+
+
+def _draw(shown: Preview, arguments: argparse.Namespace) -> None:
+    console = console_on()
+    if arguments.width is not None:
+        console.width = arguments.width
+    show(console, previewed(shown, console, full=arguments.full))
+
+
+def _write(shown: Preview, path: Path) -> None:
+    text = page(shown)
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ChainError(
+            f"the page cannot be written: {error.strerror}",
+            where=str(path),
+            hint="name a file in a folder that exists and that you may write to",
+        ) from None
+    print(f"wrote {path} ({size(len(text.encode()))}): open it in a browser, or pass it on")
