@@ -54,7 +54,10 @@ def format_of(spec: DataSpec, place: Place, option: str) -> DataFormat:
         return recognise(raw, spec, "text", place, option)
     if len(fullest) > 1:
         names = " and ".join(sorted(one.name for one in fullest))
-        what, hint = f"the rows of {spec.named} fit {names}", f"say which: format {fullest[0].name}"
+        what, hint = (
+            f"the rows of {spec.named} fit {names}",
+            f"say which with `format: {fullest[0].name}`",
+        )
         raise DataError(what, where=place.at(option), hint=hint)
     return fullest[0]
 

@@ -46,6 +46,9 @@ _IBAN = re.compile(
     r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?(?![A-Za-z0-9])"
 )
 _CARD = re.compile(r"(?<![\w.+-])\d(?:[ -]?\d){12,18}(?![\w-])")
+_ISSUED = re.compile(  # how the numbers of the large issuers begin, and how long they are
+    r"4(?:\d{12}|\d{15}|\d{18})|(?:5[1-5]|2[2-7]|35)\d{14}|3[47]\d{13}|3[068]\d{12}|6\d{15,18}"
+)
 _IP = re.compile(
     r"(?<![\w.:])(?:\d{1,3}(?:\.\d{1,3}){3}(?![\w-]|\.\d)"
     r"|(?:[0-9a-fA-F]{0,4}:){2,7}[0-9a-fA-F]{0,4}(?![\w:]))"
@@ -144,7 +147,7 @@ def _card(match: re.Match[str]) -> str:
     digits = [int(c) for c in match[0] if c.isdigit()]
     doubled = [sum(divmod(2 * d, 10)) if i % 2 else d for i, d in enumerate(reversed(digits))]
     valid = sum(doubled) % 10 == 0 and len(set(digits)) > 1  # Luhn's check
-    return "[card]" if valid and match[0][0] in "23456" else match[0]
+    return "[card]" if valid and _ISSUED.fullmatch("".join(map(str, digits))) else match[0]
 
 
 def _iban(match: re.Match[str]) -> str:
@@ -159,6 +162,8 @@ def _ip(match: re.Match[str]) -> str:
         address = ipaddress.ip_address(match[0])
     except ValueError:
         return match[0]
+    if address.version == 6 and sum(map(bool, match[0].split(":"))) < 3:
+        return match[0]  # as `a::b` is in code
     # Those of documentation, of home networks and of one's own machine are nobody's.
     return "[ip]" if address.is_global else match[0]
 
