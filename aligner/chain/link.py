@@ -134,8 +134,8 @@ def _without_rows(
         if name in linked:
             what = f"step {step.name!r} reads the rows of step {name!r}, which makes none"
             hint = f"steps before it that make rows: {', '.join(makers) or 'none'}"
-        elif name in [one.name for one in earlier]:
-            continue  # what it would make is not known: it could not be linked
+        elif len(linked) < len(earlier):
+            continue  # one that could not be linked may be meant
         else:
             what = (
                 f"step {step.name!r} reads the rows of {name!r}, and no earlier step is called that"

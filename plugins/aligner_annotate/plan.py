@@ -11,7 +11,7 @@ from aligner.data.fitted import PromptTokens
 from aligner.data.made import outlook_of_rows
 from aligner.data.prepare import Prepared
 from aligner.data.tokenizers import planned_tokenizer
-from aligner.errors import AlignerError, Collected, DataError, ModelError
+from aligner.errors import AlignerError, Collected, ModelError
 from aligner.models.inspect import planned_model, vocabulary_faults
 from aligner.models.precision import attention_faults, precision_of, quantize_faults
 from aligner.state import Slot
@@ -41,9 +41,7 @@ def plan(config: AnnotateConfig, look: Look) -> Plan:
             data = prompts_of(config, look, tokenizer)
         if not stop_tokens(tokenizer):
             faults.found.append(_endless(look))
-    if data is not None and not data.train:
-        faults.found.append(DataError("no prompt is left to answer", where=look.at("prompts")))
-    elif data is not None:
+    if data is not None:
         faults.found += _too_long(config, data, look)
     faults.found += reward_faults(config.score, look, option="score")
     with faults:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import pytest
 
 from aligner.testing import StageContract, conversations, preferences, prompts, texts
+from aligner_annotate.stage import Annotate
 from aligner_chat.stage import ChatStage
 from aligner_dpo.stage import DPO
 from aligner_evaluate.stage import Evaluate
@@ -95,6 +96,26 @@ class TestDPOWithAdapter(TestDPO):
 @pytest.mark.slow
 class TestDPOWithAnotherReference(TestDPO):
     fill: ClassVar = ("reference",)
+
+
+class TestAnnotate(StageContract):
+    stage = Annotate
+    options: ClassVar = {
+        "prompts": "prompts.jsonl",
+        "samples_per_prompt": 2,
+        "score": {"name": "length", "options": {"maximum": 2}},
+        "keep": "best",
+        "ended_only": False,
+        "max_new_tokens": 4,
+        "batch_size": 4,
+    }
+    files: ClassVar = {"prompts.jsonl": prompts(6)}
+    interrupt_at = 4
+
+
+class TestAnnotateByRewardModel(TestAnnotate):
+    options: ClassVar = TestAnnotate.options | {"score": "model", "keep": "pairs"}
+    interrupt_at = 16
 
 
 class TestPPO(StageContract):

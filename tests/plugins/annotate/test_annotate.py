@@ -1,0 +1,244 @@
+"""Chains in which one step makes the rows that the next one learns from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aligner.api import Recipe
+from aligner.chain import StepProgress
+from aligner.errors import AlignerError
+
+from .conftest import rows, variety
+
+Make = Callable[..., Recipe]
+
+ANNOTATE = """\
+  - stage: annotate
+    prompts: {path: prompts.jsonl}
+    samples_per_prompt: 4
+    score: variety
+    ended_only: false
+    max_new_tokens: 6
+    batch_size: 8
+"""
+DPO = """\
+  - stage: dpo
+    data: {step: annotate}
+    max_steps: 2
+    batch_size: 2
+    learning_rate: 1e-2
+"""
+
+
+def run(recipe: Recipe, tmp_path: Path, **more: Any) -> Any:
+    return recipe.run(runs=tmp_path / "runs", show=False, **more)
+
+
+def test_pairs_are_of_the_answers_with_most_and_fewest_letters(
+    recipe: Make, tmp_path: Path
+) -> None:
+    """Worked out again from every answer that was kept beside the rows."""
+    result = run(recipe(ANNOTATE), tmp_path)
+    folder = Path(result["annotate"].folder)
+    answers, made = rows(folder, "answers.jsonl"), rows(folder, "data/rows.jsonl")
+    expected = []
+    for one in answers:
+        texts = list(dict.fromkeys(a["answer"] for a in one["answers"] if a["answer"].strip()))
+        assert [a["score"] for a in one["answers"]] == [
+            variety(a["answer"]) for a in one["answers"]
+        ]
+        scores = [variety(text) for text in texts]
+        if len(set(scores)) > 1:
+            expected.append((one["prompt"], max(scores), min(scores)))
+    found = [(row["prompt"], row["score_chosen"], row["score_rejected"]) for row in made]
+    assert found == expected
+    assert len(found) >= 4, "too few to show anything"
+    for row in made:
+        assert variety(row["chosen"][0]["content"]) == row["score_chosen"]
+        assert variety(row["rejected"][0]["content"]) == row["score_rejected"]
+    figures = result["annotate"].figures
+    assert figures["rows"] == len(made)
+    assert figures["without_rows"] == 6 - len(made)
+    every = [a for one in answers for a in one["answers"]]
+    assert figures["reward_mean"] == pytest.approx(sum(a["score"] for a in every) / 24)
+    assert figures["reward_best"] == pytest.approx(
+        sum(max(a["score"] for a in one["answers"]) for one in answers) / 6
+    )
+    assert rows(folder, "samples.jsonl") == answers
+
+
+def test_the_best_of_many_answers_are_what_the_next_step_learns(
+    recipe: Make, tmp_path: Path
+) -> None:
+    sft = DPO.replace("dpo", "sft")
+    result = run(recipe(ANNOTATE + "    keep: best\n" + sft), tmp_path)
+    folder = Path(result["annotate"].folder)
+    for row, one in zip(
+        rows(folder, "data/rows.jsonl"), rows(folder, "answers.jsonl"), strict=True
+    ):
+        assert row["reward"] == max(a["score"] for a in one["answers"])
+        assert variety(row["messages"][-1]["content"]) == row["reward"]
+    account = json.loads((Path(result["sft"].folder) / "ledger.json").read_text())
+    assert account["data"]["used"] == 6
+    assert account["data"]["name"] == "step annotate"
+
+
+def test_the_account_of_the_step_that_learns_is_of_the_real_rows(
+    recipe: Make, tmp_path: Path
+) -> None:
+    """The check counts as many as there may be; the run, those that were made."""
+    checked = recipe(ANNOTATE + DPO).check(runs=tmp_path / "runs")
+    assert checked.plans["dpo"].rows == 6
+    # This margin leaves some prompts without a pair.
+    result = run(recipe(ANNOTATE + "    margin: 4\n" + DPO), tmp_path)
+    made = int(result["annotate"].figures["rows"])
+    assert 0 < made < 6
+    account = json.loads((Path(result["dpo"].folder) / "ledger.json").read_text())
+    assert account["data"]["read"] == account["data"]["used"] == made
+    longest = max(
+        len(row["chosen"][0]["content"])
+        for row in rows(Path(result["annotate"].folder), "data/rows.jsonl")
+    )
+    assert longest > 1, "stand-ins are shorter"
+    plan = recipe(ANNOTATE + DPO).check(runs=tmp_path / "runs").plans["dpo"]
+    assert account["data"]["tokens"] != plan.ledgers["data"]["tokens"]
+
+
+def test_finished_steps_are_reused_and_a_later_change_reruns_only_what_follows(
+    recipe: Make, tmp_path: Path
+) -> None:
+    def reused(steps: str) -> dict[str, bool]:
+        return {name: step.reused for name, step in run(recipe(steps), tmp_path).steps.items()}
+
+    assert reused(ANNOTATE + DPO) == {"annotate": False, "dpo": False}
+    assert reused(ANNOTATE + DPO) == {"annotate": True, "dpo": True}
+    assert reused(ANNOTATE + DPO.replace("max_steps: 2", "max_steps: 3")) == {
+        "annotate": True,
+        "dpo": False,
+    }
+    assert reused(ANNOTATE + "    margin: 1\n" + DPO) == {"annotate": False, "dpo": True}, (
+        "the same rows, though made otherwise"
+    )
+    assert reused(ANNOTATE + "    margin: 4\n" + DPO) == {"annotate": False, "dpo": False}
+
+
+def test_what_a_step_is_called_does_not_matter_to_who_reads_its_rows(
+    recipe: Make, tmp_path: Path
+) -> None:
+    run(recipe(ANNOTATE + DPO), tmp_path)
+    renamed = ANNOTATE + "    as: pairs\n" + DPO.replace("step: annotate", "step: pairs")
+    assert all(step.reused for step in run(recipe(renamed), tmp_path).steps.values())
+
+
+def test_a_chain_goes_round_with_the_policy_that_each_round_leaves(
+    recipe: Make, tmp_path: Path
+) -> None:
+    """Annotate, dpo, annotate, dpo: the second answers are the first dpo's, and all differ."""
+    again = ANNOTATE + "    as: again\n" + DPO.replace("step: annotate", "step: again")
+    result = run(recipe(ANNOTATE + DPO + again + "    as: dpo-2\n"), tmp_path)
+    first, second = (
+        rows(Path(result[name].folder), "answers.jsonl") for name in ("annotate", "again")
+    )
+    assert [one["prompt"] for one in first] == [one["prompt"] for one in second]
+    assert all(one["answers"] != other["answers"] for one, other in zip(first, second, strict=True))
+    assert result["again"].state.policy.hash == result["dpo"].state.policy.hash
+    assert result["dpo-2"].state.data.made_by == "again"
+    # A step reads the rows it names, not those that were made last.
+    late = recipe(
+        ANNOTATE + DPO + again.replace("step: again", "step: annotate") + "    as: dpo-2\n"
+    )
+    result = run(late, tmp_path)
+    account = json.loads((Path(result["dpo-2"].folder) / "ledger.json").read_text())
+    assert account["data"]["name"] == "step annotate"
+
+
+def test_the_reward_slot_scores_as_the_reward_model_does(recipe: Make, tmp_path: Path) -> None:
+    """Against the whole classifier's own forward on each conversation alone."""
+    import torch
+
+    from aligner.data.chat import Chat
+    from aligner.data.tokenizers import load_tokenizer
+    from aligner.models.reward import load_reward
+    from aligner.state import Live
+
+    pairs = "\n".join(
+        json.dumps({"prompt": f"{n}", "chosen": "yes a cat", "rejected": "no"}) for n in range(8)
+    )
+    (tmp_path / "pairs.jsonl").write_text(pairs + "\n")
+    reward = "  - stage: reward\n    data: pairs.jsonl\n    max_steps: 2\n    batch_size: 4\n"
+    both = ANNOTATE.replace("score: variety", "score: [model, {name: variety, weight: 0.5}]")
+    result = run(recipe(reward + both), tmp_path)
+    artifact = result["annotate"].state.reward
+    model = load_reward(artifact, Live()).eval()
+    tokenizer = load_tokenizer(result["annotate"].state.tokenizer, Live())
+    chat = Chat(tokenizer)
+    for one in rows(Path(result["annotate"].folder), "answers.jsonl")[:3]:
+        asked = chat.encode([chat.prompt(tuple(one["prompt"]))])[0].input_ids
+        for answer in one["answers"]:
+            text = tokenizer(answer["answer"], add_special_tokens=False)["input_ids"]
+            ids = [*asked, *text, *(chat.stops[:1] if answer["ended"] else [])]
+            with torch.no_grad():
+                alone = float(model(torch.tensor([ids])).logits)
+            assert answer["scores"]["model"] == pytest.approx(alone, abs=1e-4)
+            total = answer["scores"]["model"] + 0.5 * variety(answer["answer"])
+            assert answer["score"] == pytest.approx(total)
+    assert {"reward_model", "reward_variety"} <= set(result["annotate"].figures)
+
+
+class Killed(BaseException):
+    """What a kill looks like from within."""
+
+
+@pytest.mark.parametrize("at", [8, 16, 24, 32, 40])
+def test_killed_at_any_time_it_goes_on_to_the_same_rows(
+    recipe: Make, tmp_path: Path, at: int
+) -> None:
+    whole = run(recipe(ANNOTATE), tmp_path / "whole")
+
+    def kill(event: Any) -> None:
+        if isinstance(event, StepProgress) and event.progress.done == at:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run(recipe(ANNOTATE), tmp_path, on_event=kill)
+    [work] = (tmp_path / "runs" / ".steps").glob("*.partial")
+    for path in work.glob("written-0.jsonl"):
+        path.write_bytes(path.read_bytes() + b'{"prompt": 5, "answ')  # a line cut short
+    seen = []
+    after = run(recipe(ANNOTATE), tmp_path, on_event=lambda event: seen.append(event))
+    told = [event.progress.done for event in seen if isinstance(event, StepProgress)]
+    assert told == list(range(at + 8, 49, 8)), "it begins where it was killed"
+    assert after["annotate"].state.data.hash == whole["annotate"].state.data.hash
+    assert after["annotate"].figures == whole["annotate"].figures
+    for name in ("answers.jsonl", "samples.jsonl"):
+        assert rows(Path(after["annotate"].folder), name) == rows(
+            Path(whole["annotate"].folder), name
+        )
+    left = sorted(path.name for path in Path(after["annotate"].folder).iterdir())
+    assert not [name for name in left if name.startswith(("written", "scored"))]
+
+
+def test_scores_that_are_no_numbers_stop_the_step(recipe: Make, tmp_path: Path) -> None:
+    with pytest.raises(AlignerError) as error:
+        run(recipe(ANNOTATE.replace("variety", "broken")), tmp_path)
+    assert str(error.value) == (
+        f"{tmp_path}/recipe.yaml:7: reward function 'broken' gave 8 numbers for 8 answers, "
+        "0 of them finite\n  hint: a source of reward returns one finite number an answer"
+    )
+
+
+def test_a_step_that_can_make_no_row_says_what_became_of_the_answers(
+    recipe: Make, tmp_path: Path
+) -> None:
+    with pytest.raises(AlignerError) as error:
+        run(recipe(ANNOTATE.replace("variety", "same")), tmp_path)
+    [work] = (tmp_path / "runs" / ".steps").glob("*.partial")
+    assert str(error.value) == (
+        f"{tmp_path}/recipe.yaml:4: no row can be made of 6 prompts with 4 answers each: 6 ties\n"
+        f"  hint: {work}/answers.jsonl has every answer with its scores"
+    )
