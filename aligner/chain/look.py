@@ -111,7 +111,15 @@ def _foreseen(plan: Plan, one: Link) -> Plan:
         f"rows that {' and '.join(map(repr, makers))} will make: counted are as many as there may be, "
         "their prompts real, their answers not yet written"
     )
-    return replace(plan, tokens=None, notes=(note, *plan.notes))
+    ledgers = {
+        name: {what: value for what, value in ledger.items() if what not in _OF_ANSWERS}
+        for name, ledger in plan.ledgers.items()
+    }
+    return replace(plan, tokens=None, ledgers=ledgers, notes=(note, *plan.notes))
+
+
+_OF_ANSWERS = frozenset({"tokens", "trained", "lengths"})
+"""What a ledger says that depends on answers, which stand-ins do not have."""
 
 
 def _look(

@@ -64,9 +64,9 @@ def annotate(config: AnnotateConfig, state: ModelState, run: Run) -> Artifact:
     """
     tokenizer = load_tokenizer(state.get("tokenizer"), run.live, where=run.where)
     prompts = prompts_of(config, run, tokenizer).train
-    each = max(config.batch_size // config.samples_per_prompt, 1)
     # Dealt out in whole batches: what is written then is the same on any number of processes.
-    share = parts([len(one.input_ids) for one in prompts], each)[run.rank :: run.world]
+    batches = parts([len(one.input_ids) for one in prompts], config.prompts_at_once)
+    share = batches[run.rank :: run.world]
     count = _Counter(run, 2 * config.samples_per_prompt * sum(map(len, share)))
     written = Work(run.folder, "written", rank=run.rank)
     scored = Work(run.folder, "scored", rank=run.rank)

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from aligner import Look, ModelState, Plan, Run, Slot, Stage, StageConfig
 from aligner.data.spec import DataSpecs, Limits
 from aligner.models.spec import Attention, Precision, Quantize
+from aligner.preview import Asked, Section
 from aligner.train.reward_spec import MODEL, RewardSpec, RewardSpecs
 
 Keep = Literal["best_and_worst", "pairs", "best", "above", "all"]
@@ -100,6 +101,11 @@ class AnnotateConfig(StageConfig):
         """Whether the reward slot is asked."""
         return any(one.name == MODEL for one in self.score)
 
+    @property
+    def prompts_at_once(self) -> int:
+        """Prompts whose answers are written together."""
+        return max(self.batch_size // self.samples_per_prompt, 1)
+
 
 class Annotate(Stage[AnnotateConfig]):
     """Let the policy answer prompts, score the answers, and make rows of them for later steps."""
@@ -116,6 +122,13 @@ class Annotate(Stage[AnnotateConfig]):
         from aligner_annotate.plan import plan  # reading data and tokenizers is heavy
 
         return plan(self.config, look)
+
+    def preview(self, look: Look, asked: Asked) -> tuple[Section, ...]:
+        from aligner_annotate.preview import (
+            preview,  # the tokenizer waits until a recipe is looked at
+        )
+
+        return preview(self.config, look, asked)
 
     def run(self, state: ModelState, run: Run) -> ModelState:
         from aligner_annotate.annotate import annotate  # torch waits until a step really runs
