@@ -86,6 +86,8 @@ class Look:
     """Reward functions, data sources and data formats of the installed plugins."""
     scratch: dict[str, Any]
     """What this process has read or worked out already, shared by the whole chain."""
+    cache: Path | None = None
+    """Where prepared data is kept for every step and recipe; None keeps it for this process alone."""
     past: Mapping[str, Mapping[Slot, Outlook]] = field(default_factory=dict)
     """What will fill each slot after earlier steps, for the names in the stage's `looks_back`, and for
     those whose rows its options name."""
@@ -160,6 +162,8 @@ class Run:
     live: Live
     offers: Offers
     scratch: dict[str, Any]
+    cache: Path | None = None
+    """Where prepared data is kept for every step and recipe; None keeps it for this process alone."""
     past: Mapping[str, ModelState] = field(default_factory=dict)
     """The states that earlier steps left, for the names in the stage's `looks_back`, and for those
     whose rows its options name."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from aligner.chain.link import START, Chain, Link
 from aligner.errors import AlignerError, ChainError, DataError, Faults, did_you_mean
 from aligner.host import Host
 from aligner.offers import Offers, RewardFunction
+from aligner.run.folder import data_folder
 from aligner.stage import Look, Outlook, Plan
 from aligner.state import ModelState, Slot
 
@@ -32,6 +34,7 @@ def check(
     host: Host,
     *,
     scratch: dict[str, Any] | None = None,
+    runs: Path | None = None,
     each: Callable[[Link, Look], None] = lambda one, look: None,
 ) -> Checked:
     """Let every link plan on what those before it will leave. Raises all faults together.
@@ -40,6 +43,7 @@ def check(
         chain: The links.
         host: Whose plugins offer what they ask for.
         scratch: What was read before.
+        runs: Folder of all runs, in which prepared data is kept for later ones.
         each: Hears of every link that has planned without a fault, and what it saw.
     """
     scratch = {} if scratch is None else scratch
@@ -57,6 +61,7 @@ def check(
         asked = _Asked(offers.reward_functions)
         look = replace(
             _look(chain, one, slots, replace(offers, reward_functions=asked), scratch),
+            cache=data_folder(runs) if runs is not None else None,
             past={name: past[name] for name in one.stage.past_steps if name in past},
         )
         looks.append(look)

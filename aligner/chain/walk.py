@@ -16,7 +16,7 @@ from aligner.errors import AlignerError, StageError, Stopped
 from aligner.host import Host
 from aligner.run import ranks
 from aligner.run.durable import hash_json, write_text
-from aligner.run.folder import RunFolder
+from aligner.run.folder import RunFolder, data_folder
 from aligner.run.lock import locked
 from aligner.run.random_state import kept_as_found
 from aligner.run.store import Finished, Store, relocate
@@ -135,6 +135,7 @@ def _run_of(walk: Walk, link: Link, plan: Plan, past: Mapping[str, ModelState], 
         live=walk.live,
         offers=walk.checked.offers,
         scratch=walk.checked.scratch,
+        cache=data_folder(walk.store.folder.parent),
         past={name: past[name] for name in link.stage.past_steps},
         listener=hear,
         rank=walk.rank,

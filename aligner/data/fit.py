@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from aligner.data.chat import Chat, Encoded, encode_texts
+from aligner.data.chat import Chat, Encoded, Sample, encode_texts
 from aligner.data.fitted import (
     Fitted,
+    Fitter,
+    Made,
     PromptTokens,
-    batches,
+    drop_refused,
     notice,
     notice_sample,
     quietly,
@@ -21,129 +23,162 @@ from aligner.data.rows import Conversation, Messages, Prompt, Text
 from aligner.data.spec import Overflow, TrainOn
 
 
-def fit_texts(
-    rows: Sequence[Text], encoder: Encoder, over: Overflow, longest: int | None
-) -> Fitted[Encoded]:
+@dataclass(frozen=True)
+class Texts(Fitter[Encoded]):
     """Documents; a longer one becomes several rows, or is cut, dropped or refused."""
-    fitted: Fitted[Encoded] = Fitted(longest=longest)
-    unknown = encoder.unknown
-    for batch in batches(rows):
-        for row, ids in zip(batch, encode_texts(batch, encoder), strict=True):
-            parts = [ids]
-            if longest is not None and len(ids) > longest:
-                if over == "split":
-                    fitted.tally.find("split", row.origin)
-                    parts = [ids[i : i + longest] for i in range(0, len(ids), longest)]
-                elif over == "cut":
-                    fitted.cut(row.origin, len(ids) - longest)
-                    parts = [ids[:longest]]
-                else:
-                    fitted.refuse(row.origin, len(ids), over)
-                    continue
-            if encoder.spells_control(row.text):
-                fitted.tally.find("special_text", row.origin)
-            for part in parts:
-                one = Encoded(part, [True] * len(part), (), row.origin)
-                fitted.take(one, length=len(part), tokens=len(part), trained=len(part))
-                fitted.unknown += part.count(unknown)
-    return fitted
+
+    encoder: Encoder
+    over: Overflow
+
+    def render(self, rows: Sequence[Text]) -> Made[Text, None]:
+        return Made([(row, None) for row in rows], [])
+
+    def encode(self, made: Made[Text, None]) -> list[list[int]]:
+        return encode_texts([row for row, _ in made.rows], self.encoder)
+
+    def take(
+        self, made: Made[Text, None], encoded: list[list[int]], fitted: Fitted[Encoded]
+    ) -> None:
+        for (row, _), ids in zip(made.rows, encoded, strict=True):
+            self._take(row, ids, fitted)
+
+    def _take(self, row: Text, ids: list[int], fitted: Fitted[Encoded]) -> None:
+        longest, unknown = fitted.longest, self.encoder.unknown
+        parts = [ids]
+        if longest is not None and len(ids) > longest:
+            if self.over == "split":
+                fitted.tally.find("split", row.origin)
+                parts = [ids[i : i + longest] for i in range(0, len(ids), longest)]
+            elif self.over == "cut":
+                fitted.cut(row.origin, len(ids) - longest)
+                parts = [ids[:longest]]
+            else:
+                fitted.refuse(row.origin, len(ids), self.over)
+                return
+        if self.encoder.spells_control(row.text):
+            fitted.tally.find("special_text", row.origin)
+        for part in parts:
+            one = Encoded(part, [True] * len(part), (), row.origin)
+            fitted.take(one, length=len(part), tokens=len(part), trained=len(part))
+            fitted.unknown += part.count(unknown) if unknown >= 0 else 0
 
 
-def fit_conversations(
-    rows: Sequence[Conversation],
-    chat: Chat,
-    over: Overflow,
-    longest: int | None,
-    train_on: TrainOn,
-) -> Fitted[Encoded]:
+@dataclass(frozen=True)
+class Conversations(Fitter[Encoded]):
     """Conversations; one whose earlier turns the template rewrites becomes several rows."""
-    fitted: Fitted[Encoded] = Fitted(longest=longest)
-    for batch in batches(rows):
-        made = rendered(
-            batch, fitted, lambda row: chat.conversation(row.messages, row.tools, train_on)
+
+    chat: Chat
+    over: Overflow
+    train_on: TrainOn
+
+    def render(self, rows: Sequence[Conversation]) -> Made[Conversation, list[Sample]]:
+        return rendered(
+            rows, lambda row: self.chat.conversation(row.messages, row.tools, self.train_on)
         )
-        flat = [(row, sample) for row, samples in made for sample in samples]
-        encoded = chat.encode([sample for _, sample in flat], [row.origin for row, _ in flat])
-        for row, samples in made:
+
+    def encode(self, made: Made[Conversation, list[Sample]]) -> list[Encoded]:
+        flat = [(row, sample) for row, samples in made.rows for sample in samples]
+        return self.chat.encode([sample for _, sample in flat], [row.origin for row, _ in flat])
+
+    def take(
+        self,
+        made: Made[Conversation, list[Sample]],
+        encoded: list[Encoded],
+        fitted: Fitted[Encoded],
+    ) -> None:
+        drop_refused(made, fitted)
+        for row, samples in made.rows:
             if len(samples) > 1:
                 fitted.tally.find("split", row.origin)
             if not samples:
                 fitted.tally.find("nothing_trained", row.origin)
+        flat = ((row, sample) for row, samples in made.rows for sample in samples)
         for (row, sample), one in zip(flat, encoded, strict=True):
             notice_sample(fitted, row.origin, sample)
-            short = one
-            if longest is not None and len(one.input_ids) > longest:
-                fit = _shorter(row, one, chat, over, longest, train_on)
-                if fit is None:
-                    fitted.refuse(row.origin, len(one.input_ids), over)
-                    continue
-                short = fit
-                fitted.cut(row.origin, len(one.input_ids) - len(short.input_ids))
-            _take(fitted, short, chat, cut=short is not one)
-    return fitted
+            self._fit(row, one, fitted)
 
+    def _fit(self, row: Conversation, one: Encoded, fitted: Fitted[Encoded]) -> None:
+        longest, short = fitted.longest, one
+        if longest is not None and len(one.input_ids) > longest:
+            fit = self._shorter(row, one, longest)
+            if fit is None:
+                fitted.refuse(row.origin, len(one.input_ids), self.over)
+                return
+            short = fit
+            fitted.cut(row.origin, len(one.input_ids) - len(short.input_ids))
+        self._take(short, fitted, cut=short is not one)
 
-def _take(fitted: Fitted[Encoded], one: Encoded, chat: Chat, *, cut: bool) -> None:
-    notice(fitted, one.origin, one.input_ids, chat)
-    if not any(one.trained):
-        fitted.tally.find("nothing_trained", one.origin)
-        fitted.tally.drop("nothing to train on", one.origin)
-        return
-    stops = chat.stops
-    if any(one.input_ids[end - 1] not in stops for end in one.ends) or (not one.ends and not cut):
-        fitted.tally.find("stop_untrained", one.origin)
-    tokens = len(one.input_ids)
-    fitted.take(one, length=tokens, tokens=tokens, trained=sum(one.trained))
+    def _take(self, one: Encoded, fitted: Fitted[Encoded], *, cut: bool) -> None:
+        notice(fitted, one.origin, one.input_ids, self.chat)
+        trained = sum(one.trained)
+        if not trained:
+            fitted.tally.find("nothing_trained", one.origin)
+            fitted.tally.drop("nothing to train on", one.origin)
+            return
+        stops = self.chat.stops
+        unstopped = any(one.input_ids[end - 1] not in stops for end in one.ends)
+        if unstopped or (not one.ends and not cut):
+            fitted.tally.find("stop_untrained", one.origin)
+        tokens = len(one.input_ids)
+        fitted.take(one, length=tokens, tokens=tokens, trained=trained)
 
-
-def _shorter(
-    row: Conversation, one: Encoded, chat: Chat, over: Overflow, longest: int, train_on: TrainOn
-) -> Encoded | None:
-    if over == "cut":
-        ends = tuple(end for end in one.ends if end <= longest)
-        return replace(
-            one, input_ids=one.input_ids[:longest], trained=one.trained[:longest], ends=ends
-        )
-    if over != "turns":
+    def _shorter(self, row: Conversation, one: Encoded, longest: int) -> Encoded | None:
+        if self.over == "cut":
+            ends = tuple(end for end in one.ends if end <= longest)
+            return replace(
+                one, input_ids=one.input_ids[:longest], trained=one.trained[:longest], ends=ends
+            )
+        if self.over != "turns":
+            return None
+        for messages in without_oldest(row.messages):
+            samples = quietly(
+                lambda m=messages: self.chat.conversation(m, row.tools, self.train_on)  # type: ignore[misc]
+            )
+            if samples and len(samples) == 1:
+                short = self.chat.encode(samples, [row.origin])[0]
+                if len(short.input_ids) <= longest:
+                    return short
         return None
-    for messages in without_oldest(row.messages):
-        samples = quietly(lambda m=messages: chat.conversation(m, row.tools, train_on))  # type: ignore[misc]
-        if samples and len(samples) == 1:
-            short = chat.encode(samples, [row.origin])[0]
-            if len(short.input_ids) <= longest:
-                return short
-    return None
 
 
-def fit_prompts(
-    rows: Sequence[Prompt], chat: Chat, over: Overflow, longest: int | None
-) -> Fitted[PromptTokens]:
+@dataclass(frozen=True)
+class Prompts(Fitter[PromptTokens]):
     """Prompts; a longer one loses its oldest turns, or is dropped or refused."""
-    fitted: Fitted[PromptTokens] = Fitted(longest=longest)
-    for batch in batches(rows):
-        made = rendered(batch, fitted, lambda row: chat.prompt(row.messages, row.tools))
-        encoded = chat.encode([sample for _, sample in made])
-        for (row, sample), one in zip(made, encoded, strict=True):
+
+    chat: Chat
+    over: Overflow
+
+    def render(self, rows: Sequence[Prompt]) -> Made[Prompt, Sample]:
+        return rendered(rows, lambda row: self.chat.prompt(row.messages, row.tools))
+
+    def encode(self, made: Made[Prompt, Sample]) -> list[list[int]]:
+        encoded = self.chat.encode([sample for _, sample in made.rows])
+        return [one.input_ids for one in encoded]
+
+    def take(
+        self, made: Made[Prompt, Sample], encoded: list[list[int]], fitted: Fitted[PromptTokens]
+    ) -> None:
+        drop_refused(made, fitted)
+        longest = fitted.longest
+        for (row, sample), whole in zip(made.rows, encoded, strict=True):
             notice_sample(fitted, row.origin, sample)
-            ids, messages = one.input_ids, row.messages
+            ids, messages = whole, row.messages
             if longest is not None and len(ids) > longest:
-                short = _shorter_prompt(row, chat, longest) if over == "turns" else None
+                short = self._shorter(row, longest) if self.over == "turns" else None
                 if short is None:
-                    fitted.refuse(row.origin, len(ids), over)
+                    fitted.refuse(row.origin, len(ids), self.over)
                     continue
                 fitted.cut(row.origin, len(ids) - len(short[0]))
                 ids, messages = short
-            notice(fitted, row.origin, ids, chat)
+            notice(fitted, row.origin, ids, self.chat)
             prompt = PromptTokens(ids, messages, row.row, row.origin, row.tools)
             fitted.take(prompt, length=len(ids), tokens=len(ids), trained=0)
-    return fitted
 
-
-def _shorter_prompt(row: Prompt, chat: Chat, longest: int) -> tuple[list[int], Messages] | None:
-    for messages in without_oldest(row.messages):
-        sample = quietly(lambda m=messages: chat.prompt(m, row.tools))  # type: ignore[misc]
-        if sample is not None:
-            ids = chat.encode([sample])[0].input_ids
-            if len(ids) <= longest:
-                return ids, messages
-    return None
+    def _shorter(self, row: Prompt, longest: int) -> tuple[list[int], Messages] | None:
+        for messages in without_oldest(row.messages):
+            sample = quietly(lambda m=messages: self.chat.prompt(m, row.tools))  # type: ignore[misc]
+            if sample is not None:
+                ids = self.chat.encode([sample])[0].input_ids
+                if len(ids) <= longest:
+                    return ids, messages
+        return None

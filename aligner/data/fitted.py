@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -15,8 +17,8 @@ from aligner.errors import AlignerError, DataError
 
 T = TypeVar("T")
 R = TypeVar("R", bound=Row)
-BATCH = 1000
-"""Rows that are encoded together."""
+NAMED = 5
+"""Rows that are named of those that are too long."""
 
 
 @dataclass(frozen=True)
@@ -46,31 +48,26 @@ class LabelTokens:
 class Fitted(Generic[T]):
     """Encoded rows, and what became of the others."""
 
+    longest: int | None = None
     rows: list[T] = field(default_factory=list)
+    """Those that have not been taken on yet: whoever takes them on clears the list, and `sizes`."""
+    sizes: list[tuple[int, int, int]] = field(default_factory=list)
+    """Of each of them its length (see `lengths`), its tokens, and those of them that are trained."""
     tally: Tally = field(default_factory=Tally)
-    lengths: list[int] = field(default_factory=list)
+    lengths: array[int] = field(default_factory=lambda: array("i"))
     """Tokens in each row as the model sees it: of a pair, the prompt with the longer answer."""
     tokens: int = 0
     trained: int = 0
     cut_tokens: int = 0
     unknown: int = 0
     too_long: list[tuple[str, int]] = field(default_factory=list)
-    """Origin and tokens of rows that the check must stop for."""
-    longest: int | None = None
-
-    def faults(self, where: str) -> list[AlignerError]:
-        """The error that `overflow: stop` asks for, if any row is too long."""
-        if not self.too_long:
-            return []
-        places = ", ".join(f"{origin} ({tokens})" for origin, tokens in self.too_long[:5])
-        more = ", …" if len(self.too_long) > 5 else ""
-        what = f"{len(self.too_long)} rows have more than max_length {self.longest} tokens: "
-        hint = "raise max_length, or set overflow to drop, cut or turns"
-        return [DataError(f"{what}{places}{more}", where=where, hint=hint)]
+    """Origin and tokens of the first rows that the check must stop for."""
+    too_long_rows: int = 0
 
     def take(self, row: T, *, length: int, tokens: int, trained: int) -> None:
         """Use a row: its longest sequence, all its tokens, and those of them that are trained."""
         self.rows.append(row)
+        self.sizes.append((length, tokens, trained))
         self.lengths.append(length)
         self.tokens += tokens
         self.trained += trained
@@ -78,7 +75,8 @@ class Fitted(Generic[T]):
     def refuse(self, origin: str, tokens: int, over: Overflow) -> None:
         """Leave a row out that is too long."""
         if over == "stop":
-            self.too_long.append((origin, tokens))
+            self.too_long_rows += 1
+            self.too_long += [(origin, tokens)] if len(self.too_long) < NAMED else []
         self.tally.drop(f"longer than max_length {self.longest}", origin)
 
     def cut(self, origin: str, tokens: int) -> None:
@@ -86,24 +84,78 @@ class Fitted(Generic[T]):
         self.cut_tokens += tokens
 
 
-def batches(rows: Sequence[R]) -> Iterator[Sequence[R]]:
-    for start in range(0, len(rows), BATCH):
-        yield rows[start : start + BATCH]
+def too_long_faults(
+    first: Sequence[tuple[str, int]], count: int, longest: int | None, where: str
+) -> list[AlignerError]:
+    """The error that `overflow: stop` asks for, if any row is too long.
+
+    Args:
+        first: Origin and tokens of the first few.
+        count: How many there are.
+        longest: The length they must fit into.
+        where: The option that says so.
+    """
+    if not count:
+        return []
+    places = ", ".join(f"{origin} ({tokens})" for origin, tokens in first)
+    more = ", …" if count > len(first) else ""
+    what = f"{count} rows have more than max_length {longest} tokens: "
+    hint = "raise max_length, or set overflow to drop, cut or turns"
+    return [DataError(f"{what}{places}{more}", where=where, hint=hint)]
 
 
-def rendered(rows: Sequence[R], fitted: Fitted[Any], render: Callable[[R], T]) -> list[tuple[R, T]]:
-    """Rows with what `render` makes of them; those the template refuses are dropped and counted."""
-    made = []
+@dataclass
+class Made(Generic[R, T]):
+    """Rows with what a template made of them, and those that it refuses, with why."""
+
+    rows: list[tuple[R, T]]
+    refused: list[tuple[str, str]]
+
+
+class Fitter(ABC, Generic[T]):
+    """Makes encoded rows of one kind, in three parts: the second may be done in the background.
+
+    Rendering watches a clock that only the first thread has, so `render` and `take` are called there.
+    """
+
+    @abstractmethod
+    def render(self, rows: Sequence[Any]) -> Made[Any, Any]:
+        """Texts of rows, which become tokens."""
+
+    @abstractmethod
+    def encode(self, made: Made[Any, Any]) -> list[Any]:
+        """The tokens of what was rendered. Touches nothing else."""
+
+    @abstractmethod
+    def take(self, made: Made[Any, Any], encoded: list[Any], fitted: Fitted[T]) -> None:
+        """Fit what was encoded, into `fitted`."""
+
+    def fit(self, rows: Sequence[Any], fitted: Fitted[T]) -> Fitted[T]:
+        """All three at once."""
+        made = self.render(rows)
+        self.take(made, self.encode(made), fitted)
+        return fitted
+
+
+def rendered(rows: Sequence[R], render: Callable[[R], T]) -> Made[R, T]:
+    """Rows with what `render` makes of them."""
+    made: Made[R, T] = Made([], [])
     for row in rows:
         try:
-            made.append((row, render(row)))
+            made.rows.append((row, render(row)))
         except Malformed as error:
-            fitted.tally.drop(error.what, row.origin)
+            made.refused.append((row.origin, error.what))
     return made
 
 
+def drop_refused(made: Made[Any, Any], fitted: Fitted[Any]) -> None:
+    for origin, why in made.refused:
+        fitted.tally.drop(why, origin)
+
+
 def notice(fitted: Fitted[Any], origin: str, ids: Sequence[int], chat: Chat) -> None:
-    fitted.unknown += list(ids).count(chat.encoder.unknown)
+    if chat.encoder.unknown >= 0:
+        fitted.unknown += ids.count(chat.encoder.unknown)
     bos = chat.tokenizer.bos_token_id
     if bos is not None and list(ids[:2]) == [bos, bos]:
         fitted.tally.find("double_bos", origin)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+import numpy
 
 from aligner.data.messages import shown
 from aligner.data.spec import Limits
@@ -104,6 +106,8 @@ class Ledger:
     unknown_tokens: int = 0
     labels: Mapping[str, int] = field(default_factory=dict)
     """Rows of each class or verdict, where there are any."""
+    mixture: tuple[tuple[str, int, int], ...] = ()
+    """Where entries are mixed: of each its name, its rows, and how many are taken in one pass."""
 
     @property
     def masked(self) -> int:
@@ -173,6 +177,9 @@ class Ledger:
             f"  {count.rows} {FINDINGS[name]} ({_places(count)})"
             for name, count in self.found.items()
         ]
+        if self.mixture:
+            parts = [f"{taken} of {name} (of {rows})" for name, rows, taken in self.mixture]
+            lines.append(f"  mixed in one pass: {', '.join(parts)}")
         if self.labels:
             lines.append("  " + ", ".join(f"{n} {shown(name)}" for name, n in self.labels.items()))
         if self.tokens:
@@ -239,19 +246,31 @@ def spread(lengths: Iterable[int]) -> dict[str, float]:
     >>> spread([1, 2, 3, 4])
     {'min': 1, 'median': 2, 'mean': 2.5, 'p90': 4, 'p99': 4, 'max': 4}
     """
-    ordered: Sequence[int] = sorted(lengths)
-    if not ordered:
+    ordered = numpy.sort(numpy.fromiter(lengths, dtype=numpy.int32))
+    if not len(ordered):
         return {}
 
     def at(share: float) -> int:
-        return ordered[max(0, -(-int(share * 100) * len(ordered) // 100) - 1)]
+        return int(ordered[max(0, -(-int(share * 100) * len(ordered) // 100) - 1)])
 
-    mean = round(sum(ordered) / len(ordered), 1)
     return {
-        "min": ordered[0],
+        "min": int(ordered[0]),
         "median": at(0.5),
-        "mean": mean,
+        "mean": round(int(ordered.sum(dtype=numpy.int64)) / len(ordered), 1),
         "p90": at(0.9),
         "p99": at(0.99),
-        "max": ordered[-1],
+        "max": int(ordered[-1]),
     }
+
+
+def ledger_from(raw: Mapping[str, Any]) -> Ledger:
+    """A ledger as `as_dict` wrote it, after JSON has been at it."""
+    counted = {
+        part: {
+            n: Count(one["rows"], tuple(one["first"]), one["detail"])
+            for n, one in raw[part].items()
+        }
+        for part in ("skipped", "dropped", "filtered", "found")
+    }
+    rest = {"formats": tuple(raw["formats"]), "mixture": tuple(map(tuple, raw["mixture"]))}
+    return Ledger(**{**raw, **counted, **rest})

@@ -1,39 +1,42 @@
-"""Load data sets as rows of the kind a stage needs, every row accounted for."""
+"""Load data sets as rows of the kind a stage needs, one after the other, every row accounted for."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from itertools import chain, islice
 
+from aligner.data.across import Across
+from aligner.data.columns import Columns
 from aligner.data.convert import Different
-from aligner.data.kinds import as_kind, content_key, is_empty, prompt_key
-from aligner.data.ledger import Count, Ledger, Tally, together
+from aligner.data.converted import converted
+from aligner.data.curation.determined import by_entry
+from aligner.data.curation.entry import curated
+from aligner.data.curation.spec import EntryCuration
+from aligner.data.curation.together import curated_together
+from aligner.data.kinds import prompt_key
+from aligner.data.ledger import Ledger, Tally, together
 from aligner.data.made import made_hash
-from aligner.data.messages import Malformed, found, order_fault, shown
 from aligner.data.place import Place
-from aligner.data.recognise import recognise
-from aligner.data.rows import Classified, Conversation, Labelled, Messages, Preference, Prompt, Row
-from aligner.data.sources import open_rows
-from aligner.data.spec import DataSpec
+from aligner.data.recognise import LOOKED_AT, recognise
+from aligner.data.rows import Row
+from aligner.data.skipped import Skipped
+from aligner.data.sources import Reading, open_rows
+from aligner.data.spec import DataOptions, DataSpec
 from aligner.data.tables import Placed
-from aligner.errors import AlignerError, DataError, Faults, did_you_mean
+from aligner.data.usable import usable
+from aligner.errors import AlignerError, Collected, DataError, Faults
 from aligner.offers import DataFormat, RowKind
 
-__all__ = ["Loaded", "Skipped", "hold_out", "load"]
+__all__ = ["Flow", "Loaded", "Skipped", "hold_out", "is_held_out", "load"]
 
 NAMED = 20
 """Malformed rows that are named one by one before the rest is only counted."""
 
-
-@dataclass(frozen=True)
-class Skipped:
-    """A malformed row that was left out, to be saved for who wants to correct it."""
-
-    origin: str
-    reason: str
-    row: Any
+# Not where it lies, but what is read from it: moved data is the same data.
+_PLACE = {"path", "hub", "revision", "subset", "split", "source", "options", "step"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,220 +51,245 @@ class Loaded:
 
 
 def load(specs: Sequence[DataSpec], *, want: RowKind, place: Place, option: str) -> Loaded:
-    """Read `specs` one after the other, as rows of the kind `want`.
+    """Read `specs` one after the other, as rows of the kind `want`, all of them into memory.
 
-    A file is read once a process: what was loaded is kept in `place.scratch`.
+    They are read once a process: what was loaded is kept in `place.scratch`.
 
     Raises:
         DataError: data is missing, malformed, of no known format or of the wrong kind; all faults of
             all specs together, each with its file and line, or at `option` of the recipe.
     """
-    parts, faults = [], []
-    for spec in specs:
-        try:
-            parts.append(_once(spec, want, place, option))
-        except AlignerError as error:
-            faults.append(error)
-    Faults.raise_if_any(faults)
-    if len(parts) == 1:
-        return parts[0]
-    rows = tuple(row for part in parts for row in part.rows)
-    digest = hashlib.sha256("".join(part.hash for part in parts).encode()).hexdigest()
-    skipped = tuple(one for part in parts for one in part.skipped)
-    ledger = _account(rows, [part.ledger for part in parts])
-    return Loaded(rows=rows, hash=digest, ledger=ledger, skipped=skipped)
-
-
-def _once(spec: DataSpec, want: RowKind, place: Place, option: str) -> Loaded:
-    key = f"rows {want} {place.recipe_folder} {spec.model_dump_json()} {made_hash(spec, place)}"
+    asked = [f"{spec.model_dump_json()} {made_hash(spec, place)}" for spec in specs]
+    key = f"rows {want} {place.recipe_folder} {asked}"
     if key not in place.scratch:
-        place.scratch[key] = _load(spec, want, place, option)
+        flow = Flow(specs, want=want, place=place, option=option)
+        rows, skipped = tuple(flow.rows()), tuple(flow.skipped)
+        place.scratch[key] = Loaded(
+            rows=rows, hash=flow.hash, ledger=flow.ledger(), skipped=skipped
+        )
     loaded: Loaded = place.scratch[key]
     return loaded
 
 
-def _load(spec: DataSpec, want: RowKind, place: Place, option: str) -> Loaded:
-    reading = open_rows(spec, place, option)
-    # Errors in the middle of a file are raised by the reader itself, at their line.
-    raw = _renamed(list(reading.rows), spec, place.at(option))
-    chosen = recognise(raw, spec, want, place, option)
-    tally, skipped = Tally(), []
-    rows: list[Row] = []
-    faults: list[AlignerError] = []
-    for origin, one in raw:
-        try:
-            rows += _usable(_converted(one, origin, chosen, want), tally)
-        except Different as error:
-            tally.drop(error.what, origin)
-        except DataError as error:
-            faults.append(error)
-            tally.skip(error.what, origin)
-            skipped.append(Skipped(origin, error.what, None if isinstance(one, DataError) else one))
-    if faults and spec.on_bad_row == "stop":
-        raise Faults(_first_few(faults, spec, len(raw)))
-    ledger = _account(rows, [
-        Ledger(
-            name=spec.named, formats=(chosen.name,), read=len(raw),
-            skipped=tally.skipped, dropped=tally.dropped, found=tally.found,
+class Flow:
+    """Rows of one option as they are read, one at a time, and the account of them in the making."""
+
+    def __init__(
+        self,
+        specs: Sequence[DataSpec],
+        *,
+        want: RowKind,
+        place: Place,
+        option: str,
+        options: DataOptions | None = None,
+    ) -> None:
+        """Args:
+        specs: What is read, one after the other.
+        want: The kind of rows to make of it.
+        place: Where relative paths start, and where errors point.
+        option: What the recipe calls this data.
+        options: The step's, for what is done to the rows of all `specs` together.
+        """
+        self.entry = 0
+        """The number of the spec that the last row came from."""
+        self._entries = [_Entry(spec, want, place, option) for spec in specs]
+        self._place, self._option, self._options = place, option, options
+        self._across = Across()
+
+    def known(self) -> list[str] | None:
+        """What decides the rows and what they are called, known before any is read; else None."""
+        parts: list[str] = []
+        for entry in self._entries:
+            try:
+                content = entry.reading.known()
+            except AlignerError:
+                return None  # to be told with all else that is wrong, when the rows are read
+            if content is None:
+                return None
+            names = (entry.spec.named, *entry.reading.names)
+            parts += [content, entry.determining, *names]
+        return parts
+
+    def rows(self) -> Iterator[Row]:
+        """All rows, once.
+
+        Raises:
+            DataError: as `load` does, when all rows have been read; none is given after a fault.
+        """
+        faults = Collected()
+        rows = self._one_after_the_other(faults)
+        if self._options is not None:
+            rows = curated_together(
+                rows,
+                self._options,
+                self._across.tally,
+                place=self._place,
+                option=self._option,
+            )
+        for row in rows:
+            if not faults.found:
+                self._across.see(row)
+                yield row
+        faults.raise_if_any()
+        self._across.settle()
+
+    def _one_after_the_other(self, faults: Collected) -> Iterator[Row]:
+        for number, entry in enumerate(self._entries):
+            with faults:
+                rows = curated(
+                    entry.rows(), entry.spec, entry.tally, place=self._place, option=self._option
+                )
+                for row in rows:
+                    self.entry = number
+                    yield row
+
+    @property
+    def specs(self) -> list[DataSpec]:
+        return [entry.spec for entry in self._entries]
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of what was read and of the options that determine the rows, once all are read."""
+        parts = [entry.hash for entry in self._entries]
+        return parts[0] if len(parts) == 1 else hashlib.sha256("".join(parts).encode()).hexdigest()
+
+    @property
+    def skipped(self) -> list[Skipped]:
+        return [one for entry in self._entries for one in entry.skipped]
+
+    def ledger(self) -> Ledger:
+        """The account of all rows, once all are read."""
+        tallies = [*(entry.tally for entry in self._entries), self._across.tally]
+        counts = {
+            part: reduce(together, (getattr(tally, part) for tally in tallies))
+            for part in ("skipped", "dropped", "filtered", "found")
+        }
+        left_out = (*counts["dropped"].values(), *counts["filtered"].values())
+        return Ledger(
+            name=", ".join(entry.spec.named for entry in self._entries),
+            formats=tuple(entry.format for entry in self._entries),
+            read=sum(entry.read for entry in self._entries),
+            converted=self._across.rows + sum(count.rows for count in left_out),
+            used=self._across.rows,
+            labels=self._across.labels,
+            skipped=counts["skipped"],
+            dropped=counts["dropped"],
+            filtered=counts["filtered"],
+            found=counts["found"],
         )
-    ])  # fmt: skip
-    determining = spec.model_dump_json(include=_DETERMINING)
-    digest = hashlib.sha256(f"{reading.hash()} {determining} {want}".encode()).hexdigest()
-    return Loaded(rows=tuple(rows), hash=digest, ledger=ledger, skipped=tuple(skipped))
 
 
-# Not where it lies, but what is read from it: moved data is the same data.
-_DETERMINING = {"format", "columns", "documents", "header", "first", "on_bad_row"}
+class _Entry:
+    """The rows of one spec."""
+
+    def __init__(self, spec: DataSpec, want: RowKind, place: Place, option: str) -> None:
+        self.spec = spec
+        self.tally = Tally()
+        self.read = 0
+        self.format = ""
+        self.skipped: list[Skipped] = []
+        self._want, self._place, self._option = want, place, option
+        self._reading: Reading | None = None
+
+    @property
+    def reading(self) -> Reading:
+        if self._reading is None:
+            self._reading = open_rows(self.spec, self._place, self._option)
+        return self._reading
+
+    @property
+    def determining(self) -> str:
+        """The options that decide which rows are made of what is read."""
+        elsewhere = _PLACE | set(EntryCuration.model_fields)
+        chosen = self.spec.model_dump_json(include=set(DataSpec.model_fields) - elsewhere)
+        made = by_entry(self.spec, self._place, self._option)
+        return f"{chosen} {self._want} {made}".rstrip()
+
+    @property
+    def hash(self) -> str:
+        content = f"{self.reading.hash()} {self.determining}"
+        return hashlib.sha256(content.encode()).hexdigest()
+
+    def rows(self) -> Iterator[Row]:
+        columns = Columns(self.spec, self._place.at(self._option))
+        raw = self._counted(columns)
+        head = list(islice(raw, LOOKED_AT))
+        if len(head) < LOOKED_AT or columns.clash:
+            _use_up(raw)
+            columns.raise_if_any()
+        looked_at = [(origin, columns.renamed(row)) for origin, row in head]
+        try:
+            chosen = recognise(looked_at, self.spec, self._want, self._place, self._option)
+        except AlignerError:
+            # A name that is wrong says more than the format that is not found for it.
+            _use_up(raw)
+            columns.raise_if_any()
+            raise
+        self.format = chosen.name
+        renamed = ((origin, columns.renamed(row)) for origin, row in chain(head, raw))
+        yield from self._converted(renamed, chosen)
+        columns.raise_if_any()
+
+    def _counted(self, columns: Columns) -> Iterator[Placed]:
+        for origin, row in self.reading.rows:
+            self.read += 1
+            columns.see(row)
+            yield origin, row
+
+    def _converted(self, raw: Iterator[Placed], chosen: DataFormat) -> Iterator[Row]:
+        stops = self.spec.on_bad_row == "stop"
+        first: list[AlignerError] = []
+        malformed = 0
+        for origin, one in raw:
+            try:
+                made = list(usable(converted(one, origin, chosen, self._want), self.tally))
+            except Different as error:
+                self.tally.drop(error.what, origin)
+            except DataError as error:
+                malformed += 1
+                if stops:
+                    first += [error] if len(first) < NAMED else []
+                else:
+                    row = None if isinstance(one, DataError) else one
+                    self.tally.skip(error.what, origin)
+                    self.skipped.append(Skipped(origin, error.what, row))
+            else:
+                if not first:
+                    yield from made
+        if first:
+            raise Faults(_first_few(first, malformed, self.spec, self.read))
 
 
-def _first_few(faults: list[AlignerError], spec: DataSpec, rows: int) -> list[AlignerError]:
-    if len(faults) == 1:
-        return faults
-    named, others = faults[:NAMED], len(faults) - NAMED
-    what = f"{len(faults)} of {rows} rows are malformed" + (
+def _use_up(raw: Iterator[Placed]) -> None:
+    for _ in raw:
+        pass
+
+
+def _first_few(
+    first: list[AlignerError], malformed: int, spec: DataSpec, rows: int
+) -> list[AlignerError]:
+    if malformed == 1:
+        return first
+    others = malformed - len(first)
+    what = f"{malformed} of {rows} rows are malformed" + (
         f", {others} more than are named here" if others > 0 else ""
     )
     hint = "correct them, or leave them out with `on_bad_row: skip`"
-    return [*named, DataError(what, where=spec.named, hint=hint)]
+    return [*first, DataError(what, where=spec.named, hint=hint)]
 
 
-def _renamed(raw: list[Placed], spec: DataSpec, where: str) -> list[Placed]:
-    if not spec.columns:
-        return raw
-    there = {str(name) for _, row in raw if isinstance(row, Mapping) for name in row}
-    faults: list[AlignerError] = []
-    for name, to in spec.columns.items():
-        if name not in there:
-            hint = did_you_mean(name, map(shown, there))
-            faults.append(DataError(f"{spec.named} has no column {name!r}", where=where, hint=hint))
-        elif to in there and to not in spec.columns:
-            hint = f"rename that one too: `columns: {{{to}: other}}`"
-            what = f"{spec.named} has a column {to!r} already"
-            faults.append(DataError(what, where=where, hint=hint))
-    Faults.raise_if_any(faults)
-    names = spec.columns
-    return [
-        (origin, {names.get(n, n): v for n, v in row.items()} if isinstance(row, Mapping) else row)
-        for origin, row in raw
-    ]
-
-
-def _converted(one: Any, origin: str, chosen: DataFormat, want: RowKind) -> list[Row]:
-    if isinstance(one, DataError):
-        raise one
-    if not isinstance(one, Mapping):
-        raise DataError(f"a row should be an object, not {found(one)}", where=origin)
-    try:
-        made = chosen.convert(one)
-        rows = [made] if isinstance(made, Row) else list(made)
-        return [
-            replace(converted, origin=origin)
-            for row in rows
-            for converted in as_kind(row, chosen.kind, want)
-        ]
-    except Different:
-        raise
-    except Malformed as error:
-        raise DataError(error.what, where=origin, hint=error.hint) from None
-    except KeyError as error:
-        hint = f"{chosen.name} rows need it; the row has {', '.join(map(shown, one))}"
-        raise DataError(f"field {error} is missing", where=origin, hint=hint) from None
-    except (ValueError, TypeError, RecursionError) as error:
-        raise DataError(str(error).split("\n")[0][:300], where=origin) from None
-
-
-def _usable(rows: list[Row], tally: Tally) -> list[Row]:
-    """Leave out rows that would do harm, and count what else is odd about them."""
-    kept = []
-    for row in rows:
-        if isinstance(row, Preference) and is_empty((*row.chosen, *row.rejected)):
-            tally.drop("an answer is empty", row.origin)
-        elif isinstance(row, Preference) and row.chosen == row.rejected:
-            tally.drop("chosen and rejected are identical", row.origin)
-        elif isinstance(row, Conversation) and is_empty(row.messages):
-            tally.drop("an answer is empty", row.origin)
-        elif isinstance(row, Conversation) and not any(
-            message["role"] == "assistant" for message in row.messages
-        ):
-            tally.drop("nobody answers", row.origin)
-        elif isinstance(row, Prompt) and row.messages[-1]["role"] not in ("user", "tool"):
-            tally.drop("nobody asks", row.origin)
-        elif isinstance(row, Labelled) and is_empty(row.completion):
-            tally.drop("an answer is empty", row.origin)
-        elif fault := order_fault(_messages(row)):
-            tally.find("role_order", row.origin, fault)
-            tally.drop("turns in the wrong order", row.origin)
-        else:
-            kept.append(row)
-            _look_at(row, tally)
-    return kept
-
-
-def _messages(row: Row) -> Messages:
-    messages = getattr(row, "messages", None)
-    if messages is not None:
-        return tuple(messages)
-    answer = getattr(row, "chosen", getattr(row, "completion", ()))
-    return (*getattr(row, "prompt", ()), *answer)
-
-
-def _look_at(row: Row, tally: Tally) -> None:
-    if any(not m["content"].strip() and not m.get("tool_calls") for m in _messages(row)):
-        tally.find("empty_turns", row.origin)
-    if isinstance(row, Preference) and row.margin == 0:
-        tally.find("ties", row.origin)
-
-
-def _account(rows: Sequence[Row], parts: Sequence[Ledger]) -> Ledger:
-    """One ledger for all parts, with what shows only when all rows are seen together."""
-    tally = Tally()
-    seen: set[bytes] = set()
-    sides: dict[tuple[str, str, str], int] = {}
-    labels: dict[str, int] = {}
-    for row in rows:
-        key = content_key(row)
-        if key in seen:
-            tally.find("duplicates", row.origin)
-        seen.add(key)
-        if isinstance(row, Preference):
-            pair = (prompt_key(row), str(row.chosen), str(row.rejected))
-            if (pair[0], pair[2], pair[1]) in sides:
-                tally.find("conflicts", row.origin)
-            sides[pair] = 1
-        label = row.label if isinstance(row, Classified | Labelled) else None
-        if label is not None:
-            labels[str(label)] = labels.get(str(label), 0) + 1
-    # Told anew, as a row may repeat one of another part.
-    anew = {"duplicates", "conflicts"}
-    skipped: dict[str, Count] = {}
-    dropped: dict[str, Count] = {}
-    found: dict[str, Count] = {}
-    for part in parts:
-        skipped = together(skipped, part.skipped)
-        dropped = together(dropped, part.dropped)
-        found = together(found, {n: c for n, c in part.found.items() if n not in anew})
-    return Ledger(
-        name=", ".join(part.name for part in parts),
-        formats=tuple(name for part in parts for name in part.formats),
-        read=sum(part.read for part in parts),
-        converted=len(rows) + sum(count.rows for count in dropped.values()),
-        used=len(rows),
-        labels=labels,
-        skipped=skipped,
-        dropped=dropped,
-        found=together(found, tally.found),
-    )
-
-
-def hold_out(rows: Sequence[Row], share: float) -> tuple[list[Row], list[Row]]:
-    """Part `rows` into those to train on and the `share` held out, by a hash of the prompt.
+def is_held_out(row: Row, share: float) -> bool:
+    """Whether a row is among the `share` that is held out, by a hash of its prompt.
 
     The same prompt never falls on both sides, and rows that are added later move none of the others.
     """
-    train: list[Row] = []
-    held: list[Row] = []
+    digest = hashlib.sha256(prompt_key(row).encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:8]) < share * 2**64
+
+
+def hold_out(rows: Sequence[Row], share: float) -> tuple[list[Row], list[Row]]:
+    """Part `rows` into those to train on and those held out; see `is_held_out`."""
+    sides: tuple[list[Row], list[Row]] = ([], [])
     for row in rows:
-        digest = hashlib.sha256(prompt_key(row).encode("utf-8", "surrogatepass")).digest()
-        is_held = int.from_bytes(digest[:8]) < share * 2**64
-        (held if is_held else train).append(row)
-    return train, held
+        sides[is_held_out(row, share)].append(row)
+    return sides

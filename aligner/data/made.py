@@ -66,6 +66,12 @@ def made_hash(options: StageConfig, place: Place) -> str:
     return digest.hexdigest()
 
 
+def made_content(step: str, place: Place) -> str | None:
+    """The hash of the rows that `step` has made; None where it has not run yet."""
+    found = _made(step, place)
+    return found.hash if isinstance(found, Artifact) else None
+
+
 def _made(step: str, place: Place) -> Artifact | Sequence[Mapping[str, Any]] | None:
     # A running step sees the states that earlier ones left, a planning one what they will leave.
     there = place.past.get(step)

@@ -23,6 +23,11 @@ class Place(Protocol):
     @property
     def seed(self) -> int: ...
     @property
+    def cache(self) -> Path | None:
+        """Where prepared data is kept for later processes; None keeps it for this one alone."""
+        ...
+
+    @property
     def past(self) -> Mapping[str, Any]:
         """What earlier steps left, a `ModelState` each, or will leave, an `Outlook` for each slot."""
         ...
@@ -53,6 +58,10 @@ class Under:
     @property
     def seed(self) -> int:
         return self.place.seed
+
+    @property
+    def cache(self) -> Path | None:
+        return self.place.cache
 
     @property
     def past(self) -> Mapping[str, Any]:

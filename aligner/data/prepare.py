@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
+from aligner.data.cache import Cache
 from aligner.data.chat import Chat, Encoded, PreferenceTokens
-from aligner.data.fit import fit_conversations, fit_prompts, fit_texts
-from aligner.data.fit_pairs import fit_labels, fit_preferences
-from aligner.data.fitted import Fitted, LabelTokens, PromptTokens
-from aligner.data.kinds import prompt_key
-from aligner.data.ledger import Count, Ledger, spread, together
-from aligner.data.load import Loaded, Skipped, hold_out, load
+from aligner.data.curation.determined import by_step
+from aligner.data.fit import Conversations, Prompts, Texts
+from aligner.data.fit_pairs import Labels, Preferences
+from aligner.data.fitted import Fitter, LabelTokens, PromptTokens, too_long_faults
+from aligner.data.kept import Kept
+from aligner.data.ledger import Ledger, ledger_from
+from aligner.data.load import Flow
 from aligner.data.made import made_hash
+from aligner.data.mixed import mixed
 from aligner.data.pieces import Encoder
 from aligner.data.place import Place
-from aligner.data.rows import Row
+from aligner.data.skipped import Skipped, SkippedRows
 from aligner.data.spec import DataOptions, Overflow, TrainOn
+from aligner.data.temporary import temporary_folder
 from aligner.data.tokenizers import fingerprint
+from aligner.data.version import code_version
+from aligner.data.work import Work
 from aligner.errors import AlignerError, DataError, Faults
 from aligner.offers import RowKind
 
@@ -41,7 +48,10 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared(Generic[T]):
-    """The rows of a step as token ids, and the account of how they came about."""
+    """The rows of a step as token ids, and the account of how they came about.
+
+    Rows lie on the disk: each is read when it is asked for, so that any number needs no memory.
+    """
 
     train: Sequence[T]
     held_out: Sequence[T]
@@ -56,7 +66,7 @@ class Prepared(Generic[T]):
     """Tokens in `train`; a prompt that two answers share counts once for each."""
     trained: int
     """Those of them that a loss is put on."""
-    skipped: Mapping[str, Sequence[Skipped]] = field(default_factory=dict)
+    skipped: Mapping[str, Collection[Skipped]] = field(default_factory=dict)
     """Malformed rows that were left out, by option, to be saved."""
 
     def ledgers_as_dict(self) -> dict[str, dict[str, Any]]:
@@ -74,10 +84,9 @@ def prepare_texts(
     """
     over = _overflow(options, place, {"split", "stop", "cut", "drop"}, "split")
 
-    def fit(rows: Sequence[Any]) -> Fitted[Encoded]:
-        return fit_texts(rows, Encoder(tokenizer), over, options.max_length)
-
-    return _prepare(place, options, tokenizer, "text", fit)
+    return _prepare(
+        place, options, tokenizer, "text", Encoded, lambda: Texts(Encoder(tokenizer), over), over
+    )
 
 
 def prepare_conversations(
@@ -95,11 +104,12 @@ def prepare_conversations(
     """
     over = _overflow(options, place, {"stop", "cut", "drop", "turns"}, "drop")
 
-    def fit(rows: Sequence[Any]) -> Fitted[Encoded]:
-        chat = Chat(tokenizer, where=place.at("data"))
-        return fit_conversations(rows, chat, over, options.max_length, train_on)
+    def fitter() -> Fitter[Encoded]:
+        return Conversations(Chat(tokenizer, where=place.at("data")), over, train_on)
 
-    return _prepare(place, options, tokenizer, "conversation", fit, extra=train_on)
+    return _prepare(
+        place, options, tokenizer, "conversation", Encoded, fitter, over, extra=train_on
+    )
 
 
 def prepare_preferences(
@@ -113,11 +123,10 @@ def prepare_preferences(
     """
     over = _overflow(options, place, {"stop", "cut", "drop", "turns"}, "drop")
 
-    def fit(rows: Sequence[Any]) -> Fitted[PreferenceTokens]:
-        chat = Chat(tokenizer, where=place.at("data"))
-        return fit_preferences(rows, chat, over, options.max_length)
+    def fitter() -> Fitter[PreferenceTokens]:
+        return Preferences(Chat(tokenizer, where=place.at("data")), over)
 
-    return _prepare(place, options, tokenizer, "preference", fit)
+    return _prepare(place, options, tokenizer, "preference", PreferenceTokens, fitter, over)
 
 
 def prepare_labels(
@@ -131,11 +140,10 @@ def prepare_labels(
     """
     over = _overflow(options, place, {"stop", "cut", "drop", "turns"}, "drop")
 
-    def fit(rows: Sequence[Any]) -> Fitted[LabelTokens]:
-        chat = Chat(tokenizer, where=place.at("data"))
-        return fit_labels(rows, chat, over, options.max_length)
+    def fitter() -> Fitter[LabelTokens]:
+        return Labels(Chat(tokenizer, where=place.at("data")), over)
 
-    return _prepare(place, options, tokenizer, "label", fit)
+    return _prepare(place, options, tokenizer, "label", LabelTokens, fitter, over)
 
 
 def prepare_prompts(
@@ -160,10 +168,20 @@ def prepare_prompts(
     over = _overflow(options, place, {"stop", "drop", "turns"}, "drop")
     longest = options.max_length if max_length is None else max_length
 
-    def fit(rows: Sequence[Any]) -> Fitted[PromptTokens]:
-        return fit_prompts(rows, Chat(tokenizer, where=place.at("data")), over, longest)
+    def fitter() -> Fitter[PromptTokens]:
+        return Prompts(Chat(tokenizer, where=place.at("data")), over)
 
-    return _prepare(place, options, tokenizer, "prompt", fit, extra=str(longest))
+    return _prepare(
+        place,
+        options,
+        tokenizer,
+        "prompt",
+        PromptTokens,
+        fitter,
+        over,
+        longest=longest,
+        extra=str(longest),
+    )
 
 
 def _overflow(
@@ -183,104 +201,77 @@ def _prepare(
     options: DataOptions,
     tokenizer: PreTrainedTokenizerBase,
     want: RowKind,
-    fit: Callable[[Sequence[Any]], Fitted[T]],
+    form: type[T],
+    fitter: Callable[[], Fitter[T]],
+    over: Overflow,
+    *,
+    longest: int | None = None,
     extra: str = "",
 ) -> Prepared[T]:
     chosen = options.model_dump_json(include=set(DataOptions.model_fields))
     encoding = f"{want} {extra} {fingerprint(tokenizer)}"
     key = f"prepared {encoding} {place.recipe_folder} {chosen} {made_hash(options, place)}"
     if key not in place.scratch:
+        work = Work(
+            place=place,
+            options=options,
+            flows=_flows(place, options, want),
+            form=form,
+            longest=options.max_length if longest is None else longest,
+            fitter=fitter,
+        )
         # Not where the data lies, and not the limits: neither changes a row.
         fitting = f"{options.max_length} {options.overflow} {options.hold_out}"
-        place.scratch[key] = _work_out(place, options, want, fit, f"{encoding} {fitting}")
+        place.scratch[key] = _prepared(work, f"{encoding} {fitting}", over)
     prepared: Prepared[T] = place.scratch[key]
     return prepared
 
 
-def _work_out(
-    place: Place,
-    options: DataOptions,
-    want: RowKind,
-    fit: Callable[[Sequence[Any]], Fitted[T]],
-    determining: str,
-) -> Prepared[T]:
-    sides = _sides(place, options, want)
-    fitted = {name: fit(rows) for name, (rows, _) in sides.items()}
-    ledgers = {
-        name: _ledger(loaded, rows, fitted[name], alone=name != "hold_out")
-        for name, (rows, loaded) in sides.items()
+def _flows(place: Place, options: DataOptions, want: RowKind) -> dict[str, Flow]:
+    given = {"data": options.data, "eval_data": options.eval_data}
+    return {
+        name: Flow(specs, want=want, place=place, option=name, options=options)
+        for name, specs in given.items()
+        if specs is not None
     }
-    measured = next((name for name in sides if name != "data"), None)
-    if measured:
-        shared = _shared(sides["data"][0], sides[measured][0])
-        found = together(ledgers[measured].found, shared)
-        ledgers[measured] = replace(ledgers[measured], found=found)
+
+
+def _prepared(work: Work, determining: str, over: Overflow) -> Prepared[Any]:
+    place, options = work.place, work.options
+    parts = [flow.known() for flow in work.flows.values()]
+    together = "" if None in parts else by_step(options, place)
+    key = json.dumps([code_version(place.offers), determining, over, together, parts])
+    # What is not known before it is read cannot be found again, and is kept for this process alone.
+    folder = place.cache if None not in parts else None
+    if folder is None:
+        folder = temporary_folder(place.scratch)
+    entry, about = Cache(folder).get(hashlib.sha256(key.encode()).hexdigest(), work.into)
+    rows = {name: Kept(entry / f"{name}.arrow", work.form) for name in about["sides"]}
+    ledgers = {name: ledger_from(one["ledger"]) for name, one in about["sides"].items()}
+    train, ledgers["data"] = mixed(
+        rows["data"], ledgers["data"], about["sides"]["data"]["counts"], options, place.seed
+    )
     faults: list[AlignerError] = []
-    for name, ledger in ledgers.items():
-        faults += fitted[name].faults(place.at("max_length"))
-        faults += ledger.faults(options.limits, place.at(name))
+    for name, one in about["sides"].items():
+        first = [(origin, tokens) for origin, tokens in one["too_long"]]
+        faults += too_long_faults(first, one["too_long_rows"], work.longest, place.at("max_length"))
+        faults += ledgers[name].faults(options.limits, place.at(name))
     Faults.raise_if_any(faults)
-    data = fitted["data"]
-    hashes = {name: loaded.hash for name, (_, loaded) in sides.items()}
+    measured = next((name for name in rows if name != "data"), None)
+    hashes: dict[str, str] = about["hashes"]
+    if together := by_step(options, place):
+        whole = f"{hashes['data']} {together}"
+        hashes = hashes | {"data": hashlib.sha256(whole.encode()).hexdigest()}
     return Prepared(
-        train=data.rows,
-        held_out=fitted[measured].rows if measured else [],
+        train=train,
+        held_out=rows[measured] if measured else [],
         ledgers=ledgers,
         hashes=hashes,
         hash=hashlib.sha256(f"{determining} {sorted(hashes.items())}".encode()).hexdigest(),
         tokens=ledgers["data"].tokens,
         trained=ledgers["data"].trained,
-        skipped={name: one.skipped for name, (_, one) in sides.items() if name != "hold_out"},
-    )
-
-
-def _sides(
-    place: Place, options: DataOptions, want: RowKind
-) -> dict[str, tuple[Sequence[Row], Loaded]]:
-    """The rows to train on, and by the name of the option those to measure on."""
-    faults: list[AlignerError] = []
-    loaded: dict[str, Loaded] = {}
-    for name, specs in (("data", options.data), ("eval_data", options.eval_data)):
-        try:
-            if specs is not None:
-                loaded[name] = load(specs, want=want, place=place, option=name)
-        except AlignerError as error:
-            faults.append(error)
-    Faults.raise_if_any(faults)
-    data = loaded["data"]
-    if not options.hold_out:
-        return {name: (one.rows, one) for name, one in loaded.items()}
-    train, held = hold_out(data.rows, options.hold_out)
-    if not train or not held:
-        side = "nothing is left to train on" if held else "no row is held out"
-        what = f"{side}: {len(data.rows)} rows, hold_out {options.hold_out:g}"
-        hint = "use more rows, another share, or eval_data"
-        raise DataError(what, where=place.at("hold_out"), hint=hint)
-    return {"data": (train, data), "hold_out": (held, data)}
-
-
-def _shared(train: Sequence[Row], measured: Sequence[Row]) -> dict[str, Count]:
-    seen = {prompt_key(row) for row in train}
-    both = [row.origin for row in measured if prompt_key(row) in seen]
-    return {"shared_prompts": Count(len(both), tuple(both[:5]))} if both else {}
-
-
-def _ledger(loaded: Loaded, rows: Sequence[Row], fitted: Fitted[Any], *, alone: bool) -> Ledger:
-    """The account of one side; what loading found is told once, with the side that is trained."""
-    before = loaded.ledger
-    if not alone:
-        before = Ledger(name=f"{before.name} (held out)", read=len(rows), converted=len(rows))
-    elif len(rows) < len(loaded.rows):
-        before = replace(before, converted=before.converted - len(loaded.rows) + len(rows))
-    tally = fitted.tally
-    return replace(
-        before,
-        used=len(fitted.rows),
-        dropped=together(before.dropped, tally.dropped),
-        found=together(before.found, tally.found),
-        lengths=spread(fitted.lengths),
-        tokens=fitted.tokens,
-        trained=fitted.trained,
-        cut_tokens=fitted.cut_tokens,
-        unknown_tokens=fitted.unknown,
+        skipped={
+            name: SkippedRows(entry / f"skipped-{name}.jsonl", count)
+            for name, count in about["skipped"].items()
+        },
     )

@@ -1,130 +1,70 @@
-"""Read the rows of one file, each with the place it was written at, whatever the file's format."""
+"""Read the rows of one file as a stream, each with the place it was written at, whatever its format."""
 
 from __future__ import annotations
 
-import bz2
-import gzip
 import json
-import lzma
-import re
-import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from aligner.data import tables
+from aligner.data.contents import Content, suffixes
 from aligner.data.spec import DataSpec
 from aligner.data.tables import Placed
 from aligner.errors import AlignerError, DataError
+
+__all__ = ["READABLE", "read", "suffixes"]
 
 SEPARATOR = "<|endoftext|>"
 """The line between documents in files of plain text, as GPT-2's training data had it."""
 
 
-def suffixes(name: str) -> tuple[str, str]:
-    """The format and the packing that a file's name says it has.
-
-    >>> suffixes("a/train.jsonl.gz"), suffixes("b.CSV")
-    (('jsonl', 'gz'), ('csv', ''))
-    """
-    parts = name.rsplit("/", 1)[-1].lower().split(".")[1:]
-    packing = parts.pop() if parts and parts[-1] in PACKINGS else ""
-    return (parts[-1] if parts else ""), packing
-
-
-def _unzstd(data: bytes) -> bytes:
-    try:
-        import zstandard  # an extra: only .zst files need it
-    except ImportError:
-        hint = "pip install aligner[zstd], or unpack the file"
-        raise DataError("reading .zst needs zstandard, which is not installed", hint=hint) from None
-    with zstandard.ZstdDecompressor().stream_reader(data, read_across_frames=True) as stream:
-        return bytes(stream.read())
-
-
-PACKINGS: Mapping[str, Callable[[bytes], bytes]] = {
-    "gz": gzip.decompress,
-    "bz2": bz2.decompress,
-    "xz": lzma.decompress,
-    "zst": _unzstd,
-}
-
-
-def unpack(data: bytes, name: str, packing: str) -> bytes:
-    """Undo the packing of a file.
-
-    Raises:
-        DataError: it is not packed so, or not whole.
-    """
-    if not packing:
-        return data
-    try:
-        return PACKINGS[packing](data)
-    except DataError as error:
-        raise DataError(error.what, where=name, hint=error.hint) from None
-    except (OSError, EOFError, zlib.error, lzma.LZMAError, ValueError) as error:
-        raise DataError(f"the .{packing} file cannot be unpacked: {error}", where=name) from None
-    except Exception as error:  # zstandard's own error has no base class but Exception
-        raise DataError(f"the .{packing} file cannot be unpacked: {error}", where=name) from None
-
-
-def decode(data: bytes, name: str) -> str:
-    """Bytes as UTF-8 text; a byte order mark is left out.
-
-    Raises:
-        DataError: naming the line that is not UTF-8.
-    """
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise DataError("the file is UTF-16", where=name, hint="save it as UTF-8")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        what = f"byte 0x{data[error.start]:02x} is not UTF-8"
-        raise DataError(what, where=f"{name}:{line}", hint="save the file as UTF-8") from None
-
-
-def read(data: bytes, name: str, spec: DataSpec) -> Iterator[Placed]:
-    """Rows of the file `name` with the (unpacked) content `data`.
+def read(content: Content, spec: DataSpec) -> Iterator[Placed]:
+    """Rows of a file, one after the other.
 
     Raises:
         DataError: the file is not what its name says. What is wrong with a single row is yielded in
             its place, so that it can be skipped.
     """
-    if not data.strip(b"\xef\xbb\xbf \t\r\n\0"):
-        raise DataError("the file is empty" if not data else "the file holds nothing", where=name)
-    kind, _ = suffixes(name)
-    if kind in TABLES:
-        yield from TABLES[kind](data, name)
-    elif kind in TEXTS:
-        yield from TEXTS[kind](decode(data, name), name, spec)
-    else:
-        hint = f"known: {', '.join('.' + k for k in sorted({*TEXTS, *TABLES}))}, packed or not"
+    content.refuse_blank()
+    kind, _ = suffixes(content.name)
+    if kind not in READABLE:
+        hint = f"known: {', '.join('.' + k for k in sorted(READABLE))}, packed or not"
         raise DataError(
             f"no reader for files called .{kind}"
             if kind
             else ("the file's name does not say its format"),
-            where=name,
+            where=content.name,
             hint=hint,
         )
-
-
-def _json_lines(text: str, name: str, _: DataSpec) -> Iterator[Placed]:
-    if text.lstrip()[0] == "[" and _is_array(text):
-        hint = "call the file .json, or write one object a line"
-        raise DataError("a JSON array where lines were expected", where=name, hint=hint)
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            origin = f"{name}:{number}"
-            try:
-                yield origin, json.loads(line)
-            except (ValueError, RecursionError) as error:
-                yield origin, _not_json(error, origin)
-
-
-def _is_array(text: str) -> bool:
     try:
-        whole = json.loads(text)
-    except (ValueError, RecursionError):
-        return False
+        yield from READERS[kind](content, spec)
+    except UnicodeDecodeError:
+        raise content.not_utf8() from None
+
+
+def _json_lines(content: Content, _: DataSpec) -> Iterator[Placed]:
+    with content.text() as text:
+        first = next((line for line in text if line.strip()), "")
+    if first.lstrip().startswith("[") and _is_array(content):
+        hint = "call the file .json, or write one object a line"
+        raise DataError("a JSON array where lines were expected", where=content.name, hint=hint)
+    with content.text() as text:
+        for number, line in enumerate(text, 1):
+            if line.strip():
+                origin = f"{content.name}:{number}"
+                try:
+                    yield origin, json.loads(line.removesuffix("\n"))
+                except (ValueError, RecursionError) as error:
+                    yield origin, _not_json(error, origin)
+
+
+def _is_array(content: Content) -> bool:
+    with content.text() as text:
+        try:
+            whole = json.load(text)
+        except UnicodeDecodeError:
+            raise
+        except (ValueError, RecursionError):
+            return False
     return isinstance(whole, list) and bool(whole) and isinstance(whole[0], dict | str)
 
 
@@ -134,16 +74,19 @@ def _not_json(error: Exception, origin: str, what: str = "not JSON") -> AlignerE
     return DataError(f"{what}: {error.msg} at column {error.colno}", where=origin)
 
 
-def _json(text: str, name: str, spec: DataSpec) -> Iterator[Placed]:
-    try:
-        whole = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        first = text.lstrip().split("\n", 1)[0]
-        if first.startswith("{") and _one_object(first):
-            yield from _json_lines(text, name, spec)  # many .json files hold JSON lines
-            return
-        line = error.lineno if isinstance(error, json.JSONDecodeError) else 1
-        raise _not_json(error, f"{name}:{line}") from None
+def _json(content: Content, spec: DataSpec) -> Iterator[Placed]:
+    name = content.name
+    if _holds_lines(content):
+        yield from _json_lines(content, spec)  # many .json files hold JSON lines
+        return
+    with content.text() as text:
+        try:
+            whole = json.load(text)
+        except UnicodeDecodeError:
+            raise
+        except (ValueError, RecursionError) as error:
+            line = error.lineno if isinstance(error, json.JSONDecodeError) else 1
+            raise _not_json(error, f"{name}:{line}") from None
     if isinstance(whole, dict):
         lists = [key for key, value in whole.items() if isinstance(value, list)]
         keys = ", ".join(repr(key[:30]) for key in list(whole)[:5])
@@ -157,37 +100,53 @@ def _json(text: str, name: str, spec: DataSpec) -> Iterator[Placed]:
         yield f"{name}[{index}]", {"text": row} if isinstance(row, str) else row
 
 
-def _one_object(line: str) -> bool:
+def _holds_lines(content: Content) -> bool:
+    """Whether the first line is an object by itself, and not the only line."""
+    with content.text() as text:
+        written = (line for line in text if line.strip())
+        first = next(written, "").lstrip()
+        if not first.startswith("{") or next(written, None) is None:
+            return False
     try:
-        return isinstance(json.loads(line), dict)
+        return isinstance(json.loads(first), dict)
     except (ValueError, RecursionError):
         return False
 
 
-def _text(text: str, name: str, spec: DataSpec) -> Iterator[Placed]:
-    parted = re.compile(rf"^{re.escape(SEPARATOR)}[ \t\r]*$", re.MULTILINE)
-    how = spec.documents
-    if how == "auto":
-        how = "separator" if parted.search(text) else "file"  # type: ignore[assignment]
-    pattern = {
-        "separator": parted,
-        "line": re.compile(r"\n"),
-        "paragraph": re.compile(r"\n[ \t\r]*\n\s*"),
-        "file": re.compile(r"(?!)"),
-    }[how]
-    start, line = 0, 1
-    for match in [*pattern.finditer(text), None]:
-        end = match.start() if match else len(text)
-        document = text[start:end]
-        if document.strip():
-            lead = document[: len(document) - len(document.lstrip())].count("\n")
-            yield f"{name}:{line + lead}", {"text": document.strip()}
-        following = match.end() if match else end
-        line += text.count("\n", start, following)
-        start = following
+def _text(content: Content, spec: DataSpec) -> Iterator[Placed]:
+    if spec.documents == "line":
+        with content.text() as text:
+            for number, line in enumerate(text, 1):
+                yield from _document([line], number, content.name)
+        return
+    ends = _BORDERS[spec.documents]
+    document: list[str] = []
+    start = 1
+    with content.text() as text:
+        for number, line in enumerate(text, 1):
+            if ends(line):
+                yield from _document(document, start, content.name)
+                document, start = [], number + 1
+            else:
+                document.append(line)
+    yield from _document(document, start, content.name)
 
 
-TEXTS: Mapping[str, Callable[[str, str, DataSpec], Iterator[Placed]]] = {
+def _document(lines: Sequence[str], start: int, name: str) -> Iterator[Placed]:
+    document = "".join(lines)
+    if document.strip():
+        lead = document[: len(document) - len(document.lstrip())].count("\n")
+        yield f"{name}:{start + lead}", {"text": document.strip()}
+
+
+_BORDERS: Mapping[str, Callable[[str], bool]] = {
+    # Without such a line the file is one document.
+    "auto": lambda line: line.startswith(SEPARATOR) and line.rstrip(" \t\r\n") == SEPARATOR,
+    "paragraph": lambda line: not line.strip(" \t\r\n"),
+    "file": lambda line: False,
+}
+
+READERS: Mapping[str, Callable[[Content, DataSpec], Iterator[Placed]]] = {
     "json": _json,
     "jsonl": _json_lines,
     "ndjson": _json_lines,
@@ -195,10 +154,8 @@ TEXTS: Mapping[str, Callable[[str, str, DataSpec], Iterator[Placed]]] = {
     "tsv": tables.separated("\t"),
     "txt": _text,
     "md": _text,
-}
-TABLES: Mapping[str, Callable[[bytes, str], Iterator[Placed]]] = {
     "parquet": tables.parquet,
     "arrow": tables.arrow,
 }
-READABLE = frozenset({*TEXTS, *TABLES})
+READABLE = frozenset(READERS)
 """The file name endings, packing aside, that can be read."""

@@ -5,34 +5,43 @@ from __future__ import annotations
 import glob
 import hashlib
 import json
+import re
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
 
 import fsspec
 from pydantic import ValidationError
 
-from aligner.data.made import made_rows
+from aligner.data.contents import Content, hash_of, suffixes
+from aligner.data.made import made_content, made_rows
 from aligner.data.place import Place
-from aligner.data.readers import READABLE, read, suffixes, unpack
+from aligner.data.readers import READABLE, read
 from aligner.data.spec import DataSpec
 from aligner.data.tables import Placed
+from aligner.data.temporary import temporary_folder
 from aligner.errors import DataError, did_you_mean
 
 SCHEMES = ("https", "s3", "gs", "gcs", "az", "abfs", "hf", "memory")
 """What a URL may begin with: the stores fsspec reads, none of which runs code or reads local files."""
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Reading:
-    """Rows as they are written, and a hash of all the bytes they were read from."""
+    """Rows as they are written, and what is known of all that they are read from."""
 
     rows: Iterator[Placed]
-    hash: Callable[[], str] = field(default=lambda: "")
+    hash: Callable[[], str]
     """SHA-256 of what has been read; complete once `rows` is used up."""
+    known: Callable[[], str | None] = lambda: None
+    """What decides the rows, known before the first of them is read; None where it is not."""
+    names: tuple[str, ...] = ()
+    """What the files are called in messages."""
 
 
 def open_rows(spec: DataSpec, place: Place, option: str) -> Reading:
@@ -41,16 +50,37 @@ def open_rows(spec: DataSpec, place: Place, option: str) -> Reading:
     Raises:
         DataError: it is not there, or not readable.
     """
+    if spec.path is not None:
+        return _from_files(spec, place, option)
     digest = hashlib.sha256()
+    known: Callable[[], str | None]
     if spec.step is not None:
-        rows = _hashed(made_rows(spec.step, place, option), digest)
+        rows, known = made_rows(spec.step, place, option), partial(made_content, spec.step, place)
     elif spec.source is not None:
-        rows = _hashed(_from_source(spec, place, option), digest)
-    elif spec.hub is not None:
-        rows = _hashed(_from_hub(spec, place, option), digest)
+        rows, known = _from_source(spec, place, option), partial(_made_up, spec, place, option)
     else:
-        rows = _from_files(spec, place, option, digest)
-    return Reading(islice(rows, spec.first), digest.hexdigest)
+        rows, known = _from_hub(spec, place, option), partial(_committed, spec)
+    return Reading(
+        rows=_hashed(islice(rows, spec.first), digest), hash=digest.hexdigest, known=known
+    )
+
+
+def _made_up(spec: DataSpec, place: Place, option: str) -> str:
+    """The hash of the rows that a plugin's source makes: made once for it, the same every time."""
+    key = f"content {spec.source} {json.dumps(spec.options, default=str)} {spec.first}"
+    if key not in place.scratch:
+        digest = hashlib.sha256()
+        for _ in _hashed(islice(_from_source(spec, place, option), spec.first), digest):
+            pass
+        place.scratch[key] = digest.hexdigest()
+    return str(place.scratch[key])
+
+
+def _committed(spec: DataSpec) -> str | None:
+    """What names the rows of a hub data set for ever: its id with a commit, not with a branch."""
+    if spec.revision is None or not re.fullmatch("[0-9a-f]{40}", spec.revision):
+        return None
+    return f"{spec.hub} {spec.revision} {spec.subset} {spec.split}"
 
 
 def _hashed(rows: Iterable[Placed], digest: Any) -> Iterator[Placed]:
@@ -99,25 +129,62 @@ def _from_hub(spec: DataSpec, place: Place, option: str) -> Iterator[Placed]:
         raise DataError(what, where=place.at(option), hint=hint) from None
 
 
-def _from_files(spec: DataSpec, place: Place, option: str, digest: Any) -> Iterator[Placed]:
-    for name, path in _files(spec, place, option):
-        try:
-            data = _content(path)
-        except Exception as error:  # fsspec's stores raise whatever their clients do
-            said = error.strerror if isinstance(error, OSError) else None
-            said = said or f"{type(error).__name__}: {str(error).strip().split(chr(10))[0][:200]}"
-            raise DataError(f"cannot read {name}: {said}", where=place.at(option)) from None
-        digest.update(hashlib.sha256(data).digest())
-        yield from read(unpack(data, name, suffixes(name)[1]), name, spec)
+def _from_files(spec: DataSpec, place: Place, option: str) -> Reading:
+    files = _files(spec, place, option)
+    remote = any("://" in path for _, path in files)
+    if remote and spec.first is not None:
+        # Of a large file far away only the beginning is wanted.
+        digest = hashlib.sha256()
+        contents = [_guarded(name, _remote, path, place.at(option)) for name, path in files]
+        rows = (row for content in contents for row in read(content, spec))
+        return Reading(rows=_hashed(islice(rows, spec.first), digest), hash=digest.hexdigest)
+    whole = hashlib.sha256()
+    contents = []
+    for name, path in files:
+        content, digest_of_file = _guarded(name, partial(_kept, place), path, place.at(option))
+        whole.update(digest_of_file)
+        contents.append(content)
+    rows = (row for content in contents for row in read(content, spec))
+    return Reading(
+        rows=islice(rows, spec.first),
+        hash=whole.hexdigest,
+        known=whole.hexdigest,
+        names=tuple(name for name, _ in files),
+    )
 
 
-def _content(path: str) -> bytes:
+def _guarded(name: str, open_it: Callable[[str, str], Any], path: str, where: str) -> Any:
+    try:
+        return open_it(name, path)
+    except Exception as error:  # fsspec's stores raise whatever their clients do
+        said = error.strerror if isinstance(error, OSError) else None
+        said = said or f"{type(error).__name__}: {str(error).strip().split(chr(10))[0][:200]}"
+        raise DataError(f"cannot read {name}: {said}", where=where) from None
+
+
+def _remote(name: str, url: str) -> Content:
+    opened = partial(fsspec.open, url, "rb")
+    opened().open().close()  # so that what cannot be read is told here
+    return Content(name, lambda: cast("BinaryIO", opened().open()))
+
+
+def _kept(place: Place, name: str, path: str) -> tuple[Content, bytes]:
+    """A file on this machine and the hash of its bytes; what lies elsewhere is fetched once."""
+    local = Path(path)
     # Only where a scheme has been checked: fsspec must not find one in a local path.
-    if "://" not in path:
-        return Path(path).read_bytes()
-    with fsspec.open(path, "rb") as file:
-        data: bytes = file.read()
-    return data
+    if "://" in path:
+        local = temporary_folder(place.scratch) / hashlib.sha256(path.encode()).hexdigest()
+        if not local.exists():
+            part = local.with_suffix(".part")
+            with fsspec.open(path, "rb") as far, part.open("wb") as near:
+                shutil.copyfileobj(far, near, 1 << 20)
+            part.rename(local)
+    about = local.stat()
+    key = f"content {local} {about.st_size} {about.st_mtime_ns}"
+    if key not in place.scratch:
+        with local.open("rb") as file:
+            place.scratch[key] = hash_of(iter(partial(file.read, 1 << 20), b""))
+    return Content(name, lambda: local.open("rb"), local), place.scratch[key]
 
 
 def _files(spec: DataSpec, place: Place, option: str) -> list[tuple[str, str]]:

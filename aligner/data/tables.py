@@ -3,62 +3,84 @@
 from __future__ import annotations
 
 import csv
-import io
 import re
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from itertools import chain, islice
+from typing import Any, TextIO
 
 import pyarrow
 import pyarrow.parquet
 
+from aligner.data.contents import Content
 from aligner.data.spec import DataSpec
 from aligner.errors import DataError
+
+LOOKED_AT = 10_000
+"""Lines of a table without names that are looked at to name its columns."""
+_AT_ONCE = 1 << 20
+"""Bytes of a table that are searched for quotation marks at one time."""
 
 Placed = tuple[str, Any]
 """A row's origin and the row; or, in place of the row, the error that says why it cannot be read."""
 
 
-def separated(delimiter: str) -> Callable[[str, str, DataSpec], Iterator[Placed]]:
-    def read_table(text: str, name: str, spec: DataSpec) -> Iterator[Placed]:
-        lines = _cells(text, name, delimiter)
-        origin, first = lines[0]
-        named = spec.header if spec.header is not None else _names_columns(first)
-        columns = [cell.strip() for cell in first] if named else _unnamed([c for _, c in lines])
-        for origin, cells in lines[1:] if named else lines:
-            if len(cells) != len(columns):
-                what = f"{len(cells)} cells where there are {len(columns)} columns"
-                yield origin, DataError(what, where=origin)
-            else:
-                yield origin, {n: _value(n, c) for n, c in zip(columns, cells, strict=True)}
+def separated(delimiter: str) -> Callable[[Content, DataSpec], Iterator[Placed]]:
+    def read_table(content: Content, spec: DataSpec) -> Iterator[Placed]:
+        # A quotation mark inside a cell of tab-separated text is nothing special; in CSV it quotes.
+        plain = delimiter == "\t" and not _quotes(content)
+        with content.text(newline="") as text:
+            lines = _cells(text, content.name, delimiter, plain=plain)
+            head = list(islice(lines, LOOKED_AT))
+            if not head:
+                raise DataError("the file holds no rows", where=content.name)
+            origin, first = head[0]
+            named = spec.header if spec.header is not None else _names_columns(first)
+            columns = [cell.strip() for cell in first] if named else _unnamed([c for _, c in head])
+            for origin, cells in chain(head[1:] if named else head, lines):
+                if len(cells) != len(columns):
+                    what = f"{len(cells)} cells where there are {len(columns)} columns"
+                    yield origin, DataError(what, where=origin)
+                else:
+                    yield origin, {n: _value(n, c) for n, c in zip(columns, cells, strict=True)}
 
     return read_table
 
 
-def _cells(text: str, name: str, delimiter: str) -> list[tuple[str, list[str]]]:
-    # A quotation mark inside a cell of tab-separated text is nothing special; in CSV it quotes.
-    plain = delimiter == "\t" and not _quotes(text)
-    before = csv.field_size_limit(1 << 30)
+def _cells(
+    text: TextIO, name: str, delimiter: str, *, plain: bool
+) -> Iterator[tuple[str, list[str]]]:
+    table = csv.reader(
+        text, delimiter=delimiter, quoting=csv.QUOTE_NONE if plain else csv.QUOTE_MINIMAL
+    )
+    start = 1
+    while (cells := _next_line(table, f"{name}:{start}")) is not None:
+        if any(cell.strip() for cell in cells):
+            yield f"{name}:{start}", cells
+        start = table.line_num + 1
+
+
+def _next_line(table: Iterator[list[str]], where: str) -> list[str] | None:
+    before = csv.field_size_limit(1 << 30)  # of the whole process, so only while a line is read
     try:
-        table = csv.reader(
-            io.StringIO(text, newline=""),
-            delimiter=delimiter,
-            quoting=csv.QUOTE_NONE if plain else csv.QUOTE_MINIMAL,
-        )
-        lines, start = [], 1
-        for cells in table:
-            if any(cell.strip() for cell in cells):
-                lines.append((f"{name}:{start}", cells))
-            start = table.line_num + 1
-        return lines
+        return next(table, None)
     except csv.Error as error:
-        raise DataError(f"not readable as a table: {error}", where=f"{name}:{start}") from None
+        raise DataError(f"not readable as a table: {error}", where=where) from None
     finally:
         csv.field_size_limit(before)
 
 
-def _quotes(text: str) -> bool:
+def _quotes(content: Content) -> bool:
     """Whether cells of tab-separated text are quoted: some begin and end with the mark."""
-    return bool(re.search(r'(?:^|\t)"[^\t]*"(?:\t|\r?$)', text, re.MULTILINE))
+    quoted = re.compile(r'(?:^|\t)"[^\t]*"(?:\t|\r?$)', re.MULTILINE)
+    rest = ""
+    with content.text() as text:
+        while lines := text.readlines(_AT_ONCE):
+            part = rest + "".join(lines)
+            if quoted.search(part):
+                return True
+            # A cell may go on in the next lines, up to the next tab.
+            rest = part[max(part.rfind("\t"), 0) :]
+    return False
 
 
 def _names_columns(cells: Sequence[str]) -> bool:
@@ -104,26 +126,37 @@ def without_nulls(value: Any, *, top: bool = True) -> Any:
     return value
 
 
-def parquet(data: bytes, name: str) -> Iterator[Placed]:
+def parquet(content: Content, _: DataSpec) -> Iterator[Placed]:
     try:
-        file = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(data))
-        yield from _batches(file.iter_batches(batch_size=1000), name)
+        with _seekable(content) as source:
+            file = pyarrow.parquet.ParquetFile(source)
+            yield from _batches(file.iter_batches(batch_size=1000), content.name)
     except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"not a Parquet file: {_line(error)}", where=name) from None
+        raise DataError(f"not a Parquet file: {_line(error)}", where=content.name) from None
 
 
-def arrow(data: bytes, name: str) -> Iterator[Placed]:
-    source = pyarrow.BufferReader(data)
+def arrow(content: Content, _: DataSpec) -> Iterator[Placed]:
     try:
-        is_file = data[:6] == b"ARROW1"
-        if is_file:
-            file = pyarrow.ipc.open_file(source)
-            batches = (file.get_batch(index) for index in range(file.num_record_batches))
-            yield from _batches(batches, name)
-        else:
-            yield from _batches(pyarrow.ipc.open_stream(source), name)
+        with _seekable(content) as source:
+            is_file = source.read(6) == b"ARROW1"
+            source.seek(0)
+            if is_file:
+                file = pyarrow.ipc.open_file(source)
+                batches = (file.get_batch(index) for index in range(file.num_record_batches))
+                yield from _batches(batches, content.name)
+            else:
+                yield from _batches(pyarrow.ipc.open_stream(source), content.name)
     except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"not an Arrow file: {_line(error)}", where=name) from None
+        raise DataError(f"not an Arrow file: {_line(error)}", where=content.name) from None
+
+
+def _seekable(content: Content) -> Any:
+    """A file that may be read in any order, as these formats are."""
+    if content.packing:
+        return pyarrow.BufferReader(content.whole())
+    if content.path is not None:
+        return pyarrow.memory_map(str(content.path))
+    return pyarrow.PythonFile(content.open(), "r")
 
 
 def _batches(batches: Any, name: str) -> Iterator[Placed]:

@@ -67,6 +67,11 @@ class RunFolder:
                 yield _number(link), link.name.split("-", 1)[1], step
 
 
+def data_folder(runs: Path) -> Path:
+    """Where prepared data is kept for all runs in `runs`."""
+    return runs.absolute() / ".data"
+
+
 def all_runs(runs: Path) -> list[RunFolder]:
     """Every run under `runs`, by name."""
     folders = sorted(runs.iterdir()) if runs.is_dir() else []

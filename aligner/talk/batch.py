@@ -45,6 +45,7 @@ class _Here:
     scratch: dict[str, Any]
     recipe_folder: Path = Path()
     seed: int = 0
+    cache: Path | None = None
     past: Mapping[str, Any] = field(default_factory=dict)
 
     def at(self, option: str) -> str:

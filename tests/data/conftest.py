@@ -37,6 +37,8 @@ class Here:
     offers: Offers = field(default_factory=Offers)
     scratch: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
+    cache: Path | None = None
+    past: Mapping[str, Any] = field(default_factory=dict)
 
     def at(self, option: str) -> str:
         return f"recipe.yaml:{option}"

@@ -48,7 +48,7 @@ def check_recipe(arguments: argparse.Namespace) -> int:
 def _checked(arguments: argparse.Namespace) -> tuple[Checked, list[Forecast]]:
     host = host_for(arguments)
     chain = linked(arguments, host)
-    checked = check(chain, host)
+    checked = check(chain, host, runs=arguments.runs)
     answers = forecast(
         checked,
         arguments.runs,

@@ -34,7 +34,7 @@ def run_recipe(arguments: argparse.Namespace) -> None:
         try:
             host = host_for(arguments)
             chain = linked(arguments, host)
-            checked = check(chain, host)
+            checked = check(chain, host, runs=arguments.runs)
             console = console_on(chatter.screen)
             with _display(arguments, chain, console) as display:
                 chatter.warn = display.warn

@@ -1,0 +1,92 @@
+"""Keep what was prepared under the hash of all that determines it, for every step and recipe to use."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from aligner.run.durable import flush_folder, flush_tree, hash_json, hash_tree, write_text
+
+ENTRY = "entry.json"
+
+
+class Cache:
+    """A folder of entries, complete or absent: each in a folder of its own, sealed by `entry.json`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def get(
+        self, key: str, make: Callable[[Path], Mapping[str, Any]]
+    ) -> tuple[Path, dict[str, Any]]:
+        """The entry with this key, made now if it is not there or not what was written.
+
+        Of several processes that want the same, one makes it, and the others wait.
+
+        Args:
+            key: SHA-256 of all that determines the entry.
+            make: Writes files into the folder it is given, and says what is to be known of them.
+
+        Returns:
+            The entry's folder, and what is known of it.
+        """
+        place = self.folder / key[:16]
+        with self._alone(place.name):
+            entry = _whole(place, key)
+            if entry is None:
+                entry = self._made(place, key, make)
+        # How long ago it was last used decides when it may go.
+        with contextlib.suppress(OSError):
+            os.utime(place / ENTRY)
+        return place, entry["about"]
+
+    def _made(
+        self, place: Path, key: str, make: Callable[[Path], Mapping[str, Any]]
+    ) -> dict[str, Any]:
+        work = place.with_suffix(".partial")
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        try:
+            about = json.loads(json.dumps(make(work)))
+            entry = {"key": key, "about": about, "files": hash_tree(work)}
+            flush_tree(work)
+            write_text(work / ENTRY, json.dumps({**entry, "sha256": hash_json(entry)}))
+            shutil.rmtree(place, ignore_errors=True)
+            os.replace(work, place)
+        except BaseException:
+            shutil.rmtree(work, ignore_errors=True)
+            raise
+        flush_folder(self.folder)
+        return entry
+
+    @contextmanager
+    def _alone(self, name: str) -> Iterator[None]:
+        """Hold an entry; wait for who holds it. The kernel lets go when a process ends."""
+        locks = self.folder / ".locks"
+        locks.mkdir(parents=True, exist_ok=True)
+        handle = os.open(locks / name, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
+
+
+def _whole(place: Path, key: str) -> dict[str, Any] | None:
+    """The entry at `place`, if it is this one and every file is what was written."""
+    try:
+        entry: dict[str, Any] = json.loads((place / ENTRY).read_text(encoding="utf-8"))
+        seal = entry.pop("sha256")
+        if seal != hash_json(entry) or entry["key"] != key:
+            return None
+        files = {n: digest for n, digest in hash_tree(place).items() if n != ENTRY}
+        return entry if files == entry["files"] else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None

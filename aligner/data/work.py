@@ -1,0 +1,211 @@
+"""Work out the data of a step: rows flow from where they lie into files of tokens, every loss counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from aligner.data.across import Shared
+from aligner.data.curation.augment import augmented
+from aligner.data.fitted import Fitted, Fitter, Made
+from aligner.data.kept import Writer
+from aligner.data.ledger import Ledger, spread, together
+from aligner.data.load import Flow, is_held_out
+from aligner.data.place import Place
+from aligner.data.rows import Row
+from aligner.data.skipped import write_skipped
+from aligner.data.spec import DataOptions
+from aligner.errors import AlignerError, Collected, DataError
+
+BATCH = 1000
+"""Rows that are encoded together."""
+
+
+@dataclass
+class Side:
+    """The rows that are trained on, or those that are measured on."""
+
+    name: str
+    """The option that they come of."""
+    fitted: Fitted[Any]
+    writer: Writer
+    given: int = 0
+    """Rows that were to be fitted, changed copies among them."""
+    original: int = 0
+    counts: list[int] = field(default_factory=list)
+    """How many rows each entry of the option became."""
+
+    def keep(self, entry: int) -> None:
+        """Write down what was fitted since the last time, which is of the given entry."""
+        self.counts[entry] += len(self.fitted.rows)
+        self.writer.write(self.fitted.rows, self.fitted.sizes)
+        self.fitted.rows.clear()
+        self.fitted.sizes.clear()
+
+
+@dataclass
+class Line:
+    """Renders rows while those before them are encoded in the background; their order stays."""
+
+    fitter: Fitter[Any]
+    pool: ThreadPoolExecutor
+    _encoding: tuple[Side, int, Made[Any, Any], Future[list[Any]]] | None = None
+
+    def send(self, side: Side, entry: int, rows: list[Row]) -> None:
+        made = self.fitter.render(rows)
+        # Fitting may encode rows anew, so what is under way must have ended.
+        self.settle()
+        self._encoding = (side, entry, made, self.pool.submit(self.fitter.encode, made))
+
+    def settle(self) -> None:
+        if self._encoding is not None:
+            side, entry, made, encoded = self._encoding
+            self._encoding = None
+            self.fitter.take(made, encoded.result(), side.fitted)
+            side.keep(entry)
+
+
+@dataclass(kw_only=True)
+class Work:
+    """All that is needed to prepare the data of one step."""
+
+    place: Place
+    options: DataOptions
+    flows: dict[str, Flow]
+    """By option: `data`, and `eval_data` where there is one."""
+    form: type[Any]
+    """What a prepared row is."""
+    longest: int | None
+    fitter: Callable[[], Fitter[Any]]
+    """Makes what encodes; AlignerError where the tokenizer cannot."""
+
+    def into(self, folder: Path) -> dict[str, Any]:
+        """Write all rows below `folder`, and give the account of them, ready for JSON.
+
+        Raises:
+            AlignerError: every fault of all the data.
+        """
+        sides = {name: self._side(name, folder) for name in self._names()}
+        fitter = trouble = None
+        try:
+            fitter = self.fitter()
+        except AlignerError as error:
+            trouble = error  # what is wrong with the data is told first
+        faults, shared = Collected(), Shared()
+        with ThreadPoolExecutor(1) as pool:
+            line = Line(fitter, pool) if fitter is not None else None
+            for name, flow in self.flows.items():
+                with faults:
+                    self._send(name, flow, sides, line, shared)
+            faults.raise_if_any()
+            if trouble is not None:
+                raise trouble
+            if line is not None:
+                line.settle()
+        for side in sides.values():
+            side.writer.close()
+        self._refuse_an_empty_side(sides)
+        for name, flow in self.flows.items():
+            write_skipped(flow.skipped, folder / f"skipped-{name}.jsonl")
+        return {
+            "sides": {name: self._account(side, shared) for name, side in sides.items()},
+            "hashes": {name: self._flow(name).hash for name in sides},
+            "skipped": {name: len(flow.skipped) for name, flow in self.flows.items()},
+        }
+
+    def _names(self) -> list[str]:
+        return ["data", "hold_out"] if self.options.hold_out else list(self.flows)
+
+    def _flow(self, side: str) -> Flow:
+        return self.flows["data" if side == "hold_out" else side]
+
+    def _side(self, name: str, folder: Path) -> Side:
+        writer = Writer(folder / f"{name}.arrow", self.form)
+        counts = [0] * len(self._flow(name).specs)
+        return Side(name, Fitted(longest=self.longest), writer, counts=counts)
+
+    def _send(
+        self, name: str, flow: Flow, sides: dict[str, Side], line: Line | None, shared: Shared
+    ) -> None:
+        """Let the rows of one option flow to the sides they belong to."""
+        waiting: dict[str, list[tuple[int, Row]]] = {one: [] for one in sides}
+
+        def push(side: str, entry: int, row: Row) -> None:
+            queue = waiting[side]
+            if line is not None and queue and (len(queue) == BATCH or queue[0][0] != entry):
+                line.send(sides[side], queue[0][0], [row for _, row in queue])
+                queue.clear()
+            sides[side].given += 1
+            if line is not None:
+                queue.append((entry, row))
+
+        def trained_on() -> Iterator[tuple[int, Row]]:
+            for row in flow.rows():
+                held = name == "data" and is_held_out(row, self.options.hold_out)
+                side = "hold_out" if held else name
+                sides[side].original += 1
+                if held:
+                    push(side, flow.entry, row)
+                    continue
+                if "eval_data" in self.flows:
+                    (shared.train if name == "data" else shared.measure)(row)
+                yield flow.entry, row
+
+        for entry, group in groupby(trained_on(), key=lambda one: one[0]):
+            rows: Iterator[Row] = (row for _, row in group)
+            if name == "data":
+                spec, tally = flow.specs[entry], sides[name].fitted.tally
+                rows = augmented(rows, spec, tally, place=self.place, option=name)
+            for row in rows:
+                push(name, entry, row)
+        for side, queue in waiting.items():
+            if queue and line is not None:
+                line.send(sides[side], queue[0][0], [row for _, row in queue])
+
+    def _refuse_an_empty_side(self, sides: dict[str, Side]) -> None:
+        if not self.options.hold_out:
+            return
+        train, held = sides["data"].original, sides["hold_out"].original
+        if not train or not held:
+            side = "nothing is left to train on" if held else "no row is held out"
+            what = f"{side}: {train + held} rows, hold_out {self.options.hold_out:g}"
+            hint = "use more rows, another share, or eval_data"
+            raise DataError(what, where=self.place.at("hold_out"), hint=hint)
+
+    def _account(self, side: Side, shared: Shared) -> dict[str, Any]:
+        return {
+            "ledger": asdict(self._ledger(side, shared)),
+            "counts": side.counts,
+            "too_long": side.fitted.too_long,
+            "too_long_rows": side.fitted.too_long_rows,
+        }
+
+    def _ledger(self, side: Side, shared: Shared) -> Ledger:
+        """What became of one side; what loading found is told once, with the side that is trained."""
+        before = self._flow(side.name).ledger()
+        if side.name == "hold_out":
+            name = f"{before.name} (held out)"
+            before = Ledger(name=name, read=side.given, converted=side.given)
+        else:
+            elsewhere = before.used - side.given
+            before = replace(before, converted=before.converted - elsewhere)
+        fitted = side.fitted
+        found = together(before.found, fitted.tally.found)
+        if side.name == "eval_data":
+            found = together(found, shared.found())
+        return replace(
+            before,
+            used=len(fitted.lengths),
+            dropped=together(before.dropped, fitted.tally.dropped),
+            filtered=together(before.filtered, fitted.tally.filtered),
+            found=found,
+            lengths=spread(fitted.lengths),
+            tokens=fitted.tokens,
+            trained=fitted.trained,
+            cut_tokens=fitted.cut_tokens,
+            unknown_tokens=fitted.unknown,
+        )
