@@ -107,6 +107,13 @@ def _switched(value: Any) -> Any:
     return ({} if value else None) if isinstance(value, bool) else value
 
 
+SwitchedDecontaminate = Annotated[
+    Decontaminate | None,
+    BeforeValidator(_switched, json_schema_input_type=bool | Decontaminate | None),
+]
+"""`true` compares with `eval_data` alone."""
+
+
 class Limits(StageConfig):
     """The largest share of rows that each finding of the ledger may hold before the check stops.
 
@@ -158,10 +165,7 @@ class DataOptions(StepCuration):
     hold_out: float = Field(0.0, ge=0, le=0.5)
     """Share of `data` kept back to measure on, chosen by a hash of the prompt, so that the same
     prompt is never on both sides and new rows move no old ones."""
-    decontaminate: Annotated[
-        Decontaminate | None,
-        BeforeValidator(_switched, json_schema_input_type=bool | Decontaminate | None),
-    ] = None
+    decontaminate: SwitchedDecontaminate = None
     """Leave out rows of `data` that have runs of words in common with `eval_data` or with named data
     sets."""
     max_length: int | None = Field(None, gt=1)
