@@ -6,31 +6,24 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from hashlib import sha256
+from dataclasses import dataclass
 from statistics import fmean, pstdev
 from typing import Any
 
-from aligner.data.chat import stop_tokens
 from aligner.data.fitted import PromptTokens
 from aligner.data.made import save_rows
 from aligner.data.tokenizers import load_tokenizer
 from aligner.errors import StageError
-from aligner.models.generate import Sampling, generate
-from aligner.models.load import load_model
 from aligner.offers import Completion
-from aligner.run import ranks
 from aligner.run.durable import write_text
 from aligner.stage import Run
 from aligner.state import Artifact, ModelState
 from aligner.train.scoring import Source, load_sources
+from aligner_annotate.answers import Candidate, Share, candidates, gathered, write_answers
 from aligner_annotate.prompts import prompts_of
-from aligner_annotate.select import Candidate, rows_of, usable
+from aligner_annotate.select import rows_of, usable
 from aligner_annotate.stage import AnnotateConfig, figures_of
-from aligner_annotate.work import Work, parts
-
-_PATIENCE = 24 * 3600.0
-"""Seconds that the first process waits for the others' share."""
+from aligner_annotate.work import Work
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,18 +37,6 @@ class Answered:
     """The weighted sum."""
 
 
-class _Counter:
-    """How much of this process's share is done: each answer is written, and each is scored."""
-
-    def __init__(self, run: Run, total: int) -> None:
-        self._run, self._total, self._done = run, total, 0
-
-    def further(self, answers: int, *, tell: bool = True) -> None:
-        self._done += answers
-        if tell:
-            self._run.progress(self._done, self._total, unit="answer")
-
-
 def annotate(config: AnnotateConfig, state: ModelState, run: Run) -> Artifact:
     """The whole work of an annotate step. Returns the rows it leaves.
 
@@ -64,114 +45,39 @@ def annotate(config: AnnotateConfig, state: ModelState, run: Run) -> Artifact:
     """
     tokenizer = load_tokenizer(state.get("tokenizer"), run.live, where=run.where)
     prompts = prompts_of(config, run, tokenizer).train
-    # Dealt out in whole batches: what is written then is the same on any number of processes.
-    batches = parts([len(one.input_ids) for one in prompts], config.prompts_at_once)
-    share = batches[run.rank :: run.world]
-    count = _Counter(run, 2 * config.samples_per_prompt * sum(map(len, share)))
+    tokens = [one.input_ids for one in prompts]
+    share = Share(
+        [len(ids) for ids in tokens],
+        samples=config.samples_per_prompt,
+        batch_size=config.batch_size,
+        passes=2,
+        run=run,
+    )
     written = Work(run.folder, "written", rank=run.rank)
     scored = Work(run.folder, "scored", rank=run.rank)
-    _write(prompts, share, written, tokenizer, config, state, run, count)
-    _score(prompts, share, written, scored, config, state, run, count)
-    if run.rank:
-        _end_of_share(run, run.rank).touch()
+    write_answers(tokens, share, written, config, tokenizer, state, run)
+    _score(prompts, share, written, scored, config, state, run)
 
-    def gather() -> Artifact:
-        for other in range(1, run.world):
-            there = _end_of_share(run, other).exists
-            ranks.wait_until(there, what=f"the share of process {other}", seconds=_PATIENCE)
+    def make() -> Artifact:
         found = list(_answered(prompts, written.done(), scored.done(), config))
         made = _made(found, config, run)
         written.forget()
         scored.forget()
         return made
 
-    return ranks.written_once(run.folder / "data", gather)
-
-
-def _end_of_share(run: Run, rank: int) -> Any:
-    return run.folder / f".process-{rank}.share.{ranks.start_of()}"
-
-
-def _each_left(
-    share: Sequence[Sequence[int]], work: Work, count: _Counter, samples: int
-) -> Iterator[Sequence[int]]:
-    """The batches that are not done yet; each is done when the next is asked for."""
-    done = work.done()
-    left = [part for part in share if any(number not in done for number in part)]
-    count.further(samples * (sum(map(len, share)) - sum(map(len, left))), tell=False)
-    for part in left:
-        yield part
-        count.further(samples * len(part))
-
-
-def _write(
-    prompts: Sequence[PromptTokens],
-    share: Sequence[Sequence[int]],
-    work: Work,
-    tokenizer: Any,
-    config: AnnotateConfig,
-    state: ModelState,
-    run: Run,
-    count: _Counter,
-) -> None:
-    """Let the policy answer; it goes back to where the next step finds it."""
-    policy, samples = state.get("policy"), config.samples_per_prompt
-    sampling = Sampling(
-        stop_tokens=tuple(stop_tokens(tokenizer)),
-        max_new_tokens=config.max_new_tokens,
-        min_new_tokens=config.min_new_tokens,
-        temperature=config.temperature,
-        top_k=config.top_k,
-        top_p=config.top_p,
-    )
-    model = load_model(
-        policy,
-        run.live,
-        precision=config.precision,
-        quantize=config.quantize,
-        attention=config.attention,
-        where=run.where,
-    )
-    try:
-        for part in _each_left(share, work, count, samples):
-            answers = generate(
-                model,
-                [prompts[number].input_ids for number in part],
-                sampling=sampling,
-                seed=_seed(run, policy),
-                samples=samples,
-                numbers=part,
-                batch_size=config.batch_size,
-            )
-            texts = [
-                asdict(Candidate(text=one.text(tokenizer), ended=one.ended, tokens=len(one.tokens)))
-                for one in answers
-            ]
-            work.keep(
-                {
-                    number: {"answers": texts[place * samples : (place + 1) * samples]}
-                    for place, number in enumerate(part)
-                }
-            )
-    finally:
-        run.live.keep(policy, model)
-
-
-def _seed(run: Run, policy: Artifact) -> int:
-    """Another one for another policy: a second round draws anew where little has changed."""
-    return int.from_bytes(sha256(f"{run.seed} {policy.hash}".encode()).digest()[:7])
+    return gathered(run, make)
 
 
 def _score(
     prompts: Sequence[PromptTokens],
-    share: Sequence[Sequence[int]],
+    share: Share,
     written: Work,
     scored: Work,
     config: AnnotateConfig,
     state: ModelState,
     run: Run,
-    count: _Counter,
 ) -> None:
+    """Score this process's share of the answers."""
     sources = load_sources(
         config.score,
         state,
@@ -181,8 +87,8 @@ def _score(
         attention=config.attention,
     )
     answers = written.done()
-    for part in _each_left(share, scored, count, config.samples_per_prompt):
-        said = {number: _candidates(answers[number]) for number in part}
+    for batch in share.left(scored):
+        said = {number: candidates(answers[number]) for number in batch}
         completions = [
             Completion(
                 prompt=prompts[number].messages,
@@ -191,7 +97,7 @@ def _score(
                 tokens=one.tokens,
                 row=prompts[number].row,
             )
-            for number in part
+            for number in batch
             for one in said[number]
         ]
         by_source = {one.name: iter(_numbers(one, completions, run)) for one in sources}
@@ -201,7 +107,7 @@ def _score(
                     name: [next(numbers) for _ in said[number]]
                     for name, numbers in by_source.items()
                 }
-                for number in part
+                for number in batch
             }
         )
 
@@ -219,10 +125,6 @@ def _numbers(source: Source, completions: Sequence[Completion], run: Run) -> lis
     return numbers
 
 
-def _candidates(entry: Mapping[str, Any]) -> list[Candidate]:
-    return [Candidate(**one) for one in entry["answers"]]
-
-
 def _answered(
     prompts: Sequence[PromptTokens],
     written: Mapping[int, Mapping[str, Any]],
@@ -231,12 +133,12 @@ def _answered(
 ) -> Iterator[Answered]:
     weights = {one.name: one.weight for one in config.score}
     for number, prompt in enumerate(prompts):
-        scores, candidates = scored[number], _candidates(written[number])
+        scores, said = scored[number], candidates(written[number])
         total = [
             sum(weights[name] * scores[name][place] for name in weights)
-            for place in range(len(candidates))
+            for place in range(len(said))
         ]
-        yield Answered(prompt=prompt, candidates=candidates, scores=scores, total=total)
+        yield Answered(prompt=prompt, candidates=said, scores=scores, total=total)
 
 
 def _made(answered: Sequence[Answered], config: AnnotateConfig, run: Run) -> Artifact:

@@ -4,23 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
 from aligner.data.rows import Messages, Tools
+from aligner_annotate.answers import Candidate
 from aligner_annotate.stage import PAIRING, AnnotateConfig
 
 Row = Mapping[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Candidate:
-    """One answer to a prompt."""
-
-    text: str
-    ended: bool
-    tokens: int
 
 
 def usable(

@@ -6,18 +6,18 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from aligner import Look, ModelState, Plan, Run, Slot, Stage, StageConfig
-from aligner.data.spec import DataSpecs, Limits
-from aligner.models.spec import Attention, Precision, Quantize
+from aligner import Look, ModelState, Plan, Run, Slot, Stage
+from aligner.data.spec import DataSpecs
 from aligner.preview import Asked, Section
 from aligner.train.reward_spec import MODEL, RewardSpec, RewardSpecs
+from aligner_annotate.options import WritingOptions
 
 Keep = Literal["best_and_worst", "pairs", "best", "above", "all"]
 PAIRING: frozenset[Keep] = frozenset({"best_and_worst", "pairs"})
 """What is kept as preference pairs."""
 
 
-class AnnotateConfig(StageConfig):
+class AnnotateConfig(WritingOptions):
     """Options of the annotate stage."""
 
     prompts: DataSpecs = Field(json_schema_extra={"determines": False})
@@ -41,33 +41,6 @@ class AnnotateConfig(StageConfig):
     """Leave out answers that were cut off at `max_new_tokens`; else they are taken as if they had
     ended there."""
 
-    max_new_tokens: int = Field(256, gt=0)
-    """Where an answer is cut off."""
-    min_new_tokens: int = Field(0, ge=0)
-    """No answer ends before this many tokens stand."""
-    temperature: float = Field(1.0, ge=0)
-    """What logits are divided by before sampling; 0 always takes the likeliest token."""
-    top_k: int = Field(0, ge=0)
-    """Sample among this many likeliest tokens; 0 for all."""
-    top_p: float = Field(1.0, gt=0, le=1)
-    """Sample among the likeliest tokens that together have this probability (Holtzman 2020)."""
-
-    max_length: int | None = Field(None, gt=1)
-    """Longest prompt in tokens; longer ones are left out and counted. None sets no limit."""
-    limits: Limits = Limits()
-    """How much of each finding in the prompts is too much."""
-    batch_size: int = Field(64, gt=0, json_schema_extra={"determines": False})
-    """Answers written or scored at one time; changes memory and speed, not the result."""
-    samples: int = Field(10, ge=0, json_schema_extra={"determines": False})
-    """How many prompts are kept in `samples.jsonl`, with every answer and its scores."""
-    precision: Precision = "auto"
-    """`auto` is bf16 on a GPU that has it, and fp32 elsewhere."""
-    quantize: Quantize | None = None
-    """Hold the weights below the policy's adapters in 4 bits (nf4) or 8 (int8), as the step that
-    trained them did."""
-    attention: Attention = "auto"
-    """Kernel that computes attention; `auto` takes sdpa where the architecture has it."""
-
     @model_validator(mode="after")
     def _options_that_fit_together(self) -> AnnotateConfig:
         if not self.score:
@@ -81,8 +54,6 @@ class AnnotateConfig(StageConfig):
             )
         if self.samples_per_prompt > 1 and not self.temperature:
             raise ValueError("at temperature 0 all answers to a prompt are the same")
-        if self.min_new_tokens >= self.max_new_tokens:
-            raise ValueError("min_new_tokens must be below max_new_tokens")
         self._options_that_say_something()
         return self
 
@@ -100,11 +71,6 @@ class AnnotateConfig(StageConfig):
     def by_model(self) -> bool:
         """Whether the reward slot is asked."""
         return any(one.name == MODEL for one in self.score)
-
-    @property
-    def prompts_at_once(self) -> int:
-        """Prompts whose answers are written together."""
-        return max(self.batch_size // self.samples_per_prompt, 1)
 
 
 class Annotate(Stage[AnnotateConfig]):

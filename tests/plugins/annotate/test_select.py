@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from aligner_annotate.select import Candidate, rows_of, stand_ins, usable
+from aligner_annotate.answers import Candidate
+from aligner_annotate.select import rows_of, stand_ins, usable
 from aligner_annotate.stage import AnnotateConfig
 
 ASKED = ({"role": "user", "content": "which?"},)
