@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
 
 from aligner import Look, Plan
-from aligner.data.chat import stop_tokens
-from aligner.data.fitted import PromptTokens
 from aligner.data.made import outlook_of_rows
-from aligner.data.prepare import Prepared
 from aligner.data.tokenizers import planned_tokenizer
-from aligner.errors import AlignerError, Collected, ModelError
+from aligner.errors import Collected
 from aligner.models.inspect import planned_model, vocabulary_faults
-from aligner.models.precision import attention_faults, precision_of, quantize_faults
 from aligner.state import Slot
 from aligner.train.reward_spec import MODEL
 from aligner.train.scoring import reward_faults
+from aligner_annotate.faults import endless, machine_faults, too_long
 from aligner_annotate.prompts import prompts_of
 from aligner_annotate.select import stand_ins
 from aligner_annotate.stage import AnnotateConfig, Keep, figures_of
@@ -39,15 +35,14 @@ def plan(config: AnnotateConfig, look: Look) -> Plan:
             faults.found += vocabulary_faults(facts, len(tokenizer), where=look.where)
         with faults:
             data = prompts_of(config, look, tokenizer)
-        if not stop_tokens(tokenizer):
-            faults.found.append(_endless(look))
+        faults.found += endless(tokenizer, look)
     if data is not None:
-        faults.found += _too_long(config, data, look)
+        longest = max(len(row.input_ids) for row in data.train)
+        readers: list[tuple[Slot, str]] = [("policy", "the policy")]
+        readers += [("reward", "the reward model")] if config.by_model else []
+        faults.found += too_long(longest, config.max_new_tokens, readers, look)
     faults.found += reward_faults(config.score, look, option="score")
-    with faults:
-        precision_of(config.precision, where=look.at("precision"))
-    faults.found += quantize_faults(config.quantize, where=look.at("quantize"))
-    faults.found += attention_faults(config.attention, where=look.at("attention"))
+    faults.found += machine_faults(config, look)
     faults.raise_if_any()
     assert data is not None, "without a fault there is data"
     rows = [row for one in data.train for row in stand_ins(one.messages, one.tools, config)]
@@ -98,41 +93,3 @@ def _summary(config: AnnotateConfig, look: Look) -> str:
         f"answer each prompt {config.samples_per_prompt} times at temperature "
         f"{config.temperature:g}, score by {sources}, {kept}"
     )
-
-
-def _endless(look: Look) -> AlignerError:
-    return ModelError(
-        "the tokenizer has no token that ends an answer: no answer could ever stop",
-        where=look.where,
-        hint="a `chat` step gives it one",
-    )
-
-
-def _too_long(
-    config: AnnotateConfig, data: Prepared[PromptTokens], look: Look
-) -> list[AlignerError]:
-    """Prompts that leave no room for an answer, in the policy or in the reward model that reads it."""
-    longest = max(len(row.input_ids) for row in data.train)
-    readers: list[tuple[Slot, str]] = [("policy", "the policy")]
-    readers += [("reward", "the reward model")] if config.by_model else []
-    faults: list[AlignerError] = []
-    for slot, name in readers:
-        positions = _positions(look, slot)
-        if positions is not None and longest + config.max_new_tokens > positions:
-            room = positions - config.max_new_tokens
-            hint = f"lower max_new_tokens to {max(positions - longest, 1)} or less" + (
-                f", or set max_length to {room} to leave longer prompts out" if room > 1 else ""
-            )
-            what = (
-                f"the longest prompt has {longest} tokens and an answer {config.max_new_tokens}, "
-                f"and {name} {positions} positions"
-            )
-            faults.append(ModelError(what, where=look.at("max_new_tokens"), hint=hint))
-    return faults
-
-
-def _positions(look: Look, slot: Slot) -> Any:
-    quietly = Collected()
-    with quietly:  # what is wrong with the model itself is said by who looks at it
-        return planned_model(look, slot).positions
-    return None

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import pytest
 
 from aligner.testing import StageContract, conversations, preferences, prompts, texts
+from aligner_annotate.paraphrase_stage import Paraphrase
 from aligner_annotate.stage import Annotate
 from aligner_chat.stage import ChatStage
 from aligner_dpo.stage import DPO
@@ -115,6 +116,21 @@ class TestAnnotate(StageContract):
 
 class TestAnnotateByRewardModel(TestAnnotate):
     options: ClassVar = TestAnnotate.options | {"score": "model", "keep": "pairs"}
+    interrupt_at = 16
+
+
+class TestParaphrase(StageContract):
+    stage = Paraphrase
+    options: ClassVar = {
+        "data": "talks.jsonl",
+        "versions": 8,
+        "instruction": "reword {text}",
+        "shortest": 0,
+        "longest": 100,
+        "max_new_tokens": 24,
+        "batch_size": 16,
+    }
+    files: ClassVar = {"talks.jsonl": conversations(6)}
     interrupt_at = 16
 
 

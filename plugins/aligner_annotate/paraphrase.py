@@ -1,0 +1,89 @@
+"""Ask for every paraphrase, take what may be one, and write the rows that are made of them."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+from aligner.data.made import save_rows
+from aligner.data.tokenizers import load_tokenizer
+from aligner.errors import StageError
+from aligner.run.durable import write_text
+from aligner.stage import Run
+from aligner.state import Artifact, ModelState
+from aligner_annotate.answers import Share, candidates, gathered, write_answers
+from aligner_annotate.paraphrase_stage import ParaphraseConfig
+from aligner_annotate.reword import Requests, requests_of, rows_with, taken
+from aligner_annotate.work import Work
+
+
+def paraphrase(config: ParaphraseConfig, state: ModelState, run: Run) -> Artifact:
+    """The whole work of a paraphrase step. Returns the rows it leaves.
+
+    Raises:
+        StageError: nothing that was written is a paraphrase.
+    """
+    tokenizer = load_tokenizer(state.get("tokenizer"), run.live, where=run.where)
+    found = requests_of(config, run, tokenizer)
+    tokens = [one.input_ids for one in found.requests]
+    share = Share(
+        [len(ids) for ids in tokens],
+        samples=config.versions,
+        batch_size=config.batch_size,
+        passes=1,
+        run=run,
+    )
+    work = Work(run.folder, "written", rank=run.rank)
+    write_answers(tokens, share, work, config, tokenizer, state, run)
+
+    def make() -> Artifact:
+        made = _made(found, work.done(), config, run)
+        work.forget()
+        return made
+
+    return gathered(run, make)
+
+
+def _made(
+    found: Requests, written: Mapping[int, Mapping[str, Any]], config: ParaphraseConfig, run: Run
+) -> Artifact:
+    dropped: Counter[str] = Counter()
+    said = [candidates(written[number]) for number in range(len(found.requests))]
+    texts = [
+        taken(request, answers, config, dropped)
+        for request, answers in zip(found.requests, said, strict=True)
+    ]
+    shown = [
+        {"text": request.text, "answers": [one.text for one in answers], "taken": kept}
+        for request, answers, kept in zip(found.requests, said, texts, strict=True)
+    ]
+    lines = (json.dumps(one, ensure_ascii=False) + "\n" for one in shown)
+    write_text(run.folder / "answers.jsonl", "".join(lines))
+    if not any(texts):
+        reasons = ", ".join(f"{count} {why}" for why, count in dropped.items())
+        raise StageError(
+            f"not one of {sum(map(len, said))} answers is a paraphrase: {reasons}",
+            where=run.where,
+            hint=f"{run.folder / 'answers.jsonl'} has them all; a larger model may do better",
+        )
+    rows = rows_with(found, dict(enumerate(texts)), config.keep_originals)
+    artifact = save_rows(rows, run.folder / "data", made_by=run.step)
+    every: Sequence[Any] = [one for answers in said for one in answers]
+    run.record(
+        rows=len(rows),
+        paraphrases=sum(map(len, texts)),
+        without_paraphrase=sum(not one for one in texts),
+        ended=fmean(one.ended for one in every),
+        length_tokens=fmean(one.tokens for one in every),
+        **{
+            f"dropped_{why}": dropped[why]
+            for why in ("unended", "empty", "unchanged", "identical", "length")
+        },
+    )
+    # Written again when a step that was stopped here goes on.
+    (run.folder / "samples.jsonl").unlink(missing_ok=True)
+    run.samples(shown[: config.samples])
+    return artifact
