@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -192,6 +192,45 @@ def attach_saved(model: PreTrainedModel, folders: Sequence[str], *, where: str =
     return wrapped
 
 
+def attach_beside(
+    model: PeftModel, folder: str, name: str, *, without: Collection[str], where: str = ""
+) -> None:
+    """Put a saved adapter beside those of `model`, off and frozen; the model computes as before.
+
+    Args:
+        model: Has adapters of its own.
+        folder: The saved adapter.
+        name: What it is called from here on; `clean` takes off all but the model's own.
+        without: Whole modules among its weights that `model` does not have.
+        where: `file:line` for complaints.
+
+    Raises:
+        ModelError: it does not fit.
+    """
+    config = copied(read_adapter(Path(folder), where=where))
+    config.task_type, config.inference_mode = model.peft_config[TOP].task_type, True
+    config.modules_to_save = sorted({*(config.modules_to_save or ())} - {*without}) or None
+    weights = load_file(Path(folder) / "adapter_model.safetensors")
+    weights = {k: v for k, v in weights.items() if not {*without} & {*k.split(".")}}
+    with gradients_kept(model):
+        with seeded(0, folder):
+            _add_checked(model, config, name, folder, where=where)
+        _fill(model, weights, name, folder, where=where)
+        activate(model, stack_of(model), train=False)
+
+
+@contextmanager
+def gradients_kept(model: nn.Module) -> Iterator[None]:
+    """Let what requires a gradient be as it was after the body; what the body adds requires none."""
+    before = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+    try:
+        yield
+    finally:
+        for name, parameter in model.named_parameters():
+            if parameter.is_floating_point():
+                parameter.requires_grad_(before.get(name, False))
+
+
 def read_adapter(folder: Path, *, where: str = "") -> LoraConfig:
     """The settings of a saved adapter, refused if it is of a kind that chains cannot carry."""
     raw = check_adapter_folder(folder, where=where)
@@ -212,7 +251,8 @@ def read_adapter(folder: Path, *, where: str = "") -> LoraConfig:
             where=where,
             hint="merge it into its model with peft first, and start from the merged model",
         )
-    known = {field.name for field in fields(LoraConfig)}
+    # peft warns of a base that lies elsewhere now, and finished steps lie elsewhere than they were made.
+    known = {field.name for field in fields(LoraConfig)} - {"base_model_name_or_path"}
     return LoraConfig(**{key: value for key, value in raw.items() if key in known})
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from aligner.errors import AlignerError, Faults, ModelError
 from aligner.models.adapters import (
     activate,
     attach_config,
+    belongs_to,
     copied,
     lora_config,
     names_of,
@@ -51,6 +52,8 @@ class Facts:
     dtype: str
     adapters: tuple[LoraConfig, ...] = ()
     """Settings of the adapters on top, the lowest first."""
+    whole: object = field(default_factory=object, compare=False, repr=False)
+    """Stands for the weights below head and adapters: two models that have the same one share them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +105,7 @@ def model_facts(artifact: Artifact, *, reward: bool = False, where: str = "") ->
     for path, one in zip(artifact.adapters, adapters, strict=True):
         shape = _shape_of(config, reward=reward, where=where)
         check_shapes(shape, one, Path(path), where=where)
-    return replace(facts, adapters=adapters)
+    return replace(facts, adapters=adapters, whole=(artifact.path, artifact.revision))
 
 
 def facts_from(config: Mapping[str, Any], *, reward: bool = False, where: str = "") -> Facts:
@@ -137,7 +140,8 @@ def reward_facts(facts: Facts, *, where: str = "") -> Facts:
     """The reward model that is made from a policy: its adapters merged, its head replaced."""
     kind = model_class(config_from(facts.config, where=where), reward=True, where=where).__name__
     config = dict(facts.config) | {"architectures": [kind], "num_labels": 1}
-    return facts_from(config, reward=True, where=where)
+    made = facts_from(config, reward=True, where=where)
+    return made if facts.adapters else replace(made, whole=facts.whole)
 
 
 def plan_training(
@@ -177,12 +181,27 @@ def plan_training(
         )
     Faults.raise_if_any(faults)
     model, adapters = _build(shape, facts, options, how, where=at("adapter"))
+    kept = how in ("fresh", "continue", "stack")
     return Training(
         treatment=how,
         incoming=incoming_text(how, len(facts.adapters)),
         trained=sum(p.numel() for p in model.parameters() if p.requires_grad),
         parameters=_count(model),
-        after=replace(facts, adapters=adapters),
+        after=replace(facts, adapters=adapters, whole=facts.whole if kept else object()),
+    )
+
+
+def adapter_parameters(facts: Facts) -> int:
+    """Parameters of the adapters, with the modules that they replace."""
+    if not facts.adapters:
+        return 0
+    shape = _shape_of(facts.config, reward=facts.reward, where="")
+    names = names_of(len(facts.adapters))
+    model = _stacked(shape, facts.adapters, where="")
+    return sum(
+        parameter.numel()
+        for name, parameter in model.named_parameters()
+        if any(belongs_to(name, one) for one in names)
     )
 
 
@@ -231,14 +250,20 @@ def _build(
         kept = (*kept, lora_config(options.adapter, shape, reward=facts.reward))
     if not kept:
         return shape.requires_grad_(True), ()
+    model = _stacked(shape, kept, where=where)
+    activate(model, stack_of(model), train=True)
+    return model, kept
+
+
+def _stacked(shape: PreTrainedModel, adapters: Sequence[LoraConfig], *, where: str) -> PeftModel:
+    """`shape` with adapters on it, on the meta device."""
     model: PreTrainedModel | PeftModel = shape
-    for one, name in zip(kept, names_of(len(kept)), strict=True):
+    for one, name in zip(adapters, names_of(len(adapters)), strict=True):
         with torch.device("meta"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             model = attach_config(model, copied(one), name, where=where)
     assert isinstance(model, PeftModel)
-    activate(model, stack_of(model), train=True)
-    return model, kept
+    return model
 
 
 def _count(model: PreTrainedModel | PeftModel) -> int:

@@ -11,7 +11,7 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedModel
 
-from aligner.models.adapters import REFERENCE, activate, copy_top, stack_of
+from aligner.models.adapters import REFERENCE, activate, copy_top, gradients_kept, stack_of
 from aligner.models.load import load_model
 from aligner.models.policy import Prepared
 from aligner.models.spec import Attention, Precision, Treatment
@@ -46,11 +46,10 @@ class Reference:
     def close(self) -> None:
         """Take whatever the reference needed off the policy again."""
         if isinstance(self.policy, PeftModel) and REFERENCE in self.policy.peft_config:
-            gradients = _gradients(self.policy)
-            activate(self.policy, stack_of(self.policy), train=False)
-            self.policy.delete_adapter(REFERENCE)
-            activate(self.policy, stack_of(self.policy), train=False)
-            _restore(self.policy, gradients)
+            with gradients_kept(self.policy):
+                activate(self.policy, stack_of(self.policy), train=False)
+                self.policy.delete_adapter(REFERENCE)
+                activate(self.policy, stack_of(self.policy), train=False)
 
 
 def reference_of(prepared: Prepared) -> Reference:
@@ -66,10 +65,9 @@ def reference_of(prepared: Prepared) -> Reference:
     below = stack_of(model)[:-1]
     if how != "continue":
         return Reference(model, adapters=below)
-    gradients = _gradients(model)
-    copy_top(model, REFERENCE)
-    activate(model, stack_of(model), train=False)
-    _restore(model, gradients)
+    with gradients_kept(model):
+        copy_top(model, REFERENCE)
+        activate(model, stack_of(model), train=False)
     return Reference(model, adapters=(*below, REFERENCE))
 
 
@@ -111,24 +109,13 @@ def reference_text(how: Treatment, policy_by: str, *, slot_by: str | None = None
 
 @contextmanager
 def _only(model: PeftModel, names: tuple[str, ...]) -> Iterator[None]:
-    gradients = _gradients(model)
     training = [module for module in model.modules() if module.training]
-    try:
-        activate(model, names, train=False)
-        model.eval()
-        yield
-    finally:
-        activate(model, stack_of(model), train=False)
-        _restore(model, gradients)
-        for module in training:
-            module.training = True
-
-
-def _gradients(model: PeftModel) -> dict[str, bool]:
-    return {name: parameter.requires_grad for name, parameter in model.named_parameters()}
-
-
-def _restore(model: PeftModel, gradients: dict[str, bool]) -> None:
-    for name, parameter in model.named_parameters():
-        if parameter.is_floating_point():
-            parameter.requires_grad_(gradients.get(name, False))
+    with gradients_kept(model):
+        try:
+            activate(model, names, train=False)
+            model.eval()
+            yield
+        finally:
+            activate(model, stack_of(model), train=False)
+            for module in training:
+                module.training = True

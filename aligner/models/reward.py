@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,7 +16,7 @@ from transformers import PreTrainedModel
 
 from aligner.errors import ModelError
 from aligner.models.adapters import merge_stack, seeded
-from aligner.models.clean import clean, remember
+from aligner.models.clean import clean, remember, whole_model
 from aligner.models.load import load_as, load_model, place
 from aligner.models.policy import Prepared, prepare_policy
 from aligner.models.skeleton import model_class
@@ -38,6 +41,28 @@ def load_reward(
     return load_model(
         artifact, live, precision=precision, attention=attention, reward=True, on=on, where=where
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardParts:
+    """A reward model taken apart, so that its score can be read at any position."""
+
+    trunk: Any
+    """A transformers model without its head: embeddings and layers."""
+    head: nn.Module
+    """Gives one figure for each hidden state."""
+    active: Callable[[], AbstractContextManager[Any]] = nullcontext
+    """While this is entered the two compute as the reward model; trunks may be shared."""
+
+
+def parts_of(model: PreTrainedModel | PeftModel) -> RewardParts:
+    """The parts of a reward model that shares nothing.
+
+    Raises:
+        ModelError: it has no head that is known here.
+    """
+    whole = whole_model(model)
+    return RewardParts(trunk=whole.base_model, head=head_of(whole))
 
 
 def head_of(model: Any) -> nn.Module:

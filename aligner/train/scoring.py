@@ -20,7 +20,7 @@ from aligner.data.tokenizers import load_tokenizer
 from aligner.errors import AlignerError, ChainError, Collected, ModelError, did_you_mean
 from aligner.models.inspect import planned_model
 from aligner.models.precision import device, precision_of
-from aligner.models.reward import head_of, load_reward
+from aligner.models.reward import RewardParts, load_reward, parts_of
 from aligner.models.spec import Attention, Precision
 from aligner.offers import Completion, RewardFunction
 from aligner.stage import Look, Run
@@ -66,10 +66,15 @@ class RewardModel:
     """The model in the reward slot, which reads text: its tokens and template are its own."""
 
     def __init__(
-        self, model: Any, encode: Encode, *, batch_size: int, device: torch.device, half: bool
+        self,
+        parts: RewardParts,
+        encode: Encode,
+        *,
+        batch_size: int,
+        device: torch.device,
+        half: bool,
     ) -> None:
-        whole = model.get_base_model() if hasattr(model, "peft_config") else model
-        self._trunk, self._head = whole.base_model, head_of(whole)
+        self._parts = parts
         self._encode, self._batch_size = encode, batch_size
         self._device, self._half = device, half
 
@@ -78,10 +83,12 @@ class RewardModel:
         encoded = self._encode(completions)
         order = sorted(range(len(encoded)), key=lambda i: -len(encoded[i]))
         scores = [0.0] * len(encoded)
-        for start in range(0, len(order), self._batch_size):
-            places = order[start : start + self._batch_size]
-            for place, score in zip(places, self._some([encoded[i] for i in places]), strict=True):
-                scores[place] = score
+        with self._parts.active():
+            for start in range(0, len(order), self._batch_size):
+                places = order[start : start + self._batch_size]
+                found = self._some([encoded[i] for i in places])
+                for place, score in zip(places, found, strict=True):
+                    scores[place] = score
         return scores
 
     def _some(self, encoded: Sequence[Sequence[int]]) -> list[float]:
@@ -93,11 +100,11 @@ class RewardModel:
             torch.no_grad(),
             torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._half),
         ):
-            hidden_BTH = self._trunk(
+            hidden_BTH = self._parts.trunk(
                 input_ids=tokens_BT.to(self._device), use_cache=False
             ).last_hidden_state
             last_BH = hidden_BTH[torch.arange(len(encoded)), (lengths_B - 1).to(self._device)]
-            scores: list[float] = self._head(last_BH).float()[:, 0].tolist()
+            scores: list[float] = self._parts.head(last_BH).float()[:, 0].tolist()
         return scores
 
 
@@ -137,23 +144,36 @@ def load_sources(
     batch_size: int,
     precision: Precision,
     attention: Attention,
+    parts: RewardParts | None = None,
 ) -> tuple[Source, ...]:
-    """The sources that `specs` name, the reward model of `state` loaded where it is one of them."""
+    """The sources that `specs` name, the reward model of `state` loaded where it is one of them.
+
+    Args:
+        specs: What the recipe names.
+        state: Holds the reward model.
+        run: Its `live` may have it in memory, and has it again afterwards.
+        batch_size: Completions that the reward model reads at one time.
+        precision: What it computes in.
+        attention: Kernel that computes attention.
+        parts: The reward model, where it is in memory already.
+    """
     model: RewardModel | None = None
     if any(reward.name == MODEL for reward in specs):
         artifact = state.get("reward")
-        loaded = load_reward(
-            artifact, run.live, precision=precision, attention=attention, where=run.where
-        )
+        if parts is None:
+            loaded = load_reward(
+                artifact, run.live, precision=precision, attention=attention, where=run.where
+            )
+            parts = parts_of(loaded)
+            # It is only looked at: a later step takes the very weights.
+            run.live.keep(artifact, loaded)
         model = RewardModel(
-            loaded,
+            parts,
             ConversationEncoder(reward_tokenizer(artifact, where=run.where), where=run.where),
             batch_size=batch_size,
             device=device(),
             half=precision_of(precision) == "bf16",
         )
-        # It is only looked at: a later step takes the very weights.
-        run.live.keep(artifact, loaded)
     return sources_of(specs, run.offers.reward_functions, model)
 
 

@@ -11,6 +11,7 @@ from aligner.errors import Collected
 from aligner.models.inspect import (
     Facts,
     Training,
+    adapter_parameters,
     plan_training,
     planned_model,
     reward_facts,
@@ -18,6 +19,7 @@ from aligner.models.inspect import (
 )
 from aligner.models.precision import precision_of
 from aligner.models.reference import reference_text
+from aligner.models.reward_beside import will_lie_beside
 from aligner.train.reward_spec import MODEL
 from aligner.train.scoring import reward_faults
 from aligner_ppo.data import mixed_in
@@ -154,9 +156,10 @@ def _notes(
         "model": "a model of its own",
     }
     notes = [f"value: {described[kind]}", _memory(config, training, facts, kind, look)]
-    if any(one.name == MODEL for one in config.rewards):
+    if (own := _reward_of_its_own(config, training, look)) is not None:
         notes.append(
-            "reward: read from text, through the reward model's own tokenizer and template"
+            f"reward: {described['model' if own else 'adapter']}; it reads text through its own "
+            "tokenizer and template"
         )
     if data.held_out:
         notes.append(f"{len(data.held_out)} prompts held out")
@@ -167,6 +170,14 @@ def _notes(
     if config.adapter is not None and config.adapter.dropout:
         notes.append("the adapter's dropout is off: it would make the ratios noise")
     return tuple(notes)
+
+
+def _reward_of_its_own(config: PPOConfig, training: Training, look: Look) -> bool | None:
+    """Whether the reward model has a backbone of its own; None where none is asked."""
+    if all(one.name != MODEL for one in config.rewards):
+        return None
+    reward = planned_model(look, "reward")
+    return not will_lie_beside(training, reward, quantize=config.quantize)
 
 
 def _memory(config: PPOConfig, training: Training, facts: Facts, kind: Kind, look: Look) -> str:
@@ -188,8 +199,9 @@ def _memory(config: PPOConfig, training: Training, facts: Facts, kind: Kind, loo
         held["value"] = started.parameters * 16
     elif kind == "adapter":
         held["value"] = training.trained * 16
-    if any(one.name == MODEL for one in config.rewards):
-        held["reward"] = planned_model(look, "reward").parameters * frozen_bytes
+    if (own := _reward_of_its_own(config, training, look)) is not None:
+        reward = planned_model(look, "reward")
+        held["reward"] = adapter_parameters(reward) * 4 + own * reward.parameters * frozen_bytes
     parts = ", ".join(f"{name} {_size(number)}" for name, number in held.items())
     return f"memory: {_size(sum(held.values()))} before activations ({parts})"
 

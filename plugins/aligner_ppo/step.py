@@ -13,11 +13,14 @@ from aligner.models.generate import Sampling
 from aligner.models.policy import Prepared, load_policy
 from aligner.models.precision import device, precision_of
 from aligner.models.reference import Reference, reference_from, reference_of
+from aligner.models.reward import RewardParts
+from aligner.models.reward_beside import reward_beside
 from aligner.models.save import save_model
 from aligner.models.spec import treatment
 from aligner.stage import Run
 from aligner.state import Artifact, ModelState
 from aligner.train.moved import refuse_unmoved, sample_of
+from aligner.train.reward_spec import MODEL
 from aligner.train.scoring import Source, load_sources
 from aligner_ppo.actor import Actor
 from aligner_ppo.collect import held_out_reward
@@ -92,6 +95,7 @@ def step(config: PPOConfig, state: ModelState, run: Run) -> tuple[Artifact, Arti
             batch_size=config.rollout_batch_size,
             precision=config.precision,
             attention=config.attention,
+            parts=_shared_reward(config, prepared, state, run),
         ),
         tokenizer=tokenizer,
         stops=stop_tokens(tokenizer),
@@ -112,6 +116,14 @@ def step(config: PPOConfig, state: ModelState, run: Run) -> tuple[Artifact, Arti
         )
     reference.close()
     return _save(setting, prepared, run)
+
+
+def _shared_reward(
+    config: PPOConfig, prepared: Prepared, state: ModelState, run: Run
+) -> RewardParts | None:
+    if all(reward.name != MODEL for reward in config.rewards):
+        return None
+    return reward_beside(prepared, state.get("reward"), run.live, where=run.where)
 
 
 def setting_of(

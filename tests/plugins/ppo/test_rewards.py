@@ -8,6 +8,7 @@ import torch
 from aligner.data.chat import encode_preference
 from aligner.data.rows import Preference
 from aligner.errors import StageError
+from aligner.models.reward import parts_of
 from aligner.offers import Completion, RewardFunction
 from aligner.testing import tiny_tokenizer
 from aligner.train.scoring import ConversationEncoder, RewardModel, Source, sources_of
@@ -57,7 +58,7 @@ def test_the_score_is_read_at_the_last_token_though_padding_is_the_stop_token(ti
     model = LlamaForSequenceClassification(config).eval()
     encoder = ConversationEncoder(tokenizer)
     asked = [completion("yes"), completion("the big red dog sleeps"), completion("", ended=False)]
-    reward = RewardModel(model, encoder, batch_size=2, device=CPU, half=False)
+    reward = RewardModel(parts_of(model), encoder, batch_size=2, device=CPU, half=False)
     with torch.no_grad():
         alone = [float(model(torch.tensor([ids])).logits) for ids in encoder(asked)]
     assert reward.score(asked) == pytest.approx(alone, abs=1e-5)
