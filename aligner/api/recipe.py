@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 from aligner import chain
 from aligner.api.checked import Checked
 from aligner.api.plugins import host_with
+from aligner.api.previewed import Preview
 from aligner.api.result import Result
 from aligner.chain import Event
-from aligner.errors import PluginError
+from aligner.errors import Faults, PluginError
 from aligner.host import Host
+from aligner.preview import Asked
 from aligner.recipe import ModelSpec, read_recipe, recipe_from
 from aligner.recipe import Recipe as Written
 from aligner.stage import Stage
@@ -126,11 +128,8 @@ class Recipe:
             Faults: Several things are, all told at once.
         """
         host = host_with(self._plugins, self._stages) if host is None else host
-        written, folder = self.written, Path(runs).absolute()
-        if self._given is not None:
-            start = self._given.written(folder / ".models")
-            written = replace(written, model=ModelSpec(path=str(start)))
-        checked = chain.check(chain.link(written, host), host)
+        folder = Path(runs).absolute()
+        checked = chain.check(chain.link(self._begun(folder), host), host, runs=folder)
         for stage, link in zip(self._stages, checked.chain.links, strict=bool(self._stages)):
             if link.stage.config != stage.config:
                 raise PluginError(
@@ -139,6 +138,37 @@ class Recipe:
                     hint="options must survive `model_dump(mode='json', exclude_unset=True)`",
                 )
         return Checked(inner=checked, host=host, runs=folder, given=self._given)
+
+    def preview(
+        self,
+        *,
+        steps: Sequence[str] = (),
+        rows: Sequence[int | str] = (1, 2),
+        held_out: bool = False,
+        runs: str | os.PathLike[str] = "runs",
+        host: Host | None = None,
+    ) -> Preview:
+        """Show rows as the model will get them, token by token; no weights are loaded.
+
+        Args:
+            steps: Names of the steps to look at; all by default.
+            rows: By number, counted from 1, or by where they are written: `talks.jsonl:17`.
+            held_out: Show rows that are measured on, not those that are trained on.
+            runs: Folder of all runs. A live model is written down under it, and prepared data kept.
+            host: The plugins to use; by default the installed ones and the recipe's.
+
+        Raises:
+            AlignerError: Something is wrong, and nothing could be shown; what is wrong with some of
+                the steps alone is in `Preview.faults`.
+        """
+        host = host_with(self._plugins, self._stages) if host is None else host
+        folder = Path(runs).absolute()
+        linked = chain.link(self._begun(folder), host)
+        asked = Asked(rows=tuple(rows), by_name=tuple(rows) != (1, 2), held_out=held_out)
+        shown = chain.preview(linked, host, asked, steps=steps, runs=folder)
+        if not shown.steps:
+            Faults.raise_if_any(shown.faults)
+        return Preview(shown)
 
     def run(
         self,
@@ -162,6 +192,13 @@ class Recipe:
             show=show,
             on_event=on_event,
         )
+
+    def _begun(self, folder: Path) -> Written:
+        """The recipe with a live model written down, where it begins with one."""
+        if self._given is None:
+            return self.written
+        start = self._given.written(folder / ".models")
+        return replace(self.written, model=ModelSpec(path=str(start)))
 
     def to_yaml(self) -> str:
         """The recipe as a file for `aligner run`; a live model is not in it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from pathlib import Path
 
 from aligner.chain.link import Chain, Link
 from aligner.chain.look import check
@@ -33,7 +33,12 @@ class Preview:
 
 
 def preview(
-    chain: Chain, host: Host, asked: Asked | None = None, *, steps: Sequence[str] = ()
+    chain: Chain,
+    host: Host,
+    asked: Asked | None = None,
+    *,
+    steps: Sequence[str] = (),
+    runs: Path | None = None,
 ) -> Preview:
     """Plan every link in turn, and let it show rows as soon as it has; no weights are loaded.
 
@@ -42,6 +47,7 @@ def preview(
         host: Whose plugins offer what it asks for.
         asked: Which rows; the first two by default.
         steps: Names of the steps to look at; all by default. Later ones are not planned.
+        runs: Folder of all runs, in which prepared data is kept for later ones.
 
     Raises:
         ChainError: there is no such step.
@@ -52,7 +58,6 @@ def preview(
     last = max((chain.links.index(one) for one in links), default=-1)
     shown: list[StepPreview] = []
     faults = Collected()
-    scratch: dict[str, Any] = {}
 
     def look_at(link: Link, look: Look) -> None:
         if link.step.name in wanted:
@@ -63,7 +68,7 @@ def preview(
 
     upto = chain if len(links) < len(wanted) else replace(chain, links=chain.links[: last + 1])
     with faults:
-        check(upto, host, scratch=scratch, each=look_at)
+        check(upto, host, runs=runs, each=look_at)
     return Preview(chain, tuple(shown), tuple(faults.found))
 
 

@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import argparse
 
-from aligner.cli.shared.recipes import add_plugin_arguments, add_recipe_argument
+from aligner.cli.shared.recipes import (
+    add_plugin_arguments,
+    add_recipe_argument,
+    add_runs_argument,
+)
 
 NAME = "preview"
 
@@ -31,9 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N|FILE:LINE",
         help="this row, by its number from 1 or by where it is written; may be given again",
     )
-    which.add_argument(
-        "--rows", type=_count, default=2, metavar="K", help="the first K rows (default: 2)"
-    )
+    which.add_argument("--rows", type=_count, metavar="K", help="the first K rows (default: 2)")
     group.add_argument(
         "--held-out", action="store_true", help="rows that are measured on, not those trained on"
     )
@@ -42,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--html", metavar="FILE", help="write a page that can be passed on")
     how.add_argument("--json", action="store_true", help="write JSON, with every token")
     how.add_argument("--width", type=_count, metavar="COLUMNS", help="draw this wide")
+    add_runs_argument(how)
     add_plugin_arguments(parser)
 
 

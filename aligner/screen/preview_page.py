@@ -140,7 +140,7 @@ def _tokens(drawn: Sequence[Piece], word: str) -> str:
 
 def _span(piece: Piece, word: str) -> str:
     if piece.kind == "seam":
-        return f'<span class="seam">{_text(piece.text)}</span>'
+        return f'<span class="seam">{_text(piece.text.removeprefix("── "))}</span>'
     classes = [
         "t",
         piece.role,

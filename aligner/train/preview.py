@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aligner.data.spelling import Speller
-from aligner.errors import DataError, did_you_mean
+from aligner.errors import DataError
 from aligner.preview import Asked, Batch, Lane, Role, Section, Shown, Token, counts_of
 from aligner.stage import Look
 
@@ -199,11 +199,17 @@ def _places(
             places.append(place)
         elif asked.by_name:
             what = f"step {look.step!r} has no row {name}: there are {title}"
-            hint = f"rows are numbered 1 to {len(rows)}, or named by where they are written"
-            if isinstance(name, str):
-                hint = did_you_mean(name, [rows[0].origin]) if len(rows) else "there are none"
-            raise DataError(what, where=look.at(option), hint=hint)
+            raise DataError(what, where=look.at(option), hint=_hint(rows))
     return list(dict.fromkeys(places))
+
+
+def _hint(rows: Sequence[Any]) -> str:
+    if not len(rows):
+        return "leave --held-out away, or give eval_data, or a share to hold_out"
+    return (
+        f"rows are numbered 1 to {len(rows)}, or named by where they are written, as "
+        f"{rows[0].origin!r} is; `aligner check --verbose` tells which were left out"
+    )
 
 
 def _by_number_or_origin(rows: Sequence[Any]) -> Callable[[int | str], int | None]:
@@ -234,7 +240,8 @@ def _shown(row: Any, place: int, laid: Laid, row_word: str) -> Shown:
 def _batch(laid: Sequence[Laid], start: int, row_word: str, *, joined: bool) -> Batch:
     lanes = [lane for one in laid for lane in one.lanes]
     last = start + len(laid)
-    which = f"{row_word} {last}" if len(laid) == 1 else f"{row_word}s {start + 1} to {last}"
+    to = "and" if len(laid) == 2 else "to"
+    which = f"{row_word} {last}" if len(laid) == 1 else f"{row_word}s {start + 1} {to} {last}"
     widths = [len(lane.tokens) for lane in lanes]
     return Batch(
         title=which,

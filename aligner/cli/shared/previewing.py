@@ -52,11 +52,13 @@ def preview_recipe(arguments: argparse.Namespace) -> int:
 def _preview(arguments: argparse.Namespace) -> Preview:
     host = host_for(arguments)
     asked = Asked(
-        rows=tuple(map(_name, arguments.row)) or tuple(range(1, arguments.rows + 1)),
+        rows=tuple(map(_name, arguments.row)) or tuple(range(1, (arguments.rows or 2) + 1)),
         by_name=bool(arguments.row),
         held_out=arguments.held_out,
     )
-    return chain.preview(linked(arguments, host), host, asked, steps=arguments.step)
+    return chain.preview(
+        linked(arguments, host), host, asked, steps=arguments.step, runs=arguments.runs
+    )
 
 
 def _name(text: str) -> int | str:

@@ -1,0 +1,176 @@
+"""What is shown comes from the batches that train: broken ones are seen, and training gets the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from trl.trainer.dpo_trainer import DataCollatorForPreference as DPOCollator
+from trl.trainer.reward_trainer import DataCollatorForPreference as RewardCollator
+from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
+
+import aligner
+from aligner.preview import Section
+from tests.preview.conftest import LONGER, TALKS, spelled
+
+Only = Callable[..., Section]
+Break = Callable[[dict[str, Any]], None]
+
+
+def _break(monkeypatch: pytest.MonkeyPatch, collator: Any, spoil: Break) -> None:
+    true = collator.torch_call
+
+    def broken(self: Any, examples: Any) -> dict[str, Any]:
+        batch: dict[str, Any] = true(self, examples)
+        spoil(batch)
+        return batch
+
+    monkeypatch.setattr(collator, "torch_call", broken)
+
+
+def test_a_stop_token_that_a_collator_masks_is_seen(
+    section: Only, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def mask_the_stop(batch: dict[str, Any]) -> None:
+        stop = batch["labels"].max()  # control tokens have the highest ids of those trained here
+        batch["labels"][batch["labels"] == stop] = -100
+
+    step = {"stage": "sft", "data": "talks.jsonl", "batch_size": 1}
+    stop = section(step, rows=(1,)).rows[0].lanes[0].tokens[-1]
+    _break(
+        monkeypatch,
+        DataCollatorForLanguageModeling,
+        lambda batch: batch["labels"].masked_fill_(batch["labels"] == stop.id, -100),
+    )
+    lane = section(step, rows=(1,)).rows[0].lanes[0]
+    assert lane.tokens[-1].role == "masked"
+    assert lane.notes == ()
+    place = len(lane.tokens) - 1
+    assert lane.warnings == (f"the stop token <|end|> at {place} is not trained",)
+
+
+def test_a_collator_that_masks_everything_is_seen(
+    section: Only, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _break(
+        monkeypatch,
+        DataCollatorForLanguageModeling,
+        lambda batch: batch["labels"].fill_(-100),
+    )
+    lane = section({"stage": "sft", "data": "talks.jsonl"}).rows[0].lanes[0]
+    assert lane.counts["trained"] == 0
+    assert lane.warnings == ("nothing in it is trained",)
+
+
+def test_a_preference_collator_that_trains_the_prompt_is_seen(
+    section: Only, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _break(monkeypatch, DPOCollator, lambda batch: batch["completion_mask"].fill_(1))
+    row = section({"stage": "dpo", "data": "pairs.jsonl"}, rows=(1,)).rows[0]
+    assert row.lanes[0].tokens[1].role == "trained"
+    assert row.shared == 1, "only the first token, which nothing predicts, is not trained"
+
+
+def test_padding_that_is_read_is_seen(section: Only, monkeypatch: pytest.MonkeyPatch) -> None:
+    _break(monkeypatch, RewardCollator, lambda batch: batch["attention_mask"].fill_(1))
+    shown = section({"stage": "reward", "data": "pairs.jsonl"}, rows=(1, 2, 3, 4))
+    assert shown.batches[0].counts["padding"] == 0
+
+
+def test_tokens_that_a_collator_shifts_are_seen(
+    section: Only, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = {"stage": "sft", "data": "talks.jsonl", "batch_size": 1}
+    true = spelled(section(step, rows=(1,)).rows[0])
+
+    def roll(batch: dict[str, Any]) -> None:
+        batch["input_ids"] = torch.roll(batch["input_ids"], 1, dims=-1)
+
+    _break(monkeypatch, DataCollatorForLanguageModeling, roll)
+    shown = spelled(section(step, rows=(1,)).rows[0])
+    assert true.startswith("<|user|>a")
+    assert shown.startswith("<|end|><|user|>")
+
+
+@pytest.mark.parametrize(
+    ("step", "collator", "keys"),
+    [
+        (
+            {"stage": "sft", "data": "talks.jsonl", "batch_size": len(TALKS)},
+            DataCollatorForLanguageModeling,
+            ("input_ids", "labels", "attention_mask"),
+        ),
+        (
+            {
+                "stage": "sft",
+                "data": "longer.jsonl",
+                "batch_size": len(LONGER),
+                "packing": True,
+                "max_length": 64,
+            },
+            DataCollatorForLanguageModeling,
+            ("input_ids", "labels", "position_ids"),
+        ),
+        (
+            {"stage": "dpo", "data": "pairs.jsonl", "batch_size": 8},
+            DPOCollator,
+            ("input_ids", "completion_mask", "attention_mask"),
+        ),
+        (
+            {"stage": "reward", "data": "pairs.jsonl", "batch_size": 8},
+            RewardCollator,
+            ("input_ids", "attention_mask"),
+        ),
+    ],
+    ids=["sft", "packed", "dpo", "reward"],
+)
+def test_training_gets_the_batch_that_was_shown(
+    desk: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    step: dict[str, Any],
+    collator: Any,
+    keys: tuple[str, ...],
+) -> None:
+    """The batch holds all rows, so it is the same but for the order in which training draws them."""
+    seen: list[set[tuple[Any, ...]]] = []
+
+    def keep(batch: dict[str, Any]) -> None:
+        if keys[-1] == "position_ids":  # one row: its parts may come in another order
+            starts = (batch["position_ids"][0] == 0).nonzero().flatten().tolist()
+            ends = [*starts[1:], batch["input_ids"].shape[1]]
+            rows = [
+                tuple(tuple(batch[key][0, a:b].tolist()) for key in keys)
+                for a, b in zip(starts, ends, strict=True)
+            ]
+        else:
+            columns = (batch[key].tolist() for key in keys)
+            rows = [tuple(map(tuple, row)) for row in zip(*columns, strict=True)]
+        seen.append(set(rows))
+
+    _break(monkeypatch, collator, keep)
+    text = f"name: tiny\nmodel: {desk / 'base'}\nsteps:\n  - {_inline(step, desk)}\n"
+    (tmp_path / "r.yaml").write_text(text)
+    recipe = aligner.Recipe.load(tmp_path / "r.yaml")
+    recipe.preview()
+    shown = seen.copy()
+    seen.clear()
+    recipe.run(runs=tmp_path / "runs", show=False)
+    assert len(shown) == 1
+    assert seen
+    assert all(batch == shown[0] for batch in seen)
+
+
+def _inline(step: dict[str, Any], desk: Path) -> str:
+    placed = {**step, "data": str(desk / step["data"]), "max_steps": 1, "learning_rate": 1e-2}
+    return (
+        "{"
+        + ", ".join(
+            f"{key}: {str(value).lower() if isinstance(value, bool) else value}"
+            for key, value in placed.items()
+        )
+        + "}"
+    )

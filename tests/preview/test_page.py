@@ -1,0 +1,177 @@
+"""The page: everything in it, safe whatever the rows hold, and readable without colours."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+import aligner
+from aligner import chain
+from aligner.preview import Token
+from aligner.screen.preview_page import page
+from aligner.testing import write_files
+
+Look = Callable[..., chain.Preview]
+
+SFT = {"stage": "sft", "data": "talks.jsonl", "batch_size": 3}
+DPO = {"stage": "dpo", "data": "pairs.jsonl", "batch_size": 2}
+HOSTILE = ("<script>alert(1)</script>", "<img src=x onerror=a()>\"'&", "\x1b[31m\u202e</style>-->")
+LONG = """\
+name: long
+steps:
+  - stage: pretrain
+    data: long.txt
+    fresh: {hidden_size: 16, layers: 1, heads: 2, positions: 4096}
+    vocabulary: 270
+    max_length: 4096
+"""
+
+
+class Reading(HTMLParser):
+    """Takes a page apart: its elements, and what it says."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self._open: list[str] = []
+        self.text = ""
+        self.feed(text)
+        self.close()
+        assert not self._open, f"never closed: {self._open}"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in ("meta", "br", "wbr"):
+            self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def _tokens(text: str) -> list[tuple[int, str]]:
+    """Id and role of every token that is drawn by itself, from its title and its class."""
+    found = []
+    for tag, attributes in Reading(text).elements:
+        classes = str(attributes.get("class")).split()
+        if tag == "span" and "t" in classes and attributes.get("title"):
+            match = re.match(r"id (\d+) · .* · (\w+) · positions? (\d+)", str(attributes["title"]))
+            assert match, attributes["title"]
+            found.append((int(match[1]), classes[1]))
+    return found
+
+
+def _expected(tokens: tuple[Token, ...]) -> list[tuple[int, str]]:
+    kept = [(token.id, token.role) for token in tokens if token.role != "padding"]
+    return kept + [(t.id, "padding") for t in tokens if t.role == "padding"][:1]
+
+
+def test_every_token_is_in_the_page_with_its_id_and_its_role(look: Look) -> None:
+    shown = look(SFT)
+    rows = shown.steps[0].sections[0].rows
+    expected = [one for row in rows for one in _expected(row.lanes[0].tokens)]
+    assert _tokens(page(shown)) == expected
+
+
+def test_a_shared_prompt_is_in_it_once_and_both_answers_beside_each_other(look: Look) -> None:
+    shown = look(DPO, rows=(1,))
+    (row,) = shown.steps[0].sections[0].rows
+    chosen, rejected = (lane.tokens[row.shared :] for lane in row.lanes)
+    prompt = row.lanes[0].tokens[: row.shared]
+    assert _tokens(page(shown)) == _expected(prompt) + _expected(chosen) + _expected(rejected)
+    said = Reading(page(shown)).text
+    assert f"prompt, the same in all: {row.shared} tokens" in said
+    assert said.index("chosen") < said.index("rejected")
+
+
+def test_what_rows_hold_cannot_become_part_of_the_page(tmp_path: Path, desk: Path) -> None:
+    talks = [
+        {"messages": [{"role": "user", "content": ask}, {"role": "assistant", "content": "<b>"}]}
+        for ask in HOSTILE
+    ]
+    write_files(tmp_path, {"<b>x.jsonl": talks})
+    (tmp_path / "r.yaml").write_text(
+        f"name: tiny\nmodel: {desk / 'base'}\nsteps: [{{stage: sft, data: <b>x.jsonl, as: s}}]\n"
+    )
+    shown = aligner.Recipe.load(tmp_path / "r.yaml").preview(rows=[1, 2, 3])
+    text = page(shown.inner)
+    reading = Reading(text)
+    tags = {tag for tag, _ in reading.elements}
+    assert not tags & {"script", "img", "iframe", "object", "link", "b"}
+    assert text.count("</style>") == 1
+    assert not {"\x1b", "\u202e"} & set(text)
+    assert "\\x1b" in reading.text
+    assert "\\xe2" in reading.text, "a character that turns the line around, in its bytes"
+    handlers = {
+        name for _, attributes in reading.elements for name in attributes if name[:2] == "on"
+    }
+    assert not handlers
+
+
+def test_the_page_needs_nothing_and_runs_nothing(look: Look) -> None:
+    text = page(look(SFT, DPO))
+    elements = Reading(text).elements
+    assert not any("src" in attributes for _, attributes in elements)
+    links = {str(a["href"]) for tag, a in elements if tag == "a"}
+    assert links == {"#step-1", "#step-2"}
+    assert not re.search(r"https?:|url\(|@import", text)
+    policies = [
+        a["content"] for _, a in elements if a.get("http-equiv") == "Content-Security-Policy"
+    ]
+    assert policies == ["default-src 'none'; style-src 'unsafe-inline'"]
+
+
+def test_roles_differ_by_more_than_colour_and_there_is_a_dark_page_too(look: Look) -> None:
+    text = page(look(SFT))
+    assert "prefers-color-scheme: dark" in text
+    for role, sign in (
+        ("trained", "2px solid"),
+        ("masked", "1px dotted"),
+        ("padding", "2px dashed"),
+    ):
+        rules = re.findall(rf"^(?:\.t|\.{role})\s*\{{(.*?)\}}", text, re.MULTILINE | re.DOTALL)
+        assert any(sign in rule for rule in rules), role
+    said = Reading(text).text
+    assert "trained a loss is put on it" in said
+    assert "masked only read" in said
+
+
+def test_the_middle_of_a_long_stretch_waits_until_it_is_asked_for(tmp_path: Path) -> None:
+    write_files(tmp_path, {"long.txt": " ".join(f"{number}" for number in range(400))})
+    (tmp_path / "r.yaml").write_text(LONG)
+    shown = aligner.Recipe.load(tmp_path / "r.yaml").preview()
+    (row,) = shown.steps["pretrain"][0].rows
+    trained = row.lanes[0].counts["trained"]
+    reading = Reading(page(shown.inner))
+    assert [tag for tag, _ in reading.elements].count("details") == 1
+    assert f"⋯ {trained - 120:,} more trained tokens" in reading.text
+    assert len(_tokens(page(shown.inner))) == len(row.lanes[0].tokens), "none is left out"
+
+
+def test_the_bar_says_its_shares_in_words(look: Look) -> None:
+    bars = [
+        attributes["aria-label"]
+        for _, attributes in Reading(page(look(SFT, rows=(1,)))).elements
+        if attributes.get("role") == "img"
+    ]
+    assert bars[0] == "8 tokens, 3 trained, 5 masked, 5 padding"
+
+
+@pytest.mark.parametrize("name", ["page.html", "other.html"])
+def test_a_preview_in_python_writes_the_page(desk: Path, tmp_path: Path, name: str) -> None:
+    sheet = f"name: tiny\nmodel: {desk / 'base'}\nsteps: [{{stage: sft, data: {desk / 'talks.jsonl'}}}]\n"
+    (tmp_path / "r.yaml").write_text(sheet)
+    shown = aligner.Recipe.load(tmp_path / "r.yaml").preview(rows=[2])
+    shown.write(tmp_path / name)
+    assert (tmp_path / name).read_text(encoding="utf-8") == page(shown.inner)
+    assert shown.steps["sft"][0].rows[0].number == 2
+    assert "┗" in str(shown)
+    frame = shown._repr_html_()
+    assert frame.startswith('<iframe sandbox="" ')
+    assert "<html" not in frame

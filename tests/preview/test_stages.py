@@ -1,0 +1,190 @@
+"""What each kind of stage shows of its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from aligner import chain
+from aligner.preview import Section
+from tests.preview.conftest import spelled
+
+Only = Callable[..., Section]
+Look = Callable[..., chain.Preview]
+
+SFT = {"stage": "sft", "data": "talks.jsonl", "batch_size": 3}
+DPO = {"stage": "dpo", "data": "pairs.jsonl", "batch_size": 2}
+
+
+def test_of_a_conversation_the_answer_is_trained_and_the_batch_is_filled_up(section: Only) -> None:
+    shown = section(SFT)
+    assert [spelled(row) for row in shown.rows] == [
+        "<|user|>a cat<|end|><|assistant|>[b][ig][<|end|>]{<pad>}{<pad>}{<pad>}{<pad>}{<pad>}",
+        "<|user|>the dog\nruns<|end|><|assistant|>[s][mal][l][ cat][<|end|>]",
+    ]
+    assert [row.origin for row in shown.rows] == ["talks.jsonl:1", "talks.jsonl:2"]
+    assert shown.rows[0].lanes[0].notes == ("ends with <|end|>, trained",)
+    (batch,) = shown.batches
+    assert (batch.title, batch.sequences) == ("rows 1 to 3", 3)
+    assert sum(batch.counts.values()) == 3 * batch.columns
+
+
+def test_a_row_is_shown_in_the_batch_of_its_neighbours(section: Only) -> None:
+    alone = section({**SFT, "batch_size": 1}, rows=(1,)).rows[0].lanes[0]
+    assert alone.counts["padding"] == 0
+    late = section({**SFT, "batch_size": 2}, rows=(3,))
+    assert [batch.title for batch in late.batches] == ["row 3"]
+
+
+def test_training_on_everything_leaves_only_the_first_token_out(section: Only) -> None:
+    lane = section({**SFT, "train_on": "everything"}, rows=(1,)).rows[0].lanes[0]
+    roles = [token.role for token in lane.tokens if token.role != "padding"]
+    assert roles == ["masked"] + ["trained"] * (len(roles) - 1)
+
+
+def test_packed_rows_lie_in_the_bin_that_is_trained_each_with_its_seam(section: Only) -> None:
+    packed = {
+        "stage": "sft",
+        "data": "longer.jsonl",
+        "packing": True,
+        "max_length": 64,
+        "batch_size": 2,
+    }
+    shown = section(packed, rows=(5,))
+    (row,) = shown.rows
+    lane = row.lanes[0]
+    assert any(name.startswith("row 5  longer.jsonl:5") for name in lane.seams.values())
+    assert row.origin == f"rows {', '.join(n.split()[1] for n in lane.seams.values())}"
+    assert lane.counts["padding"] == 0
+    for place in lane.seams:
+        assert (lane.tokens[place].text, lane.tokens[place].role) == ("<|user|>", "masked")
+    answers = len(lane.seams)
+    assert lane.notes == (f"{answers} of {answers} answers end with <|end|>, trained",)
+    (batch,) = shown.batches
+    assert (batch.sequences, batch.counts["padding"]) == (1, 0)
+    again = section(packed, rows=("longer.jsonl:5",), by_name=True)
+    assert again.rows == shown.rows
+
+
+def test_a_stream_shows_where_each_document_begins_and_which_one_goes_on(section: Only) -> None:
+    pretrain = {"stage": "pretrain", "data": "texts.jsonl", "max_length": 16, "batch_size": 2}
+    first, second = section(pretrain).rows
+    assert first.lanes[0].seams[0] == "texts.jsonl:1"
+    assert all(first.lanes[0].tokens[place].text == "<s>" for place in first.lanes[0].seams)
+    going_on = second.lanes[0].seams[0]
+    assert going_on.endswith(", going on")
+    assert list(first.lanes[0].seams.values())[-1] == going_on.removesuffix(", going on")
+    assert spelled(second).count("[") == 15, "nothing predicts the first token of a row"
+
+
+def test_documents_may_be_rows_of_their_own(section: Only) -> None:
+    alone = {"stage": "pretrain", "data": "texts.jsonl", "stream": False, "batch_size": 4}
+    (row,) = section(alone, rows=(2,)).rows
+    text = spelled(row).split("{")[0]
+    assert text.startswith("<s>[")
+    assert text.endswith("[</s>]")
+
+
+def test_the_answers_of_a_pair_stand_after_the_prompt_they_share(section: Only) -> None:
+    row = section(DPO).rows[0]
+    chosen, rejected = row.lanes
+    assert (chosen.name, rejected.name) == ("chosen", "rejected")
+    prompt = [token.text for token in chosen.tokens[: row.shared]]
+    assert (prompt[0], prompt[-1]) == ("<|user|>", "<|assistant|>")
+    assert prompt == [token.text for token in rejected.tokens[: row.shared]]
+    assert {token.role for token in chosen.tokens[: row.shared]} == {"masked"}
+    for lane, begins in ((chosen, "yes"), (rejected, "no")):
+        answer = lane.tokens[row.shared :]
+        assert "".join(token.text for token in answer).startswith(begins)
+        assert {token.role for token in answer} <= {"trained", "padding"}
+        assert lane.notes == ("ends with <|end|>, trained",)
+    assert len(chosen.tokens) == len(rejected.tokens)
+
+
+def test_a_reward_model_is_trained_on_the_score_it_gives_at_the_last_token(section: Only) -> None:
+    shown = section({"stage": "reward", "data": "pairs.jsonl", "batch_size": 8}, rows=(1, 2, 3))
+    assert shown.word == "scored"
+    for row in shown.rows:
+        assert row.facts == ()
+        for lane in row.lanes:
+            assert lane.counts["trained"] == 1
+            (place,) = (n for n, token in enumerate(lane.tokens) if token.role == "trained")
+            assert lane.tokens[place].text == "<|end|>"
+            assert {token.role for token in lane.tokens[place + 1 :]} <= {"padding"}
+            assert lane.notes == (f"the score is read at position {place}, <|end|>",)
+        assert row.lanes[0].tokens[row.shared - 1].text == "<|assistant|>"
+
+
+def test_margins_are_shown_where_the_data_gives_them(section: Only) -> None:
+    shown = section({"stage": "reward", "data": "margins.jsonl"}, rows=(1, 4))
+    assert [row.facts for row in shown.rows] == [("margin 0",), ("margin 1.5",)]
+
+
+def test_prompts_are_filled_up_on_the_left_where_the_policy_goes_on(look: Look) -> None:
+    ppo: dict[str, Any] = {
+        "stage": "ppo",
+        "data": "prompts.jsonl",
+        "rewards": {"name": "tasks"},
+        "max_new_tokens": 8,
+        "prompts": 4,
+        "pretraining": {"data": "texts.jsonl", "batch_size": 3, "max_length": 32},
+    }
+    shown = look(ppo, rows=(1, 2, 3, 4, 5, 6))
+    assert shown.faults == ()
+    prompts, mixed = shown.steps[0].sections
+    assert (prompts.option, mixed.option) == ("data", "pretraining.data")
+    widths = set()
+    for row in prompts.rows:
+        lane = row.lanes[0]
+        widths.add(len(lane.tokens))
+        assert lane.counts["trained"] == 0
+        assert lane.tokens[-1].text == "<|assistant|>"
+        roles = [token.role for token in lane.tokens]
+        assert roles == sorted(roles, key=["padding", "masked"].index)
+        assert lane.notes == ("here the answer begins: up to 8 tokens, until <|end|> or </s>",)
+    assert len(widths) == 1
+    assert [batch.title for batch in mixed.batches] == ["rows 1 to 3", "rows 4 to 6"]
+    assert spelled(mixed.rows[0]).startswith("<s>[")
+
+
+def test_what_is_measured_is_called_counted_or_scored(look: Look) -> None:
+    evaluate = {
+        "stage": "evaluate",
+        "conversations": "talks.jsonl",
+        "text": "texts.jsonl",
+        "prompts": "prompts.jsonl",
+        "max_new_tokens": 8,
+    }
+    shown = look({"stage": "reward", "data": "pairs.jsonl"}, evaluate | {"pairs": "pairs.jsonl"})
+    assert shown.faults == ()
+    sections = shown.steps[1].sections
+    assert [(one.option, one.word) for one in sections] == [
+        ("conversations", "counted"),
+        ("text", "counted"),
+        ("pairs", "scored"),
+        ("prompts", "trained"),
+    ]
+    assert sections[0].title == "3 rows to measure on"
+    assert spelled(sections[0].rows[0]).startswith("<|user|>a cat<|end|><|assistant|>[")
+    assert sections[3].rows[0].lanes[0].counts["trained"] == 0
+
+
+def test_the_second_step_is_shown_with_the_template_that_the_first_will_set(look: Look) -> None:
+    shown = look({"stage": "chat", "template": "chatml"}, SFT)
+    assert [step.link.step.name for step in shown.steps] == ["sft"], "chat reads no rows"
+    row = shown.steps[0].sections[0].rows[0]
+    assert spelled(row).startswith("<s><|im_start|>user\na cat<|im_end|>\n<|im_start|>assistant\n[")
+    assert row.lanes[0].notes == ("ends with <|im_end|>, trained",)
+
+
+@pytest.mark.parametrize("step", [SFT, DPO, {"stage": "pretrain", "data": "texts.jsonl"}])
+def test_what_is_held_out_can_be_shown_and_may_be_nothing(
+    section: Only, step: dict[str, Any]
+) -> None:
+    length = {"max_length": 16} if step["stage"] == "pretrain" else {}
+    held = section({**step, **length, "hold_out": 0.4}, held_out=True)
+    assert held.title.endswith("held out")
+    assert held.rows
+    assert section({**step, **length}, held_out=True).rows == ()

@@ -1,0 +1,199 @@
+"""How a preview looks in a terminal: in colours, or in marks where there are none."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+from rich.console import Console
+
+from aligner import chain
+from aligner.preview import Role, Token
+from aligner.screen.console import console_on, show
+from aligner.screen.preview import previewed
+from aligner.screen.preview_strip import Strip, pieces, visible
+
+Look = Callable[..., chain.Preview]
+TEXTS = st.text(st.characters(exclude_characters="┗╵"), max_size=12)
+
+SFT = {"stage": "sft", "data": "talks.jsonl", "batch_size": 3}
+DPO = {"stage": "dpo", "data": "pairs.jsonl", "batch_size": 2}
+
+SFT_IN_MARKS = """\
+tiny  recipe
+┗━━━ trained   ╵ masked: only read   ░░ padding   · space  ↵ new line  ⇥ tab
+
+1 sft  steps[0]
+  data: 3 rows to train on
+
+  row 1  talks.jsonl:1
+  <|user|>a·cat<|end|><|assistant|>big<|end|><pad> × 5
+  ╵       ╵╵   ╵      ╵            ┗┗━┗━━━━━━░░░░░░░░░
+  8 tokens · 3 trained · 5 masked · 5 padding · ends with <|end|>, trained
+
+  row 2  talks.jsonl:2
+  <|user|>the·dog↵
+  ╵       ╵  ╵   ╵
+  runs<|end|><|assistant|>small·cat<|end|>
+  ╵╵  ╵      ╵            ┗┗━━┗┗━━━┗━━━━━━
+  13 tokens · 5 trained · 8 masked · ends with <|end|>, trained
+
+  batch of rows 1 to 3: 3 × 13 = 39 places: 14 trained (36%), 17 masked (44%),
+  8 padding (21%)
+  training makes its batches of rows of like length, so they hold less padding
+"""
+DPO_IN_MARKS = """\
+tiny  recipe
+┗━━━ trained   ╵ masked: only read   ░░ padding   · space  ↵ new line  ⇥ tab
+
+1 dpo  steps[0]
+  data: 8 rows to train on
+
+  row 1  pairs.jsonl:1
+  prompt, the same in all: 7 tokens
+  <|user|>0·sees·eats·small<|end|><|assistant|>
+  ╵       ╵╵    ╵    ╵     ╵      ╵
+  chosen                                           rejected
+  yes·sees·sleeps·the·sees<|end|><pad> × 3         no·sees·red<|end|><pad> × 6
+  ┗┗┗┗━━━━┗━━━━━━┗━━━┗━━━━┗━━━━━━░░░░░░░░░         ┗┗┗━━━━┗━━━┗━━━━━━░░░░░░░░░
+  15 tokens · 8 trained · 7 masked · 3 padding ·   12 tokens · 5 trained · 7 masked · 6 padding ·
+  ends with <|end|>, trained                       ends with <|end|>, trained
+
+  batch of rows 1 and 2: 4 × 18 = 72 places: 28 trained (39%), 32 masked (44%), 12 padding (17%)
+  training makes its batches of rows of like length, so they hold less padding
+"""
+
+
+def _drawn(shown: chain.Preview, width: int, **how: Any) -> str:
+    file = io.StringIO()
+    console = console_on(file)
+    console.width = width
+    show(console, previewed(shown, console, **how))
+    return file.getvalue()
+
+
+def _strip(tokens: list[Token], width: int, *, colour: bool = False, **how: Any) -> list[str]:
+    console = Console(
+        file=io.StringIO(), width=width, color_system="standard" if colour else None,
+        force_terminal=colour, no_color=False, legacy_windows=False, markup=False,
+        highlight=False, emoji=False,
+    )  # fmt: skip
+    with console.capture() as capture:
+        console.print(Strip(pieces(tokens, **how)))
+    return [line.rstrip() for line in capture.get().splitlines()]
+
+
+def _tokens(*stretches: tuple[Role, str]) -> list[Token]:
+    """Tokens written `a| b`, whose role is given with them."""
+    return [
+        Token(number, text, role)
+        for role, texts in stretches
+        for number, text in enumerate(texts.split("|"))
+    ]
+
+
+def test_without_colours_every_token_has_its_mark_beneath(look: Look) -> None:
+    assert _drawn(look(SFT), 78) == SFT_IN_MARKS
+
+
+def test_the_answers_of_a_pair_stand_side_by_side_where_there_is_room(look: Look) -> None:
+    assert _drawn(look(DPO, rows=(1,)), 100) == DPO_IN_MARKS
+
+
+def test_they_stand_below_each_other_where_there_is_none(look: Look) -> None:
+    lines = _drawn(look(DPO, rows=(1,)), 60).splitlines()
+    assert lines.index("  chosen") < lines.index("  rejected")
+    assert all(cell_len(line) <= 60 for line in lines)
+
+
+def test_with_colours_trained_tokens_are_blocks_and_there_are_no_marks() -> None:
+    tokens = _tokens(("masked", "ask| me"), ("trained", "I| say"), ("padding", "<pad>"))
+    (line,) = _strip(tokens, 60, colour=True)
+    assert "\x1b[30;46mI" in line, "black on cyan"
+    assert "\x1b[30;106m·say" in line, "black on bright cyan, so that neighbours are told apart"
+    assert "\x1b[46m" not in line.split("I", 1)[0], "what is masked has no background"
+    assert not set("┗╵░") & set(line)
+
+
+def test_no_colours_are_used_where_none_are_wanted(
+    look: Look, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    drawn = _drawn(look(SFT), 70)
+    assert "┗" in drawn
+    assert "\x1b[30;46m" not in drawn
+
+
+def test_long_stretches_are_folded_in_the_middle_and_borders_stay() -> None:
+    tokens = (
+        _tokens(
+            ("masked", "|".join("q" for _ in range(200))),
+            ("trained", "|".join("a" for _ in range(100))),
+        )
+        + [Token(0, "_", "padding")] * 37
+    )
+    lines = _strip(tokens, 120)
+    assert lines == [
+        "q" * 48, "╵" * 48,
+        "⋯ 120 masked tokens left out ⋯",
+        "q" * 32 + "a" * 48, "╵" * 32 + "┗" * 48,
+        "⋯ 20 trained tokens left out ⋯",
+        "a" * 32 + "_ × 37", "┗" * 32 + "░" * 6,
+    ]  # fmt: skip
+    assert "left out" not in "".join(_strip(tokens, 120, full=True))
+
+
+def test_very_many_stretches_are_folded_as_well() -> None:
+    turns = [("masked", "q|q"), ("trained", "a|a|a")] * 300
+    drawn = pieces(_tokens(*turns))  # type: ignore[arg-type]  # the roles, in turn
+    assert len(drawn) < 450
+    (fold,) = (piece for piece in drawn if piece.kind == "fold")
+    assert "masked" in fold.text
+    assert "trained" in fold.text
+    assert sum(len(piece.tokens) for piece in drawn) == 1500
+
+
+@pytest.mark.parametrize(
+    ("text", "drawn"),
+    [
+        (" a b", "·a·b"),
+        ("\n\n", "↵↵\n"),
+        ("a\nb", "a↵\nb"),
+        ("\t\r\n", "⇥␍↵\n"),
+        ("\x1b[31m", "\\x1b[31m"),
+        ("\u202e\u200b", "\\u202e\\u200b"),
+        ("\u00a0\u2003", "⍽\\u2003"),
+        ("\x7f\x00", "\\x7f\\x00"),
+        ("", "∅"),
+    ],
+)
+def test_white_space_is_seen_and_nothing_steers_the_terminal(text: str, drawn: str) -> None:
+    assert visible(text) == drawn
+
+
+def test_an_accent_alone_does_not_stand_on_its_neighbour() -> None:
+    assert _strip([Token(1, "e", "masked"), Token(2, "\u0301", "masked")], 20)[0] == "e◌\u0301"
+
+
+@given(
+    st.lists(
+        st.tuples(TEXTS, st.sampled_from(("trained", "masked", "padding"))),
+        max_size=40,
+    ),
+    st.integers(min_value=4, max_value=50),
+)
+def test_no_line_is_wider_than_asked_and_no_token_is_lost(
+    made: list[tuple[str, Role]], width: int
+) -> None:
+    tokens = [Token(number, text, role) for number, (text, role) in enumerate(made)]
+    lines = _strip(tokens, width, full=True)
+    assert all(cell_len(line) <= width for line in lines)
+    drawn, roles = "".join(lines), [role for _, role in made]
+    begun = roles.count("trained"), roles.count("masked")
+    assert (drawn.count("┗"), drawn.count("╵")) == begun
