@@ -90,7 +90,7 @@ class Chat:
         rendered = self.template.render(messages, tools)
         # Reasoning is what templates leave out of earlier turns; else the last turn's proof will do.
         proven = chosen if any(m.get("reasoning") for m in messages) else chosen[-1:]
-        if all(self._aligned(messages, tools, rendered, n, prove=n in proven) for n in chosen):
+        if all(self._aligned(messages, rendered, n, prove=n in proven) for n in chosen):
             return [self._sample(messages, tools, rendered, chosen, train_on)]
         if train_on == "everything":
             raise Rewritten(
@@ -118,7 +118,7 @@ class Chat:
         first, last = len(answers_of(prompt)), len(answers_of(messages))
         rendered = self.template.render(messages, tools)
         for n in range(first, last):
-            if not self._aligned(messages, tools, rendered, n, prove=n == first):
+            if not self._aligned(messages, rendered, n, prove=n == first):
                 what = "the chat template does not show the answer as the model would write it"
                 raise Rewritten(what)
         sample = self._sample(messages, tools, rendered, range(first, last), "assistant")
@@ -142,21 +142,19 @@ class Chat:
             encoded.append(replace(row, ends=tuple(ends.values())))
         return encoded
 
-    def _aligned(
-        self, messages: Messages, tools: Tools | None, rendered: Rendered, n: int, *, prove: bool
-    ) -> bool:
+    def _aligned(self, messages: Messages, rendered: Rendered, n: int, *, prove: bool) -> bool:
         span = rendered.turns[n]
         if span is None:
             return False
         turn, answer = rendered.text[span[0] : span[1]], messages[answers_of(messages)[n]]
         if not self.template.shows(answer, turn):
             return False
-        return not prove or self.template.proves(messages, tools, rendered, n)
+        return not prove or self.template.proves(messages, rendered, n)
 
     def _alone(self, messages: Messages, tools: Tools | None, answer: int) -> Sample:
         upto = messages[: answers_of(messages)[answer] + 1]
         rendered = self.template.render(upto, tools)
-        if not self._aligned(upto, tools, rendered, answer, prove=True):
+        if not self._aligned(upto, rendered, answer, prove=True):
             what = f"the chat template does not show turn {len(upto)} as the model would write it"
             raise Malformed(what)
         return self._sample(upto, tools, rendered, [answer], "last")

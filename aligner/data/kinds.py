@@ -21,7 +21,7 @@ from aligner.data.rows import (
     Scored,
     Text,
 )
-from aligner.offers import RowKind
+from aligner.offers import Message, RowKind
 
 
 def said(messages: Messages) -> str:
@@ -133,17 +133,44 @@ def prompt_key(row: Row) -> str:
     messages = row.messages if isinstance(row, Conversation | Prompt) else row.prompt  # type: ignore[attr-defined]
     asked = []
     for message in messages:
-        if message["role"] == "assistant":
+        role = message["role"]
+        if role == "assistant":
             break
-        if message["role"] != "system":
-            asked.append([message["role"], message["content"]])
-    return json.dumps(asked, ensure_ascii=False)
+        if role != "system":
+            asked.append(f"[{_quoted(role)}, {_quoted(message['content'])}]")
+    # To the letter what `json.dumps` says, whose time is mostly its own.
+    return f"[{', '.join(asked)}]"
 
 
 def content_key(row: Row) -> bytes:
-    """What two rows share when they are the same in all but where they are written."""
-    parts = {name: value for name, value in vars(row).items() if name != "origin"}
-    return sha256(json.dumps(parts, sort_keys=True, default=str).encode()).digest()
+    """What two rows share when they are the same in all but where they are written.
+
+    The SHA-256 of their fields as JSON with sorted keys.
+    """
+    parts = []
+    for name, value in sorted(vars(row).items()):
+        if name in _SAID:
+            parts.append(f'"{name}": {_turns(value)}')
+        elif name != "origin":
+            parts.append(f'"{name}": {"null" if value is None else _canonical(value)}')
+    return sha256(f"{{{', '.join(parts)}}}".encode()).digest()
+
+
+_quoted: Callable[[str], str] = json.JSONEncoder(ensure_ascii=False).encode
+_canonical: Callable[[Any], str] = json.JSONEncoder(sort_keys=True, default=str).encode
+_SAID = {"messages", "prompt", "chosen", "rejected", "completion"}
+
+
+def _turns(messages: Messages) -> str:
+    """As `_canonical`, whose time is mostly its own where values are short."""
+    return f"[{', '.join(_turn(message) for message in messages)}]"
+
+
+def _turn(message: Message) -> str:
+    if len(message) > 2:
+        return _canonical(message)
+    said, role = _canonical(message["content"]), _canonical(message["role"])
+    return f'{{"content": {said}, "role": {role}}}'
 
 
 def is_empty(messages: Messages) -> bool:

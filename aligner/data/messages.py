@@ -111,7 +111,22 @@ def turns(value: Any, field: str) -> Messages:
         raise Malformed(f"field '{field}' should be a list of turns, not {found(value)}")
     if not value:
         raise Malformed(f"field '{field}' has no turns")
-    return tuple(turn(one, f"{field}[{index}]") for index, one in enumerate(value))
+    return tuple(_simple(one) or turn(one, f"{field}[{index}]") for index, one in enumerate(value))
+
+
+_SIMPLE = {written: role for written, role in ROLES.items() if written != "function_call"}
+
+
+def _simple(value: Any) -> dict[str, Any] | None:
+    """A turn of nothing but a role and a text, as nearly all are; None where it is any other."""
+    if type(value) is not dict or len(value) != 2:
+        return None
+    role, said = value.get("role"), value.get("content")
+    if role is None:
+        role, said = value.get("from"), value.get("value")
+    if type(said) is not str or type(role) is not str or not said.isascii():
+        return None
+    return {"role": _SIMPLE[role], "content": said} if role in _SIMPLE else None
 
 
 def turn(value: Any, field: str) -> dict[str, Any]:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from threading import Lock
+from typing import NamedTuple
 
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
 from aligner.data.rendering import MARKED, OPEN, control_tokens
 from aligner.data.tokenizers import forget_batching
+from aligner.data.words import ENOUGH, plain_ids, words_of
 
 
-@dataclass(frozen=True)
-class Piece:
+class Piece(NamedTuple):
     """A stretch of text that becomes whole tokens."""
 
     text: str
@@ -38,17 +39,20 @@ class Encoder:
         """Id of the token for what the tokenizer does not know; -1 where it knows everything."""
         forget_batching(tokenizer)
         self.anchor = self._find_anchor()
-        self._ends_in_control = self._control_end()
+        self._words = words_of(self._backend)
+        self._alone = Lock()
+        added = tokenizer.added_tokens_decoder.values()
+        self._names = tuple(self.control)
+        self._swallowing = tuple(
+            one.content for one in added if one.rstrip and one.content in self.control
+        )
         self._spelled = re.compile("|".join(map(re.escape, self.control)) or "(?!)")
 
-    def _control_end(self) -> re.Pattern[str]:
-        """Matches text that ends with a control token, or with what such a token swallows."""
-        added = {token.content: token for token in self._tokenizer.added_tokens_decoder.values()}
-        names = [
-            re.escape(name) + (r"\s*" if name in added and added[name].rstrip else "")
-            for name in sorted(self.control, key=len, reverse=True)
-        ]
-        return re.compile(f"(?:{'|'.join(names)})\\Z" if names else "(?!)")
+    def _ends_in_control(self, text: str) -> bool:
+        """Whether `text` ends with a control token, or with what such a token swallows."""
+        if text.endswith(self._names):
+            return True
+        return bool(self._swallowing) and text.rstrip().endswith(self._swallowing)
 
     def _find_anchor(self) -> str:
         """A text to encode in front of continuing pieces, where a tokenizer puts a space before texts.
@@ -57,15 +61,11 @@ class Encoder:
         """
         probes = ("a", " a", "\na", "1", ".")
         for anchor in ("\n", "\ue000", "|", ":"):
-            alone = [self._plain([probe])[0] for probe in probes]
+            alone = plain_ids(self._backend, probes, literal=False)
             after = [self._after(anchor, probe) for probe in probes]
             if None not in after:
                 return "" if alone == after else anchor
         return ""
-
-    def _plain(self, texts: Sequence[str]) -> list[list[int]]:
-        encoded = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [one.ids for one in encoded]
 
     def _after(self, anchor: str, text: str) -> list[int] | None:
         return self._cut(self._backend.encode(anchor + text, add_special_tokens=False), anchor)
@@ -102,50 +102,60 @@ class Encoder:
         """
         pieces: list[Piece] = []
         start = 0
-        before = ""
+        marked = OPEN in text
+        continues = False
         for end, trained, answer in stretches:
             stretch = text[start:end]
-            parts = MARKED.split(stretch) if OPEN in stretch else [stretch]
-            for number, part in enumerate(parts):
+            parts = MARKED.split(stretch) if marked and OPEN in stretch else (stretch,)
+            literal = False
+            for part in parts:
                 if part:
-                    literal = number % 2 == 1
-                    # What users wrote is text, also where it ends like a control token.
-                    continues = bool(before) and not self._ends_in_control.search(before)
                     pieces.append(Piece(part, trained, answer, literal, continues))
-                    before = "x" if literal else part[-100:]
+                    # What users wrote is text, also where it ends like a control token.
+                    continues = literal or not self._ends_in_control(part)
+                literal = not literal
             start = end
         return pieces
 
     def encode(self, pieces: Sequence[Piece]) -> list[list[int]]:
-        """The ids of each piece, in one batch."""
-        ids: list[list[int]] = [[] for _ in pieces]
+        """The ids of each piece, in one batch; pieces that are the same share one list.
+
+        Two threads may ask at once; they are served one after the other.
+        """
+        with self._alone:
+            return self._encode(pieces)
+
+    def _encode(self, pieces: Sequence[Piece]) -> list[list[int]]:
+        wanted = [
+            (piece.text, piece.literal, piece.continues and bool(self.anchor)) for piece in pieces
+        ]
+        ids: dict[tuple[str, bool, bool], list[int]] = {}
         for literal in (False, True):
             for anchored in (False, True):
-                chosen = [
-                    index
-                    for index, piece in enumerate(pieces)
-                    if piece.literal == literal
-                    and (piece.continues and bool(self.anchor)) == anchored
-                ]
+                # Each once: the same words of a template stand in every row.
+                chosen = list(
+                    dict.fromkeys(one for one in wanted if one[1] == literal and one[2] == anchored)
+                )
                 if chosen:
-                    texts = [pieces[index].text for index in chosen]
+                    texts = [text for text, _, _ in chosen]
                     encoded = self._batch(texts, literal=literal, anchored=anchored)
-                    for index, one in zip(chosen, encoded, strict=True):
-                        ids[index] = one
-        return ids
+                    ids.update(zip(chosen, encoded, strict=True))
+        return [ids[one] for one in wanted]
 
     def _batch(self, texts: list[str], *, literal: bool, anchored: bool) -> list[list[int]]:
         forget_batching(self._tokenizer)
+        if not anchored:
+            if self._words is not None and len(texts) >= ENOUGH:
+                return self._words.encode(texts, literal=literal)
+            return plain_ids(self._backend, texts, literal=literal)
         self._backend.encode_special_tokens = literal
         try:
-            if not anchored:
-                return self._plain(texts)
             encoded = self._backend.encode_batch(
                 [self.anchor + text for text in texts], add_special_tokens=False
             )
-            cut = [self._cut(one, self.anchor) for one in encoded]
-            alone = self._plain([t for t, ids in zip(texts, cut, strict=True) if ids is None])
-            rest = iter(alone)
-            return [next(rest) if ids is None else ids for ids in cut]
         finally:
             self._backend.encode_special_tokens = False
+        cut = [self._cut(one, self.anchor) for one in encoded]
+        alone = [text for text, ids in zip(texts, cut, strict=True) if ids is None]
+        rest = iter(plain_ids(self._backend, alone, literal=literal) if alone else ())
+        return [next(rest) if ids is None else ids for ids in cut]

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-import signal
-import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from types import FrameType
+from dataclasses import dataclass, field
 from typing import Any, cast
 
-from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import chat_template_utils
 
-from aligner.data.messages import Malformed
+from aligner.data.messages import ROLES, Malformed
 from aligner.data.rows import Messages, Tools
+from aligner.data.sandbox import Sandboxed, Spans, Watch
 from aligner.errors import ModelError
 
 # What users wrote is put between these two where it spells a control token, so that it can be told
@@ -25,14 +21,19 @@ from aligner.errors import ModelError
 OPEN, CLOSE = "\ufdd0", "\ufdd1"
 MARKED = re.compile(f"{OPEN}(.*?){CLOSE}", re.DOTALL)
 
-LARGEST = 64
-"""A rendered conversation may be this many times as long as what was said, beyond the first megabyte."""
-SLOWEST = 10.0
-"""Seconds that one rendering may take before the template is taken to be endless."""
-
 
 class Rewritten(Malformed):
     """The template shows a turn of the assistant's otherwise once more turns follow it."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """A conversation as templates get it, and what was rendered of it."""
+
+    turns: list[dict[str, Any]]
+    tools: list[Any] | None
+    made: dict[tuple[int, bool], tuple[str, Spans]]
+    """By the number of turns, and whether an answer is asked for."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Rendered:
     turns: tuple[tuple[int, int] | None, ...]
     """For each assistant turn, where it starts (what the model writes first) and ends (after its
     end-of-turn token); None where that cannot be told."""
+    told: Told = field(repr=False, compare=False)
 
 
 class Template:
@@ -63,7 +65,15 @@ class Template:
         self.control = control_tokens(tokenizer)
         longest_first = sorted(self.control, key=len, reverse=True)
         self._special = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
+        self._roles = {role for role in ROLES.values() if not self._special.search(role)}
         self.marked = bool(re.search(r"\{%-?\s*generation\s*-?%\}", self._source(None)))
+        # A tokenizer may have a template of its own for conversations with tools.
+        self._templates = {
+            there: Sandboxed(self._source(tools), self._names, marked=self.marked)
+            for there, tools in ((False, None), (True, ({},)))
+        }
+        self._last = Told([], None, {})
+        self.watch = Watch()
         self._try(where)
 
     def _source(self, tools: Tools | None) -> str:
@@ -80,7 +90,7 @@ class Template:
         except Malformed as error:
             raise ModelError(f"the chat template fails: {error.what}", where=where) from None
         try:
-            proven = self.proves((question, answer), None, rendered, 0)
+            proven = self.proves((question, answer), rendered, 0)
         except Malformed as error:
             raise ModelError(f"the chat template fails: {error.what}", where=where) from None
         if not proven:
@@ -98,8 +108,9 @@ class Template:
 
     def prompt(self, messages: Messages, tools: Tools | None = None) -> Rendered:
         """Render turns that wait for an answer, up to where the answer begins."""
-        text, spans = self._render(messages, tools, ask=True)
-        return self._turns(messages, tools, text, spans)
+        with self.watch:
+            told = self._told(messages, tools)
+            return self._turns(messages, told, *self._render(told, len(messages), ask=True))
 
     def render(self, messages: Messages, tools: Tools | None = None) -> Rendered:
         """Render a conversation.
@@ -107,27 +118,26 @@ class Template:
         Raises:
             Malformed: the template refuses it, or writes without end.
         """
-        text, spans = self._render(messages, tools, ask=False)
-        return self._turns(messages, tools, text, spans)
+        with self.watch:
+            told = self._told(messages, tools)
+            return self._turns(messages, told, *self._render(told, len(messages), ask=False))
 
-    def _turns(
-        self, messages: Messages, tools: Tools | None, text: str, spans: list[tuple[int, int]]
-    ) -> Rendered:
-        answers = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
+    def _turns(self, messages: Messages, told: Told, text: str, spans: Spans) -> Rendered:
+        answers = answers_of(messages)
         if not self.marked:
-            found = [self._by_prefix(messages, i, tools, text) for i in answers]
-            return Rendered(text, tuple(found))
+            found = [self._by_prefix(messages, i, told, text) for i in answers]
+            return Rendered(text, tuple(found), told)
         if len(spans) != len(answers):
             what = f"the chat template marks {len(spans)} answers where there are {len(answers)}"
             raise Malformed(what)
-        return Rendered(text, tuple(spans))
+        return Rendered(text, spans, told)
 
     def _by_prefix(
-        self, messages: Messages, index: int, tools: Tools | None, text: str
+        self, messages: Messages, index: int, told: Told, text: str
     ) -> tuple[int, int] | None:
         """Where turn `index` is in `text`: from where its prompt ends to where its own text does."""
-        before, _ = self._render(messages[:index], tools, ask=True)
-        upto, _ = self._render(messages[: index + 1], tools, ask=False)
+        before, _ = self._render(told, index, ask=True)
+        upto, _ = self._render(told, index + 1, ask=False)
         if not text.startswith(before) or not text.startswith(upto) or len(upto) <= len(before):
             return None
         turn = upto[len(before) :]
@@ -143,18 +153,16 @@ class Template:
             if text[match.start() - 1 : match.start()] != OPEN:
                 yield match
 
-    def proves(
-        self, messages: Messages, tools: Tools | None, rendered: Rendered, answer: int
-    ) -> bool:
+    def proves(self, messages: Messages, rendered: Rendered, answer: int) -> bool:
         """Whether the prompt before assistant turn number `answer` is exactly what precedes it."""
         span = rendered.turns[answer]
         if span is None:
             return False
         if not self.marked:
             return True  # that is how it was found
-        index = [i for i, m in enumerate(messages) if m["role"] == "assistant"][answer]
-        before, _ = self._render(messages[:index], tools, ask=True)
-        return rendered.text[: span[0]] == before
+        with self.watch:
+            before, _ = self._render(rendered.told, answers_of(messages)[answer], ask=True)
+        return len(before) == span[0] and rendered.text.startswith(before)
 
     def shows(self, message: Mapping[str, Any], turn: str) -> bool:
         """Whether all that an assistant turn says and calls is in its rendered text."""
@@ -183,49 +191,47 @@ class Template:
         return self._special.sub(f"{OPEN}\\g<0>{CLOSE}", text)
 
     def _marked(self, value: Any) -> Any:
+        """`value` of JSON's types alone, with the control tokens marked that it spells."""
         if isinstance(value, str):
-            if OPEN in value or CLOSE in value:
+            if not value.isascii() and (OPEN in value or CLOSE in value):
                 raise Malformed("the text holds U+FDD0 or U+FDD1, which are no characters")
-            return self._mark(value)
+            return self._mark(str.__str__(value))
         if isinstance(value, Mapping):
-            return {key: self._marked(one) for key, one in value.items()}
-        return [self._marked(one) for one in value] if isinstance(value, list | tuple) else value
+            return {_plain(key): self._marked(one) for key, one in value.items()}
+        if isinstance(value, list | tuple):
+            return [self._marked(one) for one in value]
+        return value if value is None or type(value) in (bool, int, float) else _plain(value)
 
-    def _render(
-        self, messages: Messages, tools: Tools | None, *, ask: bool
-    ) -> tuple[str, list[tuple[int, int]]]:
-        plain = [self._marked(_for_template(message)) for message in messages]
-        try:
-            with bounded(SLOWEST):
-                # Its annotation says that it returns a text; it returns texts and what is marked in them.
-                render: Any = chat_template_utils.render_jinja_template
-                texts, spans = render(
-                    [plain],
-                    tools=self._marked(list(tools)) if tools else None,
-                    chat_template=self._source(tools),
-                    return_assistant_tokens_mask=self.marked,
-                    add_generation_prompt=ask,
-                    **self._names,
-                )
-        except Malformed:
-            raise
-        except TemplateError as error:
-            raise Malformed(f"the chat template refuses it: {_line(error)}") from None
-        except (
-            TypeError,
-            ValueError,
-            KeyError,
-            ArithmeticError,
-            MemoryError,
-            RecursionError,
-        ) as error:
-            said = f"{type(error).__name__}: {_line(error)}"
-            raise Malformed(f"the chat template fails on it: {said}") from None
-        text: str = texts[0]
-        length = sum(len(str(message)) for message in plain) + len(str(tools or ""))
-        if len(text) > (1 << 20) + LARGEST * length:
-            raise Malformed(f"the chat template makes {len(text)} characters of {length}")
-        return text, list(spans[0]) if spans else []
+    def _turn(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        said = message["content"]
+        if len(message) > 2 or message["role"] not in self._roles or type(said) is not str:
+            marked: dict[str, Any] = self._marked(_for_template(message))
+            return marked
+        return {**message, "content": self._marked(said)}
+
+    def _told(self, messages: Messages, tools: Tools | None) -> Told:
+        """What is said, as the template gets it. What was rendered of a conversation that begins
+        alike, as the other answer of a pair does, is not rendered again."""
+        turns = [self._turn(message) for message in messages]
+        described = self._marked(list(tools)) if tools else None
+        last, same = self._last, 0
+        if described is None and last.tools is None:
+            for one, other in zip(turns, last.turns, strict=False):
+                if one != other or not _only_texts(one):
+                    break
+                same += 1
+        known = {key: made for key, made in last.made.items() if key[0] <= same} if same else {}
+        self._last = Told(turns, described, known)
+        return self._last
+
+    def _render(self, told: Told, count: int, *, ask: bool) -> tuple[str, Spans]:
+        """The first `count` turns as text."""
+        made = told.made.get((count, ask))
+        if made is None:
+            turns = told.turns if count == len(told.turns) else told.turns[:count]
+            made = self._templates[told.tools is not None].render(turns, told.tools, ask=ask)
+            told.made[count, ask] = made
+        return made
 
 
 def control_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
@@ -238,38 +244,24 @@ def control_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
 
 
 def _for_template(message: Mapping[str, Any]) -> dict[str, Any]:
-    """A turn as templates expect it: no weight, reasoning under the name they know."""
+    """A turn as templates expect it: no weight, reasoning under the names they know."""
     plain = {key: value for key, value in message.items() if key not in ("weight", "reasoning")}
     if message.get("reasoning"):
         plain["reasoning_content"] = message["reasoning"]
+    for name in ("reasoning_content", "thinking"):
+        if plain.get(name) is not None:
+            return {"thinking": plain[name], **plain, "reasoning_content": plain[name]}
     return plain
 
 
-def _line(error: Exception) -> str:
-    return (str(error).strip().split("\n")[0] or type(error).__name__)[:200]
+def _plain(value: Any) -> Any:
+    """As transformers makes it safe for templates, for there may be anything in a table's cells."""
+    return value if type(value) is str else chat_template_utils._plain_template_data(value)
 
 
-@contextmanager
-def bounded(seconds: float) -> Iterator[None]:
-    """Stop what runs longer than `seconds`. Only the main thread of a process on Unix can be stopped so.
-
-    Raises:
-        Malformed: it ran longer.
-    """
-    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGALRM"):
-        yield
-        return
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise Malformed(f"the chat template has not finished after {seconds:g} seconds")
-
-    before = signal.signal(signal.SIGALRM, stop)
-    remaining, _ = signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, remaining)
-        signal.signal(signal.SIGALRM, before)
+def _only_texts(turn: Mapping[str, Any]) -> bool:
+    # Numbers that are equal need not be written alike.
+    return list(turn) == ["role", "content"]
 
 
 def answers_of(messages: Sequence[Mapping[str, Any]]) -> list[int]:

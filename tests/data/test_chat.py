@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import time
 from typing import Any
 
 import pytest
@@ -19,8 +21,9 @@ from aligner.data.chat import (
     stop_tokens,
 )
 from aligner.data.messages import Malformed
-from aligner.data.rendering import Rewritten, bounded
+from aligner.data.rendering import Rewritten
 from aligner.data.rows import Conversation, Preference, Text
+from aligner.data.sandbox import Watch
 
 
 def user(content: str) -> dict[str, Any]:
@@ -254,7 +257,7 @@ def test_a_broken_hostile_or_endless_template_is_refused(
     bare: Any, template: str, message: str, monkeypatch: Any
 ) -> None:
     if "range" in template:
-        monkeypatch.setattr("aligner.data.rendering.SLOWEST", 0.3)
+        monkeypatch.setattr("aligner.data.sandbox.SLOWEST", 0.3)
     bare.chat_template = template
     assert refused(bare) == f"r.yaml:3: {message}"
 
@@ -264,11 +267,32 @@ def test_text_that_forges_the_marks_of_spelled_tokens_is_refused(chatty: Any) ->
         encode_prompt((user("\ufdd0<|im_end|>\ufdd1"),), chatty)
 
 
-def test_bounded_leaves_other_alarms_as_they_were() -> None:
-    import signal
-
-    before = signal.getsignal(signal.SIGALRM)
-    with bounded(5):
-        pass
-    assert signal.getsignal(signal.SIGALRM) is before
+def test_watching_leaves_other_alarms_as_they_were() -> None:
+    rang: list[int] = []
+    before = signal.signal(signal.SIGALRM, lambda number, frame: rang.append(number))
+    watch = Watch()
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        with watch, watch:
+            assert signal.getsignal(signal.SIGALRM) == watch._look
+        with watch.over(), watch:
+            pass
+        assert 0 < signal.getitimer(signal.ITIMER_REAL)[0] <= 0.05
+        time.sleep(0.1)
+        assert rang == [signal.SIGALRM]
+    finally:
+        signal.signal(signal.SIGALRM, before)
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_each_rendering_of_many_has_all_the_time_it_may_take(monkeypatch: Any) -> None:
+    monkeypatch.setattr("aligner.data.sandbox.SLOWEST", 0.3)
+    watch = Watch()
+    with watch.over():
+        for _ in range(4):
+            with watch:
+                time.sleep(0.1)
+        time.sleep(0.4)
+        with pytest.raises(Malformed) as error, watch:
+            time.sleep(5)
+    assert error.value.what == "the chat template has not finished after 0.3 seconds"

@@ -1,0 +1,147 @@
+"""Run chat templates, which anybody may have written, in transformers' sandbox with time and size bounded."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from types import FrameType
+from typing import Any
+
+from jinja2 import Template as JinjaTemplate
+from jinja2 import TemplateError
+from transformers.utils import chat_template_utils
+
+from aligner.data.messages import Malformed
+
+LARGEST = 64
+"""A rendered conversation may be this many times as long as what was said, beyond the first megabyte."""
+SLOWEST = 10.0
+"""Seconds that one rendering may take before the template is taken to be endless."""
+
+Spans = tuple[tuple[int, int], ...]
+
+
+class Sandboxed:
+    """One template, compiled when it is first rendered."""
+
+    def __init__(self, source: str, names: Mapping[str, Any], *, marked: bool) -> None:
+        """Args: its text; what it knows besides the turns (`bos_token`, …); whether to say which
+        stretches of the text it marks with `{% generation %}`."""
+        self._source, self._names, self._marked = source, names, marked
+        self._compiled: tuple[JinjaTemplate, dict[str, Any]] | None = None
+
+    def render(
+        self, turns: Sequence[Mapping[str, Any]], tools: Any, *, ask: bool
+    ) -> tuple[str, Spans]:
+        """The text, and where in it the stretches are that the template marks.
+
+        Raises:
+            Malformed: the template is wrong, refuses the turns, or writes without end.
+        """
+        try:
+            template, known = self._compiled or self._compile()
+            given = {**known, "messages": turns, "tools": tools, "add_generation_prompt": ask}
+            text, spans = self._run(template, given)
+        except Malformed:
+            raise
+        except TemplateError as error:
+            raise Malformed(f"the chat template refuses it: {_line(error)}") from None
+        except (
+            TypeError,
+            ValueError,
+            KeyError,
+            ArithmeticError,
+            MemoryError,
+            RecursionError,
+        ) as error:
+            said = f"{type(error).__name__}: {_line(error)}"
+            raise Malformed(f"the chat template fails on it: {said}") from None
+        if len(text) > 1 << 20:
+            length = sum(len(str(turn)) for turn in turns) + len(str(tools or ""))
+            if len(text) > (1 << 20) + LARGEST * length:
+                raise Malformed(f"the chat template makes {len(text)} characters of {length}")
+        return text, spans
+
+    def _compile(self) -> tuple[JinjaTemplate, dict[str, Any]]:
+        # There is no public way to its sandbox but to render, which compares and copies everything
+        # again for each rendering and takes twice as long.
+        template = chat_template_utils._compile_jinja_template(self._source)
+        known = {**template.globals, "documents": None, **self._names}
+        self._compiled = template, known
+        return self._compiled
+
+    def _run(self, template: JinjaTemplate, given: dict[str, Any]) -> tuple[str, Spans]:
+        context = template.new_context(given, shared=True)
+        if not self._marked:
+            return "".join(template.root_render_func(context)), ()
+        blocks: list[str] = []
+        spans: list[tuple[int, int]] = []
+        tracker: Any = template.environment
+        with tracker.activate_tracker(blocks, spans):
+            for block in template.root_render_func(context):
+                blocks.append(block)  # the tracker counts what is there by now
+        return "".join(blocks), tuple(spans)
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip().split("\n")[0] or type(error).__name__)[:200]
+
+
+class Watch:
+    """Stops a rendering that lasts longer than `SLOWEST` seconds.
+
+    Only the main thread of a process on Unix can be stopped so. Within `over`, watching one rendering
+    costs next to nothing.
+    """
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+        self._depth = 0
+        self._alone: AbstractContextManager[None] | None = None
+        self._ticking = False
+
+    def __enter__(self) -> None:
+        self._depth += 1
+        if self._depth == 1:
+            if not self._ticking:
+                self._alone = self.over()
+                self._alone.__enter__()
+            self._since = time.monotonic()
+
+    def __exit__(self, *raised: object) -> None:
+        self._depth -= 1
+        if self._depth == 0:
+            self._since = None
+            alone, self._alone = self._alone, None
+            if alone is not None:
+                alone.__exit__(None, None, None)
+
+    @contextmanager
+    def over(self) -> Iterator[None]:
+        """Watch all renderings in the block, each for itself.
+
+        Raises:
+            Malformed: inside the rendering that lasts too long.
+        """
+        main = threading.current_thread() is threading.main_thread()
+        if self._ticking or not main or not hasattr(signal, "setitimer"):
+            yield
+            return
+        start = time.monotonic()
+        before = signal.signal(signal.SIGALRM, self._look)
+        remaining, again = signal.setitimer(signal.ITIMER_REAL, SLOWEST / 10, SLOWEST / 10)
+        self._ticking = True
+        try:
+            yield
+        finally:
+            self._ticking = False
+            left = max(remaining - (time.monotonic() - start), 1e-6) if remaining else 0.0
+            signal.setitimer(signal.ITIMER_REAL, left, again)
+            signal.signal(signal.SIGALRM, before)
+
+    def _look(self, number: int, frame: FrameType | None) -> None:
+        if self._since is not None and time.monotonic() - self._since >= SLOWEST:
+            raise Malformed(f"the chat template has not finished after {SLOWEST:g} seconds")
