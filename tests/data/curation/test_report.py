@@ -1,0 +1,87 @@
+"""A survey's figures are those that one would count by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy
+import pytest
+
+from aligner.data.curation.report import GROUPS, survey
+from aligner.data.rows import Classified, Labelled, Prompt, Scored
+from tests.data.curation.made import pair, talk, text, turns
+
+
+def test_pairs_are_compared_side_by_side() -> None:
+    """Two of three chosen answers are longer, by 2, 4 and -1 characters, at margins 1, 3 and 0."""
+    rows = [
+        replace(pair("Why so", "abcd", "ab"), margin=1.0),
+        replace(pair("Why so", "I am she", "I do"), margin=3.0),
+        replace(pair("Why not", "a", "he"), margin=0.0),
+    ]
+    found = survey(rows, groups={"women": ["she"], "men": ["he"]})
+    assert (found.kind, found.rows) == ("preference", 3)
+    assert found.chosen_longer == pytest.approx(2 / 3)
+    wanted = numpy.corrcoef([1, 3, 0], [2, 4, -1])[0, 1]
+    assert found.margin_correlation == pytest.approx(wanted)
+    assert found.characters["chosen"] == {
+        "min": 1, "median": 4, "mean": 4.3, "p90": 8, "p99": 8, "max": 8,
+    }  # fmt: skip
+    assert found.words["rejected"]["max"] == 2
+    assert found.beginnings == {
+        "prompt": {"why so": 2, "why not": 1},
+        "chosen": {"abcd": 1, "i am": 1, "a": 1},
+        "rejected": {"ab": 1, "i do": 1, "he": 1},
+    }
+    assert found.groups == {
+        "women": {"prompt": 0, "chosen": 1, "rejected": 0},
+        "men": {"prompt": 0, "chosen": 0, "rejected": 1},
+    }
+    assert (found.repeated_rows, found.repeated_prompts) == (0, pytest.approx(1 / 3))
+
+
+def test_labels_are_counted_and_their_texts_compared() -> None:
+    rows = [Classified(text="she is", label="1"), Classified(text="it", pair="he", label="0")]
+    found = survey([*rows, rows[0]], groups=GROUPS)
+    assert found.labels == {"1": 2, "0": 1}
+    assert found.characters["text, 0"]["max"] == 5
+    assert found.groups == {
+        "women": {"text, 1": 2, "text, 0": 0},
+        "men": {"text, 1": 0, "text, 0": 1},
+    }
+    assert found.repeated_rows == pytest.approx(1 / 3)
+    answers = [{"role": "assistant", "content": "a" * n} for n in (3, 5)]
+    told = [
+        Labelled(prompt=turns("q"), completion=(answer,), label=label)
+        for answer, label in zip(answers, (True, False), strict=True)
+    ]
+    assert survey(told).characters["answer, False"]["max"] == 5
+
+
+def test_scores_are_held_against_lengths() -> None:
+    rows = [
+        Scored(prompt=turns("q"), completion=({"role": "assistant", "content": "a" * n},), score=-n)
+        for n in (1, 2, 3)
+    ]
+    assert survey(rows).margin_correlation == pytest.approx(-1)
+    same = [replace(row, score=1) for row in rows]
+    assert survey(same).margin_correlation is None
+
+
+def test_conversations_have_turns_and_prompts_no_answers() -> None:
+    found = survey([talk("a", "b", "c", "d"), talk("a", "b")])
+    assert (found.turns["min"], found.turns["max"]) == (2, 4)
+    assert list(found.characters) == ["prompt", "answer"]
+    assert found.characters["prompt"]["max"] == 1
+    found = survey([Prompt(messages=turns("a", "b", "c"))])
+    assert list(found.characters) == ["prompt"]
+
+
+def test_languages_are_told_of_texts_that_are_long_enough() -> None:
+    found = survey([text("a" * 40), text("b" * 39)], language=lambda said: said[:1])
+    assert found.languages == {"a": 1}
+
+
+def test_a_survey_of_nothing_is_empty() -> None:
+    found = survey([])
+    assert (found.rows, found.kind, found.chosen_longer, found.labels) == (0, "", None, {})
