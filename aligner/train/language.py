@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from datasets import Dataset
 from transformers import EarlyStoppingCallback
 from trl import SFTConfig, SFTTrainer
 
@@ -13,6 +12,7 @@ from aligner.models.precision import device
 from aligner.stage import Run
 from aligner.train.arguments import optimizer_steps, trainer_arguments
 from aligner.train.collating import language_collator
+from aligner.train.on_disk import on_disk
 from aligner.train.packing import packed
 from aligner.train.spec import TrainOptions
 from aligner.train.trainer import StepTrainer, discard_checkpoints, drive
@@ -25,8 +25,8 @@ class _LanguageTrainer(StepTrainer, SFTTrainer):
 def train_language_model(
     model: Any,
     tokenizer: Any,
-    rows: Sequence[Mapping[str, Any]],
-    held_out: Sequence[Mapping[str, Any]],
+    rows: Iterable[Mapping[str, Any]],
+    held_out: Iterable[Mapping[str, Any]],
     *,
     options: TrainOptions,
     learning_rate: float,
@@ -42,11 +42,8 @@ def train_language_model(
         pack_to: Lay whole rows end to end in bins of this many tokens.
         loss: `nll`, or `dft` (dynamic fine-tuning, Wu 2025).
     """
-    data = (
-        packed(list(map(dict, rows)), pack_to)
-        if pack_to
-        else Dataset.from_list(list(map(dict, rows)))
-    )
+    data = on_disk(packed(map(dict, rows), pack_to) if pack_to else rows, run.folder)
+    measured = on_disk(held_out, run.folder)
     steps = optimizer_steps(len(data), options, world=run.world)
     arguments = trainer_arguments(
         options,
@@ -55,7 +52,7 @@ def train_language_model(
         precision=precision,
         on_cpu=device().type == "cpu",
         steps=steps,
-        measures=bool(held_out),
+        measures=bool(measured),
     )
     if pack_to:
         # Bins are of one length already, and the trainer looks the length up in a column they lack.
@@ -70,7 +67,7 @@ def train_language_model(
             dataset_kwargs={"skip_prepare_dataset": True},
         ),
         train_dataset=data,
-        eval_dataset=Dataset.from_list(list(map(dict, held_out))) if held_out else None,
+        eval_dataset=measured or None,
         processing_class=tokenizer,
         callbacks=[EarlyStoppingCallback(options.early_stopping)]
         if options.early_stopping
@@ -80,7 +77,7 @@ def train_language_model(
     trainer.data_collator = language_collator(tokenizer, packed=pack_to is not None)
     watch = drive(trainer, run, steps=steps)
     figures = {"loss": watch.last["loss"]} if "loss" in watch.last else {}
-    if held_out:
+    if measured:
         figures["eval_loss"] = float(trainer.evaluate()["eval_loss"])
     discard_checkpoints(run)
     return figures

@@ -72,7 +72,8 @@ def look_at_training(
     assert training is not None, "without a fault there is a model"
     rows = len(data.train)
     if pack_to:
-        rows = len(packed([labelled(row.input_ids, row.trained) for row in data.train], pack_to))
+        labels = (labelled(row.input_ids, row.trained) for row in data.train)
+        rows = sum(1 for _ in packed(labels, pack_to))
     return Looked(tokenizer, data, training, optimizer_steps(rows, config, world=world()))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from datasets import Dataset
 from transformers import EarlyStoppingCallback
 from trl import DPOConfig
 from trl.trainer.utils import add_fused_lm_head
@@ -19,6 +18,7 @@ from aligner.models.policy import load_policy
 from aligner.models.precision import device, precision_of
 from aligner.models.save import save_model
 from aligner.train.arguments import optimizer_steps, trainer_arguments
+from aligner.train.on_disk import on_disk
 from aligner.train.trainer import discard_checkpoints, drive
 from aligner_dpo.batch import collator, row
 from aligner_dpo.stage import DPOOptions
@@ -32,7 +32,7 @@ def train(config: DPOOptions, state: ModelState, run: Run) -> Artifact:
     """Prefer chosen over rejected, held to the policy as it came in; save the result."""
     tokenizer = load_tokenizer(state.get("tokenizer"), run.live)
     data = prepare_preferences(run, config, tokenizer)
-    rows, held_out = [row(pair) for pair in data.train], [row(pair) for pair in data.held_out]
+    rows, held_out = (on_disk(map(row, side), run.folder) for side in (data.train, data.held_out))
     prepared = load_policy(
         state.get("policy"), run.live, config, step="dpo", seed=run.seed, where=run.where
     )
@@ -42,8 +42,8 @@ def train(config: DPOOptions, state: ModelState, run: Run) -> Artifact:
         model=whole_model(prepared.model),
         args=_arguments(config, run, steps=steps, measures=bool(held_out)),
         data_collator=collator(tokenizer),
-        train_dataset=Dataset.from_list(rows),
-        eval_dataset=Dataset.from_list(held_out) if held_out else None,
+        train_dataset=rows,
+        eval_dataset=held_out or None,
         processing_class=tokenizer,
         callbacks=[EarlyStoppingCallback(config.early_stopping)] if config.early_stopping else None,
     )

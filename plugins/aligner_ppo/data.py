@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from aligner.data.chat import Encoded
+from aligner.data.kept import Viewed
 from aligner.data.place import Place, Under
 from aligner.data.prepare import (
     Prepared,
@@ -30,17 +31,14 @@ from aligner_ppo.update import Mix
 
 def prompts_of_step(
     config: PPOConfig, place: Place, tokenizer: Any
-) -> tuple[list[Prompt], list[Prompt]]:
+) -> tuple[Sequence[Prompt], Sequence[Prompt]]:
     """The prompts to learn on, and those held out."""
     data = prepare_prompts(place, config, tokenizer)
-    return _prompts(data.train), _prompts(data.held_out)
+    return Viewed(data.train, _prompt), Viewed(data.held_out, _prompt)
 
 
-def _prompts(rows: Sequence[PromptTokens]) -> list[Prompt]:
-    return [
-        Prompt(tokens=tuple(row.input_ids), messages=tuple(row.messages), row=row.row)
-        for row in rows
-    ]
+def _prompt(row: PromptTokens) -> Prompt:
+    return Prompt(tokens=tuple(row.input_ids), messages=tuple(row.messages), row=row.row)
 
 
 def mixed_in(mix: PretrainingMix, place: Place, tokenizer: Any) -> Prepared[Encoded]:

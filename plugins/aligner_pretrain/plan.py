@@ -13,7 +13,7 @@ from aligner.data.tokenizers import train_tokenizer
 from aligner.errors import ChainError
 from aligner.models.inspect import fresh_facts
 from aligner.train.arguments import optimizer_steps
-from aligner.train.packing import stream
+from aligner.train.packing import streamed_rows
 from aligner.train.plan import look_at_training, training_plan
 from aligner_pretrain.stage import PretrainOptions
 
@@ -68,5 +68,5 @@ def _plan(config: PretrainOptions, look: Look, *, summary: str) -> Plan:
     if not config.stream:
         return planned
     assert config.max_length is not None, "stream was checked to have a length"
-    rows = len(stream((row.input_ids for row in looked.data.train), config.max_length))
+    rows = streamed_rows(looked.data.tokens, config.max_length)
     return replace(planned, rows=rows, optimizer_steps=optimizer_steps(rows, config))

@@ -19,7 +19,7 @@ def preview(config: PretrainOptions, look: Look, asked: Asked) -> tuple[Section,
     strips = alone(documents)
     if config.stream:
         assert config.max_length is not None, "stream was checked to have a length"
-        rows = stream((row.input_ids for row in documents), config.max_length)
+        rows = list(stream((row.input_ids for row in documents), config.max_length))
         strips = streamed(documents, rows, config.max_length)
     grouped = config.group_by_length and not config.stream and not asked.held_out
     return (

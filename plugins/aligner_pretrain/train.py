@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from aligner import Artifact, ModelState, Run
@@ -60,9 +60,8 @@ def _model(config: PretrainOptions, state: ModelState, run: Run, tokenizer: Any)
     )
 
 
-def _rows(documents: Iterable[list[int]], config: PretrainOptions) -> list[dict[str, Any]]:
-    rows = list(documents)
+def _rows(documents: Iterable[list[int]], config: PretrainOptions) -> Iterator[dict[str, Any]]:
     if config.stream:
         assert config.max_length is not None, "stream was checked to have a length"
-        rows = stream(rows, config.max_length)
-    return [labelled(row, [True] * len(row)) for row in rows]
+        documents = stream(documents, config.max_length)
+    return (labelled(row, [True] * len(row)) for row in documents)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from trl.trainer.reward_trainer import DataCollatorForPreference
@@ -12,20 +12,16 @@ from aligner.models.padding import pad_id
 from aligner_reward.stage import RewardOptions
 
 
-def rows(pairs: Iterable[PreferenceTokens], config: RewardOptions) -> list[dict[str, Any]]:
+def rows(pairs: Sequence[PreferenceTokens], config: RewardOptions) -> Iterator[dict[str, Any]]:
     """What the collator reads of pairs, and their lengths, by which batches are made."""
-    made = [
-        {
+    margins = config.margin and any(pair.margin is not None for pair in pairs)
+    for pair in pairs:
+        yield {
             "chosen_ids": [*pair.prompt_ids, *pair.chosen_ids],
             "rejected_ids": [*pair.prompt_ids, *pair.rejected_ids],
             "length": len(pair.prompt_ids) + max(len(pair.chosen_ids), len(pair.rejected_ids)),
-            "margin": pair.margin,
+            **({"margin": float(pair.margin or 0)} if margins else {}),
         }
-        for pair in pairs
-    ]
-    if config.margin and any(row["margin"] is not None for row in made):
-        return [{**row, "margin": row["margin"] or 0.0} for row in made]
-    return [{name: value for name, value in row.items() if name != "margin"} for row in made]
 
 
 def collator(tokenizer: Any) -> DataCollatorForPreference:

@@ -22,7 +22,7 @@ def preview(config: RewardOptions, look: Look, asked: Asked) -> tuple[Section, .
     reader, collate = Reader(tokenizer, word="scored"), collator(tokenizer)
 
     def lay(pairs: Sequence[PreferenceTokens]) -> list[Laid]:
-        batch = collate(rows(pairs, config))
+        batch = collate(list(rows(pairs, config)))
         names = ["chosen"] * len(pairs) + ["rejected"] * len(pairs)
         tensors = (batch["input_ids"].tolist(), batch["attention_mask"].tolist())
         lanes = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datasets import Dataset
 from transformers import EarlyStoppingCallback
 from trl import RewardConfig, RewardTrainer
 
@@ -14,6 +13,7 @@ from aligner.models.precision import device, precision_of
 from aligner.models.reward import load_reward_to_train
 from aligner.models.save import save_model
 from aligner.train.arguments import optimizer_steps, trainer_arguments
+from aligner.train.on_disk import on_disk
 from aligner.train.trainer import StepTrainer, discard_checkpoints, drive
 from aligner_reward.batch import collator, rows
 from aligner_reward.plan import base_of
@@ -32,7 +32,9 @@ def train(config: RewardOptions, state: ModelState, run: Run) -> Artifact:
         base, words = state.get("policy"), state.get("tokenizer")
     tokenizer = load_tokenizer(words, run.live)
     data = prepare_preferences(run, config, tokenizer)
-    pairs, held_out = rows(data.train, config), rows(data.held_out, config)
+    pairs, held_out = (
+        on_disk(rows(side, config), run.folder) for side in (data.train, data.held_out)
+    )
     prepared = load_reward_to_train(
         base,
         run.live,
@@ -60,8 +62,8 @@ def train(config: RewardOptions, state: ModelState, run: Run) -> Artifact:
             disable_dropout=not config.dropout,
         ),
         data_collator=collator(tokenizer),
-        train_dataset=Dataset.from_list(pairs),
-        eval_dataset=Dataset.from_list(held_out) if held_out else None,
+        train_dataset=pairs,
+        eval_dataset=held_out or None,
         processing_class=tokenizer,
         callbacks=[EarlyStoppingCallback(config.early_stopping)] if config.early_stopping else None,
     )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from typing import Any
+
 from aligner import Artifact, ModelState, Run
-from aligner.data.chat import stop_tokens
+from aligner.data.chat import Encoded, stop_tokens
 from aligner.data.prepare import prepare_conversations
 from aligner.data.tokenizers import load_tokenizer
 from aligner.models.clean import whole_model
@@ -30,8 +33,8 @@ def train(config: SFTOptions, state: ModelState, run: Run) -> Artifact:
     figures = train_language_model(
         whole_model(prepared.model),
         tokenizer,
-        [labelled(row.input_ids, row.trained) for row in data.train],
-        [labelled(row.input_ids, row.trained) for row in data.held_out],
+        _rows(data.train),
+        _rows(data.held_out),
         options=config,
         learning_rate=config.learning_rate,
         precision=precision_of(config.precision),
@@ -43,3 +46,7 @@ def train(config: SFTOptions, state: ModelState, run: Run) -> Artifact:
     return save_model(
         prepared.model, run.folder / "policy", live=run.live, base=prepared.base, made_by=run.step
     )
+
+
+def _rows(rows: Iterable[Encoded]) -> Iterator[dict[str, Any]]:
+    return (labelled(row.input_ids, row.trained) for row in rows)
