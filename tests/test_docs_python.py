@@ -19,7 +19,7 @@ def test_every_block_runs(
     write_tiny(tmp_path / "base")
     write_files(tmp_path, {"talks.jsonl": conversations(), "pairs.jsonl": preferences()})
     found = blocks(PAGE.read_text("utf-8"))
-    assert len(found) == 11
+    assert len(found) == 12
     names: dict[str, object] = {"__name__": "page"}
     for code in found:
         exec(compile(code, str(PAGE), "exec"), names)

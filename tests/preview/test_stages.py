@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import aligner_brevity
 import pytest
+from aligner_brevity.stage import RDPO, RDPOOptions
 
+import aligner
 from aligner import chain
 from aligner.preview import Section
+from aligner.testing import Nothing
+from aligner_dpo.stage import DPO as DPO_STAGE
+from aligner_dpo.stage import DPOOptions
 from tests.preview.conftest import spelled
 
 Only = Callable[..., Section]
@@ -188,3 +195,30 @@ def test_what_is_held_out_can_be_shown_and_may_be_nothing(
     assert held.title.endswith("held out")
     assert held.rows
     assert section({**step, **length}, held_out=True).rows == ()
+
+
+def test_a_foreign_stage_is_shown_like_our_own(desk: Path) -> None:
+    recipe = aligner.Recipe(
+        [RDPO(RDPOOptions(data="pairs.jsonl", batch_size=2))],
+        model=desk / "base",
+        folder=desk,
+        plugins=[aligner_brevity],
+    )
+    ((theirs,),) = recipe.preview(runs=desk / "runs").steps.values()
+    ours = aligner.Recipe(
+        [DPO_STAGE(DPOOptions(data="pairs.jsonl", batch_size=2))], model=desk / "base", folder=desk
+    )
+    ((dpo,),) = ours.preview(runs=desk / "runs").steps.values()
+    assert theirs.batches == dpo.batches
+    for mine, other in zip(dpo.rows, theirs.rows, strict=True):
+        assert other.shared == mine.shared
+        for lane in (0, 1):
+            # Its collator fills up with token 0, and that is shown as well.
+            assert spelled(other, lane) == spelled(mine, lane).replace("<pad>", "<unk>")
+            assert other.lanes[lane].notes == mine.lanes[lane].notes
+
+
+def test_a_stage_that_says_nothing_of_it_shows_nothing(desk: Path) -> None:
+    recipe = aligner.Recipe([Nothing()])
+    assert recipe.preview(runs=desk / "runs").steps == {}
+    assert recipe.preview(steps=["nothing"], runs=desk / "runs").steps == {"nothing": ()}

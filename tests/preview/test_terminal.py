@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -179,6 +180,11 @@ def test_white_space_is_seen_and_nothing_steers_the_terminal(text: str, drawn: s
 
 def test_an_accent_alone_does_not_stand_on_its_neighbour() -> None:
     assert _strip([Token(1, "e", "masked"), Token(2, "\u0301", "masked")], 20)[0] == "e◌\u0301"
+
+
+def test_the_documentation_shows_just_that() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "preview.md").read_text(encoding="utf-8")
+    assert "\n".join(SFT_IN_MARKS.splitlines()[4:-1]) in page
 
 
 @given(

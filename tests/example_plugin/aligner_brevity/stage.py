@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pydantic import Field
 
 from aligner import Look, ModelState, Plan, Run, Stage
 from aligner.data.spec import DataOptions
 from aligner.models.spec import ModelOptions
+from aligner.preview import Asked, Section
 from aligner.train.spec import TrainOptions
 
 
@@ -31,6 +34,11 @@ class RDPO(Stage[RDPOOptions]):
         from aligner_brevity.plan import plan  # the tokenizer waits until a recipe is looked at
 
         return plan(self.config, look)
+
+    def preview(self, look: Look, asked: Asked) -> Sequence[Section]:
+        from aligner_brevity.preview import preview  # torch waits until a recipe is looked at
+
+        return preview(self.config, look, asked)
 
     def run(self, state: ModelState, run: Run) -> ModelState:
         from aligner_brevity.train import train  # torch waits until a step really runs

@@ -34,8 +34,8 @@ def train(config: RDPOOptions, state: ModelState, run: Run) -> Artifact:
     )
     model = whole_model(prepared.model)
     # Before the first update the policy still is the reference, whatever its adapters.
-    rows = _with_reference(model, _rows(data.train), config.batch_size)
-    held_out = _with_reference(model, _rows(data.held_out), config.batch_size)
+    rows = _with_reference(model, rows_of(data.train), config.batch_size)
+    held_out = _with_reference(model, rows_of(data.held_out), config.batch_size)
     steps = optimizer_steps(len(rows), config, world=run.world)
     trainer = _RDPOTrainer(
         beta=config.beta,
@@ -118,7 +118,8 @@ def collate(rows: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
     return batch
 
 
-def _rows(pairs: Iterable[Any]) -> list[dict[str, Any]]:
+def rows_of(pairs: Iterable[Any]) -> list[dict[str, Any]]:
+    """What the collator reads of pairs, and their lengths, by which batches are made."""
     return [
         {
             "prompt_ids": pair.prompt_ids,
