@@ -1,0 +1,274 @@
+"""`aligner data`: what data is like, and writing it in another format."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Aligner = Callable[..., tuple[int, str, str]]
+
+ROWS = [
+    {"question": "Who wrote it?", "reply": "She did, in 1999, at home in Kent."},
+    {"question": "Mail jo@x.io\x1b[31m", "reply": "\n".join(f"line {n}" for n in range(9))},
+    {"question": "Who wrote it?", "reply": "She did, in 1999, at home in Kent."},
+    {"question": "Why?", "reply": " "},
+    {"question": 3, "reply": "x"},
+]
+RENAMED = ("--columns", "question=prompt", "--columns", "reply=completion")
+PAGE = """\
+talks.jsonl: 5 rows read, written as prompt-completion; 3 used
+  1 skipped: field 'prompt' should be text, not the number 3 (talks.jsonl:5)
+  1 dropped: an answer is empty (talks.jsonl:4)
+  1 repeat an earlier row (talks.jsonl:3)
+
+format   prompt-completion: conversation rows, of which prompt rows can be made
+columns  question, reply
+
+talks.jsonl:1
+  user         Who wrote it?
+  assistant    She did, in 1999, at home in Kent.
+
+talks.jsonl:2
+  user         Mail jo@x.io\\x1b[31m
+  assistant    line 0
+               line 1
+               line 2
+               line 3
+               line 4
+               … and 4 lines more
+
+characters          min   median     mean      p90      p99      max
+  prompt             13       13     14.3       17       17       17
+  answer             34       34     43.3       62       62       62
+words               min   median     mean      p90      p99      max
+  prompt              3        3      3.7        5        5        5
+  answer              8        8     11.3       18       18       18
+turns               min   median     mean      p90      p99      max
+  conversation        2        2        2        2        2        2
+
+prompt begins with: who wrote 2, mail jo 1
+answer begins with: she did 2, line 0 1
+
+33.3% of the rows and 33.3% of the prompts repeat earlier ones
+
+texts with words for                prompt                answer
+she                                      0                     2
+"""
+
+
+@pytest.fixture
+def talks(desk: Path) -> Path:
+    (desk / "talks.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    return desk
+
+
+def test_inspecting_shows_what_is_there_and_what_is_left_out(
+    talks: Path, aligner: Aligner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "py3langid", None)
+    code, said, errors = aligner("data", "inspect", "talks.jsonl", *RENAMED, "--groups", "she,he")
+    assert said == PAGE
+    assert (code, errors) == (0, "")
+
+
+def test_inspecting_writes_json(talks: Path, aligner: Aligner) -> None:
+    code, said, _ = aligner("data", "inspect", "talks.jsonl", *RENAMED, "--json", "--rows", "1")
+    found = json.loads(said)
+    assert code == 0
+    assert list(found) == ["format", "kind", "columns", "ledger", "survey", "first"]
+    assert (found["format"], found["kind"]) == ("prompt-completion", "conversation")
+    assert (found["ledger"]["read"], found["ledger"]["used"], found["survey"]["rows"]) == (5, 3, 3)
+    assert [row["origin"] for row in found["first"]] == ["talks.jsonl:1"]
+    assert found["survey"]["beginnings"]["answer"] == {"she did": 2, "line 0": 1}
+
+
+def test_inspecting_applies_what_a_recipe_would(talks: Path, aligner: Aligner) -> None:
+    options = (
+        "{columns: {question: prompt, reply: completion}, redact: [email], deduplicate: exact}"
+    )
+    code, said, _ = aligner("data", "inspect", "talks.jsonl", "--with", options, "--rows", "2")
+    assert code == 0
+    assert "  1 filtered: repeats another row (talks.jsonl:3 as talks.jsonl:1)\n" in said
+    assert "  1 had an e-mail address replaced (talks.jsonl:2)\n" in said
+    assert "  user         Mail [email]\\x1b[31m\n" in said
+
+
+def test_converting_writes_the_rows_and_says_what_became_of_the_others(
+    talks: Path, aligner: Aligner
+) -> None:
+    options = "{clean: {min_chars: 60}, redact: [email], on_bad_row: skip}"
+    code, said, errors = aligner(
+        "data",
+        "convert",
+        "talks.jsonl",
+        "out.jsonl",
+        "--to",
+        "messages",
+        *RENAMED,
+        "--with",
+        options,
+    )
+    assert (code, errors) == (0, "")
+    assert (
+        said
+        == """\
+talks.jsonl: 5 rows read, written as prompt-completion; 1 used
+  1 skipped: field 'prompt' should be text, not the number 3 (talks.jsonl:5)
+  1 dropped: an answer is empty (talks.jsonl:4)
+  2 filtered: fewer than 60 characters (talks.jsonl:1, talks.jsonl:3)
+  1 were cleaned (talks.jsonl:2)
+  1 had an e-mail address replaced (talks.jsonl:2)
+out.jsonl: 1 rows written as messages
+"""
+    )
+    (row,) = map(json.loads, (talks / "out.jsonl").read_text().splitlines())
+    assert [turn["content"] for turn in row["messages"]] == ["Mail [email]", ROWS[1]["reply"]]
+
+
+def test_converting_overwrites_only_when_told_to(talks: Path, aligner: Aligner) -> None:
+    (talks / "in.txt").write_text("a text")
+    (talks / "out.csv").write_text("old")
+    words = ("data", "convert", "in.txt", "out.csv", "--to", "text")
+    code, _, errors = aligner(*words)
+    assert (code, errors) == (2, "out.csv exists already\n  hint: --force replaces it\n")
+    assert (talks / "out.csv").read_text() == "old"
+    code, said, _ = aligner(*words, "--force", "--json")
+    assert code == 0
+    told = json.loads(said)
+    assert (told["path"], told["rows"], told["format"]) == ("out.csv", 1, "text")
+    assert told["ledger"]["used"] == 1
+    assert (talks / "out.csv").read_text() == '"text"\n"a text"\n'
+
+
+def test_rows_are_sampled_augmented_mixed_and_shuffled_by_the_seed(
+    desk: Path, aligner: Aligner
+) -> None:
+    lines = "".join(json.dumps({"text": f"row {n} of many"}) + "\n" for n in range(50))
+    (desk / "in.jsonl").write_text(lines)
+    made = {}
+    for seed in ("0", "0", "1"):
+        options = "{sample: 20, augment: {swap: 0.5}, mixture: {rows: 30}, shuffle: true}"
+        code, said, errors = aligner(
+            *("data", "convert", "in.jsonl", f"out{seed}.jsonl", "--to", "text", "--force"),
+            *("--with", options, "--seed", seed),
+        )
+        assert (code, errors) == (0, "")
+        assert "  30 are not in the sample (" in said
+        assert "are changed copies, added by augmentation (" in said
+        made.setdefault(seed, []).append((desk / f"out{seed}.jsonl").read_text())
+    assert len(made["0"][0].splitlines()) == 30
+    assert made["0"][0] == made["0"][1] != made["1"][0]
+    order = [json.loads(line)["text"] for line in made["0"][0].splitlines()]
+    assert order != sorted(order)
+
+
+def test_a_data_set_is_split_by_its_parts(desk: Path, aligner: Aligner) -> None:
+    lines = [json.dumps({"text": f"row {n}"}) + "\n" for n in range(50)]
+    (desk / "in.jsonl").write_text("".join(lines))
+    parts = []
+    for name in ("train", "test"):
+        options = f"{{part: {name}, parts: {{train: 0.7, test: 0.3}}}}"
+        aligner("data", "convert", "in.jsonl", f"{name}.jsonl", "--to", "text", "--with", options)
+        parts += (desk / f"{name}.jsonl").read_text().splitlines(keepends=True)
+    assert sorted(parts) == sorted(lines)
+
+
+REFUSED = [
+    (
+        "data inspect none.jsonl",
+        "no file or folder 'none.jsonl'\n  hint: did you mean 'one.jsonl'?\n",
+    ),
+    (
+        "data inspect one.jsonl --format message",
+        "there is no data format 'message'\n  hint: did you mean 'messages'?\n",
+    ),
+    (
+        "data inspect one.jsonl --columns text",
+        "--columns: 'text' renames no column\n"
+        "  hint: name the column there is and what it is to be called: question=prompt\n",
+    ),
+    ("data inspect one.jsonl --with [", "--with: not YAML: while parsing a flow node"),
+    (
+        "data inspect one.jsonl --with clean",
+        "--with: 'clean' is no mapping of options\n"
+        "  hint: write options as a mapping: '{clean: true, redact: [email]}'\n",
+    ),
+    (
+        "data inspect one.jsonl --with {path: x}",
+        "--with: data has no option 'path' here\n",
+    ),
+    (
+        "data inspect one.jsonl --with {clea: true}",
+        "--with: data has no option 'clea'\n  hint: did you mean 'clean'?\n",
+    ),
+    (
+        "data inspect one.jsonl --with {clean: {unicode: NFX}}",
+        "--with: clean.unicode is 'NFX', not 'NFC', 'NFKC' or 'keep'\n  hint: did you mean 'NFC'?\n",
+    ),
+    (
+        "data inspect one.jsonl --with {augment: {swap: 0.1}}",
+        "--with: augment adds rows, and nothing is added here\n",
+    ),
+    (
+        "data inspect one.jsonl --with {decontaminate: true}",
+        "--with: decontaminate has nothing to compare with: give it `against`, or eval_data\n",
+    ),
+    (
+        "data inspect one.jsonl --with {decontaminate: {against: non.jsonl}}",
+        "--with: no file or folder 'non.jsonl'\n  hint: did you mean 'one.jsonl'?\n",
+    ),
+    (
+        "data convert one.jsonl out.jsonl --to message",
+        "rows are not written as 'message'\n  hint: did you mean 'messages'?\n",
+    ),
+    (
+        "data convert one.jsonl out.txt --to text",
+        "files called like out.txt are not written\n"
+        "  hint: call it one of .jsonl, .json, .csv, .tsv, .parquet; all but the last may end in .gz\n",
+    ),
+    (
+        "data convert one.jsonl out.jsonl --to preference",
+        "one.jsonl is written as text (text rows), from which no preference rows can be made\n"
+        "  hint: preference rows are made from hh, implicit-preference, implicit-preference-text, "
+        "preference, preference-messages, ranking, ranking-by-rank, sharegpt-preference, "
+        "ultrafeedback\n",
+    ),
+    (
+        "data convert one.jsonl out.jsonl --to text --with {clean: {min_chars: 99}}",
+        "one.jsonl: no row is left to write\n  hint: left out: fewer than 99 characters\n",
+    ),
+]
+
+
+@pytest.mark.parametrize(("words", "complaint"), REFUSED)
+def test_what_cannot_be_done_is_refused(
+    desk: Path, aligner: Aligner, words: str, complaint: str
+) -> None:
+    (desk / "one.jsonl").write_text('{"text": "one"}\n')
+    before = sorted(os.listdir(desk))
+    command, with_, options = words.partition(" --with ")
+    code, said, errors = aligner(*command.split(), *(["--with", options] if with_ else []))
+    assert (code, said) == (2, "")
+    assert errors == complaint if complaint.endswith("\n") else errors.startswith(complaint)
+    assert sorted(os.listdir(desk)) == before
+
+
+def test_every_file_of_real_data_can_be_inspected(desk: Path, aligner: Aligner) -> None:
+    home = Path(__file__).parents[2] / ".." / "shared"
+    data = Path(os.environ.get("ALIGNER_SHARED", home)) / "data"
+    if not data.is_dir():
+        pytest.skip(f"real data is not at {data}; say where with ALIGNER_SHARED")
+    about = ("LICENCE", "LICENSE", "dataset_info")
+    files = [one for one in sorted(data.rglob("*.*")) if not one.name.startswith(about)]
+    assert len(files) == 20
+    for file in files:
+        words = ("data", "inspect", str(file), "--with", "{first: 100}", "--json")
+        code, said, errors = aligner(*words)
+        assert (code, errors) == (0, ""), file
+        found = json.loads(said)
+        assert 0 < found["survey"]["rows"] == found["ledger"]["used"], file
