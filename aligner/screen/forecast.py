@@ -112,7 +112,7 @@ def _in_words(path: tuple[str, ...], then: Any, now: Any) -> str:
     if group == "past":
         return f"the {path[-1]} that {path[1]!r} left" if len(path) > 2 else f"what {name!r} left"
     if group == "made":
-        return f"the rows that {name!r} reads"
+        return f"the rows made for {name.partition('.')[0]!r}"
     if group == "data":
         return f"the content of data {name!r}"
     shown = f"{_shown(then)} → {_shown(now)}"

@@ -1,0 +1,150 @@
+"""Rows that one step makes and another reads: by name, by content, stand-ins before and real ones after."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aligner.api import Recipe, Step
+from aligner.data.load import load
+from aligner.data.made import outlook_of_rows, save_rows
+from aligner.data.spec import DataOptions
+from aligner.errors import AlignerError
+from aligner.screen.forecast import differences
+from aligner.stage import Look, Plan, Run, Stage, StageConfig
+from aligner.state import ModelState
+
+
+class MakerOptions(StageConfig):
+    words: tuple[Any, ...] = ("one", "two")
+    """A row each."""
+    most: int = 3
+    """Rows that there might be, as far as the plan knows."""
+    says: bool = True
+    """Whether the plan says so."""
+
+
+class Maker(Stage[MakerOptions]):
+    """Makes rows of words."""
+
+    name = "maker"
+    requires = frozenset()
+    provides = frozenset({"data"})
+
+    def plan(self, look: Look) -> Plan:
+        rows = [{"text": str(number)} for number in range(self.config.most)]
+        slots = {"data": outlook_of_rows(rows, made_by=look.step)} if self.config.says else {}
+        return Plan(summary="make rows", slots=slots)
+
+    def run(self, state: ModelState, run: Run) -> ModelState:
+        rows = [{"text": word} for word in self.config.words]
+        return state.put(run.step, data=save_rows(rows, run.folder / "data", made_by=run.step))
+
+
+class ReaderOptions(DataOptions):
+    pass
+
+
+class Reader(Stage[ReaderOptions]):
+    """Reads rows, and leaves what it read."""
+
+    name = "reader"
+    requires = frozenset()
+    provides = frozenset()
+
+    def plan(self, look: Look) -> Plan:
+        loaded = load(self.config.data, want="text", place=look, option="data")
+        return Plan(
+            summary="read rows",
+            rows=len(loaded.rows),
+            figures=frozenset({"planned", "read"}),
+            data={"data": loaded.hash},
+            ledgers={"data": loaded.ledger.as_dict()},
+        )
+
+    def run(self, state: ModelState, run: Run) -> ModelState:
+        loaded = load(self.config.data, want="text", place=run, option="data")
+        texts = [row.text for row in loaded.rows]  # type: ignore[attr-defined]
+        (run.folder / "read.json").write_text(json.dumps(texts))
+        run.record(planned=run.plan.rows or 0, read=len(texts))
+        return state
+
+
+def chain(tmp_path: Path, *, reads: Any = None, named: str = "maker", **maker: Any) -> Recipe:
+    made = Step(stage=Maker(MakerOptions(**maker)), name=named)
+    reader = Reader(ReaderOptions(data=reads or {"step": named}))
+    return Recipe([made, reader], folder=tmp_path)
+
+
+def run(recipe: Recipe, tmp_path: Path) -> Any:
+    return recipe.run(runs=tmp_path / "runs", show=False)
+
+
+def read(result: Any) -> list[str]:
+    texts: list[str] = json.loads((Path(result["reader"].folder) / "read.json").read_text())
+    return texts
+
+
+def test_a_stage_that_takes_data_reads_made_rows_without_a_line_of_its_own(tmp_path: Path) -> None:
+    """The check counts stand-ins; the running step has the real rows, and its plan counts them."""
+    recipe = chain(tmp_path)
+    assert recipe.check(runs=tmp_path / "runs").plans["reader"].rows == 3
+    result = run(recipe, tmp_path)
+    assert read(result) == ["one", "two"]
+    assert result["reader"].figures == {"planned": 2, "read": 2}
+    account = json.loads((Path(result["reader"].folder) / "ledger.json").read_text())
+    assert account["data"]["read"] == 2
+
+
+def test_made_rows_stand_beside_files(tmp_path: Path) -> None:
+    (tmp_path / "more.jsonl").write_text('{"text": "three"}\n')
+    result = run(chain(tmp_path, reads=[{"step": "maker"}, {"path": "more.jsonl"}]), tmp_path)
+    assert read(result) == ["one", "two", "three"]
+
+
+def test_only_the_content_of_made_rows_decides_whether_they_are_read_again(tmp_path: Path) -> None:
+    def reused(**maker: Any) -> bool:
+        return bool(run(chain(tmp_path, **maker), tmp_path)["reader"].reused)
+
+    assert not reused()
+    assert reused()
+    assert reused(named="another"), "names do not count"
+    assert not reused(words=("one", "other"))
+    assert not reused(most=4), "another plan may be another reading"
+
+
+def test_made_rows_are_found_where_the_runs_have_been_moved_to(tmp_path: Path) -> None:
+    run(chain(tmp_path), tmp_path)
+    shutil.move(tmp_path / "runs", tmp_path / "moved")
+    again = Recipe(
+        [
+            Maker(MakerOptions()),
+            Reader(ReaderOptions(data={"step": "maker"}, max_length=7)),
+        ],
+        folder=tmp_path,
+    )
+    result = again.run(runs=tmp_path / "moved", show=False)
+    assert result["maker"].reused
+    assert not result["reader"].reused
+    assert read(result) == ["one", "two"]
+
+
+def test_a_malformed_row_is_told_of_before_the_step_that_reads_it_begins(tmp_path: Path) -> None:
+    with pytest.raises(AlignerError) as error:
+        run(chain(tmp_path, words=("one", 2)), tmp_path)
+    assert str(error.value) == "maker:2: field 'text' should be text, not the number 2"
+
+
+def test_a_step_that_does_not_say_what_it_makes_cannot_be_planned_on(tmp_path: Path) -> None:
+    with pytest.raises(AlignerError) as error:
+        chain(tmp_path, says=False).check(runs=tmp_path / "runs")
+    assert str(error.value) == ("steps[1].data: step 'maker' does not say which rows it will make")
+
+
+def test_a_changed_content_of_made_rows_is_explained(tmp_path: Path) -> None:
+    then, now = ({"made": {"data.0.step": digest}} for digest in ("a", "b"))
+    assert list(differences(then, now)) == ["the rows made for 'data'"]
