@@ -104,9 +104,9 @@ def measured(options: DataOptions, how: Decontaminate, place: Place) -> Runs:
     if key not in place.scratch:
         found, hashes = Runs(how.ngram), []
         for option, spec in sets:
-            loaded = as_written(spec, place, option)
-            found.add(loaded.rows, common=how.common)
-            hashes.append(loaded.hash)
+            flow = as_written(spec, place, option)
+            found.add(flow.rows(), common=how.common)
+            hashes.append(flow.hash)
         found.hash = sha256(" ".join(hashes).encode()).hexdigest()
         place.scratch[key] = found
     runs: Runs = place.scratch[key]

@@ -49,4 +49,6 @@ def by_step(options: DataOptions, place: Place) -> str:
     if not asked and not any(weights):
         return ""
     held = measured(options, options.decontaminate, place).hash if options.decontaminate else ""
-    return f"{VERSION} {json.dumps(asked, sort_keys=True)} {weights} {place.seed} {held}"
+    drawn = options.mixture is not None or options.shuffle or any(weights)
+    seed = place.seed if drawn else None
+    return f"{VERSION} {json.dumps(asked, sort_keys=True)} {weights} {seed} {held}"

@@ -15,22 +15,23 @@ from aligner.errors import DataError
 from aligner.offers import DataFormat
 
 if TYPE_CHECKING:
-    from aligner.data.load import Loaded
+    from aligner.data.load import Flow
 
 __all__ = ["as_written", "format_of"]
 
 
-def as_written(spec: DataSpec, place: Place, option: str) -> Loaded:
+def as_written(spec: DataSpec, place: Place, option: str) -> Flow:
     """The rows of `spec` in the kind they are written in, curated as it says.
 
     Raises:
-        DataError: data is missing or malformed, or fits no format, or several.
+        DataError: data is missing, or fits no format, or several; when the rows are read, it is
+            malformed.
     """
-    from aligner.data.load import load  # which curates, and so imports this package
+    from aligner.data.load import Flow  # which curates, and so imports this package
 
     chosen = format_of(spec, place, option)
     named = spec.model_copy(update={"format": chosen.name})
-    return load([named], want=chosen.kind, place=place, option=option)
+    return Flow([named], want=chosen.kind, place=place, option=option)
 
 
 def format_of(spec: DataSpec, place: Place, option: str) -> DataFormat:
