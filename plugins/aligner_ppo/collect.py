@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from aligner.models.continuous import generate_continuously
 from aligner.models.generate import Answer, generate
 from aligner.offers import Completion
 from aligner.stage import Run
@@ -17,20 +18,14 @@ def sample(
     setting: Setting, prompts: Sequence[Prompt], *, samples: int, seed: int
 ) -> tuple[Rollouts, dict[int, Completion]]:
     """Answer `prompts`, each process its share; returns all responses, and this process's as text."""
-    config, actor, together = setting.config, setting.actor, setting.together
+    actor, together = setting.actor, setting.together
     mine = together.mine(len(prompts))
     places = [i * samples + s for i in mine for s in range(samples)]
     own: dict[int, Answer] = {}
     if mine:
         with actor.computing():
-            answers = generate(
-                actor.policy,
-                [prompts[i].tokens for i in mine],
-                sampling=setting.sampling,
-                seed=seed,
-                samples=samples,
-                numbers=mine,
-                batch_size=config.rollout_batch_size,
+            answers = _answers(
+                setting, [prompts[i].tokens for i in mine], mine, samples=samples, seed=seed
             )
         own = dict(zip(places, answers, strict=True))
     responses = share(own, len(prompts) * samples, together)
@@ -42,6 +37,35 @@ def sample(
         for place, response in own.items()
     }
     return rollouts, completions
+
+
+def _answers(
+    setting: Setting,
+    prompts: Sequence[Sequence[int]],
+    numbers: Sequence[int],
+    *,
+    samples: int,
+    seed: int,
+) -> list[Answer]:
+    policy, config = setting.actor.policy, setting.config
+    if config.sampler == "continuous_batching":
+        return generate_continuously(
+            policy,
+            prompts,
+            sampling=setting.sampling,
+            seed=derived_seed(seed, "process", setting.together.rank),
+            samples=samples,
+            batch_size=config.rollout_batch_size,
+        )
+    return generate(
+        policy,
+        prompts,
+        sampling=setting.sampling,
+        seed=seed,
+        samples=samples,
+        numbers=numbers,
+        batch_size=config.rollout_batch_size,
+    )
 
 
 def held_out_reward(setting: Setting, run: Run) -> float | None:

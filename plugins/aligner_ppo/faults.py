@@ -8,7 +8,9 @@ from aligner import Look
 from aligner.data.chat import stop_tokens
 from aligner.data.prepare import Prepared, PromptTokens
 from aligner.errors import AlignerError, ChainError, ModelError
+from aligner.models.continuous import batches_continuously
 from aligner.models.inspect import Facts, Training
+from aligner.models.skeleton import config_from, model_class
 from aligner.state import Artifact
 from aligner_ppo.options import PPOConfig
 from aligner_ppo.value import Kind
@@ -41,6 +43,45 @@ def length_faults(
             f"{max(facts.positions - config.max_new_tokens, 2)} to leave longer prompts out",
         )
     ]
+
+
+def sampler_faults(config: PPOConfig, facts: Facts, look: Look) -> list[AlignerError]:
+    """What transformers' continuous batching cannot do, each at the option that asks for it."""
+    if config.sampler != "continuous_batching":
+        return []
+    without = "leave it out, or use `sampler: built_in`"
+    reasons = {
+        "min_new_tokens": "cannot keep a response from ending",
+        "top_k": "gives no log-probabilities of the whole distribution, which `sampler_gap` compares",
+        "top_p": "gives no log-probabilities of the whole distribution, which `sampler_gap` compares",
+    }
+    faults: list[AlignerError] = [
+        ChainError(
+            f"`{name}: {getattr(config, name)}` is not possible with continuous batching, which {why}",
+            where=look.at(name),
+            hint=without,
+        )
+        for name, why in reasons.items()
+        if getattr(config, name) != PPOConfig.model_fields[name].default
+    ]
+    if config.attention == "flex_attention":
+        faults.append(
+            ChainError(
+                "continuous batching cannot use `attention: flex_attention`",
+                where=look.at("attention"),
+                hint="use sdpa or flash_attention_2, or `sampler: built_in`",
+            )
+        )
+    kind = model_class(config_from(facts.config), reward=False)
+    if not batches_continuously(kind):
+        faults.append(
+            ModelError(
+                f"transformers cannot batch a {kind.__name__} continuously",
+                where=look.at("sampler"),
+                hint="use `sampler: built_in`",
+            )
+        )
+    return faults
 
 
 def value_kind(config: PPOConfig, training: Training, look: Look) -> Kind:

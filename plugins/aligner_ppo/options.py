@@ -145,8 +145,12 @@ class PPOConfig(ModelOptions, DataOptions):
     """Sample among this many likeliest tokens; 0 for all. Ratios stay those of the uncut policy."""
     top_p: float = Field(1.0, gt=0, le=1)
     """Sample among the likeliest tokens of this total probability. Ratios stay those of the uncut policy."""
+    sampler: Literal["built_in", "continuous_batching"] = "built_in"
+    """What writes the responses: a sampler of our own, or transformers' continuous batching, where
+    rows join as others leave. With the second a response depends on what is sampled beside it."""
     rollout_batch_size: int = Field(64, gt=0, json_schema_extra={"determines": False})
-    """Responses sampled at one time on a device; changes memory and speed, not the result."""
+    """Responses sampled at one time on a device; changes memory and speed, and only with `sampler:
+    continuous_batching` which responses are drawn."""
 
     value: Literal["auto", "head", "adapter", "model"] = "auto"
     """What estimates values: a `head` on the policy's trunk, its own LoRA `adapter` on the policy's

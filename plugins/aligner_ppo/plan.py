@@ -23,7 +23,7 @@ from aligner.models.reward_beside import will_lie_beside
 from aligner.train.reward_spec import MODEL
 from aligner.train.scoring import reward_faults
 from aligner_ppo.data import mixed_in
-from aligner_ppo.faults import length_faults, needs_an_end, value_kind
+from aligner_ppo.faults import length_faults, needs_an_end, sampler_faults, value_kind
 from aligner_ppo.options import PPOConfig
 from aligner_ppo.value import Kind
 
@@ -81,6 +81,8 @@ def plan(config: PPOConfig, look: Look) -> Plan:
             faults.found += vocabulary_faults(facts, len(tokenizer), where=look.where)
         with faults:
             needs_an_end(tokenizer, look)
+    if facts is not None:
+        faults.found += sampler_faults(config, facts, look)
     if data is not None and facts is not None:
         faults.found += length_faults(config, facts, data, look)
     kind: Kind = "model"
@@ -161,6 +163,8 @@ def _notes(
             f"reward: {described['model' if own else 'adapter']}; it reads text through its own "
             "tokenizer and template"
         )
+    if config.sampler == "continuous_batching":
+        notes.append("responses are written by transformers' continuous batching")
     if data.held_out:
         notes.append(f"{len(data.held_out)} prompts held out")
     if len(data.train) < config.prompts:

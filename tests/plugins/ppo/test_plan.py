@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import BloomConfig
 
 from aligner.api import Recipe, Step
 from aligner.errors import AlignerError
+from aligner.models.inspect import facts_from
 from aligner.testing import prompts, texts
 from aligner.testing.run import recipe_for
+from aligner_ppo.faults import sampler_faults
 from aligner_ppo.stage import PPO
 
 SMALL = {
@@ -93,6 +96,51 @@ def test_every_fault_is_told_at_once(tmp_path) -> None:
         "steps[0].value: `value: adapter` needs a policy with frozen weights below an adapter\n"
         "  hint: add an `adapter`, or use `value: model` or `value: head`"
     )
+
+
+def test_what_continuous_batching_cannot_do_is_refused_at_its_option(tmp_path) -> None:
+    found = refused(
+        tmp_path,
+        rewards=["length"],
+        sampler="continuous_batching",
+        min_new_tokens=2,
+        top_k=5,
+        top_p=0.9,
+        attention="flex_attention",
+    )
+    for name, value in (("top_k", "5"), ("top_p", "0.9")):
+        assert (
+            f"steps[0].{name}: `{name}: {value}` is not possible with continuous batching, which "
+            "gives no log-probabilities of the whole distribution, which `sampler_gap` compares\n"
+            "  hint: leave it out, or use `sampler: built_in`"
+        ) in found
+    assert (
+        "steps[0].min_new_tokens: `min_new_tokens: 2` is not possible with continuous batching, "
+        "which cannot keep a response from ending\n"
+        "  hint: leave it out, or use `sampler: built_in`"
+    ) in found
+    assert (
+        "steps[0].attention: continuous batching cannot use `attention: flex_attention`\n"
+        "  hint: use sdpa or flash_attention_2, or `sampler: built_in`"
+    ) in found
+
+
+def test_an_architecture_that_cannot_be_batched_continuously_is_named(tmp_path) -> None:
+    config = BloomConfig(vocab_size=24, hidden_size=16, n_layer=1, n_head=2)
+    found = sampler_faults(
+        PPO.Config(**SMALL, sampler="continuous_batching"),
+        facts_from(config.to_dict()),
+        Nowhere(),
+    )
+    assert [str(fault) for fault in found] == [
+        "sampler: transformers cannot batch a BloomForCausalLM continuously\n"
+        "  hint: use `sampler: built_in`"
+    ]
+
+
+class Nowhere:
+    def at(self, option: str) -> str:
+        return option
 
 
 def test_a_value_adapter_and_recomputed_activations_exclude_each_other(tmp_path) -> None:

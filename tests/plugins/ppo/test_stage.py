@@ -56,6 +56,16 @@ class TestHeadOnTrunkWithPretrainingMix(Contract):
     }
 
 
+class TestContinuousBatching(Contract):
+    """Resumed to the same end as well: on the CPU one seed gives one set of responses."""
+
+    options: ClassVar[dict[str, Any]] = SMALL | {
+        "rewards": LENGTH,
+        "sampler": "continuous_batching",
+        "adapter": {"r": 4, "alpha": 8},
+    }
+
+
 class TestValueFromRewardAndAnotherReference(Contract):
     options: ClassVar[dict[str, Any]] = SMALL | {"value_from": "reward"}
     fill = ("reference",)

@@ -40,7 +40,14 @@ def seen_by_update(monkeypatch) -> list[dict[str, float]]:
 
 
 @pytest.mark.parametrize(
-    ("kind", "more"), [("model", {}), ("head", {}), ("head", LORA), ("adapter", LORA)]
+    ("kind", "more"),
+    [
+        ("model", {}),
+        ("head", {}),
+        ("head", LORA),
+        ("adapter", LORA),
+        ("adapter", LORA | {"sampler": "continuous_batching"}),
+    ],
 )
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 def test_the_first_ratio_is_exactly_one(make, monkeypatch, kind, more, temperature) -> None:
