@@ -207,8 +207,8 @@ def _hint(rows: Sequence[Any]) -> str:
     if not len(rows):
         return "leave --held-out away, or give eval_data, or a share to hold_out"
     return (
-        f"rows are numbered 1 to {len(rows)}, or named by where they are written, as "
-        f"{rows[0].origin!r} is; `aligner check --verbose` tells which were left out"
+        "rows are numbered from 1, or named by where they are written, FILE:LINE; "
+        "`aligner check --verbose` tells which were left out"
     )
 
 

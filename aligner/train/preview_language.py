@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from aligner.preview import Asked, Section
 from aligner.stage import Look
 from aligner.train.collating import language_collator
-from aligner.train.packing import IGNORED, labelled, packed
+from aligner.train.packing import IGNORED, labelled, packed, stream
 from aligner.train.preview import Laid, Reader, after_first, is_called, section
 
 
@@ -45,25 +45,69 @@ class _Strips(Sequence[Strip]):
         return Strip(labelled(row.input_ids, row.trained), row.origin)
 
 
-def end_to_end(rows: Sequence[Any], length: int) -> list[Strip]:
+class Some(Sequence[Strip]):
+    """Strips of which only those are kept that are asked for, with the batches they are in."""
+
+    def __init__(self, strips: Iterable[Strip], asked: Asked, *, size: int) -> None:
+        """Args:
+        strips: All of them, in order; there may be very many.
+        asked: Which rows.
+        size: Strips in a batch.
+        """
+        self._kept: dict[int, Strip] = {}
+        self._places: dict[int | str, int] = {}
+        self._count = 0
+        waiting: list[Strip] = []
+        for place, strip in enumerate(strips):
+            if place % size == 0:
+                waiting = []
+            waiting.append(strip)
+            self._count = place + 1
+            for name in asked.rows:
+                if name not in self._places and _holds(strip, place, name):
+                    self._places[name] = place
+            if place == 0 or any(where // size == place // size for where in self._places.values()):
+                first = place - place % size
+                self._kept.update(enumerate(waiting, start=first))
+
+    def find(self, name: int | str) -> int | None:
+        """Where the row that is called so stands; of rows laid end to end, the bin that holds it."""
+        return self._places.get(name)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, place: Any) -> Any:
+        return self._kept[place]
+
+
+def _holds(strip: Strip, place: int, name: int | str) -> bool:
+    if isinstance(name, int):
+        return name in strip.members if strip.members else name == place + 1
+    return any(is_called(label.rpartition("  ")[2], name) for label in strip.seams.values())
+
+
+def end_to_end(rows: Iterable[Any], length: int) -> Iterator[Strip]:
     """Rows in bins of `length` tokens, just as they are trained."""
-    numbers: dict[tuple[int, ...], list[int]] = defaultdict(list)
-    labels, origins = [], []
-    for number, row in enumerate(rows):
-        labels.append(labelled(row.input_ids, row.trained))
-        origins.append(row.origin)
-        numbers[tuple(row.input_ids)].append(number)
-    return [_bin(dict(one), numbers, origins) for one in packed(labels, length)]
+    numbers: dict[int, deque[int]] = defaultdict(deque)
+    origins: list[str] = []
+
+    def labels() -> Iterator[dict[str, Any]]:
+        for number, row in enumerate(rows):
+            origins.append(row.origin)
+            numbers[hash(tuple(row.input_ids))].append(number)
+            yield labelled(row.input_ids, row.trained)
+
+    for row in packed(labels(), length):
+        yield _bin(dict(row), numbers, origins)
 
 
-def _bin(
-    row: dict[str, Any], numbers: Mapping[tuple[int, ...], list[int]], origins: Sequence[str]
-) -> Strip:
+def _bin(row: dict[str, Any], numbers: Mapping[int, deque[int]], origins: Sequence[str]) -> Strip:
     seams: dict[int, str] = {}
     members: list[int] = []
     start = 0
     for length in row["seq_lengths"]:
-        number = numbers[tuple(row["input_ids"][start : start + length])].pop(0)
+        number = numbers[hash(tuple(row["input_ids"][start : start + length]))].popleft()
         members.append(number + 1)
         seams[start] = f"row {number + 1}  {origins[number]}"
         start += length
@@ -75,26 +119,27 @@ def _listed(members: Sequence[int]) -> str:
     return f"row{'s' if len(members) > 1 else ''} {', '.join(map(str, members[:6]))}{more}"
 
 
-def streamed(
-    documents: Sequence[Any], rows: Sequence[Sequence[int]], length: int
-) -> Sequence[Strip]:
-    """Rows of `length` tokens that were cut from documents joined end to end."""
-    starts: dict[int, dict[int, str]] = defaultdict(dict)
-    position, goes_on = 0, dict[int, str]()
-    for document in documents:
-        number, offset = divmod(position, length)
-        starts[number][offset] = document.origin
-        position += len(document.input_ids)
-        for later in range(number + 1, -(-position // length)):
-            goes_on[later] = f"{document.origin}, going on"
-    return [
-        Strip(
-            labelled(row, [True] * len(row)),
-            next(iter(starts[number].values()), goes_on.get(number, "")),
-            ({0: goes_on[number]} if number in goes_on else {}) | starts[number],
-        )
-        for number, row in enumerate(rows)
-    ]
+def streamed(documents: Iterable[Any], length: int) -> Iterator[Strip]:
+    """Rows of `length` tokens, cut from documents joined end to end just as they are trained."""
+    starts: deque[tuple[int, str]] = deque()
+
+    def joined() -> Iterator[Sequence[int]]:
+        position = 0
+        for document in documents:
+            starts.append((position, document.origin))
+            position += len(document.input_ids)
+            yield document.input_ids
+
+    last = ""
+    for number, row in enumerate(stream(joined(), length)):
+        seams: dict[int, str] = {}
+        if (starts and starts[0][0] > number * length) or not starts:
+            seams[0] = f"going on  {last}"
+        while starts and starts[0][0] < (number + 1) * length:
+            position, last = starts.popleft()
+            seams[position - number * length] = last
+        origin = next(iter(seams.values())).rpartition("  ")[2]
+        yield Strip(labelled(row, [True] * len(row)), origin, seams)
 
 
 def language_section(
@@ -105,7 +150,7 @@ def language_section(
     *,
     look: Look,
     size: int,
-    packed: bool = False,
+    joined: bool = False,
     bins: bool = False,
     notes: tuple[str, ...] = (),
 ) -> Section:
@@ -118,18 +163,18 @@ def language_section(
         tokenizer: The step's.
         look: Where complaints point.
         size: Strips in a batch.
-        packed: The collator joins a batch to one sequence without padding.
+        joined: The collator joins a batch to one sequence without padding.
         bins: Each strip holds several rows, and is asked for by those.
         notes: What is worth knowing of all.
 
     Raises:
         DataError: there is no such row.
     """
-    collate = language_collator(tokenizer, packed=packed)
+    collate = language_collator(tokenizer, packed=joined)
 
     def lay(part: Sequence[Strip]) -> list[Laid]:
         batch = collate([dict(strip.row) for strip in part])
-        read = _joined if packed else _padded
+        read = _joined if joined else _padded
         return read(batch, part, reader)
 
     return section(
@@ -139,8 +184,8 @@ def language_section(
         look=look,
         size=size,
         row_word="bin" if bins else "row",
-        joined=packed,
-        number_of=_holding(strips) if bins else None,
+        joined=joined,
+        number_of=strips.find if isinstance(strips, Some) else None,
         notes=notes,
     )
 
@@ -173,16 +218,3 @@ def _joined(batch: Any, part: Sequence[Strip], reader: Reader) -> list[Laid]:
         laid.append(Laid(lanes=(lane,)))
         start = end
     return laid
-
-
-def _holding(strips: Sequence[Strip]) -> Callable[[int | str], int | None]:
-    """Finds the bin that holds a row, by the row's number or by where it is written."""
-
-    def find(name: int | str) -> int | None:
-        for place, strip in enumerate(strips):
-            written = (label.partition("  ")[2] for label in strip.seams.values())
-            if name in strip.members or any(is_called(one, str(name)) for one in written):
-                return place
-        return None
-
-    return find

@@ -8,7 +8,7 @@ from aligner.data.prepare import prepare_conversations
 from aligner.data.tokenizers import planned_tokenizer
 from aligner.preview import Asked, Section
 from aligner.train.preview import SHUFFLED, Reader
-from aligner.train.preview_language import alone, end_to_end, language_section
+from aligner.train.preview_language import Some, alone, end_to_end, language_section
 from aligner_sft.stage import SFTOptions
 
 
@@ -22,13 +22,15 @@ def preview(config: SFTOptions, look: Look, asked: Asked) -> tuple[Section, ...]
     grouped = config.group_by_length and not config.packing and not asked.held_out
     return (
         language_section(
-            end_to_end(rows, config.max_length or 0) if bins else alone(rows),
+            Some(end_to_end(rows, config.max_length or 0), asked, size=config.batch_size)
+            if bins
+            else alone(rows),
             asked,
             reader,
             tokenizer,
             look=look,
             size=config.batch_size,
-            packed=config.packing,
+            joined=config.packing,
             bins=bins,
             notes=(SHUFFLED,) if grouped else (),
         ),

@@ -77,13 +77,13 @@ def test_held_out_rows_can_be_shown(aligner: Aligner) -> None:
     assert "  data: 3 rows held out\n" in out
 
 
-def test_a_row_that_is_not_there_is_said_to_be_missing(aligner: Aligner, desk: Path) -> None:
+def test_a_row_that_is_not_there_is_said_to_be_missing(aligner: Aligner) -> None:
     code, out, err = aligner("small.yaml", "--step", "sft", "--row", "9")
     assert (code, out) == (2, "")
     assert err == (
         "small.yaml:5: step 'sft' has no row 9: there are 3 rows to train on\n"
-        f"  hint: rows are numbered 1 to 3, or named by where they are written, as "
-        f"'{desk}/talks.jsonl:1' is; `aligner check --verbose` tells which were left out\n"
+        "  hint: rows are numbered from 1, or named by where they are written, FILE:LINE; "
+        "`aligner check --verbose` tells which were left out\n"
     )
 
 

@@ -12,8 +12,9 @@ from aligner_brevity.stage import RDPO, RDPOOptions
 
 import aligner
 from aligner import chain
-from aligner.preview import Section
+from aligner.preview import Asked, Section
 from aligner.testing import Nothing
+from aligner.train.preview_language import Some, Strip
 from aligner_dpo.stage import DPO as DPO_STAGE
 from aligner_dpo.stage import DPOOptions
 from tests.preview.conftest import spelled
@@ -81,8 +82,7 @@ def test_a_stream_shows_where_each_document_begins_and_which_one_goes_on(section
     assert first.lanes[0].seams[0] == "texts.jsonl:1"
     assert all(first.lanes[0].tokens[place].text == "<s>" for place in first.lanes[0].seams)
     going_on = second.lanes[0].seams[0]
-    assert going_on.endswith(", going on")
-    assert list(first.lanes[0].seams.values())[-1] == going_on.removesuffix(", going on")
+    assert going_on == f"going on  {list(first.lanes[0].seams.values())[-1]}"
     assert spelled(second).count("[") == 15, "nothing predicts the first token of a row"
 
 
@@ -222,3 +222,14 @@ def test_a_stage_that_says_nothing_of_it_shows_nothing(desk: Path) -> None:
     recipe = aligner.Recipe([Nothing()])
     assert recipe.preview(runs=desk / "runs").steps == {}
     assert recipe.preview(steps=["nothing"], runs=desk / "runs").steps == {"nothing": ()}
+
+
+def test_of_very_many_rows_only_those_near_the_asked_are_kept() -> None:
+    made = (Strip({"number": number}, "", {0: f"big.txt:{number + 1}"}) for number in range(10_000))
+    kept = Some(made, Asked(rows=(7, "big.txt:5000"), by_name=True), size=4)
+    assert len(kept) == 10_000
+    assert (kept.find(7), kept.find("big.txt:5000"), kept.find(8)) == (6, 4999, None)
+    assert [kept[place].row["number"] for place in range(4, 8)] == [4, 5, 6, 7]
+    assert [kept[place].row["number"] for place in range(4996, 5000)] == [4996, 4997, 4998, 4999]
+    with pytest.raises(KeyError):
+        kept[100]
