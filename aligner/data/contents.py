@@ -82,12 +82,10 @@ class Content:
         Raises:
             DataError: it is UTF-16.
         """
-        stream = self.open()
         with self.open() as beginning:
             if beginning.read(2) in (b"\xff\xfe", b"\xfe\xff"):
-                stream.close()
                 raise DataError("the file is UTF-16", where=self.name, hint="save it as UTF-8")
-        return io.TextIOWrapper(stream, encoding="utf-8-sig", newline=newline)
+        return io.TextIOWrapper(self.open(), encoding="utf-8-sig", newline=newline)
 
     def not_utf8(self) -> DataError:
         """The error that names the first line that is not UTF-8."""

@@ -227,8 +227,7 @@ class _Entry:
             raise
         self.format = chosen.name
         renamed = ((origin, columns.renamed(row)) for origin, row in chain(head, raw))
-        yield from self._converted(renamed, chosen)
-        columns.raise_if_any()
+        yield from self._converted(renamed, chosen, columns)
 
     def _counted(self, columns: Columns) -> Iterator[Placed]:
         for origin, row in self.reading.rows:
@@ -236,7 +235,9 @@ class _Entry:
             columns.see(row)
             yield origin, row
 
-    def _converted(self, raw: Iterator[Placed], chosen: DataFormat) -> Iterator[Row]:
+    def _converted(
+        self, raw: Iterator[Placed], chosen: DataFormat, columns: Columns
+    ) -> Iterator[Row]:
         stops = self.spec.on_bad_row == "stop"
         first: list[AlignerError] = []
         malformed = 0
@@ -256,6 +257,7 @@ class _Entry:
             else:
                 if not first:
                     yield from made
+        columns.raise_if_any()
         if first:
             raise Faults(_first_few(first, malformed, self.spec, self.read))
 
