@@ -80,9 +80,6 @@ def run_link(
         began = time.monotonic()
         try:
             walk.note("step started", step=step, fingerprint=key)
-            if link.stage.config.rows_from():
-                plan = planned_on(walk.checked, link, past)
-                here = replace(here, plan=plan)
             walk.tell(
                 StepStarted(
                     number=link.number,
@@ -93,6 +90,8 @@ def run_link(
                     folder=shown,
                 )
             )
+            if link.stage.config.rows_from():
+                here = replace(here, plan=planned_on(walk.checked, link, past))
             _write_accounts(here)
             walk.host.started(here, before)
             with kept_as_found(seed=here.seed):

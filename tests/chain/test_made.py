@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from aligner.api import Recipe, Step
+from aligner.chain import StepFailed, StepFinished, StepStarted
 from aligner.data.load import load
 from aligner.data.made import outlook_of_rows, save_rows
 from aligner.data.spec import DataOptions
@@ -133,9 +134,13 @@ def test_made_rows_are_found_where_the_runs_have_been_moved_to(tmp_path: Path) -
     assert read(result) == ["one", "two"]
 
 
-def test_a_malformed_row_is_told_of_before_the_step_that_reads_it_begins(tmp_path: Path) -> None:
+def test_a_malformed_row_ends_the_step_that_reads_it_before_it_works(tmp_path: Path) -> None:
+    told: list[Any] = []
     with pytest.raises(AlignerError) as error:
-        run(chain(tmp_path, words=("one", 2)), tmp_path)
+        chain(tmp_path, words=("one", 2)).run(
+            runs=tmp_path / "runs", show=False, on_event=told.append
+        )
+    assert [type(one) for one in told] == [StepStarted, StepFinished, StepStarted, StepFailed]
     assert str(error.value) == "maker:2: field 'text' should be text, not the number 2"
 
 
