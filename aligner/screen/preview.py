@@ -16,6 +16,7 @@ from aligner.screen.console import Joined, indented, line
 from aligner.screen.preview_strip import Piece, Strip, in_colour, pieces, style_of
 from aligner.screen.text import count, one_line
 
+_SIGNS: Mapping[Role, str] = {"trained": "┗━━━", "masked": "╵", "padding": "░░"}
 _BESIDE = 96
 """Columns from which on two sequences stand beside one another."""
 
@@ -97,18 +98,13 @@ def batch_line(batch: Batch, word: str) -> str:
 
 def _legend(console: Console) -> RenderableType:
     said = Text()
-    for role, meaning in (
-        ("trained", "trained"),
-        ("masked", "masked: only read"),
-        ("padding", "padding"),
-    ):
+    for role in ROLES:
         said.append("   " if said else "")
-        piece = Piece("token", role)  # type: ignore[arg-type]  # the roles, in order
         if in_colour(console):
-            said.append(" token ", style_of(piece))
+            said.append(" token ", style_of(Piece("token", role)))
         else:
-            said.append({"trained": "┗━━━", "masked": "╵", "padding": "░░"}[role])
-        said.append(f" {meaning}")
+            said.append(_SIGNS[role])
+        said.append(f" {role}" + (": only read" if role == "masked" else ""))
     said.append("   · space  ↵ new line  ⇥ tab", "dim")
     return said
 
