@@ -1,7 +1,8 @@
 """List the runs, or show one with its steps and figures; or free the disk of what no run uses.
 
 Runs in one folder share their finished steps. `--prune` removes steps that no run has any longer,
-because its recipe changed or its folder was deleted: it shows them, and asks first.
+because its recipe changed or its folder was deleted, and prepared data that nothing has used for a
+month: it shows them, and asks first.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_runs_argument(parser)
     add_json_argument(parser)
     parser.add_argument(
-        "--prune", action="store_true", help="remove finished and begun steps that no run has"
+        "--prune",
+        action="store_true",
+        help="remove steps that no run has, and prepared data unused for a month",
     )
     parser.add_argument("--yes", action="store_true", help="with --prune: do not ask")
 

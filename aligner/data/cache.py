@@ -47,6 +47,33 @@ class Cache:
             os.utime(place / ENTRY)
         return place, entry["about"]
 
+    def unused(self, since: float) -> Iterator[tuple[Path, float | None]]:
+        """Entries that nobody has used since then, and when they last were; half made ones with None.
+
+        Args:
+            since: Seconds since 1970.
+        """
+        for place in sorted(self.folder.iterdir()) if self.folder.is_dir() else []:
+            if place.name.startswith(".") or self._held(place.name.partition(".")[0]):
+                continue
+            entry = place / ENTRY
+            last = entry.stat().st_mtime if entry.is_file() and not place.suffix else None
+            if last is None or last < since:
+                yield place, last
+
+    def _held(self, name: str) -> bool:
+        try:
+            handle = os.open(self.folder / ".locks" / name, os.O_RDONLY)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(handle)
+        return False
+
     def _made(
         self, place: Path, key: str, make: Callable[[Path], Mapping[str, Any]]
     ) -> dict[str, Any]:

@@ -12,9 +12,14 @@ from typing import Any
 
 import yaml
 
-from aligner.run.folder import RunFolder, all_runs
+from aligner.data.cache import Cache
+from aligner.run.folder import RunFolder, all_runs, data_folder
 from aligner.run.store import Store, read_finished
 from aligner.state import ModelState
+
+DATA_STAYS = 30
+"""Days for which prepared data that nothing uses is kept."""
+_DAY = 24 * 3600.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +86,18 @@ def leftovers(runs: Path) -> Iterator[Leftover]:
         if done is not None:
             what = f"finished {done.step!r}"
         yield Leftover(folder=folder, what=what, octets=_octets(folder))
+
+
+def old_data(runs: Path, now: float) -> Iterator[Leftover]:
+    """Prepared data that no run or check has used for a month, and what was left half made."""
+    for folder, last in Cache(data_folder(runs)).unused(now - DATA_STAYS * _DAY):
+        what = "begun data" if last is None else f"data of {(now - last) / _DAY:.0f} days ago"
+        yield Leftover(folder=folder, what=what, octets=_octets(folder))
+
+
+def data_octets(runs: Path) -> int:
+    """Bytes of all prepared data."""
+    return _octets(data_folder(runs))
 
 
 def lock_of(folder: Path) -> Path:

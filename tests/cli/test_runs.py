@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from aligner.data.cache import Cache
 
 Aligner = Callable[..., tuple[int, str, str]]
 
@@ -149,3 +153,26 @@ def test_prune_asks_and_without_a_terminal_to_ask_it_removes_nothing(two_runs: A
         "cannot ask: standard input is no terminal\n  hint: add --yes to go ahead\n",
     )
     assert sorted(Path("runs/.steps").iterdir()) == before
+
+
+def test_prepared_data_is_named_with_its_size_and_goes_when_unused_for_a_month(
+    two_runs: Aligner,
+) -> None:
+    kept = Cache(Path("runs/.data"))
+
+    def write(folder: Path) -> dict[str, int]:
+        (folder / "data.arrow").write_bytes(b"x" * 3000)
+        return {}
+
+    old, _ = kept.get("a" * 64, write)
+    young, _ = kept.get("b" * 64, write)
+    begun = kept.folder / "cccc.partial"
+    begun.mkdir()
+    a_while_ago = time.time() - 40 * 24 * 3600
+    os.utime(old / "entry.json", (a_while_ago, a_while_ago))
+    assert two_runs("runs")[1].splitlines()[-1].startswith("prepared data, for all runs: 6.")
+    shutil.rmtree("runs/other")
+    _, out, _ = two_runs("runs", "--prune", "--yes")
+    named = [re.split("  +", line)[0] for line in out.splitlines()[2:-1]]
+    assert {name for name in named if "data" in name} == {"begun data", "data of 40 days ago"}
+    assert sorted(one.name for one in kept.folder.iterdir()) == [".locks", young.name]

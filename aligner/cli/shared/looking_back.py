@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +14,16 @@ from aligner.run.folder import all_runs
 from aligner.screen.console import console_on, show
 from aligner.screen.history import run_page, runs_table, to_remove
 from aligner.screen.listing import print_json
-from aligner.screen.past import Leftover, PastRun, is_held, leftovers, lock_of, past_runs
+from aligner.screen.past import (
+    Leftover,
+    PastRun,
+    data_octets,
+    is_held,
+    leftovers,
+    lock_of,
+    old_data,
+    past_runs,
+)
 from aligner.screen.text import size
 
 
@@ -24,6 +34,8 @@ def list_runs(arguments: argparse.Namespace) -> int:
     else:
         console = console_on()
         show(console, runs_table(found, str(arguments.runs), console))
+        if octets := data_octets(arguments.runs):
+            print(f"prepared data, for all runs: {size(octets)}")
     return 0
 
 
@@ -52,7 +64,7 @@ def prune(arguments: argparse.Namespace) -> int:
                 where=str(arguments.runs),
                 hint="prune when it has ended",
             )
-    found = list(leftovers(arguments.runs))
+    found = [*leftovers(arguments.runs), *old_data(arguments.runs, time.time())]
     console = console_on()
     if not found:
         print("nothing to remove: every step belongs to a run")
