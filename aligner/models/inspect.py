@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -105,7 +106,8 @@ def model_facts(artifact: Artifact, *, reward: bool = False, where: str = "") ->
     for path, one in zip(artifact.adapters, adapters, strict=True):
         shape = _shape_of(config, reward=reward, where=where)
         check_shapes(shape, one, Path(path), where=where)
-    return replace(facts, adapters=adapters, whole=(artifact.path, artifact.revision))
+    place = os.path.realpath(artifact.path) if artifact.local else artifact.path
+    return replace(facts, adapters=adapters, whole=(place, artifact.revision))
 
 
 def facts_from(config: Mapping[str, Any], *, reward: bool = False, where: str = "") -> Facts:

@@ -45,7 +45,10 @@ SHARED = (
 
 
 def recipe(folder: Path, *, reward: dict[str, Any], sft: bool, **more: Any) -> Recipe:
-    """A reward model of the model that the chain begins with, then perhaps SFT, then PPO."""
+    """A reward model of the model that the chain begins with, then perhaps SFT, then PPO.
+
+    The reward model is made after SFT where it names its base, since it would else begin from SFT's.
+    """
     write_files(
         folder,
         {
@@ -57,7 +60,9 @@ def recipe(folder: Path, *, reward: dict[str, Any], sft: bool, **more: Any) -> R
     write_tiny(folder / "tiny-model")
     steps: list[Any] = [Reward(Reward.Config(**TRAINING, **reward, data="pairs.jsonl"))]
     if sft:
-        steps.append(SFT(SFT.Config(**TRAINING, **LORA, data="talks.jsonl")))
+        steps.insert(
+            0 if "base" in reward else 1, SFT(SFT.Config(**TRAINING, **LORA, data="talks.jsonl"))
+        )
     steps.append(PPO(PPO.Config(**(SMALL | more))))
     return Recipe(steps, model=folder / "tiny-model", name="one", seed=7, folder=folder)
 
@@ -71,6 +76,7 @@ CHAINS = [
     pytest.param({"sft": True, "value": "adapter"}, id="continued adapter, its copy, values"),
     pytest.param({"sft": True, "incoming": "stack", **LORA}, id="stacked adapters"),
     pytest.param({"sft": False, "value_from": "reward", **LORA}, id="values from the reward"),
+    pytest.param({"sft": True, "reward": LORA | {"base": "tiny-model"}}, id="base by name"),
 ]
 
 
@@ -87,10 +93,12 @@ def test_a_shared_backbone_gives_the_policy_that_separate_models_give(
         return asked[-1]
 
     monkeypatch.setattr(step, "reward_beside", watched)
-    shared = run(tmp_path, reward=LORA, **how)
+    how = {"reward": LORA} | how
+    shared = run(tmp_path, **how)
+    assert SHARED in recipe(tmp_path, **how).check(runs=tmp_path / "runs").plans["ppo"].notes
     assert [parts is not None for parts in asked] == [True]
     monkeypatch.setattr(step, "reward_beside", lambda *_, **__: None)
-    separate = run(tmp_path, "apart", reward=LORA, **how)
+    separate = run(tmp_path, "apart", **how)
     for one, other in zip(*(curves(result) for result in (shared, separate)), strict=True):
         assert one == pytest.approx(other, rel=1e-3, abs=1e-4)
     first, alone = (curves(result)[0] for result in (shared, separate))
