@@ -20,7 +20,6 @@ _ESCAPE = re.compile("\x1b\\[[0-9;?]*[ -/]*[@-~]")
 _LINE_ENDS = re.compile("\r\n?|[\x85\u2028\u2029]")
 _BLANKS = " \t\u00a0\u3000"
 _BLANK_LINES = re.compile(r"\n{4,}")
-_SPACES = re.compile(r"[ \t\u00a0\u2000-\u200a\u3000]+")
 _FENCED = re.compile(r"(^[ \t]*```.*?(?:^[ \t]*```[ \t]*$|\Z))", re.DOTALL | re.MULTILINE)
 
 
@@ -63,8 +62,7 @@ def _tidy(text: str) -> str:
 
 
 def _collapse(text: str) -> str:
-    text = _SPACES.sub(" ", _LINE_ENDS.sub("\n", text))
-    lines = [line.strip(" ") for line in text.split("\n")]
+    lines = [" ".join(line.split()) for line in _LINE_ENDS.sub("\n", text).split("\n")]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines))
 
 

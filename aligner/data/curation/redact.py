@@ -53,6 +53,8 @@ _IP = re.compile(
     r"(?<![\w.:])(?:\d{1,3}(?:\.\d{1,3}){3}(?![\w-]|\.\d)"
     r"|(?:[0-9a-fA-F]{0,4}:){2,7}[0-9a-fA-F]{0,4}(?![\w:]))"
 )
+_DIGIT = re.compile(r"\d")
+_OF_DIGITS = frozenset({"iban", "card", "ip", "phone"})
 _DIGITS = re.compile(r"\d(?:\D{0,3}\d){6}")
 
 
@@ -91,7 +93,10 @@ def redactor(how: Redact, found: set[RedactKind], place: Place, option: str) -> 
     steps = [(kind, make()) for kind, make in makers.items() if kind in how.kinds]
 
     def replaced(text: str) -> str:
+        numbers = _DIGIT.search(text) is not None
         for kind, step in steps:
+            if not numbers and kind in _OF_DIGITS:
+                continue
             new = step(text)
             if new != text:
                 found.add(kind)
@@ -132,7 +137,11 @@ def _within(value: Any, change: Replace) -> Any:
 def _keys(text: str) -> str:
     if "PRIVATE KEY" in text:
         text = _PEM.sub("[key]", text)
-    return _NAMED_KEY.sub(_named_key, _KEYS.sub("[key]", text))
+    text = _KEYS.sub("[key]", text)
+    # Most texts speak of none of these, and to see that is ten times as fast.
+    lower = text.lower()
+    spoken_of = any(word in lower for word in ("key", "token", "secret", "passw"))
+    return _NAMED_KEY.sub(_named_key, text) if spoken_of else text
 
 
 def _named_key(match: re.Match[str]) -> str:
