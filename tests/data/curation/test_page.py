@@ -40,9 +40,9 @@ def test_the_first_block_is_a_recipe(tmp_path: Path) -> None:
 
 
 def test_every_option_is_in_an_example() -> None:
-    shown = set(re.findall(r"[a-z_]+(?=: )", "".join(BLOCKS)))
     prose = re.sub(r"```.*?```", "", PAGE, flags=re.S)
-    shown |= set(re.findall(r"[a-z_]+(?=:)", " ".join(re.findall(r"`([^`]+)`", prose))))
+    quoted = [*BLOCKS, *re.findall(r"`([^`]+)`", prose)]
+    shown = set(re.findall(r"[a-z_]+(?=:)", "\n".join(quoted)))
     models = (
         EntryCuration,
         StepCuration,
