@@ -34,6 +34,8 @@ class Completion:
     tokens: int = 0
     row: Mapping[str, Any] = field(default_factory=dict)
     """The other columns of the prompt's row, a reference answer for instance."""
+    tools: tuple[Mapping[str, Any], ...] | None = None
+    """Descriptions of the functions that the assistant may call, where the prompt's row has any."""
 
 
 class RewardFunction(ABC):

@@ -25,9 +25,8 @@ class Across:
 
     def see(self, row: Row) -> None:
         self.rows += 1
-        label = row.label if isinstance(row, Classified | Labelled) else None
-        if label is not None:
-            self.labels[str(label)] = self.labels.get(str(label), 0) + 1
+        if isinstance(row, Classified | Labelled):
+            self.labels[str(row.label)] = self.labels.get(str(row.label), 0) + 1
         pair = _both_ways(row) if isinstance(row, Preference) else None
         self._waiting.append((row.origin, short(content_key(row)), pair))
         if len(self._waiting) == _AT_ONCE:

@@ -27,6 +27,9 @@ FINDINGS: Mapping[str, str] = {
     "double_bos": "begin with the beginning-of-sequence token twice",
     "unknown_tokens": "are unknown to the tokenizer",
     "shared_prompts": "have a prompt that is also trained on",
+    "one_label": "have the same label, and none has another",
+    "unseen_labels": "have a label that no row to train on has",
+    "outliers": "are more than eight times as long as 99 of 100 rows, without a max_length",
     "duplicates": "repeat an earlier row",
     "special_text": "spell a special token in their content (it is encoded as text)",
     "chosen_longer": "have the longer answer as the chosen one",
@@ -59,6 +62,9 @@ HINTS: Mapping[str, str] = {
     "double_bos": "take the token out of the template or the data",
     "unknown_tokens": "use a tokenizer made for this text",
     "shared_prompts": "take the rows out of one of the two",
+    "one_label": "add rows of another label",
+    "unseen_labels": "add such rows to train on, or take these out",
+    "outliers": "set max_length; overflow says what becomes of longer rows",
 }
 
 
@@ -210,21 +216,22 @@ class Tally:
         self.found: dict[str, Count] = {}
 
     def skip(self, reason: str, origin: str) -> None:
-        _add(self.skipped, reason, origin)
+        add(self.skipped, reason, origin)
 
     def drop(self, reason: str, origin: str) -> None:
-        _add(self.dropped, reason, origin)
+        add(self.dropped, reason, origin)
 
     def leave_out(self, reason: str, origin: str) -> None:
         """Count a row that the recipe asks to leave out, as its `clean` or `deduplicate` does."""
-        _add(self.filtered, reason, origin)
+        add(self.filtered, reason, origin)
 
     def find(self, finding: str, origin: str, detail: str = "") -> None:
         assert finding in FINDINGS, finding
-        _add(self.found, finding, origin, detail)
+        add(self.found, finding, origin, detail)
 
 
-def _add(counts: dict[str, Count], name: str, origin: str, detail: str = "") -> None:
+def add(counts: dict[str, Count], name: str, origin: str, detail: str = "") -> None:
+    """Count one row more under `name`, and keep where the first few are."""
     before = counts.get(name, Count(detail=detail))
     first = before.first if len(before.first) >= EXAMPLES else (*before.first, origin)
     counts[name] = Count(before.rows + 1, first, before.detail)

@@ -143,6 +143,13 @@ class Limits(StageConfig):
     """Tokens (not rows) that the tokenizer does not know."""
     shared_prompts: Share = 0.0
     """Held-out rows whose prompt is also trained on."""
+    one_label: Share = 0.0
+    """Rows to train on with a verdict or class, where all have the same."""
+    unseen_labels: Share = 0.0
+    """Rows to measure on with a verdict or class that no row to train on has."""
+    outliers: Share = 1.0
+    """Rows more than eight times as long as 99 of 100 rows, where there is no `max_length`: a batch of
+    them may not fit in memory."""
     duplicates: Share = 1.0
     """Rows that repeat an earlier one."""
     special_text: Share = 1.0

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import numpy
+
 from aligner.data.across import Shared
 from aligner.data.curation.augment import augmented
 from aligner.data.fitted import Fitted, Fitter, Made
-from aligner.data.kept import Writer
-from aligner.data.ledger import Ledger, spread, together
+from aligner.data.kept import Kept, Writer
+from aligner.data.ledger import EXAMPLES, Count, Ledger, add, spread, together
 from aligner.data.load import Flow, is_held_out
 from aligner.data.place import Place
-from aligner.data.rows import Row
+from aligner.data.rows import Classified, Labelled, Row
 from aligner.data.skipped import write_skipped
 from aligner.data.spec import DataOptions
 from aligner.errors import AlignerError, Collected, DataError
 
 BATCH = 1000
 """Rows that are encoded together."""
+OUTLYING = 8
+"""How many times as long as the 99th percentile a row is before it is pointed out."""
 
 
 @dataclass
@@ -38,6 +43,13 @@ class Side:
     original: int = 0
     counts: list[int] = field(default_factory=list)
     """How many rows each entry of the option became."""
+    labels: dict[str, Count] = field(default_factory=dict)
+    """Rows of each class or verdict, where there are any."""
+
+    def see(self, row: Row) -> None:
+        self.original += 1
+        if isinstance(row, Classified | Labelled):
+            add(self.labels, str(row.label), row.origin)
 
     def keep(self, entry: int) -> None:
         """Write down what was fitted since the last time, which is of the given entry."""
@@ -112,7 +124,10 @@ class Work:
         for name, flow in self.flows.items():
             write_skipped(flow.skipped, folder / f"skipped-{name}.jsonl")
         return {
-            "sides": {name: self._account(side, shared) for name, side in sides.items()},
+            "sides": {
+                name: self._account(side, sides["data"], shared, folder)
+                for name, side in sides.items()
+            },
             "hashes": {name: self._flow(name).hash for name in sides},
             "skipped": {name: len(flow.skipped) for name, flow in self.flows.items()},
         }
@@ -147,7 +162,7 @@ class Work:
             for row in flow.rows():
                 held = name == "data" and is_held_out(row, self.options.hold_out)
                 side = "hold_out" if held else name
-                sides[side].original += 1
+                sides[side].see(row)
                 if held:
                     push(side, flow.entry, row)
                     continue
@@ -176,9 +191,14 @@ class Work:
             hint = "use more rows, another share, or eval_data"
             raise DataError(what, where=self.place.at("hold_out"), hint=hint)
 
-    def _account(self, side: Side, shared: Shared) -> dict[str, Any]:
+    def _account(self, side: Side, trained: Side, shared: Shared, folder: Path) -> dict[str, Any]:
+        ledger = self._ledger(side, shared)
+        found = _of_labels(side, trained)
+        if self.longest is None:
+            rows: Kept[Any] = Kept(folder / f"{side.name}.arrow", self.form)
+            found |= outliers(rows, ledger.lengths)
         return {
-            "ledger": asdict(self._ledger(side, shared)),
+            "ledger": asdict(replace(ledger, found=together(ledger.found, found))),
             "counts": side.counts,
             "too_long": side.fitted.too_long,
             "too_long_rows": side.fitted.too_long_rows,
@@ -200,6 +220,7 @@ class Work:
         return replace(
             before,
             used=len(fitted.lengths),
+            labels={name: count.rows for name, count in side.labels.items()},
             dropped=together(before.dropped, fitted.tally.dropped),
             filtered=together(before.filtered, fitted.tally.filtered),
             found=found,
@@ -209,3 +230,29 @@ class Work:
             cut_tokens=fitted.cut_tokens,
             unknown_tokens=fitted.unknown,
         )
+
+
+def _of_labels(side: Side, trained: Side) -> dict[str, Count]:
+    """What is wrong with the verdicts or classes of one side, given those that are trained on."""
+    if side is trained:
+        if len(side.labels) != 1:
+            return {}
+        ((name, count),) = side.labels.items()
+        return {"one_label": replace(count, detail=name)}
+    unseen = {name: count for name, count in side.labels.items() if name not in trained.labels}
+    if not unseen:
+        return {}
+    both: dict[str, Count] = {}
+    for count in unseen.values():
+        both = together(both, {"": count})
+    return {"unseen_labels": replace(both[""], detail=", ".join(unseen))}
+
+
+def outliers(rows: Kept[Any], lengths: Mapping[str, float]) -> dict[str, Count]:
+    """Rows that are far longer than nearly all others."""
+    sizes = rows.sizes("length")
+    far = numpy.flatnonzero(sizes > OUTLYING * lengths.get("p99", math.inf))
+    if not len(far):
+        return {}
+    first = tuple(rows[int(index)].origin for index in far[:EXAMPLES])
+    return {"outliers": Count(len(far), first, f"the longest has {int(sizes.max())} tokens")}

@@ -32,6 +32,7 @@ class Looked:
     data: Prepared[Any]
     training: Training
     steps: int
+    notes: tuple[str, ...] = ()
 
 
 def look_at_training(
@@ -74,7 +75,8 @@ def look_at_training(
     if pack_to:
         labels = (labelled(row.input_ids, row.trained) for row in data.train)
         rows = sum(1 for _ in packed(labels, pack_to))
-    return Looked(tokenizer, data, training, optimizer_steps(rows, config, world=world()))
+    steps = optimizer_steps(rows, config, world=world())
+    return Looked(tokenizer, data, training, steps, _of_outliers(config, data))
 
 
 def training_plan(
@@ -110,7 +112,20 @@ def training_plan(
         ledgers=data.ledgers_as_dict(),
         skipped={name: [asdict(one) for one in rows] for name, rows in data.skipped.items()},
         slots={slot: Outlook(made_by=look.step, facts={"model": training.after})},
-        notes=(f"{held_out} rows held out",) if held_out else (),
+        notes=(*((f"{held_out} rows held out",) if held_out else ()), *looked.notes),
+    )
+
+
+def _of_outliers(config: Any, data: Prepared[Any]) -> tuple[str, ...]:
+    """What is to be said of rows that may not fit in memory though all others do."""
+    ledger = data.ledgers["data"]
+    found = ledger.found.get("outliers")
+    if found is None or config.max_length is not None:
+        return ()
+    return (
+        f"99 of 100 rows have up to {ledger.lengths['p99']:g} tokens, and {found.first[0]} "
+        f"(of {found.rows} outliers) far more: {found.detail}; without max_length a batch of such "
+        "rows may not fit in memory",
     )
 
 

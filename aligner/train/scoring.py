@@ -55,9 +55,9 @@ class ConversationEncoder:
         ]
 
     def _prompt(self, completion: Completion) -> list[int]:
-        key = json.dumps(completion.prompt, sort_keys=True)
+        key = json.dumps([completion.prompt, completion.tools], sort_keys=True)
         if key not in self._prompts:
-            sample = self._chat.prompt(tuple(completion.prompt))
+            sample = self._chat.prompt(tuple(completion.prompt), completion.tools)
             self._prompts[key] = self._chat.encode([sample])[0].input_ids
         return self._prompts[key]
 

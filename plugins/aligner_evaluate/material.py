@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from aligner.data.chat import Chat
-from aligner.data.load import load
+from aligner.data.kept import Viewed
 from aligner.data.messages import Malformed
 from aligner.data.place import Place, Under
 from aligner.data.prepare import (
@@ -53,7 +53,7 @@ def prepared(
 
 def prompts(
     config: EvaluateConfig, place: Place, tokenizer: Any
-) -> tuple[Prepared[PromptTokens], tuple[Prompt, ...]] | None:
+) -> tuple[Prepared[PromptTokens], Sequence[Prompt]] | None:
     """The prompts as the policy's tokens, and as they are written, for other tokenizers.
 
     Raises:
@@ -63,10 +63,11 @@ def prompts(
         return None
     options = DataOptions(data=config.prompts, max_length=config.max_length, limits=config.limits)
     ready = prepare_prompts(Under(place, "prompts"), options, tokenizer)
-    loaded = load(config.prompts, want="prompt", place=Under(place, "prompts"), option="data")
-    written = {row.origin: row for row in loaded.rows}
-    rows = (written[one.origin] for one in ready.train)
-    return ready, tuple(row for row in rows if isinstance(row, Prompt))
+    return ready, Viewed(ready.train, _written)
+
+
+def _written(one: PromptTokens) -> Prompt:
+    return Prompt(messages=one.messages, tools=one.tools, row=one.row, origin=one.origin)
 
 
 def encoded(rows: Sequence[Prompt], chat: Chat) -> list[list[int]]:

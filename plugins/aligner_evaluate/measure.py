@@ -9,6 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
+from aligner.data.chat import Encoded
+from aligner.data.kept import Viewed
 from aligner.data.rows import Prompt
 from aligner.errors import StageError
 from aligner.stage import Run
@@ -116,7 +118,7 @@ def _policy(
         ):
             data = prepared(config, kind, run, own.tokenizer)
             if data is not None:
-                marked = [Marked(tuple(one.input_ids), tuple(one.trained)) for one in data.train]
+                marked = Viewed(data.train, _marked)
                 found = token_logps(
                     model, marked, batch_size=config.batch_size, finished=count.further
                 )
@@ -127,6 +129,10 @@ def _policy(
             freely = answers.of(own, own.own_sampling(config), model)
             logps = _weigh(model, freely, config, count)
     return figures, logps
+
+
+def _marked(row: Encoded) -> Marked:
+    return Marked(tuple(row.input_ids), tuple(row.trained))
 
 
 def _look_back(

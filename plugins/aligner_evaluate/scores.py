@@ -64,6 +64,7 @@ def judged(judge: RewardFunction, rows: Sequence[Prompt], said: Said, *, where: 
             ended=answer.ended,
             tokens=len(answer.tokens),
             row=row.row,
+            tools=row.tools,
         )
         for row, text, answer in zip(rows, said.texts, said.answers, strict=True)
     ]

@@ -92,4 +92,5 @@ def _completion(prompt: Prompt, response: Answer, tokenizer: Any) -> Completion:
         ended=response.ended,
         tokens=len(response.tokens),
         row=prompt.row,
+        tools=prompt.tools,
     )

@@ -38,7 +38,9 @@ def prompts_of_step(
 
 
 def _prompt(row: PromptTokens) -> Prompt:
-    return Prompt(tokens=tuple(row.input_ids), messages=tuple(row.messages), row=row.row)
+    return Prompt(
+        tokens=tuple(row.input_ids), messages=tuple(row.messages), row=row.row, tools=row.tools
+    )
 
 
 def mixed_in(mix: PretrainingMix, place: Place, tokenizer: Any) -> Prepared[Encoded]:

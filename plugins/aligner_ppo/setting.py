@@ -24,6 +24,7 @@ class Prompt:
     tokens: tuple[int, ...]
     messages: tuple[Message, ...]
     row: Mapping[str, Any]
+    tools: tuple[Mapping[str, Any], ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

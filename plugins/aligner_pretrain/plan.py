@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 from aligner import Look, Outlook, Plan
-from aligner.data.load import load
+from aligner.data.load import Flow
 from aligner.data.place import Place
 from aligner.data.prepare import Prepared, prepare_texts
+from aligner.data.rows import Text
 from aligner.data.tokenizers import train_tokenizer
-from aligner.errors import ChainError
+from aligner.errors import ChainError, Collected
 from aligner.models.inspect import fresh_facts
 from aligner.train.arguments import optimizer_steps
 from aligner.train.packing import streamed_rows
@@ -45,15 +47,24 @@ def prepare(config: PretrainOptions, place: Place, tokenizer: Any) -> Prepared[A
 
 def fresh_tokenizer(config: PretrainOptions, place: Place) -> Any:
     """The tokenizer trained on the step's documents, made once a process."""
-    texts = load(config.data, want="text", place=place, option="data")
-    key = f"fresh tokenizer {texts.hash} {config.vocabulary}"
+    texts = Flow(config.data, want="text", place=place, option="data")
+    positions = config.fresh.positions if config.fresh else None
+    named = texts.known() or [spec.model_dump_json() for spec in config.data]
+    key = f"fresh tokenizer {named} {config.vocabulary} {positions}"
     if key not in place.scratch:
-        place.scratch[key] = train_tokenizer(
-            (row.text for row in texts.rows),  # type: ignore[attr-defined]  # rows of the kind asked for
-            config.vocabulary,
-            max_length=config.fresh.positions if config.fresh else None,
-        )
+        faults = Collected()
+        made = train_tokenizer(_said(texts, faults), config.vocabulary, max_length=positions)
+        faults.raise_if_any()
+        place.scratch[key] = made
     return place.scratch[key]
+
+
+def _said(texts: Flow, faults: Collected) -> Iterator[str]:
+    """The texts one by one; what is wrong with them is kept, as it should not pass through a library."""
+    with faults:
+        for row in texts.rows():
+            assert isinstance(row, Text), "the kind asked for"
+            yield row.text
 
 
 def _plan(config: PretrainOptions, look: Look, *, summary: str) -> Plan:

@@ -309,3 +309,50 @@ def test_every_limit_is_a_finding_and_every_finding_has_words() -> None:
     assert set(Limits.model_fields) <= set(FINDINGS)
     assert "\n" not in Ledger(name="x").describe()
     assert set(prepare.__all__) <= set(dir(prepare))
+
+
+def judged(number: int, label: bool) -> dict[str, Any]:
+    return {"prompt": f"a {number}", "completion": "b", "label": label}
+
+
+def test_rows_of_one_label_teach_nothing_and_stop(place: Any, marked: Any) -> None:
+    good = [judged(n, True) for n in range(3)]
+    assert refused(prepare_labels, place, options(place, *good), marked) == (
+        "recipe.yaml:data: rows.jsonl: 3 of 3 rows (100.0%) have the same label, and none has another\n"
+        "    rows.jsonl:1, rows.jsonl:2, rows.jsonl:3 (True)\n"
+        "  hint: add rows of another label, or allow it with `limits: {one_label: 1.00}`"
+    )
+    allowed = options(place, *good, limits={"one_label": 1})
+    assert len(prepare_labels(place, allowed, marked).train) == 3
+
+
+def test_a_label_that_is_only_measured_on_stops(place: Any, marked: Any) -> None:
+    options(place, judged(8, True), judged(9, False), name="eval.jsonl")
+    chosen = options(
+        place, *[judged(n, True) for n in range(3)], eval_data="eval.jsonl", limits={"one_label": 1}
+    )
+    assert refused(prepare_labels, place, chosen, marked) == (
+        "recipe.yaml:eval_data: eval.jsonl: 1 of 2 rows (50.0%) have a label that no row to train on has\n"
+        "    eval.jsonl:2 (False)\n"
+        "  hint: add such rows to train on, or take these out, or allow it with "
+        "`limits: {unseen_labels: 0.51}`"
+    )
+
+
+def test_rows_that_are_far_longer_than_all_others_are_pointed_out(place: Any, marked: Any) -> None:
+    rows = [*(talk(f"a {n}", "b") for n in range(199)), talk("how are you? " * 99, "ok")]
+    ledger = prepare_conversations(place, options(place, *rows), marked).ledgers["data"]
+    assert (
+        "  1 are more than eight times as long as 99 of 100 rows, without a max_length "
+        f"(rows.jsonl:200: the longest has {ledger.lengths['max']} tokens)\n"
+    ) in ledger.describe()
+    limited = options(place, *rows, limits={"outliers": 0})
+    assert refused(prepare_conversations, place, limited, marked) == (
+        "recipe.yaml:data: rows.jsonl: 1 of 200 rows (0.5%) are more than eight times as long as 99 of "
+        "100 rows, without a max_length\n"
+        f"    rows.jsonl:200 (the longest has {ledger.lengths['max']} tokens)\n"
+        "  hint: set max_length; overflow says what becomes of longer rows, or allow it with "
+        "`limits: {outliers: 0.01}`"
+    )
+    cut = options(place, *rows, max_length=60, limits={"outliers": 0})
+    assert "outliers" not in prepare_conversations(place, cut, marked).ledgers["data"].found
