@@ -20,6 +20,7 @@ from aligner.stage import Run
 from aligner.state import Artifact, ModelState
 from aligner.train.scoring import Source, load_sources
 from aligner_annotate.answers import Candidate, Share, candidates, gathered, write_answers
+from aligner_annotate.judge import judge_of
 from aligner_annotate.prompts import prompts_of
 from aligner_annotate.select import rows_of, usable
 from aligner_annotate.stage import AnnotateConfig, figures_of
@@ -78,14 +79,19 @@ def _score(
     run: Run,
 ) -> None:
     """Score this process's share of the answers."""
-    sources = load_sources(
-        config.score,
-        state,
-        run,
-        batch_size=config.batch_size,
-        precision=config.precision,
-        attention=config.attention,
+    sources = list(
+        load_sources(
+            config.score,
+            state,
+            run,
+            batch_size=config.batch_size,
+            precision=config.precision,
+            attention=config.attention,
+        )
     )
+    if config.judge is not None:
+        judge = judge_of(config.judge, config, state, run)
+        sources.append(Source(name=judge.name, weight=config.judge.weight, scorer=judge))
     answers = written.done()
     for batch in share.left(scored):
         said = {number: candidates(answers[number]) for number in batch}
@@ -96,6 +102,7 @@ def _score(
                 ended=one.ended,
                 tokens=one.tokens,
                 row=prompts[number].row,
+                tools=prompts[number].tools,
             )
             for number in batch
             for one in said[number]
@@ -131,7 +138,7 @@ def _answered(
     scored: Mapping[int, Mapping[str, Any]],
     config: AnnotateConfig,
 ) -> Iterator[Answered]:
-    weights = {one.name: one.weight for one in config.score}
+    weights = config.weights
     for number, prompt in enumerate(prompts):
         scores, said = scored[number], candidates(written[number])
         total = [

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from aligner import Look
 from aligner.data.chat import stop_tokens
+from aligner.data.fitted import PromptTokens
+from aligner.data.tokenizers import planned_tokenizer
 from aligner.errors import AlignerError, Collected, ModelError
 from aligner.models.inspect import planned_model
 from aligner.models.precision import attention_faults, precision_of, quantize_faults
 from aligner.state import Slot
+from aligner_annotate.judge import Questions
 from aligner_annotate.options import WritingOptions
+from aligner_annotate.stage import AnnotateConfig, JudgeSpec
 
 
 def endless(tokenizer: Any, look: Look) -> list[AlignerError]:
@@ -61,6 +66,37 @@ def too_long(
             )
             faults.append(ModelError(what, where=look.at("max_new_tokens"), hint=hint))
     return faults
+
+
+def judge_faults(
+    config: AnnotateConfig, judge: JudgeSpec, prompts: Sequence[PromptTokens], look: Look
+) -> list[AlignerError]:
+    """A judge that is not there, cannot be asked, or has no room for the question.
+
+    Raises:
+        ModelError: it has no tokenizer that it could be asked through.
+    """
+    there = look.slots if judge.of is None else look.past.get(judge.of)
+    if there is None:
+        return []  # the chain complains about names of no step
+    where = look.at("judge")
+    if not {"policy", "tokenizer"} <= there.keys():
+        what = (
+            f"nothing has filled policy and tokenizer after {judge.of!r}, so no model could judge"
+        )
+        hint = "name a step after the one that fills them"
+        return [ModelError(what, where=where, hint=hint)]
+    asked = replace(look, slots=there)
+    questions = Questions(judge, planned_tokenizer(asked), where=where)
+    longest = max(map(len, questions.encode([(one.messages, "") for one in prompts])))
+    positions = _positions(asked, "policy")
+    if positions is None or longest + config.max_new_tokens <= positions:
+        return []
+    what = (
+        f"the longest question to the judge has {longest} tokens and an answer "
+        f"{config.max_new_tokens}, and the judge {positions} positions"
+    )
+    return [ModelError(what, where=where, hint="shorten the question, or lower max_new_tokens")]
 
 
 def _positions(look: Look, slot: Slot) -> int | None:

@@ -12,7 +12,7 @@ from aligner.models.inspect import planned_model, vocabulary_faults
 from aligner.state import Slot
 from aligner.train.reward_spec import MODEL
 from aligner.train.scoring import reward_faults
-from aligner_annotate.faults import endless, machine_faults, too_long
+from aligner_annotate.faults import endless, judge_faults, machine_faults, too_long
 from aligner_annotate.prompts import prompts_of
 from aligner_annotate.select import stand_ins
 from aligner_annotate.stage import AnnotateConfig, Keep, figures_of
@@ -42,6 +42,9 @@ def plan(config: AnnotateConfig, look: Look) -> Plan:
         readers += [("reward", "the reward model")] if config.by_model else []
         faults.found += too_long(longest, config.max_new_tokens, readers, look)
     faults.found += reward_faults(config.score, look, option="score")
+    if data is not None and config.judge is not None:
+        with faults:
+            faults.found += judge_faults(config, config.judge, data.train, look)
     faults.found += machine_faults(config, look)
     faults.raise_if_any()
     assert data is not None, "without a fault there is data"
@@ -79,11 +82,15 @@ _KEPT: dict[Keep, str] = {
 
 
 def _summary(config: AnnotateConfig, look: Look) -> str:
-    sources = ", ".join(
+    by = [
         (f"the reward model of {look.slots['reward'].made_by!r}" if one.name == MODEL else one.name)
         + (f" × {one.weight:g}" if one.weight != 1 else "")
         for one in config.score
-    )
+    ]
+    if config.judge is not None:
+        who = "the policy" if config.judge.of is None else f"{config.judge.of}'s policy"
+        weight = f" × {config.judge.weight:g}" if config.judge.weight != 1 else ""
+        by.append(f"{who} as judge{weight}")
     kept = _KEPT[config.keep]
     if config.keep == "above":
         kept += f" {config.above:g}"
@@ -91,5 +98,5 @@ def _summary(config: AnnotateConfig, look: Look) -> str:
         kept = f"keep at most {config.pairs_per_prompt} pairs"
     return (
         f"answer each prompt {config.samples_per_prompt} times at temperature "
-        f"{config.temperature:g}, score by {sources}, {kept}"
+        f"{config.temperature:g}, score by {', '.join(by)}, {kept}"
     )

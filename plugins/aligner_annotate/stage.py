@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from aligner import Look, ModelState, Plan, Run, Slot, Stage
+from aligner import Look, ModelState, Plan, Run, Slot, Stage, StageConfig
 from aligner.data.spec import DataSpecs
 from aligner.preview import Asked, Section
 from aligner.train.reward_spec import MODEL, RewardSpec, RewardSpecs
@@ -15,6 +16,38 @@ from aligner_annotate.options import WritingOptions
 Keep = Literal["best_and_worst", "pairs", "best", "above", "all"]
 PAIRING: frozenset[Keep] = frozenset({"best_and_worst", "pairs"})
 """What is kept as preference pairs."""
+
+
+JUDGE = "judge"
+"""What the judge is called among the sources of scores."""
+PROMPT, ANSWER = "{prompt}", "{answer}"
+"""Where the judge's question has what was asked, and what was answered."""
+
+
+class JudgeSpec(StageConfig):
+    """A model of the chain that is asked whether an answer is good."""
+
+    of: str | None = None
+    """Earlier step whose model judges; `model` is the start of the chain, None the policy itself."""
+    question: str = (
+        f"Question:\n{PROMPT}\n\nAnswer:\n{ANSWER}\n\n"
+        "Is this answer correct, helpful and harmless? Reply with Yes or No."
+    )
+    """What it is asked: `{prompt}` and then `{answer}`, once each, stand for what is judged."""
+    yes: str = Field("Yes", min_length=1)
+    """How it says that it is."""
+    no: str = Field("No", min_length=1)
+    """How it says that it is not."""
+    weight: float = 1.0
+    """What the log of the odds of yes to no is multiplied by before scores are added up."""
+
+    @field_validator("question")
+    @classmethod
+    def _names_both(cls, value: str) -> str:
+        first, second = value.find(PROMPT), value.find(ANSWER)
+        if not 0 <= first < second or value.count(PROMPT) + value.count(ANSWER) != 2:
+            raise ValueError(f"write {PROMPT} and after it {ANSWER}, each once")
+        return value
 
 
 class AnnotateConfig(WritingOptions):
@@ -26,7 +59,9 @@ class AnnotateConfig(WritingOptions):
     """Answers a prompt."""
     score: RewardSpecs = (RewardSpec(),)
     """What answers are scored by: `model` for the reward slot, a reward function's name, or several of
-    them with weights, whose numbers are added up."""
+    them with weights, whose numbers are added up. With a `judge` and no `score`, by the judge alone."""
+    judge: JudgeSpec | None = None
+    """Score answers by what a model of the chain thinks of them (Bai 2022, Constitutional AI)."""
     keep: Keep = "best_and_worst"
     """Rows made of a prompt's answers: a pair of the `best_and_worst`, all `pairs` that differ, a
     conversation with the `best`, one with each that scores `above` a bound, or one row with `all`
@@ -41,11 +76,17 @@ class AnnotateConfig(WritingOptions):
     """Leave out answers that were cut off at `max_new_tokens`; else they are taken as if they had
     ended there."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _a_judge_is_enough(cls, value: Any) -> Any:
+        alone = isinstance(value, Mapping) and value.get("judge") and "score" not in value
+        return {**value, "score": []} if alone else value
+
     @model_validator(mode="after")
     def _options_that_fit_together(self) -> AnnotateConfig:
-        if not self.score:
+        if not self.weights:
             raise ValueError("score is empty: nothing would tell a good answer from a bad one")
-        names = [one.name for one in self.score]
+        names = [one.name for one in self.score] + ([JUDGE] if self.judge else [])
         if len(set(names)) < len(names):
             raise ValueError("score names a source twice; give it once, with the summed weight")
         if self.samples_per_prompt == 1 and self.keep in PAIRING:
@@ -68,6 +109,12 @@ class AnnotateConfig(WritingOptions):
             raise ValueError("pairs_per_prompt is for keep: pairs")
 
     @property
+    def weights(self) -> dict[str, float]:
+        """Of every source of scores, by its name."""
+        judged = {JUDGE: self.judge.weight} if self.judge else {}
+        return {one.name: one.weight for one in self.score} | judged
+
+    @property
     def by_model(self) -> bool:
         """Whether the reward slot is asked."""
         return any(one.name == MODEL for one in self.score)
@@ -83,6 +130,11 @@ class Annotate(Stage[AnnotateConfig]):
     def requires(self) -> frozenset[Slot]:
         needed: frozenset[Slot] = frozenset({"policy", "tokenizer"})
         return needed | {"reward"} if self.config.by_model else needed
+
+    @property
+    def looks_back(self) -> tuple[str, ...]:
+        judge = self.config.judge
+        return (judge.of,) if judge is not None and judge.of is not None else ()
 
     def plan(self, look: Look) -> Plan:
         from aligner_annotate.plan import plan  # reading data and tokenizers is heavy
@@ -119,5 +171,5 @@ def figures_of(config: AnnotateConfig) -> tuple[str, ...]:
         "length_tokens",
         "without_rows",
         *(f"dropped_{why}" for why in dropped),
-        *(f"reward_{one.name}" for one in config.score),
+        *(f"reward_{name}" for name in config.weights),
     )

@@ -37,7 +37,7 @@ def test_the_steps_on_the_page_are_valid() -> None:
             if step["stage"] in configs:
                 configs[step["stage"]](**options)
                 made += 1
-    assert made == 4
+    assert made == 5
 
 
 def test_the_chains_of_the_page_run(tmp_path: Path) -> None:
