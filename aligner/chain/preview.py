@@ -62,7 +62,7 @@ def preview(
     def look_at(link: Link, look: Look) -> None:
         if link.step.name in wanted:
             with faults:
-                sections = tuple(link.stage.preview(look, asked))
+                sections = _with_stand_ins(link, link.stage.preview(look, asked))
                 if sections or steps:
                     shown.append(StepPreview(link, sections))
 
@@ -70,6 +70,18 @@ def preview(
     with faults:
         check(upto, host, runs=runs, each=look_at)
     return Preview(chain, tuple(shown), tuple(faults.found))
+
+
+def _with_stand_ins(link: Link, sections: Sequence[Section]) -> tuple[Section, ...]:
+    """Sections that say so where rows are shown that an earlier step has yet to make."""
+    makers = list(dict.fromkeys(link.stage.config.rows_from().values()))
+    if not makers:
+        return tuple(sections)
+    note = (
+        f"rows that {' and '.join(map(repr, makers))} will make are shown with real prompts; "
+        "their answers are not written yet, and what stands there is not what will be trained"
+    )
+    return tuple(replace(one, notes=(note, *one.notes)) for one in sections)
 
 
 def _wanted(chain: Chain, steps: Sequence[str]) -> frozenset[str]:

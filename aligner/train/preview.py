@@ -102,17 +102,13 @@ class Reader:
 
 
 def _stretch_ends(lane: Lane) -> list[int]:
-    """Where each trained stretch of a lane has its last token; seams end one too."""
+    """Where each trained stretch of a lane has its last token."""
     tokens = lane.tokens
     return [
         place
         for place, token in enumerate(tokens)
         if token.role == "trained"
-        and (
-            place + 1 == len(tokens)
-            or tokens[place + 1].role != "trained"
-            or place + 1 in lane.seams
-        )
+        and (place + 1 == len(tokens) or tokens[place + 1].role != "trained")
     ]
 
 

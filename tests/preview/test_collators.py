@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,11 @@ from trl.trainer.reward_trainer import DataCollatorForPreference as RewardCollat
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 import aligner
+from aligner import chain
 from aligner.preview import Section
+from aligner.screen.console import console_on, show
+from aligner.screen.preview import previewed
+from aligner.screen.preview_page import page
 from tests.preview.conftest import LONGER, TALKS, spelled
 
 Only = Callable[..., Section]
@@ -34,10 +39,6 @@ def _break(monkeypatch: pytest.MonkeyPatch, collator: Any, spoil: Break) -> None
 def test_a_stop_token_that_a_collator_masks_is_seen(
     section: Only, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def mask_the_stop(batch: dict[str, Any]) -> None:
-        stop = batch["labels"].max()  # control tokens have the highest ids of those trained here
-        batch["labels"][batch["labels"] == stop] = -100
-
     step = {"stage": "sft", "data": "talks.jsonl", "batch_size": 1}
     stop = section(step, rows=(1,)).rows[0].lanes[0].tokens[-1]
     _break(
@@ -53,16 +54,24 @@ def test_a_stop_token_that_a_collator_masks_is_seen(
 
 
 def test_a_collator_that_masks_everything_is_seen(
-    section: Only, monkeypatch: pytest.MonkeyPatch
+    section: Only, look: Callable[..., chain.Preview], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _break(
         monkeypatch,
         DataCollatorForLanguageModeling,
         lambda batch: batch["labels"].fill_(-100),
     )
-    lane = section({"stage": "sft", "data": "talks.jsonl"}).rows[0].lanes[0]
+    step = {"stage": "sft", "data": "talks.jsonl"}
+    lane = section(step).rows[0].lanes[0]
     assert lane.counts["trained"] == 0
     assert lane.warnings == ("nothing in it is trained",)
+    file = io.StringIO()
+    console = console_on(file)
+    show(console, previewed(look(step, rows=(1,)), console))
+    assert "  8 tokens · none trained · 8 masked · 5 padding\n  ! nothing in it is trained\n" in (
+        file.getvalue()
+    )
+    assert '<p class="warning">⚠ nothing in it is trained</p>' in page(look(step))
 
 
 def test_a_preference_collator_that_trains_the_prompt_is_seen(

@@ -233,3 +233,24 @@ def test_of_very_many_rows_only_those_near_the_asked_are_kept() -> None:
     assert [kept[place].row["number"] for place in range(4996, 5000)] == [4996, 4997, 4998, 4999]
     with pytest.raises(KeyError):
         kept[100]
+
+
+def test_rows_that_a_step_has_yet_to_make_are_said_to_be_stand_ins(look: Look) -> None:
+    annotate = {
+        "stage": "annotate",
+        "prompts": "prompts.jsonl",
+        "score": "tasks",
+        "max_new_tokens": 8,
+    }
+    shown = look(annotate, {"stage": "dpo", "data": {"step": "annotate"}}, rows=(1,))
+    assert shown.faults == ()
+    asked, made = (step.sections[0] for step in shown.steps)
+    note = (
+        "rows that 'annotate' will make are shown with real prompts; "
+        "their answers are not written yet, and what stands there is not what will be trained"
+    )
+    assert note not in asked.notes
+    assert made.notes[0] == note
+    prompt = spelled(asked.rows[0]).split("}")[-1]
+    both = made.rows[0]
+    assert "".join(token.text for token in both.lanes[0].tokens[: both.shared]) == prompt
