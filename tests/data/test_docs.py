@@ -1,0 +1,56 @@
+"""What docs/data.md says of formats, endings and limits is what there is."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import yaml
+
+from aligner.data.contents import PACKINGS
+from aligner.data.formats import FORMATS
+from aligner.data.readers import READABLE
+from aligner.data.sources import SCHEMES
+from aligner.data.spec import DataOptions, DataSpec, Limits
+
+PAGE = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+
+
+def table(first: str) -> list[list[str]]:
+    """The cells of the table whose first column is headed `first`."""
+    [rows] = re.findall(rf"^\| {re.escape(first)} \|.*\n\|[-|]*\|\n((?:\|.*\n)+)", PAGE, re.M)
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows.splitlines()]
+
+
+def test_every_format_is_told_with_its_kind_and_columns() -> None:
+    told = {name.strip("`"): (kind, columns) for name, kind, columns in table("`format`")}
+    assert list(told) == list(FORMATS)
+    for name, one in FORMATS.items():
+        kind, columns = told[name]
+        needed: set[str] = set(one.recognise.needed)  # type: ignore[attr-defined]  # ours have columns
+        assert kind == one.kind
+        assert needed <= set(re.findall(r"`(\w+)`", columns)), name
+
+
+def test_every_limit_is_told_with_its_default() -> None:
+    told = {name.strip("`"): float(limit) for name, limit, _ in table("finding")}
+    assert told == {name: field.default for name, field in Limits.model_fields.items()}
+
+
+def test_every_ending_is_told() -> None:
+    endings = {one for row in table("ends with") for one in re.findall(r"`\.(\w+)`", row[0])}
+    assert endings == READABLE
+    [packings] = re.findall(r"which another ending says: (.*?) \(", PAGE)
+    assert set(re.findall(r"`\.(\w+)`", packings)) == set(PACKINGS)
+
+
+def test_every_origin_is_told_and_the_example_is_valid() -> None:
+    origins = [row[0].strip("`") for row in table("key")]
+    assert origins == ["path", "hub", "source", "step"]
+    assert set(origins) <= set(DataSpec.model_fields)
+    urls = set(re.findall(r"`(\w+)://`", PAGE))
+    assert urls <= set(SCHEMES)
+    [example] = re.findall(r"```yaml\n(.*?)```", PAGE, re.S)
+    [step] = yaml.safe_load(example)["steps"]
+    assert step.pop("stage") == "sft"
+    assert len(DataOptions(**step).data) == 3
