@@ -6,14 +6,14 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 from jinja2 import Template as JinjaTemplate
 from jinja2 import TemplateError
-from transformers.utils import chat_template_utils
 
+from aligner.data.bounds import Bounded, compiled
 from aligner.data.messages import Malformed
 
 LARGEST = 64
@@ -66,23 +66,21 @@ class Sandboxed:
         return text, spans
 
     def _compile(self) -> tuple[JinjaTemplate, dict[str, Any]]:
-        # There is no public way to its sandbox but to render, which compares and copies everything
-        # again for each rendering and takes twice as long.
-        template = chat_template_utils._compile_jinja_template(self._source)
+        template = compiled(self._source)
         known = {**template.globals, "documents": None, **self._names}
         self._compiled = template, known
         return self._compiled
 
     def _run(self, template: JinjaTemplate, given: dict[str, Any]) -> tuple[str, Spans]:
+        environment = cast(Bounded, template.environment)
+        environment.begin((given["messages"], given["tools"]))
         context = template.new_context(given, shared=True)
-        if not self._marked:
-            return "".join(template.root_render_func(context)), ()
         blocks: list[str] = []
         spans: list[tuple[int, int]] = []
-        tracker: Any = template.environment
-        with tracker.activate_tracker(blocks, spans):
+        with environment.tracked(blocks, spans) if self._marked else nullcontext():
             for block in template.root_render_func(context):
                 blocks.append(block)  # the tracker counts what is there by now
+                environment.spend(len(block) + 8)
         return "".join(blocks), tuple(spans)
 
 

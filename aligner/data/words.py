@@ -31,6 +31,8 @@ _CLASSES = {r"\p{L}": LETTERS, r"\p{N}": NUMBERS, r"\s": SPACES}
 
 MOST, LONGEST = 1 << 18, 48
 """Words that are remembered, and characters in the longest of them."""
+TOGETHER = 200
+"""New words that are read as one text."""
 ENOUGH = 32
 """Texts in a batch that are worth it."""
 
@@ -56,6 +58,10 @@ class Words:
         self._indices = plain
         self._known: dict[str | int, Ids] = {index: (index,) for index in plain.values()}
         self._agrees: bool | None = None
+        # New words are read many at once, one on each line; the end of a line is a token of its own.
+        ends = self._plain(["\n"], literal=True)[0]
+        alone = [backend.id_to_token(one) for one in ends] == ["Ċ"]
+        self._line = ends[0] if alone else None
 
     def encode(self, texts: Sequence[str], *, literal: bool) -> list[list[int]]:
         """The ids of each text.
@@ -115,11 +121,22 @@ class Words:
 
     def _learn(self, words: set[Any]) -> None:
         """Know the ids of new words, but of those that would be parted if they stood alone."""
-        whole = [word for word in words if self._word.findall(word) == [word]]
-        if whole:
-            self._known.update(
-                zip(whole, map(tuple, self._plain(whole, literal=True)), strict=True)
-            )
+        lines: list[list[str]] = []
+        ending = [word for word in words if self._line is not None and word[-1].isalnum()]
+        single = list(words.difference(ending))
+        for start in range(0, len(ending), TOGETHER):
+            some = ending[start : start + TOGETHER]
+            whole = self._word.findall("\n".join(some))
+            if whole[::2] == some and set(whole[1::2]) <= {"\n"}:
+                lines.append(some)
+            else:
+                single += some
+        single = [word for word in single if self._word.findall(word) == [word]]
+        texts = ["\n".join(some) for some in lines]
+        made = self._plain([*texts, *single], literal=True) if words else []
+        for some, ids in zip(lines, made, strict=False):
+            self._known.update(zip(some, _parted(ids, self._line), strict=True))
+        self._known.update(zip(single, map(tuple, made[len(lines) :]), strict=True))
 
     def _forget(self, words: set[Any]) -> None:
         """Keep what is known small."""
@@ -132,6 +149,15 @@ class Words:
 
     def _plain(self, texts: Sequence[str], literal: bool) -> list[list[int]]:
         return plain_ids(self._backend, texts, literal=literal)
+
+
+def _parted(ids: list[int], at: int | None) -> list[Ids]:
+    made, start = [], 0
+    for place, one in enumerate(ids):
+        if one == at:
+            made.append(tuple(ids[start:place]))
+            start = place + 1
+    return [*made, tuple(ids[start:])]
 
 
 def plain_ids(backend: Tokenizer, texts: Sequence[str], *, literal: bool) -> list[list[int]]:

@@ -1,0 +1,245 @@
+"""What is rendered quickly, and only once, is what the library renders slowly, each time anew."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from aligner.data.chat import Chat, encode_pairs
+from aligner.data.kinds import content_key, prompt_key
+from aligner.data.messages import Malformed, turn, turns
+from aligner.data.pieces import Piece
+from aligner.data.rows import Classified, Conversation, Labelled, Preference, Prompt, Row, Text
+from aligner.data.words import ENOUGH
+
+CALLS = (
+    "{{- bos_token }}{%- if tools %}{{- '<|im_start|>tools ' + tools | tojson + '<|im_end|>\n' }}{%- endif %}"
+    "{%- for m in messages %}{{- '<|im_start|>' + m['role'] + '\n' }}"
+    "{%- if m['role'] == 'assistant' %}{%- generation %}"
+    "{%- if m['reasoning_content'] %}{{- '[' ~ m['thinking'] ~ ']' }}{%- endif %}{{- m['content'] | trim }}"
+    "{%- for call in m['tool_calls'] or [] %}{{- call | tojson }}{%- endfor %}"
+    "{{- '<|im_end|>' }}{%- endgeneration %}"
+    "{%- else %}{{- m['content'] + '<|im_end|>' }}{%- endif %}{{- '\n' }}{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- endif %}"
+)
+UNMARKED = CALLS.replace("{%- generation %}", "").replace("{%- endgeneration %}", "")
+
+SAID = st.text(alphabet=st.sampled_from("ab .\n\t1'sé☃"), min_size=1, max_size=9).filter(str.strip)
+VALUE = st.sampled_from([1, 1.0, True, None, "1", ["a", {"b": 0}], [0.0, {"b": False}]])
+CALL = VALUE.map(lambda value: {"type": "function", "function": {"name": "f", "arguments": value}})
+ASKS = SAID.map(lambda said: {"role": "user", "content": said})
+ANSWERS = st.builds(
+    lambda said, more: {"role": "assistant", "content": said, **more},
+    SAID,
+    st.one_of(
+        st.just({}),
+        st.lists(CALL, min_size=1, max_size=2).map(lambda calls: {"tool_calls": calls}),
+        SAID.map(lambda said: {"reasoning": said}),
+        st.sampled_from([{"weight": 0}, {"weight": 1}, {"name": "x"}]),
+    ),
+)
+TALKS = st.lists(st.tuples(ASKS, ANSWERS), min_size=1, max_size=3).map(
+    lambda pairs: tuple(one for pair in pairs for one in pair)
+)
+TOOLS = st.one_of(
+    st.none(),
+    VALUE.map(
+        lambda value: ({"type": "function", "function": {"name": "f", "parameters": value}},)
+    ),
+)
+MANY = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+@pytest.fixture(params=["marked", "unmarked"])
+def calling(request: pytest.FixtureRequest, bare: Any) -> Any:
+    bare.chat_template = CALLS if request.param == "marked" else UNMARKED
+    return bare
+
+
+def slowly(messages: Sequence[Any], tools: Any, tokenizer: Any) -> tuple[list[int], list[bool]]:
+    """Prefix by prefix: what the library shows, cut where it begins and ends to answer."""
+
+    def shown(count: int, *, ask: bool) -> str:
+        given = [
+            {
+                ("reasoning_content" if k == "reasoning" else k): v
+                for k, v in m.items()
+                if k != "weight"
+            }
+            for m in messages[:count]
+        ]
+        text: str = tokenizer.apply_chat_template(
+            given, tools=tools and list(tools), tokenize=False, add_generation_prompt=ask
+        )
+        return text
+
+    whole = shown(len(messages), ask=False)
+    parts: list[tuple[str, bool]] = []
+    end = 0
+    for index, message in enumerate(messages):
+        if message["role"] == "assistant":
+            before, upto = shown(index, ask=True), shown(index + 1, ask=False).rstrip()
+            assert whole.startswith(before)
+            assert whole.startswith(upto)
+            parts += [(whole[end : len(before)], False)]
+            parts += [(whole[len(before) : len(upto)], bool(message.get("weight", 1)))]
+            end = len(upto)
+    ids, trained = [], []
+    for text, is_trained in parts:
+        tokens = tokenizer(text, add_special_tokens=False)["input_ids"]
+        ids += tokens
+        trained += [is_trained] * len(tokens)
+    return ids, trained
+
+
+@MANY
+@given(talks=st.lists(st.tuples(TALKS, TOOLS), min_size=1, max_size=4))
+def test_ids_and_masks_are_those_of_prefixes_rendered_by_the_library(
+    calling: Any, talks: list[tuple[Any, Any]]
+) -> None:
+    chat = Chat(calling)
+    samples = []
+    for said, tools in talks:
+        [sample] = chat.conversation(said, tools, "weighted")
+        samples.append(sample)
+    for (said, tools), one in zip(talks, chat.encode(samples), strict=True):
+        assert (one.input_ids, one.trained) == slowly(said, tools, calling)
+
+
+@MANY
+@given(
+    pool=st.lists(st.tuples(ASKS, ANSWERS), min_size=1, max_size=3),
+    order=st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=3), min_size=2, max_size=6),
+    tools=st.lists(TOOLS, min_size=1, max_size=2),
+)
+def test_what_was_rendered_before_changes_nothing(
+    calling: Any, pool: list[Any], order: list[list[int]], tools: list[Any]
+) -> None:
+    """Many conversations begin alike; each is rendered as by a template that saw no other."""
+    used = Chat(calling)
+    for number, places in enumerate(order):
+        said = tuple(one for place in places for one in pool[place % len(pool)])
+        given_tools = tools[number % len(tools)]
+        new = Chat(calling)
+        assert used.pair(said[:-1], said[-1:], given_tools) == new.pair(
+            said[:-1], said[-1:], given_tools
+        )
+        asked = said[:-1]
+        assert used.prompt(asked, given_tools) == new.prompt(asked, given_tools)
+        assert used.conversation(asked, given_tools, "everything") == new.conversation(
+            asked, given_tools, "everything"
+        )
+        assert used.conversation(said, given_tools, "assistant") == new.conversation(
+            said, given_tools, "assistant"
+        )
+
+
+def test_numbers_that_are_equal_are_still_shown_as_they_are_written(calling: Any) -> None:
+    chat = Chat(calling)
+    for value in (1, 1.0, True):
+        function = {"name": "f", "arguments": {"x": value}}
+        call = {"role": "assistant", "content": "", "tool_calls": [{"function": function}]}
+        prompt = ({"role": "user", "content": "a"}, call, {"role": "tool", "content": "b"})
+        sample = chat.prompt(prompt)
+        text = "".join(piece.text for piece in sample.pieces)
+        assert f'{{"x": {json.dumps(value)}}}' in text
+        tools = ({"type": "function", "function": {"name": "f", "x": value}},)
+        text = "".join(piece.text for piece in chat.prompt(prompt, tools).pieces)
+        assert f'"x": {json.dumps(value)}}}}}]' in text
+
+
+@MANY
+@given(talk=TALKS, other=SAID)
+def test_both_sides_of_a_pair_are_conversations_of_their_own(
+    calling: Any, talk: Any, other: str
+) -> None:
+    chat = Chat(calling)
+    row = Preference(prompt=talk[:-1], chosen=talk[-1:],
+                     rejected=({"role": "assistant", "content": other},))  # fmt: skip
+    sides = [chat.pair(row.prompt, side, None) for side in (row.chosen, row.rejected)]
+    [pair] = encode_pairs([row], sides, chat)
+    assert pair is not None
+    for answer, ids in ((row.chosen, pair.chosen_ids), (row.rejected, pair.rejected_ids)):
+        assert pair.prompt_ids + ids == slowly((*row.prompt, *answer), None, calling)[0]
+
+
+@MANY
+@given(texts=st.lists(SAID, min_size=ENOUGH, max_size=ENOUGH + 5))
+def test_pieces_have_the_same_ids_in_a_large_batch_as_alone(calling: Any, texts: list[str]) -> None:
+    encoder = Chat(calling).encoder
+    pieces = [Piece(f"{text} <|im_end|>", literal=n % 2 == 0) for n, text in enumerate(texts)]
+    assert encoder.encode(pieces) == [encoder.encode([piece])[0] for piece in pieces]
+
+
+ANY = st.text(max_size=8)
+TURNS = st.lists(
+    st.fixed_dictionaries(
+        {"role": st.sampled_from(["system", "user", "assistant", "tool"]), "content": ANY},
+        optional={
+            "name": ANY,
+            "weight": st.integers(0, 1),
+            "tool_calls": st.lists(CALL, max_size=2),
+        },
+    ),
+    max_size=3,
+).map(tuple)
+ROWS: st.SearchStrategy[Row] = st.one_of(
+    st.builds(Text, text=ANY, origin=ANY),
+    st.builds(Classified, text=ANY, pair=st.none() | ANY, label=ANY),
+    st.builds(Conversation, messages=TURNS, tools=TOOLS),
+    st.builds(Prompt, messages=TURNS, row=st.dictionaries(ANY, VALUE, max_size=2)),
+    st.builds(Labelled, prompt=TURNS, completion=TURNS, label=st.booleans()),
+    st.builds(
+        Preference, prompt=TURNS, chosen=TURNS, rejected=TURNS, margin=st.none() | st.floats()
+    ),
+)
+
+
+@MANY
+@given(row=ROWS)
+def test_keys_are_those_of_plain_json(row: Row) -> None:
+    """Hold-out goes by one, samples by the other: neither may change from version to version."""
+    fields = {name: value for name, value in vars(row).items() if name != "origin"}
+    whole = json.dumps(fields, sort_keys=True, default=str)
+    assert content_key(row) == sha256(whole.encode()).digest()
+    if not isinstance(row, Text | Classified):
+        asked = []
+        for message in getattr(row, "messages", getattr(row, "prompt", ())):
+            if message["role"] == "assistant":
+                break
+            if message["role"] != "system":
+                asked.append([message["role"], message["content"]])
+        assert prompt_key(row) == json.dumps(asked, ensure_ascii=False)
+
+
+SPELLINGS = st.fixed_dictionaries(
+    {},
+    optional={
+        "role": st.sampled_from(["user", "gpt", "function_call", "nobody", None, 3]),
+        "from": st.sampled_from(["human", "assistant", None]),
+        "content": st.sampled_from(["a", "é", "", "\ud800", None, 3, ["a"]]),
+        "value": st.sampled_from(["b", None, '{"name": "f"}']),
+    },
+)
+
+
+@MANY
+@given(written=SPELLINGS)
+def test_a_simple_turn_is_read_as_any_other(written: dict[str, Any]) -> None:
+    def read(make: Any) -> Any:
+        try:
+            return make()
+        except Malformed as error:
+            return str(error)
+
+    one = read(lambda: turns([written], "messages"))
+    other = read(lambda: (turn(written, "messages[0]"),))
+    assert one == other
