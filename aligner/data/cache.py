@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from aligner.errors import DataError
 from aligner.run.durable import flush_folder, flush_tree, hash_json, hash_tree, write_text
 
 ENTRY = "entry.json"
@@ -22,6 +24,15 @@ class Cache:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+
+    @property
+    def writable(self) -> bool:
+        """Whether entries can be kept here; the folder is made where it can be."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            return False
+        return os.access(self.folder, os.W_OK)
 
     def get(
         self, key: str, make: Callable[[Path], Mapping[str, Any]]
@@ -36,6 +47,9 @@ class Cache:
 
         Returns:
             The entry's folder, and what is known of it.
+
+        Raises:
+            DataError: there is no room for it.
         """
         place = self.folder / key[:16]
         with self._alone(place.name):
@@ -87,8 +101,12 @@ class Cache:
             write_text(work / ENTRY, json.dumps({**entry, "sha256": hash_json(entry)}))
             shutil.rmtree(place, ignore_errors=True)
             os.replace(work, place)
-        except BaseException:
+        except BaseException as error:
             shutil.rmtree(work, ignore_errors=True)
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                what = "the disk is full: prepared data cannot be written"
+                hint = "free some space, `aligner runs --prune` may, or put the runs elsewhere"
+                raise DataError(what, where=str(self.folder), hint=hint) from None
             raise
         flush_folder(self.folder)
         return entry

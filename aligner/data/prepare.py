@@ -242,10 +242,10 @@ def _prepared(work: Work, determining: str, over: Overflow) -> Prepared[Any]:
     together = "" if None in parts else by_step(options, place)
     key = json.dumps([code_version(place.offers), determining, over, together, parts])
     # What is not known before it is read cannot be found again, and is kept for this process alone.
-    folder = place.cache if None not in parts else None
-    if folder is None:
-        folder = temporary_folder(place.scratch)
-    entry, about = Cache(folder).get(hashlib.sha256(key.encode()).hexdigest(), work.into)
+    cache = Cache(place.cache) if place.cache is not None and None not in parts else None
+    if cache is None or not cache.writable:
+        cache = Cache(temporary_folder(place.scratch))
+    entry, about = cache.get(hashlib.sha256(key.encode()).hexdigest(), work.into)
     rows = {name: Kept(entry / f"{name}.arrow", work.form) for name in about["sides"]}
     ledgers = {name: ledger_from(one["ledger"]) for name, one in about["sides"].items()}
     train, ledgers["data"] = mixed(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import errno
 import gzip
 import hashlib
 import json
@@ -318,16 +319,51 @@ def test_an_entry_that_fails_leaves_nothing_and_one_that_is_used_is_young(tmp_pa
 
     def fail(folder: Path) -> dict[str, Any]:
         (folder / "half").write_text("x")
-        raise OSError("the disk is full")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    with pytest.raises(OSError, match="full"):
+    with pytest.raises(AlignerError) as error:
         cache.get(key, fail)
+    assert str(error.value) == (
+        f"{cache.folder}: the disk is full: prepared data cannot be written\n"
+        "  hint: free some space, `aligner runs --prune` may, or put the runs elsewhere"
+    )
     assert [one.name for one in cache.folder.iterdir()] == [".locks"]
     folder, about = cache.get(key, lambda folder: {"rows": 3})
     assert about == {"rows": 3}
     os.utime(folder / "entry.json", (0, 0))
     assert cache.get(key, fail) == (folder, about)
     assert (folder / "entry.json").stat().st_mtime > 0
+
+
+def test_where_nothing_can_be_kept_the_process_keeps_it_for_itself(
+    tmp_path: Path, marked: Any
+) -> None:
+    write(tmp_path, "a.jsonl", [talk(1)])
+    (tmp_path / "file").write_text("")
+    place = Here(tmp_path, cache=tmp_path / "file" / "kept")
+    made = prepare_conversations(place, DataOptions(data="a.jsonl"), marked)  # type: ignore[arg-type]
+    assert len(made.train) == 1
+
+
+def test_a_mixture_takes_rows_more_often_and_says_so(
+    tmp_path: Path, marked: Any, counting: Counting
+) -> None:
+    write(tmp_path, "a.jsonl", map(talk, range(3)))
+    write(tmp_path, "b.jsonl", map(talk, range(3, 9)))
+    parts = [{"path": "a.jsonl", "weight": 2}, {"path": "b.jsonl", "weight": 1}]
+    options = DataOptions(data=parts, mixture={"rows": 9})  # type: ignore[arg-type]
+    made = prepare_conversations(Here(tmp_path, cache=tmp_path / "kept"), options, marked)
+    names = [row.origin.split(":")[0] for row in made.train]
+    assert (names.count("a.jsonl"), names.count("b.jsonl")) == (6, 3)
+    ledger = made.ledgers["data"]
+    assert ledger.mixture == (("a.jsonl", 3, 6), ("b.jsonl", 6, 3))
+    assert "\n  mixed in one pass: 6 of a.jsonl (of 3), 3 of b.jsonl (of 6)\n" in ledger.describe()
+    assert (ledger.used, ledger.tokens) == (9, sum(len(row.input_ids) for row in made.train))
+    assert ledger.trained == made.trained == sum(sum(row.trained) for row in made.train)
+    counting.since()
+    again = prepare_conversations(Here(tmp_path, cache=tmp_path / "kept"), options, marked)
+    assert counting.since() == (0, 0, 2)
+    assert rows_of(again) == rows_of(made)
 
 
 TOKENS = some.lists(some.integers(0, 2**31 - 1), max_size=5)
