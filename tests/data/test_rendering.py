@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -114,7 +114,7 @@ def test_ids_and_masks_are_those_of_prefixes_rendered_by_the_library(
         assert (one.input_ids, one.trained) == slowly(said, tools, calling)
 
 
-@MANY
+@settings(MANY, max_examples=20)
 @given(
     pool=st.lists(st.tuples(ASKS, ANSWERS), min_size=1, max_size=3),
     order=st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=3), min_size=2, max_size=6),
@@ -128,32 +128,32 @@ def test_what_was_rendered_before_changes_nothing(
     for number, places in enumerate(order):
         said = tuple(one for place in places for one in pool[place % len(pool)])
         given_tools = tools[number % len(tools)]
-        new = Chat(calling)
-        assert used.pair(said[:-1], said[-1:], given_tools) == new.pair(
-            said[:-1], said[-1:], given_tools
-        )
-        asked = said[:-1]
-        assert used.prompt(asked, given_tools) == new.prompt(asked, given_tools)
-        assert used.conversation(asked, given_tools, "everything") == new.conversation(
-            asked, given_tools, "everything"
-        )
-        assert used.conversation(said, given_tools, "assistant") == new.conversation(
-            said, given_tools, "assistant"
-        )
+        for look in looks(said, given_tools):
+            assert look(used) == look(Chat(calling))
+
+
+def looks(said: Any, tools: Any) -> list[Callable[[Chat], Any]]:
+    """All ways of rendering a conversation."""
+    return [
+        lambda chat: chat.pair(said[:-1], said[-1:], tools),
+        lambda chat: chat.prompt(said[:-1], tools),
+        lambda chat: chat.conversation(said[:-1], tools, "everything"),
+        lambda chat: chat.conversation(said, tools, "assistant"),
+    ]
 
 
 def test_numbers_that_are_equal_are_still_shown_as_they_are_written(calling: Any) -> None:
     chat = Chat(calling)
-    for value in (1, 1.0, True):
-        function = {"name": "f", "arguments": {"x": value}}
-        call = {"role": "assistant", "content": "", "tool_calls": [{"function": function}]}
-        prompt = ({"role": "user", "content": "a"}, call, {"role": "tool", "content": "b"})
-        sample = chat.prompt(prompt)
-        text = "".join(piece.text for piece in sample.pieces)
-        assert f'{{"x": {json.dumps(value)}}}' in text
-        tools = ({"type": "function", "function": {"name": "f", "x": value}},)
-        text = "".join(piece.text for piece in chat.prompt(prompt, tools).pieces)
-        assert f'"x": {json.dumps(value)}}}}}]' in text
+    for with_tools in (False, True):
+        for value in (1, 1.0, True):
+            function = {"name": "f", "arguments": {"x": value}}
+            call = {"role": "assistant", "content": "", "tool_calls": [{"function": function}]}
+            prompt = ({"role": "user", "content": "a"}, call, {"role": "tool", "content": "b"})
+            tools = ({"type": "function", "function": {"name": "f", "x": value}},)
+            sample = chat.prompt(prompt, tools if with_tools else None)
+            text = "".join(piece.text for piece in sample.pieces)
+            assert f'{{"x": {json.dumps(value)}}}' in text
+            assert (f'"x": {json.dumps(value)}}}}}]' in text) == with_tools
 
 
 @MANY
