@@ -136,9 +136,12 @@ def test_what_a_step_is_called_does_not_matter_to_who_reads_its_rows(
 def test_a_chain_goes_round_with_the_policy_that_each_round_leaves(
     recipe: Make, tmp_path: Path
 ) -> None:
-    """Annotate, dpo, annotate, dpo: the second answers are the first dpo's, and all differ."""
-    again = ANNOTATE + "    as: again\n" + DPO.replace("step: annotate", "step: again")
-    result = run(recipe(ANNOTATE + DPO + again + "    as: dpo-2\n"), tmp_path)
+    """Annotate, dpo, annotate, dpo: the second answers are the first dpo's. Its weights have hardly
+    moved, and yet all answers differ: another policy draws other random numbers.
+    """
+    dpo = DPO.replace("1e-2", "1e-6")
+    again = ANNOTATE + "    as: again\n" + dpo.replace("step: annotate", "step: again")
+    result = run(recipe(ANNOTATE + dpo + again + "    as: dpo-2\n"), tmp_path)
     first, second = (
         rows(Path(result[name].folder), "answers.jsonl") for name in ("annotate", "again")
     )
@@ -148,7 +151,7 @@ def test_a_chain_goes_round_with_the_policy_that_each_round_leaves(
     assert result["dpo-2"].state.data.made_by == "again"
     # A step reads the rows it names, not those that were made last.
     late = recipe(
-        ANNOTATE + DPO + again.replace("step: again", "step: annotate") + "    as: dpo-2\n"
+        ANNOTATE + dpo + again.replace("step: again", "step: annotate") + "    as: dpo-2\n"
     )
     result = run(late, tmp_path)
     account = json.loads((Path(result["dpo-2"].folder) / "ledger.json").read_text())
@@ -186,6 +189,18 @@ def test_the_reward_slot_scores_as_the_reward_model_does(recipe: Make, tmp_path:
             total = answer["scores"]["model"] + 0.5 * variety(answer["answer"])
             assert answer["score"] == pytest.approx(total)
     assert {"reward_model", "reward_variety"} <= set(result["annotate"].figures)
+
+
+def test_what_is_answered_together_does_not_matter_to_an_answer(
+    recipe: Make, tmp_path: Path
+) -> None:
+    found = []
+    for size in (4, 24):
+        result = run(
+            recipe(ANNOTATE.replace("batch_size: 8", f"batch_size: {size}")), tmp_path / str(size)
+        )
+        found.append(rows(Path(result["annotate"].folder), "answers.jsonl"))
+    assert found[0] == found[1]
 
 
 class Killed(BaseException):
