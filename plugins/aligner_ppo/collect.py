@@ -15,7 +15,7 @@ from aligner_ppo.setting import Prompt, Setting
 
 
 def sample(
-    setting: Setting, prompts: Sequence[Prompt], *, samples: int, seed: int
+    setting: Setting, prompts: Sequence[Prompt], *, samples: int, seed: int, where: str = ""
 ) -> tuple[Rollouts, dict[int, Completion]]:
     """Answer `prompts`, each process its share; returns all responses, and this process's as text."""
     actor, together = setting.actor, setting.together
@@ -24,9 +24,8 @@ def sample(
     own: dict[int, Answer] = {}
     if mine:
         with actor.computing():
-            answers = _answers(
-                setting, [prompts[i].tokens for i in mine], mine, samples=samples, seed=seed
-            )
+            tokens = [prompts[i].tokens for i in mine]
+            answers = _answers(setting, tokens, mine, samples=samples, seed=seed, where=where)
         own = dict(zip(places, answers, strict=True))
     responses = share(own, len(prompts) * samples, together)
     rollouts = Rollouts(
@@ -46,6 +45,7 @@ def _answers(
     *,
     samples: int,
     seed: int,
+    where: str,
 ) -> list[Answer]:
     policy, config = setting.actor.policy, setting.config
     if config.sampler == "continuous_batching":
@@ -56,6 +56,7 @@ def _answers(
             seed=derived_seed(seed, "process", setting.together.rank),
             samples=samples,
             batch_size=config.rollout_batch_size,
+            where=where,
         )
     return generate(
         policy,
@@ -73,7 +74,11 @@ def held_out_reward(setting: Setting, run: Run) -> float | None:
     if not setting.held_out:
         return None
     rollouts, completions = sample(
-        setting, setting.held_out, samples=1, seed=derived_seed(run.seed, "held out")
+        setting,
+        setting.held_out,
+        samples=1,
+        seed=derived_seed(run.seed, "held out"),
+        where=run.where,
     )
     scores = ask(
         setting.sources,

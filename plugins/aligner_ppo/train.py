@@ -67,7 +67,9 @@ def iterate(setting: Setting, progress: Progress, run: Run) -> tuple[Progress, d
         derived_seed(run.seed, "rollout", iteration),
     )
 
-    rollouts, completions = sample(setting, prompts, samples=config.samples_per_prompt, seed=seed)
+    rollouts, completions = sample(
+        setting, prompts, samples=config.samples_per_prompt, seed=seed, where=where
+    )
     number = len(rollouts.responses)
     scores = ask(setting.sources, completions, number=number, together=together, where=where)
     final_N, scale = final_scores(scores, rollouts.ended_N, config, progress.scale)
