@@ -258,7 +258,10 @@ def test_what_cannot_be_done_is_refused(
     assert sorted(os.listdir(desk)) == before
 
 
-def test_every_file_of_real_data_can_be_inspected(desk: Path, aligner: Aligner) -> None:
+def test_every_file_of_real_data_can_be_inspected(
+    desk: Path, aligner: Aligner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "py3langid", None)  # which takes a second to load, each time
     home = Path(__file__).parents[2] / ".." / "shared"
     data = Path(os.environ.get("ALIGNER_SHARED", home)) / "data"
     if not data.is_dir():

@@ -26,10 +26,10 @@ _FENCED = re.compile(r"(^[ \t]*```.*?(?:^[ \t]*```[ \t]*$|\Z))", re.DOTALL | re.
 def cleaner(how: Clean) -> Callable[[str], str]:
     """What tidies one text as `how` says; HTML aside, doing it twice changes nothing more."""
     steps: list[Callable[[str], str]] = []
-    if how.control:
-        steps.append(_without_control)
     if how.html:
         steps.append(_outside_code(without_html))
+    if how.control:  # which HTML may have spelt as entities
+        steps.append(_without_control)
     form = how.unicode
     if form != "keep":
         steps.append(lambda text: text if text.isascii() else unicodedata.normalize(form, text))

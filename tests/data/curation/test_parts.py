@@ -101,12 +101,12 @@ def test_a_part_is_cleaned_before_it_is_cut_so_that_equal_rows_stay_together(pla
 
 
 SCRIPT = """
-from pathlib import Path
-from tests.data.conftest import Here
+from types import SimpleNamespace
 from tests.data.curation.made import curate, talk
+here = SimpleNamespace(seed=0, scratch={}, at=str)
 rows = [talk(f"q{i}", "a" * i, origin=str(i)) for i in range(60)]
 for options in ({"sample": 9}, {"parts": {"a": 0.5, "b": 0.5}, "part": "a"}, {"redact": True, "clean": True}):
-    print([row.origin for row in curate(rows, Here(Path()), **options)[0]])
+    print([row.origin for row in curate(rows, here, **options)[0]])
 """
 
 

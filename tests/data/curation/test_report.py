@@ -77,6 +77,11 @@ def test_conversations_have_turns_and_prompts_no_answers() -> None:
     assert list(found.characters) == ["prompt"]
 
 
+def test_what_was_answered_in_the_course_of_a_prompt_is_no_side() -> None:
+    row = replace(pair("a", "b", "c"), prompt=turns("a", "before", "again"))
+    assert list(survey([row]).characters) == ["prompt", "chosen", "rejected"]
+
+
 def test_languages_are_told_of_texts_that_are_long_enough() -> None:
     found = survey([text("a" * 40), text("b" * 39)], language=lambda said: said[:1])
     assert found.languages == {"a": 1}
