@@ -19,7 +19,8 @@ from aligner.data.messages import Malformed
 LARGEST = 64
 """A rendered conversation may be this many times as long as what was said, beyond the first megabyte."""
 SLOWEST = 10.0
-"""Seconds that one rendering may take before the template is taken to be endless."""
+"""Seconds of the processor that one rendering may take before the template is taken to be endless:
+on a machine that is busy with other things, none is refused that is not on an idle one."""
 
 Spans = tuple[tuple[int, int], ...]
 
@@ -107,7 +108,7 @@ class Watch:
             if not self._ticking:
                 self._alone = self.over()
                 self._alone.__enter__()
-            self._since = time.monotonic()
+            self._since = time.thread_time()
 
     def __exit__(self, *raised: object) -> None:
         self._depth -= 1
@@ -141,5 +142,5 @@ class Watch:
             signal.signal(signal.SIGALRM, before)
 
     def _look(self, number: int, frame: FrameType | None) -> None:
-        if self._since is not None and time.monotonic() - self._since >= SLOWEST:
+        if self._since is not None and time.thread_time() - self._since >= SLOWEST:
             raise Malformed(f"the chat template has not finished after {SLOWEST:g} seconds")
