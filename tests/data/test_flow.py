@@ -351,14 +351,14 @@ def test_a_mixture_takes_rows_more_often_and_says_so(
     write(tmp_path, "a.jsonl", map(talk, range(3)))
     write(tmp_path, "b.jsonl", map(talk, range(3, 9)))
     parts = [{"path": "a.jsonl", "weight": 2}, {"path": "b.jsonl", "weight": 1}]
-    options = DataOptions(data=parts, mixture={"rows": 9})  # type: ignore[arg-type]
+    options = DataOptions(data=parts, mixture={"rows": 12})  # type: ignore[arg-type]
     made = prepare_conversations(Here(tmp_path, cache=tmp_path / "kept"), options, marked)
     names = [row.origin.split(":")[0] for row in made.train]
-    assert (names.count("a.jsonl"), names.count("b.jsonl")) == (6, 3)
+    assert (names.count("a.jsonl"), names.count("b.jsonl")) == (8, 4)
     ledger = made.ledgers["data"]
-    assert ledger.mixture == (("a.jsonl", 3, 6), ("b.jsonl", 6, 3))
-    assert "\n  mixed in one pass: 6 of a.jsonl (of 3), 3 of b.jsonl (of 6)\n" in ledger.describe()
-    assert (ledger.used, ledger.tokens) == (9, sum(len(row.input_ids) for row in made.train))
+    assert ledger.mixture == (("a.jsonl", 3, 8), ("b.jsonl", 6, 4))
+    assert "\n  mixed in one pass: 8 of a.jsonl (of 3), 4 of b.jsonl (of 6)\n" in ledger.describe()
+    assert (ledger.used, ledger.tokens) == (12, sum(len(row.input_ids) for row in made.train))
     assert ledger.trained == made.trained == sum(sum(row.trained) for row in made.train)
     counting.since()
     again = prepare_conversations(Here(tmp_path, cache=tmp_path / "kept"), options, marked)
