@@ -18,7 +18,7 @@ from aligner.data.curation.spec import EntryCuration
 from aligner.data.curation.together import curated_together
 from aligner.data.kinds import prompt_key
 from aligner.data.ledger import Ledger, Tally, together
-from aligner.data.made import made_hash
+from aligner.data.made import made_content, made_hash
 from aligner.data.place import Place
 from aligner.data.recognise import LOOKED_AT, recognise
 from aligner.data.rows import Row
@@ -118,7 +118,7 @@ class Flow:
         """
         faults = Collected()
         rows = self._one_after_the_other(faults)
-        if self._options is not None:
+        if self._options is not None and not any(entry.stands_in for entry in self._entries):
             rows = curated_together(
                 rows,
                 self._options,
@@ -136,9 +136,11 @@ class Flow:
     def _one_after_the_other(self, faults: Collected) -> Iterator[Row]:
         for number, entry in enumerate(self._entries):
             with faults:
-                rows = curated(
-                    entry.rows(), entry.spec, entry.tally, place=self._place, option=self._option
-                )
+                rows = entry.rows()
+                if not entry.stands_in:
+                    rows = curated(
+                        rows, entry.spec, entry.tally, place=self._place, option=self._option
+                    )
                 for row in rows:
                     self.entry = number
                     yield row
@@ -196,6 +198,11 @@ class _Entry:
         if self._reading is None:
             self._reading = open_rows(self.spec, self._place, self._option)
         return self._reading
+
+    @property
+    def stands_in(self) -> bool:
+        """Whether nothing may be left out for what it says, as it only stands for rows to come."""
+        return self.spec.step is not None and made_content(self.spec.step, self._place) is None
 
     @property
     def determining(self) -> str:

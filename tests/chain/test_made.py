@@ -101,6 +101,15 @@ def test_a_stage_that_takes_data_reads_made_rows_without_a_line_of_its_own(tmp_p
     assert account["data"]["read"] == 2
 
 
+def test_what_stand_ins_say_is_no_ground_to_leave_them_out_and_what_real_rows_say_is(
+    tmp_path: Path,
+) -> None:
+    reads = {"step": "maker", "clean": {"min_chars": 4}}
+    recipe = chain(tmp_path, reads=reads, words=("one", "three"))
+    assert recipe.check(runs=tmp_path / "runs").plans["reader"].rows == 3
+    assert read(run(recipe, tmp_path)) == ["three"]
+
+
 def test_made_rows_stand_beside_files(tmp_path: Path) -> None:
     (tmp_path / "more.jsonl").write_text('{"text": "three"}\n')
     result = run(chain(tmp_path, reads=[{"step": "maker"}, {"path": "more.jsonl"}]), tmp_path)
