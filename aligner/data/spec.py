@@ -158,6 +158,14 @@ class Limits(StageConfig):
     """Pairs whose chosen answer is the longer one."""
 
 
+def refuse_changed(specs: DataSpecs | None, option: str) -> None:
+    """Raise ValueError where data to measure on is to be added to or weighed: it stays what it is."""
+    for spec in specs or ():
+        for name in ("augment", "weight"):
+            if getattr(spec, name) is not None:
+                raise ValueError(f"{name} is for what is trained on, not for {option}")
+
+
 Overflow = Literal["auto", "stop", "cut", "drop", "turns", "split"]
 
 
@@ -192,10 +200,7 @@ class DataOptions(StepCuration):
 
     @model_validator(mode="after")
     def _measured_as_it_is(self) -> DataOptions:
-        for spec in self.eval_data or ():
-            for name in ("augment", "weight"):
-                if getattr(spec, name) is not None:
-                    raise ValueError(f"{name} is for what is trained on, not for eval_data")
+        refuse_changed(self.eval_data, "eval_data")
         if self.decontaminate and not (self.decontaminate.against or self.eval_data):
             raise ValueError(
                 "decontaminate has nothing to compare with: give it `against`, or eval_data"

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, model_validat
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from aligner.data.spec import DataSpecs, Limits
+from aligner.data.spec import DataSpecs, Limits, refuse_changed
 from aligner.models.spec import Attention, Precision, Quantize
 from aligner.preview import Asked, Section
 from aligner.stage import Look, Plan, Run, Stage, StageConfig
@@ -114,6 +114,12 @@ class EvaluateConfig(StageConfig):
     trained them did."""
     attention: Attention = "auto"
     """Kernel that computes attention; `auto` takes sdpa where the architecture has it."""
+
+    @model_validator(mode="after")
+    def _measured_as_it_is(self) -> EvaluateConfig:
+        for option in ("prompts", "conversations", "text", "pairs"):
+            refuse_changed(getattr(self, option), option)
+        return self
 
     @model_validator(mode="after")
     def _something_to_measure(self) -> EvaluateConfig:

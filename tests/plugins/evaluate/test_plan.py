@@ -140,6 +140,14 @@ def test_a_gate_on_what_is_not_measured_is_refused(check: Callable[..., Any], de
             "prompts: prompts.jsonl, against: model, reward_model: false",
             "against needs scores: give a judge, or leave reward_model true",
         ),
+        (
+            "text: {path: text.txt, weight: 2}",
+            "weight is for what is trained on, not for text",
+        ),
+        (
+            "prompts: {path: prompts.jsonl, augment: {swap: 0.1}}",
+            "augment is for what is trained on, not for prompts",
+        ),
     ],
 )  # fmt: skip
 def test_options_that_do_not_go_together_are_refused(
