@@ -73,7 +73,9 @@ class Conversations(Fitter[Encoded]):
 
     def render(self, rows: Sequence[Conversation]) -> Made[Conversation, list[Sample]]:
         return rendered(
-            rows, lambda row: self.chat.conversation(row.messages, row.tools, self.train_on)
+            rows,
+            self.chat,
+            lambda row: self.chat.conversation(row.messages, row.tools, self.train_on),
         )
 
     def encode(self, made: Made[Conversation, list[Sample]]) -> list[Encoded]:
@@ -149,7 +151,7 @@ class Prompts(Fitter[PromptTokens]):
     over: Overflow
 
     def render(self, rows: Sequence[Prompt]) -> Made[Prompt, Sample]:
-        return rendered(rows, lambda row: self.chat.prompt(row.messages, row.tools))
+        return rendered(rows, self.chat, lambda row: self.chat.prompt(row.messages, row.tools))
 
     def encode(self, made: Made[Prompt, Sample]) -> list[list[int]]:
         encoded = self.chat.encode([sample for _, sample in made.rows])

@@ -37,7 +37,7 @@ class Preferences(Fitter[PreferenceTokens]):
             second = self.chat.pair(row.prompt, row.rejected, row.tools)
             return first, second
 
-        return rendered(rows, both)
+        return rendered(rows, self.chat, both)
 
     def encode(self, made: Made[Preference, tuple[Cut, Cut]]) -> list[PreferenceTokens | None]:
         sides = [side for _, both in made.rows for side in both]
@@ -126,7 +126,9 @@ class Labels(Fitter[LabelTokens]):
     over: Overflow
 
     def render(self, rows: Sequence[Labelled]) -> Made[Labelled, Cut]:
-        return rendered(rows, lambda row: self.chat.pair(row.prompt, row.completion, row.tools))
+        return rendered(
+            rows, self.chat, lambda row: self.chat.pair(row.prompt, row.completion, row.tools)
+        )
 
     def encode(self, made: Made[Labelled, Cut]) -> list[LabelTokens]:
         cuts = [cut for _, cut in made.rows]

@@ -137,14 +137,15 @@ class Fitter(ABC, Generic[T]):
         return fitted
 
 
-def rendered(rows: Sequence[R], render: Callable[[R], T]) -> Made[R, T]:
-    """Rows with what `render` makes of them."""
+def rendered(rows: Sequence[R], chat: Chat, render: Callable[[R], T]) -> Made[R, T]:
+    """Rows with what `render` makes of them by the template of `chat`."""
     made: Made[R, T] = Made([], [])
-    for row in rows:
-        try:
-            made.rows.append((row, render(row)))
-        except Malformed as error:
-            made.refused.append((row.origin, error.what))
+    with chat.template.watch.over():
+        for row in rows:
+            try:
+                made.rows.append((row, render(row)))
+            except Malformed as error:
+                made.refused.append((row.origin, error.what))
     return made
 
 

@@ -12,7 +12,6 @@ from transformers import PreTrainedTokenizerBase
 
 from aligner.data.rendering import MARKED, OPEN, control_tokens
 from aligner.data.tokenizers import forget_batching
-from aligner.data.words import ENOUGH, plain_ids, words_of
 
 
 class Piece(NamedTuple):
@@ -39,7 +38,6 @@ class Encoder:
         """Id of the token for what the tokenizer does not know; -1 where it knows everything."""
         forget_batching(tokenizer)
         self.anchor = self._find_anchor()
-        self._words = words_of(self._backend)
         self._alone = Lock()
         added = tokenizer.added_tokens_decoder.values()
         self._names = tuple(self.control)
@@ -61,7 +59,7 @@ class Encoder:
         """
         probes = ("a", " a", "\na", "1", ".")
         for anchor in ("\n", "\ue000", "|", ":"):
-            alone = plain_ids(self._backend, probes, literal=False)
+            alone = _plain_ids(self._backend, probes, literal=False)
             after = [self._after(anchor, probe) for probe in probes]
             if None not in after:
                 return "" if alone == after else anchor
@@ -145,9 +143,7 @@ class Encoder:
     def _batch(self, texts: list[str], *, literal: bool, anchored: bool) -> list[list[int]]:
         forget_batching(self._tokenizer)
         if not anchored:
-            if self._words is not None and len(texts) >= ENOUGH:
-                return self._words.encode(texts, literal=literal)
-            return plain_ids(self._backend, texts, literal=literal)
+            return _plain_ids(self._backend, texts, literal=literal)
         self._backend.encode_special_tokens = literal
         try:
             encoded = self._backend.encode_batch(
@@ -157,5 +153,14 @@ class Encoder:
             self._backend.encode_special_tokens = False
         cut = [self._cut(one, self.anchor) for one in encoded]
         alone = [text for text, ids in zip(texts, cut, strict=True) if ids is None]
-        rest = iter(plain_ids(self._backend, alone, literal=literal) if alone else ())
+        rest = iter(_plain_ids(self._backend, alone, literal=literal) if alone else ())
         return [next(rest) if ids is None else ids for ids in cut]
+
+
+def _plain_ids(backend: Tokenizer, texts: Sequence[str], *, literal: bool) -> list[list[int]]:
+    """The ids that the tokenizer itself gives texts, nothing added to them."""
+    backend.encode_special_tokens = literal
+    try:
+        return [one.ids for one in backend.encode_batch_fast(texts, add_special_tokens=False)]
+    finally:
+        backend.encode_special_tokens = False
