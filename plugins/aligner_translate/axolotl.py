@@ -60,6 +60,9 @@ OWN: tuple[Rule, ...] = (
          differs="longer rows are left out as before, but the check stops where these are more than 5 %"),
     same("val_set_size", "hold_out", convert=share, only=ALL,
          differs="rows are held out by a hash of their prompt, so that no prompt is on both sides"),
+    same("dataset_exact_deduplication", "deduplicate", convert=lambda on: "exact" if switch(on) else None,
+         differs="rows are compared as text, not as tokens; those of eval_data are left as they are"),
+    same("shuffle_merged_datasets", "shuffle", convert=switch),
     same("sample_packing", "packing", convert=switch, only="sft"),
     same("sample_packing", "stream", convert=switch, only="pretrain",
          differs="documents are joined end to end and cut, which see one another within a row"),
@@ -95,7 +98,10 @@ OWN: tuple[Rule, ...] = (
              "liger_layer_norm", "liger_fused_linear_cross_entropy", "liger_cross_entropy",
              "cut_cross_entropy"),
     *lacking("code that plugins of Axolotl bring is never run", "plugins"),
-    *lacking("rows that repeat are counted, and stay", "dataset_exact_deduplication"),
+    *lacking("rows are mixed anew for each epoch", "curriculum_sampling"),
+    *lacking("rows of all data sets are shuffled together", "shuffle_before_merging_datasets"),
+    *lacking("shards are taken of each data set: see datasets", "dataset_shard_num", "dataset_shard_idx",
+             harmless=(0, 1), decides=True),
     *lacking("the end of a conversation is not cut", "excess_length_strategy", harmless=("drop",)),
     *lacking("this way of training fewer weights is not there", "relora", "unfrozen_parameters",
              "loraplus_lr_ratio", "lisa_n_layers", "peft_layers_to_transform", "loftq_config", "gptq",
@@ -109,7 +115,7 @@ OWN: tuple[Rule, ...] = (
     *lacking("the batch of all processes follows from batch_size and accumulate", "batch_size"),
     *unneeded("rows are laid out afresh each time", "pad_to_sequence_len", "sample_packing_bin_size",
               "sample_packing_group_size", "eval_sample_packing", "sample_packing_sequentially",
-              "pad_to_multiple_of", "multipack_real_batches", "shuffle_merged_datasets"),
+              "pad_to_multiple_of", "multipack_real_batches"),
     *unneeded("what a model is, its own files say", "model_type", "tokenizer_type", "is_llama_derived_model",
               "is_mistral_derived_model", "is_falcon_derived_model", "tokenizer_use_fast",
               "tokenizer_legacy", "base_model_config", "tokenizer_config", "strict",
@@ -213,6 +219,9 @@ def machine(draft: Draft) -> None:
 def rest(draft: Draft) -> None:
     if switch(draft.get("train_on_inputs")) and draft.stage == "sft":
         draft.put("train_on", "everything", "train_on_inputs")
+    joined = draft.stage == "pretrain" and draft.options.get("stream", True)
+    if not draft.has("shuffle_merged_datasets") and (joined or draft.options.get("packing")):
+        draft.add("shuffle", True, "shuffle_merged_datasets")
     if not draft.has("warmup_steps") and not draft.has("warmup_ratio"):
         draft.add(
             "warmup", 0.03, "warmup_steps", "as Axolotl does, though never more than 100 steps"

@@ -9,6 +9,7 @@ from aligner.offers import Foreign
 from aligner_translate.common import put_data, renamed, spec
 from aligner_translate.draft import Draft
 from aligner_translate.rules import is_empty
+from aligner_translate.slices import rows_of, shard
 
 TEMPLATES = {
     "llama3": "llama-3", "llama-3": "llama-3", "chatml": "chatml", "gemma": "gemma", "gemma3": "gemma",
@@ -40,6 +41,7 @@ _READ = frozenset({
     "path", "type", "split", "name", "revision", "data_files", "field", "text_column", "field_messages",
     "field_chosen", "field_rejected", "field_prompt", "field_tools", "field_system", "field_instruction",
     "field_input", "field_output", "conversation", "chat_template", "train_on_eos", "roles_to_train",
+    "shards", "shards_idx",
 })  # fmt: skip
 _NEEDLESS = frozenset({
     "ds_type", "roles", "message_property_mappings", "message_field_role", "message_field_content",
@@ -94,10 +96,21 @@ def _spec(draft: Draft, key: str, one: Mapping[str, Any]) -> Any:
     else:
         wanted = _answer_columns(draft, key, kind, fields)
     wanted |= {"tools": fields.get("field_tools")}
-    return spec(
-        _origin(draft, key, one), renamed(wanted),
-        subset=one.get("name"), split=one.get("split"), revision=one.get("revision"),
-    )  # fmt: skip
+    origin = _origin(draft, key, one)
+    return spec(origin, renamed(wanted), subset=one.get("name"), revision=one.get("revision"),
+                **_rows(draft, key, one, "hub" in origin))  # fmt: skip
+
+
+def _rows(draft: Draft, key: str, one: Mapping[str, Any], on_hub: bool) -> dict[str, Any]:
+    """Which rows of a data set: its split or a slice of that, and a shard."""
+    usual = "test" if on_hub and key.startswith("test_datasets") else None
+    read = rows_of(draft, f"{key}.split", one.get("split") or usual)
+    if draft.stage == "dpo" or key.startswith("pretraining_dataset"):
+        for name in ("shards", "shards_idx"):
+            if not is_empty(one.get(name)):
+                draft.say("not needed", f"{key}.{name}", "Axolotl reads such a data set whole")
+        return read
+    return read | shard(draft, key, one.get("shards"), one.get("shards_idx"), read)
 
 
 def _origin(draft: Draft, key: str, one: Mapping[str, Any]) -> dict[str, Any]:

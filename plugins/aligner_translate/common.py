@@ -178,6 +178,17 @@ def spec(origin: Mapping[str, Any], columns: Mapping[str, str], **others: Any) -
     return said["path"] if said.keys() == {"path"} else said
 
 
+def weighed(said: Any, weight: float) -> dict[str, Any]:
+    """A data set of this share among the others."""
+    return {**({"path": said} if isinstance(said, str) else said), "weight": weight}
+
+
+def put_mixture(draft: Draft, meet: str, key: str, text: str) -> None:
+    """Mix the data sets, which have weights, until rows of one are lacking or none is left out."""
+    held = "; what is held out is not mixed" if draft.options.get("hold_out") else ""
+    draft.put("mixture.meet", meet, key, differs=f"{text}{held}")
+
+
 def put_data(draft: Draft, option: str, specs: list[Any], key: str) -> None:
     if not specs:
         draft.refuse(key, f"no data set could be read from {key}")

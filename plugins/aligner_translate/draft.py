@@ -131,10 +131,12 @@ class Draft:
         return _plain(fields_at(self._config, tuple(above))[last].get_default())
 
 
-_ORDER = ("data", "eval_data", "hold_out", "max_length", "overflow", "limits", "train_on", "packing",
-          "stream", "adapter.method", "adapter.r", "adapter.alpha", "adapter.dropout",
-          "adapter.targets", "adapter.modules_to_save", "incoming", "quantize", "loss", "beta",
-          "epochs", "max_steps", "batch_size", "accumulate", "optimizer", "learning_rate")  # fmt: skip
+_ORDER = (
+    "data", "eval_data", "deduplicate", "hold_out", "mixture.meet", "shuffle", "max_length", "overflow",
+    "limits", "train_on", "packing", "stream", "adapter.method", "adapter.r", "adapter.alpha",
+    "adapter.dropout", "adapter.targets", "adapter.modules_to_save", "incoming", "quantize", "loss",
+    "beta", "epochs", "max_steps", "batch_size", "accumulate", "optimizer", "learning_rate",
+)  # fmt: skip
 
 
 def _plain(value: Any) -> Any:

@@ -9,11 +9,13 @@ from typing import Any
 
 from aligner.data.messages import ROLES
 from aligner.errors import ChainError, did_you_mean
-from aligner_translate.common import put_data, renamed, spec
+from aligner_translate.common import put_data, put_mixture, renamed, spec, weighed
 from aligner_translate.draft import Draft
-from aligner_translate.rules import names
+from aligner_translate.rules import names, number
+from aligner_translate.slices import rows_of
 
 INFO = "dataset_info.json"
+MEETS = {"interleave_under": "under", "interleave_over": "over"}
 TURNS = (
     {"role_tag": "from", "content_tag": "value"},
     {"role_tag": "role", "content_tag": "content"},
@@ -32,8 +34,46 @@ def data(draft: Draft) -> None:
     known = _known(draft)
     for key, option in (("dataset", "data"), ("eval_dataset", "eval_data")):
         if draft.has(key):
-            specs = [_spec(draft, key, name, known) for name in names(draft.get(key))]
-            put_data(draft, option, [one for one in specs if one is not None], key)
+            asked = [_spec(draft, key, name, known) for name in names(draft.get(key))]
+            specs = [one for one in asked if one is not None]
+            if option == "data" and len(specs) == len(asked) > 1:
+                specs = _mixed(draft, specs)
+            put_data(draft, option, specs, key)
+
+
+def _mixed(draft: Draft, specs: list[Any]) -> list[Any]:
+    """Several data sets, with the weights by which they are mixed where they are."""
+    strategy, said = draft.get("mix_strategy", "concat"), draft.get("interleave_probs")
+    if strategy == "interleave_once":
+        draft.say("other meaning", "mix_strategy", "every row is taken once, one data set after the "
+                  "other; they are mixed anew for each epoch")  # fmt: skip
+        if said is not None:
+            draft.say("not needed", "interleave_probs", "where every row is taken once, it only "
+                      "decides their order")  # fmt: skip
+        return specs
+    if strategy not in MEETS:
+        if said is not None:
+            draft.refuse("interleave_probs", "interleave_probs: there are only shares where "
+                         "mix_strategy interleaves", "take it out, or set mix_strategy")  # fmt: skip
+        if strategy != "concat":
+            draft.refuse("mix_strategy", f"mix_strategy: {strategy!r} is not there",
+                         f"there are concat, interleave_once, {', '.join(MEETS)}")  # fmt: skip
+        elif draft.has("mix_strategy"):
+            draft.say("default", "mix_strategy", "data sets are read one after the other anyway")
+        return specs
+    weights = [1.0] * len(specs) if said is None else [float(number(n)) for n in names(said)]
+    if len(weights) != len(specs) or min(weights) <= 0:
+        draft.refuse("interleave_probs", f"interleave_probs: {len(specs)} data sets need as many "
+                     "shares, each above 0", "take out a data set that has none")  # fmt: skip
+        return specs
+    put_mixture(draft, MEETS[strategy], "mix_strategy", "rows are drawn, not taken from the start of "
+                "each data set in turn")  # fmt: skip
+    if said is not None:
+        text = "weight: shares are met, not drawn by chance"
+        draft.say("other meaning", "interleave_probs", text)
+    if len(names(draft.get("eval_dataset", []))) > 1:
+        draft.say("other meaning", "eval_dataset", "its data sets are measured on whole, not mixed")
+    return [weighed(one, weight) for one, weight in zip(specs, weights, strict=True)]
 
 
 def _known(draft: Draft) -> Mapping[str, Any]:
@@ -73,15 +113,23 @@ def _spec(draft: Draft, key: str, name: str, known: Mapping[str, Any]) -> Any:
         draft.refuse(key, f"the data set {name!r} has pictures, sound or film, which are not read")
         return None
     _tags(draft, key, name, said.get("tags", {}))
-    if said.get("num_samples"):
-        draft.say(
-            "other meaning",
-            key,
-            f"{name}: the first {said['num_samples']} rows, not some at random",
-        )
-    first = min((n for n in (said.get("num_samples"), draft.get("max_samples")) if n), default=None)
     return spec(origin, _columns(draft, key, name, said), revision=said.get("revision"),
-                subset=said.get("subset"), split=said.get("split"), first=first)  # fmt: skip
+                subset=said.get("subset"), **_rows(draft, key, name, said))  # fmt: skip
+
+
+def _rows(draft: Draft, key: str, name: str, said: Mapping[str, Any]) -> dict[str, Any]:
+    """Which rows of a data set: its split or a slice of that, and how many."""
+    read = rows_of(draft, key, said.get("split"))
+    drawn, most = said.get("num_samples"), draft.get("max_samples")
+    if drawn:  # `max_samples` cuts what was drawn before
+        draft.say("other meaning", key, f"{name}: sample: none of its rows is taken twice where it has "
+                  f"fewer than {drawn}")  # fmt: skip
+        return read | {"sample": min(drawn, most or drawn)}
+    if most and "part" in read:
+        draft.say("other meaning", key, f"{name}: sample: rows are drawn, not taken from the start")
+        return read | {"sample": most}
+    first = [rows for rows in (read.get("first"), most) if rows]
+    return read | {"first": min(first, default=None)}
 
 
 def _columns(draft: Draft, key: str, name: str, said: Mapping[str, Any]) -> dict[str, str]:

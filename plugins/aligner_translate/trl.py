@@ -15,8 +15,10 @@ from aligner_translate.common import (
     measuring,
     precision,
     put_data,
+    put_mixture,
     quantized,
     spec,
+    weighed,
 )
 from aligner_translate.draft import Draft
 from aligner_translate.peer import Peer
@@ -33,6 +35,7 @@ from aligner_translate.rules import (
     unneeded,
     word,
 )
+from aligner_translate.slices import rows_of
 
 METHODS = ("sft", "dpo", "reward")
 ONLY: Mapping[str, frozenset[str]] = {
@@ -43,7 +46,7 @@ ONLY: Mapping[str, frozenset[str]] = {
     "reward": frozenset({"center_rewards_coefficient"}),
     "sft": frozenset({
         "packing", "assistant_only_loss", "completion_only_loss", "dataset_text_field", "padding_free",
-        "eval_packing", "packing_strategy", "max_seq_length",
+        "eval_packing", "packing_strategy", "max_seq_length", "shuffle_dataset",
     }),
 }  # fmt: skip
 """Settings that only one of TRL's commands has."""
@@ -56,7 +59,8 @@ OWN: tuple[Rule, ...] = (
     part("dataset_config", "`data.subset`"),
     part("dataset_train_split", "`data.split`"),
     part("dataset_test_split", "`eval_data`, where eval_strategy asks for measuring"),
-    part("datasets", "`data`, several read one after the other"),
+    part("datasets", "`data`, several read one after the other, or by `fraction` as their `weight`"),
+    same("shuffle_dataset", "shuffle", convert=switch, only="sft pretrain"),
     same("test_split_size", "hold_out", convert=share,
          differs="rows are held out by a hash of their prompt, so that no prompt is on both sides"),
     part("dataset_text_field", "the pretrain stage, with `data.columns`"),
@@ -96,7 +100,6 @@ OWN: tuple[Rule, ...] = (
     *lacking("no loss is added to the reward's", "router_aux_loss_coef"),
     *lacking("the start of a row is kept, or its newest turns: see overflow", "truncation_mode",
              harmless=("keep_start",)),
-    *lacking("rows are read in their order and mixed for each epoch", "shuffle_dataset"),
     *lacking("data is read whole", "dataset_streaming", "streaming"),
     *lacking("weights are computed as precision says", "dtype", "torch_dtype",
              harmless=("auto", "float32", "bfloat16")),
@@ -181,27 +184,53 @@ def data(draft: Draft) -> None:
         columns = {str(text): "text"}
     mixture = draft.get("datasets")
     if mixture:
-        put_data(draft, "data", [_one(draft, n, one) for n, one in enumerate(mixture)], "datasets")
+        put_data(draft, "data", _mixed(draft, mixture, columns), "datasets")
     elif draft.has("dataset_name"):
         origin = draft.origin(str(draft.get("dataset_name")))
         subset = draft.get("dataset_config")
         put_data(
             draft, "data",
-            [spec(origin, columns, subset=subset, split=draft.get("dataset_train_split"))], "dataset_name",
+            [spec(origin, columns, subset=subset,
+                  **rows_of(draft, "dataset_train_split", draft.get("dataset_train_split")))],
+            "dataset_name",
         )  # fmt: skip
         if draft.get("eval_strategy", "no") != "no" and "hub" in origin:
             split = draft.get("dataset_test_split", "test")
             key = "dataset_test_split" if draft.has("dataset_test_split") else "eval_strategy"
-            draft.put("eval_data", spec(origin, columns, subset=subset, split=split), key)
+            read = rows_of(draft, key, split)
+            draft.put("eval_data", spec(origin, columns, subset=subset, **read), key)
     else:
         draft.refuse("dataset_name", "neither dataset_name nor datasets says what to train on")
 
 
-def _one(draft: Draft, number: int, one: Any) -> Any:
-    said = one if isinstance(one, Mapping) else {"path": str(one)}
+def _mixed(draft: Draft, mixture: list[Any], columns: Mapping[str, str]) -> list[Any]:
+    """The data sets of a mixture, with the weights by which they are mixed where they are."""
+    said = [one if isinstance(one, Mapping) else {"path": str(one)} for one in mixture]
+    specs = [_one(draft, n, one, columns) for n, one in enumerate(said)]
+    fractions = [one.get("fraction") for one in said]
+    given = [n for n, fraction in enumerate(fractions) if fraction is not None]
+    if not given:
+        return specs
+    if len(specs) == 1:
+        draft.say("not needed", "datasets.0.fraction", "all rows of a single data set are taken")
+        return specs
+    key = f"datasets.{given[0]}.fraction"
+    if len(given) < len(specs):
+        draft.refuse(key, "fraction is given for some data sets, not for all",
+                     "TRL takes it of all of them or of none")  # fmt: skip
+        return specs
+    put_mixture(draft, "under", key, "rows of each data set are drawn, not taken from its start")
+    weights = [float(fraction or 0) for fraction in fractions]
+    for n, weight in enumerate(weights):
+        if not weight:
+            text = "none of its rows are taken, as its fraction is 0"
+            draft.say("not needed", f"datasets.{n}", text)
+    return [weighed(one, weight) for one, weight in zip(specs, weights, strict=True) if weight]
+
+
+def _one(draft: Draft, number: int, said: Mapping[str, Any], columns: Mapping[str, str]) -> Any:
     for key, why in (
         ("columns", "all columns are read; those that no format knows do no harm"),
-        ("fraction", "a number of rows can be said, not a share: see first"),
         ("data_dir", "name the folder itself as path"),
     ):
         if said.get(key):
@@ -209,9 +238,8 @@ def _one(draft: Draft, number: int, one: Any) -> Any:
     if said.get("data_files"):
         draft.refuse(f"datasets.{number}.data_files", "files within a data set are read one by one",
                      "name the file itself as path")  # fmt: skip
-    return spec(
-        draft.origin(str(said.get("path"))), {}, subset=said.get("name"), split=said.get("split")
-    )
+    return spec(draft.origin(str(said.get("path"))), columns, subset=said.get("name"),
+                **rows_of(draft, f"datasets.{number}.split", said.get("split")))  # fmt: skip
 
 
 def speech(draft: Draft) -> None:
