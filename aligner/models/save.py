@@ -29,6 +29,7 @@ from aligner.models.files import (
 from aligner.models.load import quiet
 from aligner.models.skeleton import skeleton
 from aligner.run.ranks import written_once
+from aligner.run.store import place_when_finished
 from aligner.state import Artifact, Live
 
 
@@ -87,7 +88,8 @@ def _save_adapter(
     settings = folder / "adapter_config.json"
     model.peft_config[TOP].save_pretrained(str(folder))
     raw = json.loads(settings.read_text(encoding="utf-8"))
-    raw |= {"base_model_name_or_path": base.path, "revision": base.revision, "inference_mode": True}
+    below = str(place_when_finished(Path(base.path))) if base.local else base.path
+    raw |= {"base_model_name_or_path": below, "revision": base.revision, "inference_mode": True}
     # peft writes sets of names in any order, or twice, and equal adapters must be equal files.
     raw |= {key: sorted(set(value)) for key, value in raw.items() if _names(value)}
     settings.write_text(json.dumps(raw, indent=2, sort_keys=True) + "\n", encoding="utf-8")

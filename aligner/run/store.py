@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,10 @@ from aligner.state import ModelState
 
 MANIFEST = "step.json"
 STATE = "state.json"
+STEPS = ".steps"
+"""The folder of steps, under that of the runs."""
+UNFINISHED = ".partial"
+"""What the folder of a step ends with until it has finished."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +66,7 @@ class Store:
     """The finished and the unfinished steps under one folder of runs."""
 
     def __init__(self, runs: Path) -> None:
-        self.folder = runs / ".steps"
+        self.folder = runs / STEPS
 
     def find(self, fingerprint: str) -> Finished | None:
         """The finished step with this fingerprint, if it is there and whole (by its manifest)."""
@@ -70,7 +75,7 @@ class Store:
 
     def workplace(self, fingerprint: str) -> Path:
         """Where the step with this fingerprint works until it is done; what it left there stays."""
-        folder = self.folder / f"{fingerprint[:16]}.partial"
+        folder = self.folder / f"{fingerprint[:16]}{UNFINISHED}"
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
@@ -164,6 +169,19 @@ def relocate(state: ModelState, old: Path, new: Path) -> ModelState:
         }
         slots[slot] = type(artifact)(**values)
     return ModelState(**slots)
+
+
+def place_when_finished(path: Path) -> Path:
+    """Where a file that lies in a step's workplace will lie once the step has finished.
+
+    >>> place_when_finished(Path("runs/.steps/0123456789abcdef.partial/policy/base")).as_posix()
+    'runs/.steps/0123456789abcdef/policy/base'
+    """
+    parts = list(path.parts)
+    for number, (above, part) in enumerate(pairwise(path.parts), start=1):
+        if above == STEPS:
+            parts[number] = part.removesuffix(UNFINISHED)
+    return Path(*parts)
 
 
 def _manifest(finished: Finished) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from peft import PeftModel
+from peft import AutoPeftModelForCausalLM, PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
@@ -69,6 +69,24 @@ def test_a_merged_base_is_saved_below_its_new_adapter(
     assert torch.equal(alone(ids).logits, merged(ids).logits)
     again: Any = load_model(artifact, Live())
     assert torch.equal(again(ids).logits, second.model(ids).logits)
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+def test_an_adapter_names_its_base_where_that_lies_once_the_step_has_finished(
+    make: Any, train: Any, tmp_path: Path, ids: torch.Tensor
+) -> None:
+    live = Live()
+    first = load_policy(make(), live, LORA, step="x", seed=7)
+    below = save_model(first.model, tmp_path / "1", live=live, base=first.base)
+    second = load_policy(
+        below, live, ModelOptions(adapter=Adapter(r=2), incoming="merge"), step="y", seed=7
+    )
+    train(second.model)
+    work, final = tmp_path / ".steps" / "ab.partial", tmp_path / ".steps" / "ab"
+    save_model(second.model, work / "policy", live=live, base=second.base)
+    work.rename(final)
+    plain = AutoPeftModelForCausalLM.from_pretrained(str(final / "policy")).eval()
+    assert torch.equal(plain(ids).logits, second.model(ids).logits)
 
 
 def test_files_have_the_mode_that_the_umask_gives(make: Any, tmp_path: Path) -> None:
