@@ -34,7 +34,7 @@ def rows_of(draft: Draft, key: str, split: Any) -> dict[str, Any]:
         elif stop - begin < 100:
             draft.say("other meaning", key, f"parts: about {stop - begin} % of the rows, by a hash of "
                       "their prompt and not by their place")  # fmt: skip
-        return {"split": name, **_piece(begin / 100, stop / 100)}
+        return {"split": name, **piece(begin / 100, stop / 100)}
     if start in (None, "0") and end is not None and end.replace("_", "").isdecimal() and int(end):
         return {"split": name, "first": int(end)}
     draft.refuse(key, f"the split {split!r} picks rows by their number",
@@ -67,7 +67,7 @@ def shard(draft: Draft, key: str, number: Any, index: Any, read: dict[str, Any])
         return {}
     draft.say("other meaning", f"{key}.shards",
               f"parts: about one row of {number}, by a hash of their prompt")  # fmt: skip
-    return _piece(int(index) / int(number), (int(index) + 1) / int(number))
+    return piece(int(index) / int(number), (int(index) + 1) / int(number))
 
 
 def _percent(said: str | None, otherwise: int) -> int:
@@ -78,7 +78,7 @@ def _percent(said: str | None, otherwise: int) -> int:
     return max(0, min(100, value + 100 if value < 0 else value))
 
 
-def _piece(begin: float, end: float) -> dict[str, Any]:
+def piece(begin: float, end: float) -> dict[str, Any]:
     """The rows whose hash lies from `begin` to `end`, both in [0, 1].
 
     Parts lie in the order of their names, so these names must keep theirs.

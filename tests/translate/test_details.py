@@ -7,28 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-
-from aligner.cli import main
 
 Brought = Callable[[str], tuple[list[dict[str, Any]], str]]
-
-
-@pytest.fixture
-def brought(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Brought:
-    """The steps that a file with this text becomes, and what is said about it."""
-
-    def act(text: str) -> tuple[list[dict[str, Any]], str]:
-        monkeypatch.chdir(tmp_path)
-        (tmp_path / "f.yaml").write_text(text, encoding="utf-8")
-        (tmp_path / "r.yaml").unlink(missing_ok=True)
-        assert main(["import", "f.yaml", "--out", "r.yaml"]) == 0
-        steps = yaml.safe_load((tmp_path / "r.yaml").read_text("utf-8"))["steps"]
-        return steps, capsys.readouterr().out
-
-    return act
 
 
 def test_what_each_tool_takes_where_nothing_is_said(brought: Brought) -> None:
@@ -74,7 +54,6 @@ FACTORY = "model_name_or_path: m/n\nfinetuning_type: full\ndataset: one\ntemplat
     ("info", "data"),
     [
         ('{"file_name": "a.json"}', "data/a.json"),
-        ('{"file_name": "a.json", "num_samples": 50}', {"path": "data/a.json", "first": 7}),
         (
             '{"hf_hub_url": "d/e", "subset": "s", "split": "t", '
             '"columns": {"prompt": "question", "response": "response", "system": "system_prompt"}}',
@@ -100,8 +79,7 @@ def test_data_sets_are_what_dataset_info_says(
 ) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "dataset_info.json").write_text('{"one": ' + info + "}")
-    fewer = "max_samples: 7\n" if "num_samples" in info else ""
-    steps, _ = brought(FACTORY + fewer)
+    steps, _ = brought(FACTORY)
     assert steps[1]["data"] == data
 
 
