@@ -43,10 +43,17 @@ _READ = frozenset({
     "field_input", "field_output", "conversation", "chat_template", "train_on_eos", "roles_to_train",
     "shards", "shards_idx",
 })  # fmt: skip
-_NEEDLESS = frozenset({
-    "ds_type", "roles", "message_property_mappings", "message_field_role", "message_field_content",
-    "trust_remote_code", "preprocess_shards", "field_thinking", "message_field_training",
-})  # fmt: skip
+_SPELLED = "turns and roles are read in all usual spellings"
+_NEEDLESS = {
+    **dict.fromkeys(
+        ("roles", "message_property_mappings", "message_field_role", "message_field_content",
+         "field_thinking", "message_field_training"), _SPELLED,
+    ),
+    "ds_type": "a file itself says what it is",
+    "preprocess_shards": "it changes neither data nor result",
+    "trust_remote_code": "code that comes with data is never run",
+}  # fmt: skip
+"""What needs no counterpart in a data set, and why."""
 
 
 def _sets(foreign: Foreign, key: str) -> list[Mapping[str, Any]]:
@@ -189,7 +196,7 @@ def _unread(draft: Draft, key: str, fields: Mapping[str, Any]) -> None:
         ):
             continue
         if name in _NEEDLESS:
-            draft.say("not needed", place, "turns and roles are read in all usual spellings")
+            draft.say("not needed", place, _NEEDLESS[name])
         else:
             draft.say("no counterpart", place, "a data set has nothing like it")
     if fields.get("train_on_eos") not in (None, "turn", "last"):

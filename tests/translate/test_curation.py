@@ -249,6 +249,14 @@ def test_axolotl_takes_no_shards_of_pairs(brought: Brought) -> None:
     ]
 
 
+def test_reading_in_shards_changes_nothing(brought: Brought) -> None:
+    steps, out = brought(AXOLOTL + "    preprocess_shards: 4\n")
+    assert steps[1]["data"] == {"hub": "d/e"}
+    assert told(out, "datasets.0.preprocess_shards") == [
+        "not needed: f.yaml:5: datasets.0.preprocess_shards: it changes neither data nor result"
+    ]
+
+
 def test_axolotl_measures_on_the_test_split_where_none_is_said(brought: Brought) -> None:
     steps, _ = brought(AXOLOTL + "test_datasets:\n  - path: d/e\n    type: chat_template\n")
     assert steps[1]["eval_data"] == {"hub": "d/e", "split": "test"}
