@@ -112,8 +112,8 @@ class Ledger:
     unknown_tokens: int = 0
     labels: Mapping[str, int] = field(default_factory=dict)
     """Rows of each class or verdict, where there are any."""
-    mixture: tuple[tuple[str, int, int], ...] = ()
-    """Where entries are mixed: of each its name, its rows, and how many are taken in one pass."""
+    mixture: tuple[Mapping[str, Any], ...] = ()
+    """Where entries are mixed: of each its name (`entry`), its `rows`, and how many one pass has `taken`."""
 
     @property
     def masked(self) -> int:
@@ -184,7 +184,7 @@ class Ledger:
             for name, count in self.found.items()
         ]
         if self.mixture:
-            parts = [f"{taken} of {name} (of {rows})" for name, rows, taken in self.mixture]
+            parts = [f"{m['taken']} of {m['entry']} (of {m['rows']})" for m in self.mixture]
             lines.append(f"  mixed in one pass: {', '.join(parts)}")
         if self.labels:
             lines.append("  " + ", ".join(f"{n} {shown(name)}" for name, n in self.labels.items()))
@@ -279,5 +279,5 @@ def ledger_from(raw: Mapping[str, Any]) -> Ledger:
         }
         for part in ("skipped", "dropped", "filtered", "found")
     }
-    rest = {"formats": tuple(raw["formats"]), "mixture": tuple(map(tuple, raw["mixture"]))}
+    rest = {"formats": tuple(raw["formats"]), "mixture": tuple(raw["mixture"])}
     return Ledger(**{**raw, **counted, **rest})

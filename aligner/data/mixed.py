@@ -22,7 +22,7 @@ def mixed(
     chosen = order(counts, options.data, options, seed=seed)
     if chosen is None:
         return rows, ledger
-    mixture: tuple[tuple[str, int, int], ...] = ()
+    mixture: tuple[dict[str, Any], ...] = ()
     if shares(counts, options.data, options) is not None:
         mixture = _taken(chosen, counts, options)
     return Ordered(rows, chosen), replace(
@@ -37,11 +37,11 @@ def mixed(
 
 def _taken(
     chosen: NDArray[numpy.int64], counts: Sequence[int], options: DataOptions
-) -> tuple[tuple[str, int, int], ...]:
+) -> tuple[dict[str, Any], ...]:
     """Of each entry its name, its rows, and how many are taken."""
     ends = numpy.cumsum(counts)
     taken = numpy.bincount(numpy.searchsorted(ends, chosen, side="right"), minlength=len(counts))
     return tuple(
-        (spec.named, count, int(number))
+        {"entry": spec.named, "rows": count, "taken": int(number)}
         for spec, count, number in zip(options.data, counts, taken, strict=True)
     )

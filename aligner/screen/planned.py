@@ -186,6 +186,12 @@ def _at_length(value: Any, path: str = "") -> Iterator[str]:
             yield from _at_length(below, f"{path}.{key}" if path else str(key))
     elif isinstance(value, list | tuple):
         if value:
-            yield f"{path}: {', '.join(map(str, value))}"
+            yield f"{path}: {', '.join(map(_in_words, value))}"
     elif value not in ("", None):
         yield f"{path}: {figure(value) if isinstance(value, float) else value}"
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return " ".join(f"{key} {one}" for key, one in value.items())
+    return str(value)

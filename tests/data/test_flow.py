@@ -356,7 +356,10 @@ def test_a_mixture_takes_rows_more_often_and_says_so(
     names = [row.origin.split(":")[0] for row in made.train]
     assert (names.count("a.jsonl"), names.count("b.jsonl")) == (8, 4)
     ledger = made.ledgers["data"]
-    assert ledger.mixture == (("a.jsonl", 3, 8), ("b.jsonl", 6, 4))
+    assert ledger.mixture == (
+        {"entry": "a.jsonl", "rows": 3, "taken": 8},
+        {"entry": "b.jsonl", "rows": 6, "taken": 4},
+    )
     assert "\n  mixed in one pass: 8 of a.jsonl (of 3), 4 of b.jsonl (of 6)\n" in ledger.describe()
     assert (ledger.used, ledger.tokens) == (12, sum(len(row.input_ids) for row in made.train))
     assert ledger.trained == made.trained == sum(sum(row.trained) for row in made.train)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import re
 from pathlib import Path
@@ -77,6 +78,8 @@ def quieten_libraries() -> None:
     if os.environ.get("WORLD_SIZE", "1") != "1":
         # Several processes that each use every core get in one another's way.
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # On a CPU it asks, whenever it is loaded, for a package that nothing here needs.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 def host_for(arguments: argparse.Namespace) -> Host:
