@@ -15,6 +15,7 @@ from typing import Any
 
 from aligner.errors import DataError
 from aligner.run.durable import flush_folder, flush_tree, hash_json, hash_tree, write_text
+from aligner.run.lock import is_held
 
 ENTRY = "entry.json"
 
@@ -68,25 +69,13 @@ class Cache:
             since: Seconds since 1970.
         """
         for place in sorted(self.folder.iterdir()) if self.folder.is_dir() else []:
-            if place.name.startswith(".") or self._held(place.name.partition(".")[0]):
+            name = place.name.partition(".")[0]
+            if not name or is_held(self.folder / ".locks" / name):
                 continue
             entry = place / ENTRY
             last = entry.stat().st_mtime if entry.is_file() and not place.suffix else None
             if last is None or last < since:
                 yield place, last
-
-    def _held(self, name: str) -> bool:
-        try:
-            handle = os.open(self.folder / ".locks" / name, os.O_RDONLY)
-        except OSError:
-            return False
-        try:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(handle)
-        return False
 
     def _made(
         self, place: Path, key: str, make: Callable[[Path], Mapping[str, Any]]

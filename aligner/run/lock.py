@@ -11,6 +11,9 @@ from pathlib import Path
 from aligner.errors import ChainError
 from aligner.run.ranks import start_of
 
+LOCK = ".lock"
+"""The file in a folder that is held."""
+
 
 @contextmanager
 def locked(folder: Path, *, rank: int = 0) -> Iterator[None]:
@@ -20,9 +23,9 @@ def locked(folder: Path, *, rank: int = 0) -> Iterator[None]:
     still keep a second run out.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / (".lock" if rank == 0 else f".lock.{rank}")
+    path = folder / (LOCK if rank == 0 else f"{LOCK}.{rank}")
     if rank == 0:
-        for other in sorted(folder.glob(".lock.*")):
+        for other in sorted(folder.glob(f"{LOCK}.*")):
             _refuse_if_held_by_others(other, folder)
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
@@ -54,3 +57,18 @@ def _take(handle: int, folder: Path) -> None:
             where=str(folder),
             hint="wait for it, stop it, or give this run its own name with --name",
         ) from None
+
+
+def is_held(lock: Path) -> bool:
+    """Whether a process holds this lock file. Looks without waiting, and lets go at once."""
+    try:
+        handle = os.open(lock, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ import yaml
 
 from aligner.data.cache import Cache
 from aligner.run.folder import RunFolder, all_runs, data_folder
+from aligner.run.lock import LOCK, is_held
 from aligner.run.store import Store, read_finished
 from aligner.state import ModelState
 
@@ -79,7 +78,11 @@ def leftovers(runs: Path) -> Iterator[Leftover]:
     store = Store(runs.absolute()).folder
     needed = _needed(runs, store.resolve())
     for folder in sorted(store.iterdir()) if store.is_dir() else []:
-        if folder.name.startswith(".") or folder.resolve() in needed or is_held(lock_of(folder)):
+        if (
+            folder.name.startswith(".")
+            or folder.resolve() in needed
+            or is_held(lock_of(folder) / LOCK)
+        ):
             continue
         done = read_finished(folder) if not folder.suffix else None
         what = "begun" if folder.suffix == ".partial" else "damaged"
@@ -156,7 +159,7 @@ def _past(folder: RunFolder, held: list[str]) -> PastRun:
 
 
 def _status(folder: RunFolder, journal: list[dict[str, Any]]) -> str:
-    if is_held(folder.path):
+    if is_held(folder.path / LOCK):
         return "running"
     last = journal[-1] if journal else {}
     if last.get("event") == "run finished":
@@ -187,21 +190,6 @@ def _asked(folder: RunFolder) -> int:
         return len(recipe["steps"])
     except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError):
         return 0
-
-
-def is_held(folder: Path) -> bool:
-    """Whether a process holds the run's lock. Looks without waiting, and lets go at once."""
-    try:
-        handle = os.open(folder / ".lock", os.O_RDONLY)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(handle)
-    return False
 
 
 def _octets(folder: Path) -> int:

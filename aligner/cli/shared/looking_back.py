@@ -11,6 +11,7 @@ from typing import Any
 
 from aligner.errors import ChainError, did_you_mean
 from aligner.run.folder import all_runs
+from aligner.run.lock import LOCK, is_held
 from aligner.screen.console import console_on, show
 from aligner.screen.history import run_page, runs_table, to_remove
 from aligner.screen.listing import print_json
@@ -18,7 +19,6 @@ from aligner.screen.past import (
     Leftover,
     PastRun,
     data_octets,
-    is_held,
     leftovers,
     lock_of,
     old_data,
@@ -58,7 +58,7 @@ def show_run(arguments: argparse.Namespace) -> int:
 def prune(arguments: argparse.Namespace) -> int:
     """Remove what no run leads to, once the user has agreed; 0 also where there is nothing."""
     for folder in all_runs(arguments.runs):
-        if is_held(folder.path):
+        if is_held(folder.path / LOCK):
             raise ChainError(
                 f"run {folder.name!r} is running, and may need what looks unused",
                 where=str(arguments.runs),
