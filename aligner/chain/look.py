@@ -13,7 +13,7 @@ from aligner.host import Host
 from aligner.offers import Offers, RewardFunction
 from aligner.run.folder import data_folder
 from aligner.stage import Look, Outlook, Plan
-from aligner.state import ModelState, Slot
+from aligner.state import Artifact, ModelState, Slot
 
 
 @dataclass(frozen=True)
@@ -92,14 +92,18 @@ def planned_on(checked: Checked, one: Link, past: Mapping[str, ModelState]) -> P
     Raises:
         AlignerError: the rows are not what the step can work with.
     """
-    look = checked.looks[one.number - 1]
-    there: dict[str, Mapping[Slot, Outlook]] = dict(look.past)
-    for name in one.stage.config.rows_from().values():
-        rows = past[name].get("data")
-        made = Outlook(made_by=rows.made_by, facts={"artifact": rows})
-        there[name] = {**there[name], "data": made}
-    plan = one.stage.plan(replace(look, past=there))
+    made = {name: past[name].get("data") for name in one.stage.config.rows_from().values()}
+    plan = one.stage.plan(seeing(checked.looks[one.number - 1], made))
     return replace(plan, offered=checked.plans[one.number - 1].offered)
+
+
+def seeing(look: Look, made: Mapping[str, Artifact]) -> Look:
+    """What a link sees when the rows that earlier steps make for it, given by their names, are there."""
+    there: dict[str, Mapping[Slot, Outlook]] = dict(look.past)
+    for name, rows in made.items():
+        outlook = Outlook(made_by=rows.made_by, facts={"artifact": rows})
+        there[name] = {**there[name], "data": outlook}
+    return replace(look, past=there)
 
 
 def _reads(one: Link) -> frozenset[Slot]:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from aligner.chain.execute import find_finished
 from aligner.chain.link import Chain, Link
-from aligner.chain.look import check
+from aligner.chain.look import Checked, check, seeing
 from aligner.errors import AlignerError, ChainError, Collected, did_you_mean
 from aligner.host import Host
 from aligner.preview import Asked, Section
@@ -68,8 +69,26 @@ def preview(
 
     upto = chain if len(links) < len(wanted) else replace(chain, links=chain.links[: last + 1])
     with faults:
-        check(upto, host, runs=runs, each=look_at)
+        checked = check(upto, host, runs=runs, each=look_at)
+        if runs is not None:
+            shown = [_on_made_rows(one, checked, runs, asked) for one in shown]
     return Preview(chain, tuple(shown), tuple(faults.found))
+
+
+def _on_made_rows(one: StepPreview, checked: Checked, runs: Path, asked: Asked) -> StepPreview:
+    """The same, with the real rows in place of stand-ins where the steps that make them have finished."""
+    makers = set(one.link.stage.config.rows_from().values())
+    if not makers:
+        return one
+    made = {
+        link.step.name: done.state().get("data")
+        for link, done in zip(checked.chain.links, find_finished(checked, runs), strict=True)
+        if done is not None and link.step.name in makers
+    }
+    if makers - made.keys():
+        return one
+    look = seeing(checked.looks[one.link.number - 1], made)
+    return StepPreview(one.link, tuple(one.link.stage.preview(look, asked)))
 
 
 def _with_stand_ins(link: Link, sections: Sequence[Section]) -> tuple[Section, ...]:

@@ -107,6 +107,23 @@ def test_the_account_of_the_step_that_learns_is_of_the_real_rows(
     assert not {"tokens", "trained", "lengths"} & plan.ledgers["data"].keys()
 
 
+def test_a_preview_shows_the_rows_themselves_once_they_are_made(
+    recipe: Any, tmp_path: Path
+) -> None:
+    chain = recipe(ANNOTATE + DPO)
+    (before,) = chain.preview(steps=["dpo"], runs=tmp_path / "runs").steps["dpo"]
+    result = chain.run(runs=tmp_path / "runs", until="annotate", show=False)
+    (after,) = chain.preview(steps=["dpo"], runs=tmp_path / "runs").steps["dpo"]
+    stand_ins = "rows that 'annotate' will make are shown with real prompts"
+    assert any(note.startswith(stand_ins) for note in before.notes)
+    assert not any(note.startswith(stand_ins) for note in after.notes)
+    made = rows(Path(result["annotate"].folder) / "data", "rows.jsonl")[0]
+    chosen = "".join(token.text for token in after.rows[0].lanes[0].tokens)
+    readable = made["chosen"][0]["content"].split("\ufffd")[0]
+    assert len(readable) > 1
+    assert readable in chosen
+
+
 def test_finished_steps_are_reused_and_a_later_change_reruns_only_what_follows(
     recipe: Make, tmp_path: Path
 ) -> None:
