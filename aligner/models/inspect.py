@@ -21,7 +21,6 @@ from aligner.models.adapters import (
     copied,
     lora_config,
     names_of,
-    read_adapter,
     stack_of,
 )
 from aligner.models.checks import adapter_faults, check_head, check_shapes, stack_faults
@@ -30,6 +29,7 @@ from aligner.models.fresh import fresh_config
 from aligner.models.policy import incoming_text
 from aligner.models.precision import option_faults
 from aligner.models.resolve import folder_of
+from aligner.models.saved_adapters import read_adapter
 from aligner.models.skeleton import config_from, model_class, skeleton
 from aligner.models.spec import FreshModel, ModelOptions, Treatment, treatment
 from aligner.stage import Look

@@ -14,7 +14,7 @@ from transformers import BitsAndBytesConfig, PreTrainedModel
 from transformers.utils import logging
 
 from aligner.errors import Faults, ModelError
-from aligner.models.adapters import attach_saved, seeded, stack_of
+from aligner.models.adapters import seeded, stack_of
 from aligner.models.clean import clean, freeze, remember, settings_of, whole_model
 from aligner.models.files import check_model_folder, stored_dtypes
 from aligner.models.precision import (
@@ -25,6 +25,7 @@ from aligner.models.precision import (
     weights_dtype,
 )
 from aligner.models.resolve import folder_of
+from aligner.models.saved_adapters import attach_saved
 from aligner.models.skeleton import config_from, model_class
 from aligner.models.spec import Attention, Precision, Quantize
 from aligner.state import Artifact, Live

@@ -11,16 +11,11 @@ from peft import PeftModel
 from transformers import PreTrainedModel
 
 from aligner.errors import Faults, ModelError, StageError
-from aligner.models.adapters import (
-    activate,
-    attach_fresh,
-    merge_stack,
-    read_adapter,
-    stack_of,
-)
+from aligner.models.adapters import activate, attach_fresh, merge_stack, stack_of
 from aligner.models.clean import clean, remember, settings_of
 from aligner.models.load import cast, load_as
 from aligner.models.precision import option_faults, precision_of, weights_dtype
+from aligner.models.saved_adapters import read_adapter
 from aligner.models.spec import ModelOptions, Treatment, treatment
 from aligner.state import Artifact, Live
 

@@ -11,7 +11,6 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import PreTrainedModel
 
-from aligner.models.adapters import attach_beside, read_adapter
 from aligner.models.clean import settings_of, whole_model
 from aligner.models.files import check_config, weight_files
 from aligner.models.inspect import Facts, Training
@@ -19,6 +18,7 @@ from aligner.models.policy import Prepared
 from aligner.models.reference import Reference
 from aligner.models.resolve import folder_of
 from aligner.models.reward import RewardParts, head_of
+from aligner.models.saved_adapters import attach_beside, read_adapter
 from aligner.models.skeleton import config_from, model_class, skeleton
 from aligner.models.spec import Quantize
 from aligner.state import Artifact, Live
