@@ -68,6 +68,12 @@ class Screen:
             self.column += 1
 
 
+def hearing() -> None:
+    """Let signals act on the process to be: what starts the tests may have them ignored."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def in_terminal(
     *words: str,
     columns: int = 80,
@@ -90,6 +96,7 @@ def in_terminal(
         stderr=inner,
         env=settings | {"TERM": "xterm-256color"} | (environment or {}),
         start_new_session=True,
+        preexec_fn=hearing,
     )
     os.close(inner)
     screen, held, end = Screen(columns), b"", time.monotonic() + seconds
@@ -218,6 +225,7 @@ def test_a_terminal_that_is_closed_stops_the_run_in_good_order(desk: Path) -> No
         stderr=inner,
         env=os.environ | {"TERM": "xterm"},
         start_new_session=True,
+        preexec_fn=hearing,
     )
     os.close(inner)
     held = b""
