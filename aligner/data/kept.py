@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -147,7 +148,27 @@ class Writer:
         self._file.close()
 
 
-class Kept(Sequence[T], Generic[T]):
+class _Lazy(Sequence[T], Generic[T]):
+    """Rows that are each made when they are asked for."""
+
+    @abstractmethod
+    def _at(self, place: int) -> T:
+        """The row at `place`, counted from the start; there is one."""
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[T]: ...
+    def __getitem__(self, index: int | slice) -> T | list[T]:
+        if isinstance(index, slice):
+            return [self._at(place) for place in range(*index.indices(len(self)))]
+        place = index + len(self) if index < 0 else index
+        if not 0 <= place < len(self):
+            raise IndexError(f"there are {len(self)} rows, and no row {index}")
+        return self._at(place)
+
+
+class Kept(_Lazy[T]):
     """Rows that lie in a file: each is read, and made, when it is asked for."""
 
     def __init__(self, path: Path, form: type[T]) -> None:
@@ -160,14 +181,7 @@ class Kept(Sequence[T], Generic[T]):
     def __len__(self) -> int:
         return int(self._starts[-1])
 
-    @overload
-    def __getitem__(self, index: int) -> T: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[T]: ...
-    def __getitem__(self, index: int | slice) -> T | list[T]:
-        if isinstance(index, slice):
-            return [self[one] for one in range(*index.indices(len(self)))]
-        place = _place(index, len(self))
+    def _at(self, place: int) -> T:
         number = int(numpy.searchsorted(self._starts, place, side="right")) - 1
         return self._row(self.batches[number], place - int(self._starts[number]))
 
@@ -187,7 +201,7 @@ class Kept(Sequence[T], Generic[T]):
         return numpy.concatenate(parts) if parts else numpy.zeros(0, dtype=numpy.int32)
 
 
-class Ordered(Sequence[T], Generic[T]):
+class Ordered(_Lazy[T]):
     """Rows in another order, some of them more than once, some not at all."""
 
     def __init__(self, rows: Sequence[T], order: NDArray[numpy.int64]) -> None:
@@ -196,17 +210,11 @@ class Ordered(Sequence[T], Generic[T]):
     def __len__(self) -> int:
         return len(self._order)
 
-    @overload
-    def __getitem__(self, index: int) -> T: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[T]: ...
-    def __getitem__(self, index: int | slice) -> T | list[T]:
-        if isinstance(index, slice):
-            return [self._rows[int(one)] for one in self._order[index]]
-        return self._rows[int(self._order[_place(index, len(self))])]
+    def _at(self, place: int) -> T:
+        return self._rows[int(self._order[place])]
 
 
-class Viewed(Sequence[S], Generic[T, S]):
+class Viewed(_Lazy[S], Generic[T, S]):
     """Rows as something else, made of each when it is asked for."""
 
     def __init__(self, rows: Sequence[T], make: Callable[[T], S]) -> None:
@@ -215,21 +223,8 @@ class Viewed(Sequence[S], Generic[T, S]):
     def __len__(self) -> int:
         return len(self._rows)
 
-    @overload
-    def __getitem__(self, index: int) -> S: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[S]: ...
-    def __getitem__(self, index: int | slice) -> S | list[S]:
-        if isinstance(index, slice):
-            return [self._make(row) for row in self._rows[index]]
-        return self._make(self._rows[index])
+    def _at(self, place: int) -> S:
+        return self._make(self._rows[place])
 
     def __iter__(self) -> Iterator[S]:
         return map(self._make, self._rows)
-
-
-def _place(index: int, count: int) -> int:
-    place = index + count if index < 0 else index
-    if not 0 <= place < count:
-        raise IndexError(f"there are {count} rows, and no row {index}")
-    return place

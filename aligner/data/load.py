@@ -30,7 +30,7 @@ from aligner.data.usable import usable
 from aligner.errors import AlignerError, Collected, DataError, Faults
 from aligner.offers import DataFormat, RowKind
 
-__all__ = ["Flow", "Loaded", "Skipped", "hold_out", "is_held_out", "load"]
+__all__ = ["Flow", "Loaded", "Skipped", "is_held_out", "load"]
 
 NAMED = 20
 """Malformed rows that are named one by one before the rest is only counted."""
@@ -294,11 +294,3 @@ def is_held_out(row: Row, share: float) -> bool:
     """
     digest = hashlib.sha256(prompt_key(row).encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:8]) < share * 2**64
-
-
-def hold_out(rows: Sequence[Row], share: float) -> tuple[list[Row], list[Row]]:
-    """Part `rows` into those to train on and those held out; see `is_held_out`."""
-    sides: tuple[list[Row], list[Row]] = ([], [])
-    for row in rows:
-        sides[is_held_out(row, share)].append(row)
-    return sides

@@ -11,7 +11,7 @@ from typing import Any
 from aligner.data.place import Place
 from aligner.data.tables import Placed
 from aligner.errors import ChainError
-from aligner.run.durable import hash_file, write_text
+from aligner.run.durable import hash_file, write_lines
 from aligner.stage import Outlook, StageConfig
 from aligner.state import Artifact
 
@@ -32,8 +32,7 @@ def outlook_of_rows(rows: Sequence[Mapping[str, Any]], *, made_by: str) -> Outlo
 def save_rows(rows: Iterable[Mapping[str, Any]], folder: Path, *, made_by: str) -> Artifact:
     """Write rows, in a format aligner reads, for the slot `data`."""
     folder.mkdir(parents=True, exist_ok=True)
-    lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    write_text(folder / ROWS, "".join(lines))
+    write_lines(folder / ROWS, rows)
     return Artifact(path=str(folder), hash=hash_file(folder / ROWS), made_by=made_by)
 
 

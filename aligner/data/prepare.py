@@ -259,7 +259,7 @@ def _prepared(work: Work, determining: str, over: Overflow) -> Prepared[Any]:
     Faults.raise_if_any(faults)
     measured = next((name for name in rows if name != "data"), None)
     hashes: dict[str, str] = about["hashes"]
-    if together := by_step(options, place):
+    if together := together or by_step(options, place):
         whole = f"{hashes['data']} {together}"
         hashes = hashes | {"data": hashlib.sha256(whole.encode()).hexdigest()}
     return Prepared(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -37,13 +37,36 @@ def right_padded(
         Ids, (B, T) int64, 0 where padded, and whether each counts, (B, T) bool. The first column never
         counts, since nothing predicts it.
     """
-    width = max(map(len, rows))
-    tokens_BT = torch.zeros(len(rows), width, dtype=torch.long)
-    counted_BT = torch.zeros(len(rows), width, dtype=torch.bool)
+    tokens_BT, _ = from_the_left(rows)
+    counted_BT = torch.zeros(tokens_BT.shape, dtype=torch.bool)
     for place, (row, counts) in enumerate(zip(rows, counted, strict=True)):
-        tokens_BT[place, : len(row)] = torch.tensor(row)
         counted_BT[place, 1 : len(row)] = torch.tensor(counts[1:])
     return tokens_BT, counted_BT
+
+
+def from_the_left(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Token ids that begin in the first column, (B, T) int64, 0 where padded; and lengths, (B,) int64."""
+    lengths_B = torch.tensor([len(row) for row in rows])
+    tokens_BT = torch.zeros(len(rows), int(lengths_B.max()), dtype=torch.long)
+    for place, row in enumerate(rows):
+        tokens_BT[place, : len(row)] = torch.tensor(row)
+    return tokens_BT, lengths_B
+
+
+def longest_first(
+    rows: Sequence[Sequence[int]],
+    measure: Callable[[Sequence[Sequence[int]]], Sequence[float]],
+    *,
+    batch_size: int,
+) -> list[float]:
+    """What `measure` says of each row, asked in batches of rows of like length; in the order of `rows`."""
+    order = sorted(range(len(rows)), key=lambda place: -len(rows[place]))
+    found = [0.0] * len(rows)
+    for start in range(0, len(order), batch_size):
+        places = order[start : start + batch_size]
+        for place, one in zip(places, measure([rows[place] for place in places]), strict=True):
+            found[place] = one
+    return found
 
 
 def pad_id(tokenizer: Any) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,11 @@ def write_text(path: Path, text: str) -> None:
         os.fsync(file.fileno())
     os.replace(beside, path)
     flush_folder(path.parent)
+
+
+def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Put rows at `path`, one JSON line each, as `write_text` does."""
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 def append_line(path: Path, record: Mapping[str, Any]) -> None:

@@ -19,6 +19,7 @@ from aligner.data.pieces import Piece
 from aligner.data.tokenizers import load_tokenizer
 from aligner.errors import AlignerError, ChainError, Collected, ModelError, did_you_mean
 from aligner.models.inspect import planned_model
+from aligner.models.padding import from_the_left, longest_first
 from aligner.models.precision import device, precision_of
 from aligner.models.reward import RewardParts, load_reward, parts_of
 from aligner.models.spec import Attention, Precision
@@ -81,21 +82,11 @@ class RewardModel:
     def score(self, completions: Sequence[Completion]) -> list[float]:
         """One number a completion, read at its last token, which is found by length, not by padding."""
         encoded = self._encode(completions)
-        order = sorted(range(len(encoded)), key=lambda i: -len(encoded[i]))
-        scores = [0.0] * len(encoded)
         with self._parts.active():
-            for start in range(0, len(order), self._batch_size):
-                places = order[start : start + self._batch_size]
-                found = self._some([encoded[i] for i in places])
-                for place, score in zip(places, found, strict=True):
-                    scores[place] = score
-        return scores
+            return longest_first(encoded, self._some, batch_size=self._batch_size)
 
     def _some(self, encoded: Sequence[Sequence[int]]) -> list[float]:
-        lengths_B = torch.tensor([len(tokens) for tokens in encoded])
-        tokens_BT = torch.zeros(len(encoded), int(lengths_B.max()), dtype=torch.long)
-        for row, tokens in enumerate(encoded):
-            tokens_BT[row, : len(tokens)] = torch.tensor(tokens)
+        tokens_BT, lengths_B = from_the_left(encoded)
         with (
             torch.no_grad(),
             torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._half),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,7 +14,7 @@ from aligner.data.made import save_rows
 from aligner.data.tokenizers import load_tokenizer
 from aligner.errors import StageError
 from aligner.offers import Completion
-from aligner.run.durable import write_text
+from aligner.run.durable import write_lines
 from aligner.stage import Run
 from aligner.state import Artifact, ModelState
 from aligner.train.scoring import Source, load_sources
@@ -161,7 +160,7 @@ def _made(answered: Sequence[Answered], config: AnnotateConfig, run: Run) -> Art
         rows += made
         without += not made
     shown = [_shown(one) for one in answered]
-    write_text(run.folder / "answers.jsonl", "".join(map(_line, shown)))
+    write_lines(run.folder / "answers.jsonl", shown)
     if not rows:
         reasons = ", ".join(f"{count} {why}" for why, count in dropped.items() if count)
         raise StageError(
@@ -222,7 +221,3 @@ def _shown(one: Answered) -> dict[str, Any]:
             for place, candidate in enumerate(one.candidates)
         ],
     }
-
-
-def _line(row: Mapping[str, Any]) -> str:
-    return json.dumps(row, ensure_ascii=False) + "\n"

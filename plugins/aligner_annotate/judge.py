@@ -14,6 +14,7 @@ from aligner.data.chat import Chat
 from aligner.data.tokenizers import load_tokenizer
 from aligner.errors import ModelError
 from aligner.models.load import load_model
+from aligner.models.padding import from_the_left, longest_first
 from aligner.offers import Completion, Message, RewardFunction
 from aligner.stage import Run
 from aligner.state import ModelState
@@ -80,21 +81,11 @@ class Judge(RewardFunction):
 
     def score(self, completions: Sequence[Completion]) -> list[float]:
         encoded = self._questions.encode([(one.prompt, one.text) for one in completions])
-        order = sorted(range(len(encoded)), key=lambda place: -len(encoded[place]))
-        scores = [0.0] * len(encoded)
-        for start in range(0, len(order), self._batch_size):
-            places = order[start : start + self._batch_size]
-            found = self._some([encoded[place] for place in places])
-            for place, score in zip(places, found, strict=True):
-                scores[place] = score
-        return scores
+        return longest_first(encoded, self._some, batch_size=self._batch_size)
 
     @torch.no_grad()
     def _some(self, encoded: Sequence[Sequence[int]]) -> list[float]:
-        lengths_B = torch.tensor([len(ids) for ids in encoded])
-        tokens_BT = torch.zeros(len(encoded), int(lengths_B.max()), dtype=torch.long)
-        for row, ids in enumerate(encoded):
-            tokens_BT[row, : len(ids)] = torch.tensor(ids)
+        tokens_BT, lengths_B = from_the_left(encoded)
         mask_BT = torch.arange(tokens_BT.shape[1]) < lengths_B[:, None]
         device = next(self._model.parameters()).device
         logits_BTV = self._model(

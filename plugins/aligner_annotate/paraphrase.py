@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from statistics import fmean
@@ -11,7 +10,7 @@ from typing import Any
 from aligner.data.made import save_rows
 from aligner.data.tokenizers import load_tokenizer
 from aligner.errors import StageError
-from aligner.run.durable import write_text
+from aligner.run.durable import write_lines
 from aligner.stage import Run
 from aligner.state import Artifact, ModelState
 from aligner_annotate.answers import Share, candidates, gathered, write_answers
@@ -60,8 +59,7 @@ def _made(
         {"text": request.text, "answers": [one.text for one in answers], "taken": kept}
         for request, answers, kept in zip(found.requests, said, texts, strict=True)
     ]
-    lines = (json.dumps(one, ensure_ascii=False) + "\n" for one in shown)
-    write_text(run.folder / "answers.jsonl", "".join(lines))
+    write_lines(run.folder / "answers.jsonl", shown)
     if not any(texts):
         reasons = ", ".join(f"{count} {why}" for why, count in dropped.items())
         raise StageError(

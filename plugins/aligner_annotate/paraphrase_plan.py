@@ -6,9 +6,8 @@ from dataclasses import asdict
 
 from aligner import Look, Plan
 from aligner.data.made import outlook_of_rows
-from aligner.data.tokenizers import planned_tokenizer
+from aligner.data.planned import planned_policy
 from aligner.errors import ChainError, Collected
-from aligner.models.inspect import planned_model, vocabulary_faults
 from aligner_annotate.faults import endless, machine_faults, too_long
 from aligner_annotate.paraphrase_stage import FIGURES, ParaphraseConfig
 from aligner_annotate.reword import requests_of, rows_with
@@ -21,14 +20,9 @@ def plan(config: ParaphraseConfig, look: Look) -> Plan:
         AlignerError: every fault found.
     """
     faults = Collected()
-    tokenizer = facts = found = None
-    with faults:
-        tokenizer = planned_tokenizer(look)
-    with faults:
-        facts = planned_model(look, "policy")
+    found = None
+    tokenizer, _ = planned_policy(look, faults)
     if tokenizer is not None:
-        if facts is not None:
-            faults.found += vocabulary_faults(facts, len(tokenizer), where=look.where)
         with faults:
             found = requests_of(config, look, tokenizer)
         faults.found += endless(tokenizer, look)

@@ -6,9 +6,8 @@ from dataclasses import asdict
 
 from aligner import Look, Plan
 from aligner.data.made import outlook_of_rows
-from aligner.data.tokenizers import planned_tokenizer
+from aligner.data.planned import planned_policy
 from aligner.errors import Collected
-from aligner.models.inspect import planned_model, vocabulary_faults
 from aligner.state import Slot
 from aligner.train.reward_spec import MODEL
 from aligner.train.scoring import reward_faults
@@ -25,14 +24,9 @@ def plan(config: AnnotateConfig, look: Look) -> Plan:
         AlignerError: every fault found.
     """
     faults = Collected()
-    tokenizer = facts = data = None
-    with faults:
-        tokenizer = planned_tokenizer(look)
-    with faults:
-        facts = planned_model(look, "policy")
+    data = None
+    tokenizer, _ = planned_policy(look, faults)
     if tokenizer is not None:
-        if facts is not None:
-            faults.found += vocabulary_faults(facts, len(tokenizer), where=look.where)
         with faults:
             data = prompts_of(config, look, tokenizer)
         faults.found += endless(tokenizer, look)

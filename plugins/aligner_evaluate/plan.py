@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from aligner.data.planned import planned_policy
 from aligner.data.prepare import Prepared
 from aligner.data.tokenizers import planned_tokenizer
 from aligner.errors import AlignerError, ChainError, Collected, DataError, ModelError, did_you_mean
-from aligner.models.inspect import planned_model, vocabulary_faults
+from aligner.models.inspect import planned_model
 from aligner.models.precision import attention_faults, precision_of, quantize_faults
 from aligner.stage import Look, Plan
 from aligner.state import Slot
@@ -21,14 +22,8 @@ from aligner_evaluate.voices import spoken_through
 def plan(config: EvaluateConfig, look: Look) -> Plan:
     faults = Collected()
     data: dict[str, Prepared[Any]] = {}
-    tokenizer = facts = None
-    with faults:
-        tokenizer = planned_tokenizer(look)
-    with faults:
-        facts = planned_model(look, "policy")
+    tokenizer, facts = planned_policy(look, faults)
     if tokenizer is not None:
-        if facts is not None:
-            faults.found += vocabulary_faults(facts, len(tokenizer), where=look.where)
         for kind in KINDS:
             with faults:
                 if (rows := prepared(config, kind, look, tokenizer)) is not None:

@@ -5,7 +5,15 @@ from __future__ import annotations
 from aligner.errors import ChainError
 from aligner.offers import Foreign
 from aligner_translate.axolotl_data import data, kind_of, template
-from aligner_translate.common import ALL, TRAINER, adapter, betas, precision, quantized
+from aligner_translate.common import (
+    ALL,
+    TRAINER,
+    adapter,
+    betas,
+    precision,
+    quantized,
+    saved_modules,
+)
 from aligner_translate.draft import Draft
 from aligner_translate.peer import Peer
 from aligner_translate.rules import (
@@ -177,12 +185,7 @@ def weights(draft: Draft) -> None:
         elif not switch(draft.get("lora_target_linear")):
             draft.add("adapter.targets", ["q_proj", "v_proj"], "lora_target_modules",
                       "as PEFT takes for models like Llama where nothing is said")  # fmt: skip
-        if draft.has("lora_modules_to_save"):
-            draft.put(
-                "adapter.modules_to_save",
-                list(draft.get("lora_modules_to_save")),
-                "lora_modules_to_save",
-            )
+        saved_modules(draft)
     elif kind is not None:
         draft.refuse("adapter", f"adapter: {kind!r} is not there, only lora and qlora")
     quantized(draft, "load_in_4bit", "load_in_8bit")

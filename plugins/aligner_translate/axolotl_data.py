@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aligner.offers import Foreign
@@ -146,13 +146,7 @@ def _pair_columns(draft: Draft, key: str, kind: str, fields: Mapping[str, Any]) 
             **{side: fields.get(f"field_{side}") for side in ("chosen", "rejected")},
         }
     if kind == "fields":
-        for one in ("prompt_format", "chosen_format", "rejected_format"):
-            if fields.get(one):
-                draft.say(
-                    "other meaning",
-                    f"{key}.type.{one}",
-                    "turns are written by the chat template alone",
-                )
+        _by_the_template(draft, key, fields, ("prompt_format", "chosen_format", "rejected_format"))
         return {
             part: fields.get(f"field_{part}") for part in ("prompt", "chosen", "rejected", "system")
         }
@@ -162,19 +156,28 @@ def _pair_columns(draft: Draft, key: str, kind: str, fields: Mapping[str, Any]) 
     return dict(PAIRS.get(kind, {}))
 
 
+def _by_the_template(
+    draft: Draft, key: str, fields: Mapping[str, Any], names: Sequence[str]
+) -> None:
+    """Say of the ways to write turns that are given that they are not taken over."""
+    for one in names:
+        if fields.get(one):
+            draft.say(
+                "other meaning",
+                f"{key}.type.{one}",
+                "turns are written by the chat template alone",
+            )
+
+
 def _answer_columns(draft: Draft, key: str, kind: str, fields: Mapping[str, Any]) -> dict[str, Any]:
     if kind in ("chat_template", "sharegpt"):
         messages = fields.get("field_messages") or fields.get("conversation")
         usual = messages in (None, "messages", "conversations")
         return {} if usual else {"messages": messages}
     if kind == "fields":
-        for one in ("format", "no_input_format", "system_format", "system_prompt"):
-            if fields.get(one):
-                draft.say(
-                    "other meaning",
-                    f"{key}.type.{one}",
-                    "turns are written by the chat template alone",
-                )
+        _by_the_template(
+            draft, key, fields, ("format", "no_input_format", "system_format", "system_prompt")
+        )
         return {
             part: fields.get(f"field_{part}")
             for part in ("instruction", "input", "output", "system")

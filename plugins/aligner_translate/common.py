@@ -152,6 +152,13 @@ def adapter(
             draft.add(f"adapter.{option}", otherwise, key)
 
 
+def saved_modules(draft: Draft) -> None:
+    """The modules that PEFT trains whole beside the adapter."""
+    if draft.has("lora_modules_to_save"):
+        modules = list(draft.get("lora_modules_to_save"))
+        draft.put("adapter.modules_to_save", modules, "lora_modules_to_save")
+
+
 def quantized(draft: Draft, four: str, eight: str) -> None:
     """4 or 8 bits from two switches."""
     for key, says in ((four, "nf4"), (eight, "int8")):

@@ -17,6 +17,7 @@ from aligner_translate.common import (
     put_data,
     put_mixture,
     quantized,
+    saved_modules,
     spec,
     weighed,
 )
@@ -159,12 +160,7 @@ def weights(draft: Draft) -> None:
         else:
             draft.add("adapter.targets", ["q_proj", "v_proj"], "lora_target_modules",
                       "as PEFT takes for models like Llama where nothing is said")  # fmt: skip
-        if draft.has("lora_modules_to_save"):
-            draft.put(
-                "adapter.modules_to_save",
-                list(draft.get("lora_modules_to_save")),
-                "lora_modules_to_save",
-            )
+        saved_modules(draft)
     else:
         for key in ("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules"):
             if draft.has(key):

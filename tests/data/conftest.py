@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from aligner import Offers
-from aligner.data.load import Loaded, load
+from aligner.data.load import Loaded, is_held_out, load
+from aligner.data.rows import Row
 from aligner.data.spec import DataSpec
 from aligner.data.tokenizers import train_tokenizer
 
@@ -81,3 +82,11 @@ def chatty(request: pytest.FixtureRequest, bare: Any) -> Any:
     """The same with a ChatML template, with and without generation markers."""
     bare.chat_template = CHATML if request.param == "marked" else UNMARKED
     return bare
+
+
+def hold_out(rows: Sequence[Row], share: float) -> tuple[list[Row], list[Row]]:
+    """Rows that are trained on and rows that are held out, as a step parts them."""
+    sides: tuple[list[Row], list[Row]] = ([], [])
+    for row in rows:
+        sides[is_held_out(row, share)].append(row)
+    return sides

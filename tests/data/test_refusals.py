@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from aligner import AlignerError, DataSource, OfferConfig, Offers
-from aligner.data.load import Loaded, hold_out, load
+from aligner.data.load import Loaded, load
 from aligner.data.spec import DataSpec
+
+from .conftest import hold_out
 
 GOOD = {"prompt": "Hi?", "completion": "Yes."}
 

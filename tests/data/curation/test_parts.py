@@ -14,9 +14,8 @@ from pydantic import ValidationError
 
 from aligner.data.curation.parts import part_of
 from aligner.data.kinds import as_kind
-from aligner.data.load import hold_out
 from aligner.data.spec import DataSpec
-from tests.data.conftest import Here
+from tests.data.conftest import Here, hold_out
 from tests.data.curation.made import curate, pair, plain, said, talk
 
 PARTS = {"train": 0.8, "validation": 0.1, "test": 0.1}
