@@ -14,6 +14,7 @@ from aligner.screen.chatter import kept
 from aligner.screen.console import console_on, show
 from aligner.screen.ending import say
 from aligner.screen.forecast import Forecast, forecast
+from aligner.screen.listing import print_json
 from aligner.screen.planned import as_json, planned
 from aligner.screen.text import safe
 
@@ -38,7 +39,7 @@ def check_recipe(arguments: argparse.Namespace) -> int:
     for text in warned:
         say(f"warning: {text}", sys.stderr)
     if arguments.json:
-        print(safe(json.dumps(as_json(checked, answers), indent=2, ensure_ascii=False)))
+        print_json(as_json(checked, answers))
     else:
         console = console_on()
         show(console, planned(checked, answers, console, everything=arguments.verbose))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ from aligner.recipe import read_recipe, recipe_from
 from aligner.recipe.names import RECIPE_NAME
 from aligner.recipe.source import read_source
 from aligner.recipe.tree import Value
+from aligner.screen.listing import print_json
 from aligner.screen.text import safe
 
 _TOLD = ("no counterpart", "other meaning", "added", "default", "not needed")
@@ -42,7 +42,7 @@ def import_recipe(arguments: argparse.Namespace) -> int:
         file.write(text)
     steps = [str(step.get("as", step["stage"])) for step in translated.recipe["steps"]]
     if arguments.json:
-        print(safe(json.dumps(_as_json(translated, out, tool), indent=2, ensure_ascii=False)))
+        print_json(_as_json(translated, out, tool))
     else:
         sys.stdout.write(_report(translated, out, tool, steps))
     sys.stdout.flush()
