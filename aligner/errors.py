@@ -49,7 +49,7 @@ class StageError(AlignerError):
 
 
 class GateError(StageError):
-    """A figure of a finished step is out of the bounds the recipe sets."""
+    """A metric of a finished step is out of the bounds the recipe sets."""
 
 
 class Stopped(AlignerError):
@@ -58,39 +58,39 @@ class Stopped(AlignerError):
     exit_code = 75
 
 
-class Faults(AlignerError):
+class ErrorGroup(AlignerError):
     """Several errors at once, in the order they were found, each said once."""
 
-    def __init__(self, faults: Sequence[AlignerError]) -> None:
+    def __init__(self, errors: Sequence[AlignerError]) -> None:
         seen: dict[str, AlignerError] = {}
-        for fault in faults:
-            for one in fault.faults if isinstance(fault, Faults) else (fault,):
+        for error in errors:
+            for one in error.errors if isinstance(error, ErrorGroup) else (error,):
                 seen.setdefault(str(one), one)
-        self.faults: tuple[AlignerError, ...] = tuple(seen.values())
-        super().__init__("\n".join(str(one) for one in self.faults))
+        self.errors: tuple[AlignerError, ...] = tuple(seen.values())
+        super().__init__("\n".join(str(one) for one in self.errors))
 
     @classmethod
-    def raise_if_any(cls, faults: Sequence[AlignerError]) -> None:
-        """Raise the one fault itself, or all of them together, or nothing."""
-        if faults:
-            together = cls(faults)
-            raise together.faults[0] if len(together.faults) == 1 else together
+    def raise_if_any(cls, errors: Sequence[AlignerError]) -> None:
+        """Raise the one error itself, or all of them together, or nothing."""
+        if errors:
+            together = cls(errors)
+            raise together.errors[0] if len(together.errors) == 1 else together
 
 
-class Collected:
-    """Goes on after a fault, to find the others: `with faults: …` keeps an AlignerError for later.
+class ErrorCollector:
+    """Goes on after an error, to find the others: `with errors: …` keeps an AlignerError for later.
 
-    >>> faults = Collected()
-    >>> with faults:
+    >>> errors = ErrorCollector()
+    >>> with errors:
     ...     raise DataError("no rows")
-    >>> [str(fault) for fault in faults.found]
+    >>> [str(error) for error in errors.found]
     ['no rows']
     """
 
     def __init__(self) -> None:
         self.found: list[AlignerError] = []
 
-    def __enter__(self) -> Collected:
+    def __enter__(self) -> ErrorCollector:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
@@ -101,7 +101,7 @@ class Collected:
 
     def raise_if_any(self) -> None:
         """Raise what was found, all together."""
-        Faults.raise_if_any(self.found)
+        ErrorGroup.raise_if_any(self.found)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

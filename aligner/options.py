@@ -9,11 +9,11 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from aligner.errors import AlignerError, ChainError, Faults, did_you_mean
+from aligner.errors import AlignerError, ChainError, ErrorGroup, did_you_mean
 from aligner.fields import fields_at, first_sentence
-from aligner.recipe import Step
+from aligner.recipe import StepSpec
 from aligner.recipe.tree import printable, show
-from aligner.stage import Stage, StageConfig
+from aligner.stage import Stage, StageOptions
 
 M = TypeVar("M", bound=BaseModel)
 Path = tuple[str | int, ...]
@@ -50,14 +50,14 @@ _BOUNDS = {
 _TAGS = {"union_tag_invalid": "literal_error", "union_tag_not_found": "missing"}
 
 
-def validate(step: Step, stage: type[Stage[Any]]) -> StageConfig:
+def validate(step: StepSpec, stage: type[Stage[Any]]) -> StageOptions:
     """The options of `step` as the config of `stage`.
 
     Raises:
         ChainError: One option is wrong; it says where it is written.
-        Faults: Several are.
+        ErrorGroup: Several are.
     """
-    return check_options(step.options, stage.Config, what=f"stage {stage.name!r}", where=step.at)
+    return check_options(step.options, stage.Options, what=f"stage {stage.name!r}", where=step.at)
 
 
 def check_options(
@@ -72,7 +72,7 @@ def check_options(
 
     Raises:
         ChainError: One option is wrong.
-        Faults: Several are.
+        ErrorGroup: Several are.
     """
     teller = _Teller(model, what, where)
     try:
@@ -80,19 +80,19 @@ def check_options(
     except ValidationError as error:
         complaints = [_Complaint.of(one, options) for one in error.errors(include_url=False)]
         likely = _likeliest(complaints)
-        faults = [
-            teller.fault([one for one in likely if one.path == path])
+        errors = [
+            teller.error([one for one in likely if one.path == path])
             for path in dict.fromkeys(one.path for one in likely)
         ]
     else:
-        faults = [
+        errors = [
             teller.wrong_kind(path, raw, "a number")
             for path, raw in _switches_taken_for_numbers(dict(options), made)
         ]
-        if not faults:
+        if not errors:
             return made
-    together = Faults(faults)
-    raise together.faults[0] if len(together.faults) == 1 else together
+    together = ErrorGroup(errors)
+    raise together.errors[0] if len(together.errors) == 1 else together
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ class _Teller:
     what: str
     where: Callable[[str], str]
 
-    def fault(self, complaints: list[_Complaint]) -> AlignerError:
+    def error(self, complaints: list[_Complaint]) -> AlignerError:
         """What to say about one option, given all that pydantic says of it."""
         wanted = [_wanted(one) for one in complaints]
         if all(wanted):

@@ -54,9 +54,9 @@ def test_a_foreign_plugin_added_to_the_host_runs_in_a_chain(recipe: Path) -> Non
     assert checked.plans[0].reference == "model's policy (frozen copy)"
     assert checked.plans[0].ledgers["data"]["formats"] == ("better-worse",)
     assert outcome.state.get("policy").made_by == "rdpo"
-    assert trained.figures["loss"] > 0
-    assert 0 <= measured.figures["judge"] <= 1
-    assert 0 <= measured.figures["win_rate_vs_model"] <= 1
+    assert trained.metrics["loss"] > 0
+    assert 0 <= measured.metrics["judge"] <= 1
+    assert 0 <= measured.metrics["win_rate_vs_model"] <= 1
     manifest = json.loads((trained.folder / "step.json").read_text())
     assert manifest["determinants"]["plugin"] == "brevity 0.1.0"
 

@@ -13,9 +13,9 @@ import yaml
 
 from aligner.cli import main
 from aligner.host import Host
-from aligner.offers import LookedAt, Material
 from aligner.options import validate
 from aligner.recipe import read_recipe
+from aligner.registry import DatasetSummary, TemplateInputs
 from aligner.testing import conversations, preferences, texts, write_files, write_tiny
 
 NewRecipe = Callable[..., tuple[int, str, str]]
@@ -62,7 +62,7 @@ CASES = {
 
 
 def test_every_outline_is_tested(new_recipe: NewRecipe) -> None:
-    assert CASES.keys() == Host.discover().offers().outlines.keys()
+    assert CASES.keys() == Host.discover().registry().recipe_templates.keys()
     code, out, _ = new_recipe("--list")
     assert (code, [line.split()[0] for line in out.splitlines()]) == (0, list(CASES))
 
@@ -182,11 +182,14 @@ def test_on_a_terminal_what_is_missing_is_asked_for(
 def test_an_outline_fits_its_stages_whatever_is_unknown(method: str, tmp_path: Path) -> None:
     """A model on the hub that cannot be looked at, data likewise, and weights in 4 bits."""
     host = Host.discover()
-    outline = host.offers().outlines[method]
-    material = Material(
+    outline = host.registry().recipe_templates[method]
+    material = TemplateInputs(
         model="org/base",
         adapter="qlora",
-        data={name: LookedAt(spec='{"hub": "org/data"}') for name in (*outline.may, *outline.asks)},
+        data={
+            name: DatasetSummary(spec='{"hub": "org/data"}')
+            for name in (*outline.may, *outline.asks)
+        },
     )
     (tmp_path / "r.yaml").write_text(outline.write(material), encoding="utf-8")
     steps = read_recipe(tmp_path / "r.yaml").steps
@@ -207,9 +210,13 @@ def test_an_outline_fits_its_stages_whatever_is_unknown(method: str, tmp_path: P
     ],
 )
 def test_the_template_suits_the_tokenizer(known: dict[str, object], template: str) -> None:
-    outline = Host.discover().offers().outlines["sft"]
-    given = {"model": "org/base", "adapter": "lora", "data": {"data": LookedAt(spec="d.jsonl")}}
-    written = yaml.safe_load(outline.write(Material(**(given | known))))  # type: ignore[arg-type]
+    outline = Host.discover().registry().recipe_templates["sft"]
+    given = {
+        "model": "org/base",
+        "adapter": "lora",
+        "data": {"data": DatasetSummary(spec="d.jsonl")},
+    }
+    written = yaml.safe_load(outline.write(TemplateInputs(**(given | known))))  # type: ignore[arg-type]
     assert written["steps"][0] == {"stage": "chat", "template": template}
 
 
@@ -224,9 +231,9 @@ def test_the_template_suits_the_tokenizer(known: dict[str, object], template: st
 )
 def test_numbers_suit_the_data(looked: dict[str, int], chosen: tuple[object, ...]) -> None:
     """hold_out, max_length, epochs, batch_size and accumulate, for a model of 2048 positions."""
-    outline = Host.discover().offers().outlines["sft"]
-    data = {"data": LookedAt(spec="d.jsonl", **looked)}
-    text = outline.write(Material(model="m", adapter="lora", data=data, positions=2048))
+    outline = Host.discover().registry().recipe_templates["sft"]
+    data = {"data": DatasetSummary(spec="d.jsonl", **looked)}
+    text = outline.write(TemplateInputs(model="m", adapter="lora", data=data, positions=2048))
     step = yaml.safe_load(text)["steps"][1]
     names = ("hold_out", "max_length", "epochs", "batch_size", "accumulate")
     assert tuple(step.get(name) for name in names) == chosen

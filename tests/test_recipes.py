@@ -10,7 +10,7 @@ import yaml
 
 from aligner import chain
 from aligner.host import Host
-from aligner.models.spec import FreshModel
+from aligner.models.options import FreshModel
 from aligner.options import validate
 from aligner.recipe import read_recipe
 from aligner.schema import recipe_schema
@@ -41,13 +41,13 @@ def test_a_recipe_for_a_real_model_checks_on_a_tiny_one_and_rows_of_its_formats(
     from aligner.models.fresh import fresh_model
     from aligner.models.save import save_model
     from aligner.models.tokens import set_token_ids
-    from aligner.state import Live
+    from aligner.state import ModelCache
 
     tokenizer = train_tokenizer(["a question, and an answer"], 300)
     shape = FreshModel(hidden_size=16, layers=1, heads=2, positions=2048)
     model = fresh_model(shape, vocabulary=len(tokenizer), seed=1)
     set_token_ids(model, tokenizer)
-    save_model(model, tmp_path / "model", live=Live())
+    save_model(model, tmp_path / "model", model_cache=ModelCache())
     save_tokenizer(tokenizer, tmp_path / "model")
     talk: list[dict[str, Any]] = [
         {"role": "user", "content": "a question?"},

@@ -13,16 +13,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import Field
 
-from aligner.data.spec import DataSpecs
+from aligner.data.options import DataSpecs
 from aligner.errors import AlignerError
 from aligner.options import validate
 from aligner.recipe import read_recipe
 from aligner.schema import Option, describe_stage, options_of, recipe_schema
-from aligner.stage import Look, Plan, Run, Stage, StageConfig
+from aligner.stage import Plan, PlanContext, Stage, StageOptions, StepContext
 from aligner.state import ModelState, Slot
 
 
-class Lora(StageConfig):
+class Lora(StageOptions):
     """Train a low-rank update."""
 
     method: Literal["lora", "dora"] = "lora"
@@ -31,7 +31,7 @@ class Lora(StageConfig):
     """Rank of the update."""
 
 
-class TuneConfig(StageConfig):
+class TuneConfig(StageOptions):
     data: DataSpecs
     """Rows to train on."""
     learning_rate: float = Field(1e-5, gt=0)
@@ -58,14 +58,14 @@ class Tune(Stage[TuneConfig]):
     requires = frozenset({"policy", "tokenizer"})
     provides = frozenset({"policy"})
 
-    def plan(self, look: Look) -> Plan:
+    def plan(self, context: PlanContext) -> Plan:
         return Plan(summary="")
 
-    def run(self, state: ModelState, run: Run) -> ModelState:
+    def run(self, state: ModelState, context: StepContext) -> ModelState:
         return state
 
 
-class LookConfig(StageConfig):
+class LookConfig(StageOptions):
     keep: bool = True
     """Whether to keep it."""
     at: str
@@ -80,16 +80,16 @@ class LookOver(Stage[LookConfig]):
 
     @property
     def uses(self) -> frozenset[Slot]:
-        return frozenset({"reward"} if self.config.at else ())
+        return frozenset({"reward"} if self.options.at else ())
 
     @property
     def provides(self) -> frozenset[Slot]:
-        return frozenset({"policy"} if self.config.keep else ())
+        return frozenset({"policy"} if self.options.keep else ())
 
-    def plan(self, look: Look) -> Plan:
+    def plan(self, context: PlanContext) -> Plan:
         return Plan(summary="")
 
-    def run(self, state: ModelState, run: Run) -> ModelState:
+    def run(self, state: ModelState, context: StepContext) -> ModelState:
         return state
 
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 from transformers import PreTrainedTokenizerBase
 
 from aligner.data.messages import Malformed
+from aligner.data.options import TrainOn
 from aligner.data.pieces import Encoder, Piece
 from aligner.data.rendering import Rendered, Rewritten, Template, answers_of
 from aligner.data.rows import Conversation, Messages, Preference, Prompt, Text, Tools
-from aligner.data.spec import TrainOn
 
 
 @dataclass(frozen=True)

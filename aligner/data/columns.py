@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from aligner.data.messages import shown
-from aligner.data.spec import DataSpec
-from aligner.errors import AlignerError, DataError, Faults, did_you_mean
+from aligner.data.options import DataSpec
+from aligner.errors import AlignerError, DataError, ErrorGroup, did_you_mean
 
 
 class Columns:
@@ -29,17 +29,17 @@ class Columns:
 
     def raise_if_any(self) -> None:
         """Raise what is wrong with the names, once all rows have been seen."""
-        faults: list[AlignerError] = []
+        errors: list[AlignerError] = []
         named, where = self._spec.named, self._where
         for name, to in self._spec.columns.items():
             if name not in self._there:
                 hint = did_you_mean(name, map(shown, self._there))
-                faults.append(DataError(f"{named} has no column {name!r}", where=where, hint=hint))
+                errors.append(DataError(f"{named} has no column {name!r}", where=where, hint=hint))
             elif to in self._there and to not in self._spec.columns:
                 hint = f"rename that one too: `columns: {{{to}: other}}`"
                 what = f"{named} has a column {to!r} already"
-                faults.append(DataError(what, where=where, hint=hint))
-        Faults.raise_if_any(faults)
+                errors.append(DataError(what, where=where, hint=hint))
+        ErrorGroup.raise_if_any(errors)
 
     def renamed(self, row: Any) -> Any:
         names = self._spec.columns

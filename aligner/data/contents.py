@@ -128,9 +128,9 @@ class _Unpacked(io.RawIOBase):
         try:
             data = self._inner.read(len(buffer))
         except (OSError, EOFError, zlib.error, lzma.LZMAError, ValueError) as error:
-            raise self._fault(error) from None
+            raise self._error(error) from None
         except Exception as error:  # zstandard's own error has no base class but Exception
-            raise self._fault(error) from None
+            raise self._error(error) from None
         buffer[: len(data)] = data
         return len(data)
 
@@ -140,7 +140,7 @@ class _Unpacked(io.RawIOBase):
             self._packed.close()
         super().close()
 
-    def _fault(self, error: Exception) -> DataError:
+    def _error(self, error: Exception) -> DataError:
         return DataError(f"the .{self._packing} file cannot be unpacked: {error}", where=self._name)
 
 

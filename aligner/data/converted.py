@@ -11,7 +11,7 @@ from aligner.data.kinds import as_kind
 from aligner.data.messages import Malformed, found, shown
 from aligner.data.rows import Row
 from aligner.errors import DataError
-from aligner.offers import DataFormat, RowKind
+from aligner.registry import DataFormat, RowKind
 
 
 def converted(one: Any, origin: str, chosen: DataFormat, want: RowKind) -> list[Row]:

@@ -18,9 +18,9 @@ from aligner.data.fitted import (
     rendered,
     without_oldest,
 )
+from aligner.data.options import Overflow, TrainOn
 from aligner.data.pieces import Encoder
 from aligner.data.rows import Conversation, Messages, Prompt, Text
-from aligner.data.spec import Overflow, TrainOn
 
 
 @dataclass(frozen=True)

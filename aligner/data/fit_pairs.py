@@ -17,8 +17,8 @@ from aligner.data.fitted import (
     rendered,
     without_oldest,
 )
+from aligner.data.options import Overflow
 from aligner.data.rows import Labelled, Preference
-from aligner.data.spec import Overflow
 
 Cut = tuple[Sample, int]
 """A conversation in pieces, and how many of them are the prompt's."""

@@ -11,8 +11,8 @@ from typing import Any, Generic, TypeVar
 from aligner.data.chat import Chat, Sample
 from aligner.data.ledger import Tally
 from aligner.data.messages import Malformed
+from aligner.data.options import Overflow
 from aligner.data.rows import Messages, Row, Tools
-from aligner.data.spec import Overflow
 from aligner.errors import AlignerError, DataError
 
 T = TypeVar("T")
@@ -84,7 +84,7 @@ class Fitted(Generic[T]):
         self.cut_tokens += tokens
 
 
-def too_long_faults(
+def too_long_errors(
     first: Sequence[tuple[str, int]], count: int, longest: int | None, where: str
 ) -> list[AlignerError]:
     """The error that `overflow: stop` asks for, if any row is too long.

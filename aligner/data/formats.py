@@ -9,7 +9,7 @@ from typing import Any
 from aligner.data import convert
 from aligner.data.messages import TRANSCRIPT, filled
 from aligner.data.rows import Row, Text
-from aligner.offers import DataFormat, RowKind
+from aligner.registry import DataFormat, RowKind
 
 Raw = Mapping[str, Any]
 

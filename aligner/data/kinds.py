@@ -21,7 +21,7 @@ from aligner.data.rows import (
     Scored,
     Text,
 )
-from aligner.offers import Message, RowKind
+from aligner.registry import Message, RowKind
 
 
 def said(messages: Messages) -> str:

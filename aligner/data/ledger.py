@@ -9,7 +9,7 @@ from typing import Any
 import numpy
 
 from aligner.data.messages import shown
-from aligner.data.spec import Limits
+from aligner.data.options import Limits
 from aligner.errors import AlignerError, DataError
 
 EXAMPLES = 5
@@ -131,24 +131,24 @@ class Ledger:
             return self.unknown_tokens
         return self.found[finding].rows if finding in self.found else 0
 
-    def faults(self, limits: Limits, where: str) -> list[AlignerError]:
+    def errors(self, limits: Limits, where: str) -> list[AlignerError]:
         """Every finding that is above its limit, as an error at `where`."""
-        faults: list[AlignerError] = []
+        errors: list[AlignerError] = []
         for finding in type(limits).model_fields:
             limit, count = getattr(limits, finding), self.rows(finding)
             whole = self._whole(finding)
             if limit < 1 and count > limit * whole:
-                faults.append(self._fault(finding, count, whole, limit, where))
-        if not faults and self.read and not self.used:
-            faults.append(DataError(f"{self.name}: no row is left to use", where=where))
-        return faults
+                errors.append(self._error(finding, count, whole, limit, where))
+        if not errors and self.read and not self.used:
+            errors.append(DataError(f"{self.name}: no row is left to use", where=where))
+        return errors
 
     def _whole(self, finding: str) -> int:
         if finding == "unknown_tokens":
             return self.tokens
         return self.read if finding == "skipped" else max(self.converted, 1)
 
-    def _fault(
+    def _error(
         self, finding: str, count: int, whole: int, limit: float, where: str
     ) -> AlignerError:
         unit = "tokens" if finding == "unknown_tokens" else "rows"

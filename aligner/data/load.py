@@ -10,6 +10,7 @@ from itertools import chain, islice
 
 from aligner.data.across import Across
 from aligner.data.columns import Columns
+from aligner.data.context import DataContext
 from aligner.data.convert import Different
 from aligner.data.converted import converted
 from aligner.data.curation.determined import by_entry
@@ -19,16 +20,15 @@ from aligner.data.curation.together import curated_together
 from aligner.data.kinds import prompt_key
 from aligner.data.ledger import Ledger, Tally, together
 from aligner.data.made import made_content, made_hash
-from aligner.data.place import Place
+from aligner.data.options import DataOptions, DataSpec
 from aligner.data.recognise import LOOKED_AT, recognise
 from aligner.data.rows import Row
 from aligner.data.skipped import Skipped
 from aligner.data.sources import Reading, open_rows
-from aligner.data.spec import DataOptions, DataSpec
 from aligner.data.tables import Placed
 from aligner.data.usable import usable
-from aligner.errors import AlignerError, Collected, DataError, Faults
-from aligner.offers import DataFormat, RowKind
+from aligner.errors import AlignerError, DataError, ErrorCollector, ErrorGroup
+from aligner.registry import DataFormat, RowKind
 
 __all__ = ["Flow", "Loaded", "Skipped", "is_held_out", "load"]
 
@@ -50,24 +50,22 @@ class Loaded:
     skipped: tuple[Skipped, ...] = ()
 
 
-def load(specs: Sequence[DataSpec], *, want: RowKind, place: Place, option: str) -> Loaded:
+def load(specs: Sequence[DataSpec], *, want: RowKind, context: DataContext, option: str) -> Loaded:
     """Read `specs` one after the other, as rows of the kind `want`, all of them into memory.
 
-    They are read once a process: what was loaded is kept in `place.scratch`.
+    They are read once a process: what was loaded is kept in `place.memo`.
 
     Raises:
-        DataError: data is missing, malformed, of no known format or of the wrong kind; all faults of
+        DataError: data is missing, malformed, of no known format or of the wrong kind; all errors of
             all specs together, each with its file and line, or at `option` of the recipe.
     """
-    asked = [f"{spec.model_dump_json()} {made_hash(spec, place)}" for spec in specs]
-    key = f"rows {want} {place.recipe_folder} {asked}"
-    if key not in place.scratch:
-        flow = Flow(specs, want=want, place=place, option=option)
+    asked = [f"{spec.model_dump_json()} {made_hash(spec, context)}" for spec in specs]
+    key = f"rows {want} {context.recipe_folder} {asked}"
+    if key not in context.memo:
+        flow = Flow(specs, want=want, context=context, option=option)
         rows, skipped = tuple(flow.rows()), tuple(flow.skipped)
-        place.scratch[key] = Loaded(
-            rows=rows, hash=flow.hash, ledger=flow.ledger(), skipped=skipped
-        )
-    loaded: Loaded = place.scratch[key]
+        context.memo[key] = Loaded(rows=rows, hash=flow.hash, ledger=flow.ledger(), skipped=skipped)
+    loaded: Loaded = context.memo[key]
     return loaded
 
 
@@ -79,7 +77,7 @@ class Flow:
         specs: Sequence[DataSpec],
         *,
         want: RowKind,
-        place: Place,
+        context: DataContext,
         option: str,
         options: DataOptions | None = None,
     ) -> None:
@@ -92,8 +90,8 @@ class Flow:
         """
         self.entry = 0
         """The number of the spec that the last row came from."""
-        self._entries = [_Entry(spec, want, place, option) for spec in specs]
-        self._place, self._option, self._options = place, option, options
+        self._entries = [_Entry(spec, want, context, option) for spec in specs]
+        self._place, self._option, self._options = context, option, options
         self._across = Across()
 
     def known(self) -> list[str] | None:
@@ -114,32 +112,32 @@ class Flow:
         """All rows, once.
 
         Raises:
-            DataError: as `load` does, when all rows have been read; none is given after a fault.
+            DataError: as `load` does, when all rows have been read; none is given after an error.
         """
-        faults = Collected()
-        rows = self._one_after_the_other(faults)
+        errors = ErrorCollector()
+        rows = self._one_after_the_other(errors)
         if self._options is not None and not any(entry.stands_in for entry in self._entries):
             rows = curated_together(
                 rows,
                 self._options,
                 self._across.tally,
-                place=self._place,
+                context=self._place,
                 option=self._option,
             )
         for row in rows:
-            if not faults.found:
+            if not errors.found:
                 self._across.see(row)
                 yield row
-        faults.raise_if_any()
+        errors.raise_if_any()
         self._across.settle()
 
-    def _one_after_the_other(self, faults: Collected) -> Iterator[Row]:
+    def _one_after_the_other(self, errors: ErrorCollector) -> Iterator[Row]:
         for number, entry in enumerate(self._entries):
-            with faults:
+            with errors:
                 rows = entry.rows()
                 if not entry.stands_in:
                     rows = curated(
-                        rows, entry.spec, entry.tally, place=self._place, option=self._option
+                        rows, entry.spec, entry.tally, context=self._place, option=self._option
                     )
                 for row in rows:
                     self.entry = number
@@ -184,13 +182,13 @@ class Flow:
 class _Entry:
     """The rows of one spec."""
 
-    def __init__(self, spec: DataSpec, want: RowKind, place: Place, option: str) -> None:
+    def __init__(self, spec: DataSpec, want: RowKind, context: DataContext, option: str) -> None:
         self.spec = spec
         self.tally = Tally()
         self.read = 0
         self.format = ""
         self.skipped: list[Skipped] = []
-        self._want, self._place, self._option = want, place, option
+        self._want, self._place, self._option = want, context, option
         self._reading: Reading | None = None
 
     @property
@@ -266,7 +264,7 @@ class _Entry:
                     yield from made
         columns.raise_if_any()
         if first:
-            raise Faults(_first_few(first, malformed, self.spec, self.read))
+            raise ErrorGroup(_first_few(first, malformed, self.spec, self.read))
 
 
 def _use_up(raw: Iterator[Placed]) -> None:

@@ -8,17 +8,17 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from aligner.data.place import Place
+from aligner.data.context import DataContext
 from aligner.data.tables import Placed
 from aligner.errors import ChainError
 from aligner.run.durable import hash_file, write_lines
-from aligner.stage import Outlook, StageConfig
+from aligner.stage import SlotForecast, StageOptions
 from aligner.state import Artifact
 
 ROWS = "rows.jsonl"
 
 
-def outlook_of_rows(rows: Sequence[Mapping[str, Any]], *, made_by: str) -> Outlook:
+def outlook_of_rows(rows: Sequence[Mapping[str, Any]], *, made_by: str) -> SlotForecast:
     """What a step says it will leave in the slot `data`.
 
     Args:
@@ -26,7 +26,7 @@ def outlook_of_rows(rows: Sequence[Mapping[str, Any]], *, made_by: str) -> Outlo
             instance, and short where it is not.
         made_by: The step.
     """
-    return Outlook(made_by=made_by, facts={"rows": tuple(rows)})
+    return SlotForecast(made_by=made_by, facts={"rows": tuple(rows)})
 
 
 def save_rows(rows: Iterable[Mapping[str, Any]], folder: Path, *, made_by: str) -> Artifact:
@@ -36,16 +36,16 @@ def save_rows(rows: Iterable[Mapping[str, Any]], folder: Path, *, made_by: str) 
     return Artifact(path=str(folder), hash=hash_file(folder / ROWS), made_by=made_by)
 
 
-def made_rows(step: str, place: Place, option: str) -> Iterator[Placed]:
+def made_rows(step: str, context: DataContext, option: str) -> Iterator[Placed]:
     """The rows that `step` has made; stand-ins where it has not run yet.
 
     Raises:
         ChainError: it makes none.
     """
-    found = _made(step, place)
+    found = _made(step, context)
     if found is None:
         what = f"step {step!r} does not say which rows it will make"
-        raise ChainError(what, where=place.at(option))
+        raise ChainError(what, where=context.at(option))
     if isinstance(found, Artifact):
         with (Path(found.path) / ROWS).open(encoding="utf-8") as file:
             for number, line in enumerate(file, start=1):
@@ -55,25 +55,25 @@ def made_rows(step: str, place: Place, option: str) -> Iterator[Placed]:
             yield f"{step}:{number}", dict(row)
 
 
-def made_hash(options: StageConfig, place: Place) -> str:
+def made_hash(options: StageOptions, context: DataContext) -> str:
     """SHA-256 of all made rows that `options` name; other for stand-ins than for the real ones."""
     digest = sha256()
     for step in options.rows_from().values():
-        found = _made(step, place)
+        found = _made(step, context)
         content = found.hash if isinstance(found, Artifact) else json.dumps(found, default=str)
         digest.update(f"{type(found).__name__} {content}\n".encode())
     return digest.hexdigest()
 
 
-def made_content(step: str, place: Place) -> str | None:
+def made_content(step: str, context: DataContext) -> str | None:
     """The hash of the rows that `step` has made; None where it has not run yet."""
-    found = _made(step, place)
+    found = _made(step, context)
     return found.hash if isinstance(found, Artifact) else None
 
 
-def _made(step: str, place: Place) -> Artifact | Sequence[Mapping[str, Any]] | None:
+def _made(step: str, context: DataContext) -> Artifact | Sequence[Mapping[str, Any]] | None:
     # A running step sees the states that earlier ones left, a planning one what they will leave.
-    there = place.past.get(step)
+    there = context.past.get(step)
     if there is None:
         return None
     if not isinstance(there, Mapping):

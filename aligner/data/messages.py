@@ -280,7 +280,7 @@ def prompt_turns(value: Any, field: str) -> Messages:
     return ({"role": "user", "content": filled(value, field)},)
 
 
-def order_fault(messages: Messages) -> str:
+def order_error(messages: Messages) -> str:
     """What is wrong with the order of roles, in words, or nothing.
 
     A system turn comes first; then users (or tools) and the assistant take turns. An assistant

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from aligner.data.curation.mixture import order, shares
 from aligner.data.kept import Kept, Ordered
 from aligner.data.ledger import Ledger, spread
-from aligner.data.spec import DataOptions
+from aligner.data.options import DataOptions
 
 
 def mixed(

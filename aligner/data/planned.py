@@ -5,20 +5,20 @@ from __future__ import annotations
 from transformers import PreTrainedTokenizerBase
 
 from aligner.data.tokenizers import planned_tokenizer
-from aligner.errors import Collected
-from aligner.models.inspect import Facts, planned_model, vocabulary_faults
-from aligner.stage import Look
+from aligner.errors import ErrorCollector
+from aligner.models.inspect import ModelInfo, planned_model, vocabulary_errors
+from aligner.stage import PlanContext
 
 
 def planned_policy(
-    look: Look, faults: Collected
-) -> tuple[PreTrainedTokenizerBase | None, Facts | None]:
-    """The tokenizer and what is known of the policy; what is wrong with either goes to `faults`."""
+    context: PlanContext, errors: ErrorCollector
+) -> tuple[PreTrainedTokenizerBase | None, ModelInfo | None]:
+    """The tokenizer and what is known of the policy; what is wrong with either goes to `errors`."""
     tokenizer = facts = None
-    with faults:
-        tokenizer = planned_tokenizer(look)
-    with faults:
-        facts = planned_model(look, "policy")
+    with errors:
+        tokenizer = planned_tokenizer(context)
+    with errors:
+        facts = planned_model(context, "policy")
     if tokenizer is not None and facts is not None:
-        faults.found += vocabulary_faults(facts, len(tokenizer), where=look.where)
+        errors.found += vocabulary_errors(facts, len(tokenizer), where=context.where)
     return tokenizer, facts

@@ -12,25 +12,25 @@ from transformers import PreTrainedTokenizerBase
 
 from aligner.data.cache import Cache
 from aligner.data.chat import Chat, Encoded, PreferenceTokens
+from aligner.data.context import DataContext
 from aligner.data.curation.determined import by_step
 from aligner.data.fit import Conversations, Prompts, Texts
 from aligner.data.fit_pairs import Labels, Preferences
-from aligner.data.fitted import Fitter, LabelTokens, PromptTokens, too_long_faults
+from aligner.data.fitted import Fitter, LabelTokens, PromptTokens, too_long_errors
 from aligner.data.kept import Kept
 from aligner.data.ledger import Ledger, ledger_from
 from aligner.data.load import Flow
 from aligner.data.made import made_hash
 from aligner.data.mixed import mixed
+from aligner.data.options import DataOptions, Overflow, TrainOn
 from aligner.data.pieces import Encoder
-from aligner.data.place import Place
 from aligner.data.skipped import Skipped, SkippedRows
-from aligner.data.spec import DataOptions, Overflow, TrainOn
 from aligner.data.temporary import temporary_folder
 from aligner.data.tokenizers import fingerprint
 from aligner.data.version import code_version
 from aligner.data.work import Work
-from aligner.errors import AlignerError, DataError, Faults
-from aligner.offers import RowKind
+from aligner.errors import AlignerError, DataError, ErrorGroup
+from aligner.registry import RowKind
 
 T = TypeVar("T", Encoded, PreferenceTokens, PromptTokens, LabelTokens)
 
@@ -75,22 +75,22 @@ class Prepared(Generic[T]):
 
 
 def prepare_texts(
-    place: Place, options: DataOptions, tokenizer: PreTrainedTokenizerBase
+    context: DataContext, options: DataOptions, tokenizer: PreTrainedTokenizerBase
 ) -> Prepared[Encoded]:
     """Documents for language modelling, every token trained.
 
     Raises:
-        DataError: the data is missing, malformed, or beyond `options.limits`; all faults together.
+        DataError: the data is missing, malformed, or beyond `options.limits`; all errors together.
     """
-    over = _overflow(options, place, {"split", "stop", "cut", "drop"}, "split")
+    over = _overflow(options, context, {"split", "stop", "cut", "drop"}, "split")
 
     return _prepare(
-        place, options, tokenizer, "text", Encoded, lambda: Texts(Encoder(tokenizer), over), over
+        context, options, tokenizer, "text", Encoded, lambda: Texts(Encoder(tokenizer), over), over
     )
 
 
 def prepare_conversations(
-    place: Place,
+    context: DataContext,
     options: DataOptions,
     tokenizer: PreTrainedTokenizerBase,
     *,
@@ -99,55 +99,55 @@ def prepare_conversations(
     """Conversations for supervised fine-tuning, with exact loss masks.
 
     Raises:
-        DataError: the data is missing, malformed, or beyond `options.limits`; all faults together.
+        DataError: the data is missing, malformed, or beyond `options.limits`; all errors together.
         ModelError: the tokenizer has no usable chat template.
     """
-    over = _overflow(options, place, {"stop", "cut", "drop", "turns"}, "drop")
+    over = _overflow(options, context, {"stop", "cut", "drop", "turns"}, "drop")
 
     def fitter() -> Fitter[Encoded]:
-        return Conversations(Chat(tokenizer, where=place.at("data")), over, train_on)
+        return Conversations(Chat(tokenizer, where=context.at("data")), over, train_on)
 
     return _prepare(
-        place, options, tokenizer, "conversation", Encoded, fitter, over, extra=train_on
+        context, options, tokenizer, "conversation", Encoded, fitter, over, extra=train_on
     )
 
 
 def prepare_preferences(
-    place: Place, options: DataOptions, tokenizer: PreTrainedTokenizerBase
+    context: DataContext, options: DataOptions, tokenizer: PreTrainedTokenizerBase
 ) -> Prepared[PreferenceTokens]:
     """Preference pairs.
 
     Raises:
-        DataError: the data is missing, malformed, or beyond `options.limits`; all faults together.
+        DataError: the data is missing, malformed, or beyond `options.limits`; all errors together.
         ModelError: the tokenizer has no usable chat template.
     """
-    over = _overflow(options, place, {"stop", "cut", "drop", "turns"}, "drop")
+    over = _overflow(options, context, {"stop", "cut", "drop", "turns"}, "drop")
 
     def fitter() -> Fitter[PreferenceTokens]:
-        return Preferences(Chat(tokenizer, where=place.at("data")), over)
+        return Preferences(Chat(tokenizer, where=context.at("data")), over)
 
-    return _prepare(place, options, tokenizer, "preference", PreferenceTokens, fitter, over)
+    return _prepare(context, options, tokenizer, "preference", PreferenceTokens, fitter, over)
 
 
 def prepare_labels(
-    place: Place, options: DataOptions, tokenizer: PreTrainedTokenizerBase
+    context: DataContext, options: DataOptions, tokenizer: PreTrainedTokenizerBase
 ) -> Prepared[LabelTokens]:
     """Prompts with one answer each, and whether it is a good one.
 
     Raises:
-        DataError: the data is missing, malformed, or beyond `options.limits`; all faults together.
+        DataError: the data is missing, malformed, or beyond `options.limits`; all errors together.
         ModelError: the tokenizer has no usable chat template.
     """
-    over = _overflow(options, place, {"stop", "cut", "drop", "turns"}, "drop")
+    over = _overflow(options, context, {"stop", "cut", "drop", "turns"}, "drop")
 
     def fitter() -> Fitter[LabelTokens]:
-        return Labels(Chat(tokenizer, where=place.at("data")), over)
+        return Labels(Chat(tokenizer, where=context.at("data")), over)
 
-    return _prepare(place, options, tokenizer, "label", LabelTokens, fitter, over)
+    return _prepare(context, options, tokenizer, "label", LabelTokens, fitter, over)
 
 
 def prepare_prompts(
-    place: Place,
+    context: DataContext,
     options: DataOptions,
     tokenizer: PreTrainedTokenizerBase,
     *,
@@ -162,17 +162,17 @@ def prepare_prompts(
         max_length: Longest prompt in tokens, in place of `options.max_length`.
 
     Raises:
-        DataError: the data is missing, malformed, or beyond `options.limits`; all faults together.
+        DataError: the data is missing, malformed, or beyond `options.limits`; all errors together.
         ModelError: the tokenizer has no usable chat template.
     """
-    over = _overflow(options, place, {"stop", "drop", "turns"}, "drop")
+    over = _overflow(options, context, {"stop", "drop", "turns"}, "drop")
     longest = options.max_length if max_length is None else max_length
 
     def fitter() -> Fitter[PromptTokens]:
-        return Prompts(Chat(tokenizer, where=place.at("data")), over)
+        return Prompts(Chat(tokenizer, where=context.at("data")), over)
 
     return _prepare(
-        place,
+        context,
         options,
         tokenizer,
         "prompt",
@@ -185,19 +185,19 @@ def prepare_prompts(
 
 
 def _overflow(
-    options: DataOptions, place: Place, allowed: set[Overflow], default: Overflow
+    options: DataOptions, context: DataContext, allowed: set[Overflow], default: Overflow
 ) -> Overflow:
     if options.overflow == "auto":
         return default
     if options.overflow not in allowed:
         what = f"overflow {options.overflow!r} does not go with these rows"
         hint = f"it may be {', '.join(sorted(allowed))}"
-        raise DataError(what, where=place.at("overflow"), hint=hint)
+        raise DataError(what, where=context.at("overflow"), hint=hint)
     return options.overflow
 
 
 def _prepare(
-    place: Place,
+    context: DataContext,
     options: DataOptions,
     tokenizer: PreTrainedTokenizerBase,
     want: RowKind,
@@ -210,53 +210,53 @@ def _prepare(
 ) -> Prepared[T]:
     chosen = options.model_dump_json(include=set(DataOptions.model_fields))
     encoding = f"{want} {extra} {fingerprint(tokenizer)}"
-    key = f"prepared {encoding} {place.recipe_folder} {chosen} {made_hash(options, place)}"
-    if key not in place.scratch:
+    key = f"prepared {encoding} {context.recipe_folder} {chosen} {made_hash(options, context)}"
+    if key not in context.memo:
         work = Work(
-            place=place,
+            context=context,
             options=options,
-            flows=_flows(place, options, want),
+            flows=_flows(context, options, want),
             form=form,
             longest=options.max_length if longest is None else longest,
             fitter=fitter,
         )
         # Not where the data lies, and not the limits: neither changes a row.
         fitting = f"{options.max_length} {options.overflow} {options.hold_out}"
-        place.scratch[key] = _prepared(work, f"{encoding} {fitting}", over)
-    prepared: Prepared[T] = place.scratch[key]
+        context.memo[key] = _prepared(work, f"{encoding} {fitting}", over)
+    prepared: Prepared[T] = context.memo[key]
     return prepared
 
 
-def _flows(place: Place, options: DataOptions, want: RowKind) -> dict[str, Flow]:
+def _flows(context: DataContext, options: DataOptions, want: RowKind) -> dict[str, Flow]:
     given = {"data": options.data, "eval_data": options.eval_data}
     return {
-        name: Flow(specs, want=want, place=place, option=name, options=options)
+        name: Flow(specs, want=want, context=context, option=name, options=options)
         for name, specs in given.items()
         if specs is not None
     }
 
 
 def _prepared(work: Work, determining: str, over: Overflow) -> Prepared[Any]:
-    place, options = work.place, work.options
+    place, options = work.context, work.options
     parts = [flow.known() for flow in work.flows.values()]
     together = "" if None in parts else by_step(options, place)
-    key = json.dumps([code_version(place.offers), determining, over, together, parts])
+    key = json.dumps([code_version(place.registry), determining, over, together, parts])
     # What is not known before it is read cannot be found again, and is kept for this process alone.
     cache = Cache(place.cache) if place.cache is not None and None not in parts else None
     if cache is None or not cache.writable:
-        cache = Cache(temporary_folder(place.scratch))
+        cache = Cache(temporary_folder(place.memo))
     entry, about = cache.get(hashlib.sha256(key.encode()).hexdigest(), work.into)
     rows = {name: Kept(entry / f"{name}.arrow", work.form) for name in about["sides"]}
     ledgers = {name: ledger_from(one["ledger"]) for name, one in about["sides"].items()}
     train, ledgers["data"] = mixed(
         rows["data"], ledgers["data"], about["sides"]["data"]["counts"], options, place.seed
     )
-    faults: list[AlignerError] = []
+    errors: list[AlignerError] = []
     for name, one in about["sides"].items():
         first = [(origin, tokens) for origin, tokens in one["too_long"]]
-        faults += too_long_faults(first, one["too_long_rows"], work.longest, place.at("max_length"))
-        faults += ledgers[name].faults(options.limits, place.at(name))
-    Faults.raise_if_any(faults)
+        errors += too_long_errors(first, one["too_long_rows"], work.longest, place.at("max_length"))
+        errors += ledgers[name].errors(options.limits, place.at(name))
+    ErrorGroup.raise_if_any(errors)
     measured = next((name for name in rows if name != "data"), None)
     hashes: dict[str, str] = about["hashes"]
     if together := together or by_step(options, place):

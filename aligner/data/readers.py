@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from aligner.data import tables
 from aligner.data.contents import Content, suffixes
-from aligner.data.spec import DataSpec
+from aligner.data.options import DataSpec
 from aligner.data.tables import Placed
 from aligner.errors import AlignerError, DataError
 

@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from aligner.data.context import DataContext
 from aligner.data.formats import FORMATS, Columns, nearly
 from aligner.data.kinds import convertible
 from aligner.data.messages import found, shown
-from aligner.data.place import Place
-from aligner.data.spec import DataSpec
+from aligner.data.options import DataSpec
 from aligner.data.tables import Placed
 from aligner.errors import DataError, did_you_mean
-from aligner.offers import DataFormat, RowKind
+from aligner.registry import DataFormat, RowKind
 
 LOOKED_AT = 200
 """Rows that are looked at."""
 
 
 def recognise(
-    raw: Sequence[Placed], spec: DataSpec, want: RowKind, place: Place, option: str
+    raw: Sequence[Placed], spec: DataSpec, want: RowKind, context: DataContext, option: str
 ) -> DataFormat:
     """The format of `raw`: the one the recipe names, or the only one that fits and suits.
 
@@ -29,8 +29,8 @@ def recognise(
     Raises:
         DataError: none fits, several do, or no rows of the kind wanted can be made from it.
     """
-    known = {**FORMATS, **place.offers.data_formats}
-    where = place.at(option)
+    known = {**FORMATS, **context.registry.data_formats}
+    where = context.at(option)
     if spec.format != "auto":
         if spec.format not in known:
             hint = did_you_mean(spec.format, known)

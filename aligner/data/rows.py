@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from aligner.offers import Message
+from aligner.registry import Message
 
 Messages = tuple[Message, ...]
 """Turns in order. Each has `role` (system, user, assistant, tool) and `content`, a string, and where
@@ -110,4 +110,4 @@ KINDS: Mapping[type[Row], str] = {
     Scored: "score",
     Classified: "class",
 }
-"""The name of each kind, as `aligner.offers.RowKind` spells it."""
+"""The name of each kind, as `aligner.registry.RowKind` spells it."""

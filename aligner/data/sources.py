@@ -19,10 +19,10 @@ import fsspec
 from pydantic import ValidationError
 
 from aligner.data.contents import Content, hash_of, suffixes
+from aligner.data.context import DataContext
 from aligner.data.made import made_content, made_rows
-from aligner.data.place import Place
+from aligner.data.options import DataSpec
 from aligner.data.readers import READABLE, read
-from aligner.data.spec import DataSpec
 from aligner.data.tables import Placed
 from aligner.data.temporary import temporary_folder
 from aligner.errors import DataError, did_you_mean
@@ -44,36 +44,39 @@ class Reading:
     """What the files are called in messages."""
 
 
-def open_rows(spec: DataSpec, place: Place, option: str) -> Reading:
+def open_rows(spec: DataSpec, context: DataContext, option: str) -> Reading:
     """Start reading what `spec` names.
 
     Raises:
         DataError: it is not there, or not readable.
     """
     if spec.path is not None:
-        return _from_files(spec, place, option)
+        return _from_files(spec, context, option)
     digest = hashlib.sha256()
     known: Callable[[], str | None]
     if spec.step is not None:
-        rows, known = made_rows(spec.step, place, option), partial(made_content, spec.step, place)
+        rows, known = (
+            made_rows(spec.step, context, option),
+            partial(made_content, spec.step, context),
+        )
     elif spec.source is not None:
-        rows, known = _from_source(spec, place, option), partial(_made_up, spec, place, option)
+        rows, known = _from_source(spec, context, option), partial(_made_up, spec, context, option)
     else:
-        rows, known = _from_hub(spec, place, option), partial(_committed, spec)
+        rows, known = _from_hub(spec, context, option), partial(_committed, spec)
     return Reading(
         rows=_hashed(islice(rows, spec.first), digest), hash=digest.hexdigest, known=known
     )
 
 
-def _made_up(spec: DataSpec, place: Place, option: str) -> str:
+def _made_up(spec: DataSpec, context: DataContext, option: str) -> str:
     """The hash of the rows that a plugin's source makes: made once for it, the same every time."""
     key = f"content {spec.source} {json.dumps(spec.options, default=str)} {spec.first}"
-    if key not in place.scratch:
+    if key not in context.memo:
         digest = hashlib.sha256()
-        for _ in _hashed(islice(_from_source(spec, place, option), spec.first), digest):
+        for _ in _hashed(islice(_from_source(spec, context, option), spec.first), digest):
             pass
-        place.scratch[key] = digest.hexdigest()
-    return str(place.scratch[key])
+        context.memo[key] = digest.hexdigest()
+    return str(context.memo[key])
 
 
 def _committed(spec: DataSpec) -> str | None:
@@ -89,31 +92,31 @@ def _hashed(rows: Iterable[Placed], digest: Any) -> Iterator[Placed]:
         yield origin, row
 
 
-def _from_source(spec: DataSpec, place: Place, option: str) -> Iterator[Placed]:
-    sources, name = place.offers.data_sources, str(spec.source)
+def _from_source(spec: DataSpec, context: DataContext, option: str) -> Iterator[Placed]:
+    sources, name = context.registry.data_sources, str(spec.source)
     if name not in sources:
         hint = did_you_mean(name, sources)
         raise DataError(
-            f"no plugin offers a data source {spec.source!r}", where=place.at(option), hint=hint
+            f"no plugin offers a data source {spec.source!r}", where=context.at(option), hint=hint
         )
     made = sources[name]
     try:
-        config = made.Config(**spec.options)
+        config = made.Options(**spec.options)
     except ValidationError as error:
         first = error.errors()[0]
         given = ".".join(str(part) for part in first["loc"])
         known = (
-            did_you_mean(given, made.Config.model_fields)
+            did_you_mean(given, made.Options.model_fields)
             if first["type"] == ("extra_forbidden")
             else first["msg"]
         )
         what = f"data source {spec.source!r}: option {given!r} is wrong"
-        raise DataError(what, where=place.at(option), hint=known) from None
+        raise DataError(what, where=context.at(option), hint=known) from None
     for index, row in enumerate(made(config).rows()):
         yield f"{spec.source}[{index}]", dict(row)
 
 
-def _from_hub(spec: DataSpec, place: Place, option: str) -> Iterator[Placed]:
+def _from_hub(spec: DataSpec, context: DataContext, option: str) -> Iterator[Placed]:
     import datasets  # a second to import, and only data on the hub needs it
 
     try:
@@ -126,22 +129,22 @@ def _from_hub(spec: DataSpec, place: Place, option: str) -> Iterator[Placed]:
         said = str(error).strip().split("\n")[0][:300]
         what = f"the hub data set {spec.hub!r} cannot be read: {type(error).__name__}: {said}"
         hint = "without a network, download it first and give the folder as `path`"
-        raise DataError(what, where=place.at(option), hint=hint) from None
+        raise DataError(what, where=context.at(option), hint=hint) from None
 
 
-def _from_files(spec: DataSpec, place: Place, option: str) -> Reading:
-    files = _files(spec, place, option)
+def _from_files(spec: DataSpec, context: DataContext, option: str) -> Reading:
+    files = _files(spec, context, option)
     remote = any("://" in path for _, path in files)
     if remote and spec.first is not None:
         # Of a large file far away only the beginning is wanted.
         digest = hashlib.sha256()
-        contents = [_guarded(name, _remote, path, place.at(option)) for name, path in files]
+        contents = [_guarded(name, _remote, path, context.at(option)) for name, path in files]
         rows = (row for content in contents for row in read(content, spec))
         return Reading(rows=_hashed(islice(rows, spec.first), digest), hash=digest.hexdigest)
     whole = hashlib.sha256()
     contents = []
     for name, path in files:
-        content, digest_of_file = _guarded(name, partial(_kept, place), path, place.at(option))
+        content, digest_of_file = _guarded(name, partial(_kept, context), path, context.at(option))
         whole.update(digest_of_file)
         contents.append(content)
     rows = (row for content in contents for row in read(content, spec))
@@ -168,12 +171,12 @@ def _remote(name: str, url: str) -> Content:
     return Content(name, lambda: cast("BinaryIO", opened().open()))
 
 
-def _kept(place: Place, name: str, path: str) -> tuple[Content, bytes]:
+def _kept(context: DataContext, name: str, path: str) -> tuple[Content, bytes]:
     """A file on this machine and the hash of its bytes; what lies elsewhere is fetched once."""
     local = Path(path)
     # Only where a scheme has been checked: fsspec must not find one in a local path.
     if "://" in path:
-        local = temporary_folder(place.scratch) / hashlib.sha256(path.encode()).hexdigest()
+        local = temporary_folder(context.memo) / hashlib.sha256(path.encode()).hexdigest()
         if not local.exists():
             part = local.with_suffix(".part")
             with fsspec.open(path, "rb") as far, part.open("wb") as near:
@@ -181,25 +184,25 @@ def _kept(place: Place, name: str, path: str) -> tuple[Content, bytes]:
             part.rename(local)
     about = local.stat()
     key = f"content {local} {about.st_size} {about.st_mtime_ns}"
-    if key not in place.scratch:
+    if key not in context.memo:
         with local.open("rb") as file:
-            place.scratch[key] = hash_of(iter(partial(file.read, 1 << 20), b""))
-    return Content(name, lambda: local.open("rb"), local), place.scratch[key]
+            context.memo[key] = hash_of(iter(partial(file.read, 1 << 20), b""))
+    return Content(name, lambda: local.open("rb"), local), context.memo[key]
 
 
-def _files(spec: DataSpec, place: Place, option: str) -> list[tuple[str, str]]:
+def _files(spec: DataSpec, context: DataContext, option: str) -> list[tuple[str, str]]:
     """The files `spec.path` means: how each is called in messages, and where it is."""
-    where, path = place.at(option), str(spec.path)
+    where, path = context.at(option), str(spec.path)
     if "://" in path or path.startswith("file:"):
         return [(path, _allowed(path, where))]
-    full = (place.recipe_folder / Path(path).expanduser()).resolve()
+    full = (context.recipe_folder / Path(path).expanduser()).resolve()
     if full.is_dir():
         return _in_folder(full, spec, where)
     if full.is_file():
         return [(path, str(full))]
     if glob.has_magic(path):
         found = sorted(glob.glob(str(full), recursive=True))
-        files = [(_shown(Path(one), place), one) for one in found if Path(one).is_file()]
+        files = [(_shown(Path(one), context), one) for one in found if Path(one).is_file()]
         if files:
             return files
         raise DataError(f"no file matches {path!r}", where=where, hint=f"looked in {full.parent}")
@@ -243,8 +246,8 @@ def _in_folder(folder: Path, spec: DataSpec, where: str) -> list[tuple[str, str]
     return [(f"{spec.path}/{one.relative_to(folder)}", str(one)) for one in inside]
 
 
-def _shown(file: Path, place: Place) -> str:
-    folder = place.recipe_folder.resolve()
+def _shown(file: Path, context: DataContext) -> str:
+    folder = context.recipe_folder.resolve()
     return str(file.relative_to(folder) if file.is_relative_to(folder) else file)
 
 

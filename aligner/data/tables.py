@@ -12,7 +12,7 @@ import pyarrow
 import pyarrow.parquet
 
 from aligner.data.contents import Content
-from aligner.data.spec import DataSpec
+from aligner.data.options import DataSpec
 from aligner.errors import DataError
 
 LOOKED_AT = 10_000

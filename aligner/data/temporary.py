@@ -15,8 +15,8 @@ class _Folder:
         weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
 
-def temporary_folder(scratch: dict[str, Any]) -> Path:
-    """The folder that goes with `scratch`: removed when that is dropped, or the process ends."""
-    folder: _Folder = scratch.setdefault("temporary folder", None) or _Folder()
-    scratch["temporary folder"] = folder
+def temporary_folder(memo: dict[str, Any]) -> Path:
+    """The folder that goes with `memo`: removed when that is dropped, or the process ends."""
+    folder: _Folder = memo.setdefault("temporary folder", None) or _Folder()
+    memo["temporary folder"] = folder
     return folder.path

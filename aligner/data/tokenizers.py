@@ -14,22 +14,24 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 from aligner.errors import ModelError
 from aligner.models.files import TOKENIZER_FILES, hash_folder
 from aligner.run.ranks import written_once
-from aligner.stage import Look
-from aligner.state import Artifact, Live
+from aligner.stage import PlanContext
+from aligner.state import Artifact, ModelCache
 
 _ORIGIN = ("is_local", "local_files_only", "name_or_path")
 SPECIAL = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
 
 
-def load_tokenizer(artifact: Artifact, live: Live, *, where: str = "") -> PreTrainedTokenizerBase:
+def load_tokenizer(
+    artifact: Artifact, model_cache: ModelCache, *, where: str = ""
+) -> PreTrainedTokenizerBase:
     """The tokenizer behind `artifact`: the live one where there is one, else from its folder or the hub.
 
     Raises:
         ModelError: there is none, it needs code of its own, or it has no fast implementation.
     """
-    kept = live.take(artifact)
+    kept = model_cache.take(artifact)
     if kept is not None:
-        live.keep(artifact, kept)  # a step uses a tokenizer and does not change it
+        model_cache.keep(artifact, kept)  # a step uses a tokenizer and does not change it
         if isinstance(kept, PreTrainedTokenizerBase):
             return kept
     try:
@@ -48,13 +50,13 @@ def load_tokenizer(artifact: Artifact, live: Live, *, where: str = "") -> PreTra
     return loaded
 
 
-def planned_tokenizer(look: Look) -> PreTrainedTokenizerBase:
-    """The tokenizer that will be in its slot when the step of `look` starts.
+def planned_tokenizer(context: PlanContext) -> PreTrainedTokenizerBase:
+    """The tokenizer that will be in its slot when the step of `context` starts.
 
     Raises:
         ModelError: no step before says which one that will be.
     """
-    outlook = look.slots.get("tokenizer")
+    outlook = context.slots.get("tokenizer")
     facts = outlook.facts if outlook is not None else {}
     tokenizer = facts.get("tokenizer")
     if isinstance(tokenizer, PreTrainedTokenizerBase):
@@ -66,11 +68,11 @@ def planned_tokenizer(look: Look) -> PreTrainedTokenizerBase:
             if (outlook is not None)
             else "no step before fills the slot 'tokenizer'"
         )
-        raise ModelError(made_by, where=look.where)
+        raise ModelError(made_by, where=context.where)
     key = f"tokenizer {artifact.path} {artifact.revision}"
-    if key not in look.scratch:
-        look.scratch[key] = load_tokenizer(artifact, Live(), where=look.where)
-    loaded: PreTrainedTokenizerBase = look.scratch[key]
+    if key not in context.memo:
+        context.memo[key] = load_tokenizer(artifact, ModelCache(), where=context.where)
+    loaded: PreTrainedTokenizerBase = context.memo[key]
     return loaded
 
 

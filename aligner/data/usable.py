@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from aligner.data.kinds import is_empty
 from aligner.data.ledger import Tally
-from aligner.data.messages import order_fault
+from aligner.data.messages import order_error
 from aligner.data.rows import Conversation, Labelled, Messages, Preference, Prompt, Row
 
 
@@ -27,8 +27,8 @@ def usable(rows: Iterable[Row], tally: Tally) -> Iterator[Row]:
             tally.drop("nobody asks", row.origin)
         elif isinstance(row, Labelled) and is_empty(row.completion):
             tally.drop("an answer is empty", row.origin)
-        elif fault := order_fault(_messages(row)):
-            tally.find("role_order", row.origin, fault)
+        elif error := order_error(_messages(row)):
+            tally.find("role_order", row.origin, error)
             tally.drop("turns in the wrong order", row.origin)
         else:
             _look_at(row, tally)

@@ -8,16 +8,16 @@ from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 
-from aligner.offers import Offers
+from aligner.registry import Registry
 
 LIBRARIES = ("tokenizers", "transformers", "jinja2", "pyarrow")
 """Libraries that decide which tokens a row becomes, and how they are written down."""
 
 
-def code_version(offers: Offers) -> str:
+def code_version(registry: Registry) -> str:
     """SHA-256 of this package's code, of the formats that plugins offer, and of the libraries."""
     digest = sha256(_own().encode())
-    for name, one in sorted(offers.data_formats.items()):
+    for name, one in sorted(registry.data_formats.items()):
         digest.update(f"\0{name}\0{_source(inspect.getmodule(one.convert))}".encode())
     return digest.hexdigest()
 

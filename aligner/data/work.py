@@ -13,16 +13,16 @@ from typing import Any
 import numpy
 
 from aligner.data.across import Shared
+from aligner.data.context import DataContext
 from aligner.data.curation.augment import augmented
 from aligner.data.fitted import Fitted, Fitter, Made
 from aligner.data.kept import Kept, Writer
 from aligner.data.ledger import EXAMPLES, Count, Ledger, add, spread, together
 from aligner.data.load import Flow, is_held_out
-from aligner.data.place import Place
+from aligner.data.options import DataOptions
 from aligner.data.rows import Classified, Labelled, Row
 from aligner.data.skipped import write_skipped
-from aligner.data.spec import DataOptions
-from aligner.errors import AlignerError, Collected, DataError
+from aligner.errors import AlignerError, DataError, ErrorCollector
 
 BATCH = 1000
 """Rows that are encoded together."""
@@ -85,7 +85,7 @@ class Line:
 class Work:
     """All that is needed to prepare the data of one step."""
 
-    place: Place
+    context: DataContext
     options: DataOptions
     flows: dict[str, Flow]
     """By option: `data`, and `eval_data` where there is one."""
@@ -99,7 +99,7 @@ class Work:
         """Write all rows below `folder`, and give the account of them, ready for JSON.
 
         Raises:
-            AlignerError: every fault of all the data.
+            AlignerError: every error of all the data.
         """
         sides = {name: self._side(name, folder) for name in self._names()}
         fitter = trouble = None
@@ -107,13 +107,13 @@ class Work:
             fitter = self.fitter()
         except AlignerError as error:
             trouble = error  # what is wrong with the data is told first
-        faults, shared = Collected(), Shared()
+        errors, shared = ErrorCollector(), Shared()
         with ThreadPoolExecutor(1) as pool:
             line = Line(fitter, pool) if fitter is not None else None
             for name, flow in self.flows.items():
-                with faults:
+                with errors:
                     self._send(name, flow, sides, line, shared)
-            faults.raise_if_any()
+            errors.raise_if_any()
             if trouble is not None:
                 raise trouble
             if line is not None:
@@ -174,7 +174,7 @@ class Work:
             rows: Iterator[Row] = (row for _, row in group)
             if name == "data":
                 spec, tally = flow.specs[entry], sides[name].fitted.tally
-                rows = augmented(rows, spec, tally, place=self.place, option=name)
+                rows = augmented(rows, spec, tally, context=self.context, option=name)
             for row in rows:
                 push(name, entry, row)
         for side, queue in waiting.items():
@@ -189,7 +189,7 @@ class Work:
             side = "nothing is left to train on" if held else "no row is held out"
             what = f"{side}: {train + held} rows, hold_out {self.options.hold_out:g}"
             hint = "use more rows, another share, or eval_data"
-            raise DataError(what, where=self.place.at("hold_out"), hint=hint)
+            raise DataError(what, where=self.context.at("hold_out"), hint=hint)
 
     def _account(self, side: Side, trained: Side, shared: Shared, folder: Path) -> dict[str, Any]:
         ledger = self._ledger(side, shared)

@@ -18,8 +18,8 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from aligner.errors import ModelError
+from aligner.models.options import Adapter
 from aligner.models.precision import device
-from aligner.models.spec import Adapter
 
 TOP = "default"
 """The topmost adapter: the one that is trained. Trainers of trl look for this name."""

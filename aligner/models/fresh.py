@@ -6,10 +6,10 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from aligner.errors import ModelError
 from aligner.models.adapters import seeded
-from aligner.models.clean import remember
+from aligner.models.clean import snapshot_settings
 from aligner.models.load import place
+from aligner.models.options import FreshModel
 from aligner.models.precision import device
-from aligner.models.spec import FreshModel
 
 
 def fresh_config(options: FreshModel, *, vocabulary: int, where: str = "") -> LlamaConfig:
@@ -66,5 +66,5 @@ def fresh_model(
         model: PreTrainedModel = LlamaForCausalLM(config)
     place(model, device())
     model.train(False)
-    remember(model)
+    snapshot_settings(model)
     return model

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from aligner.models.decoding import Batch, keeps_cache
+from aligner.models.decoding import DecodingBatch, keeps_cache
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,7 +168,7 @@ def _write(
     device = next(model.parameters()).device
     stops = torch.tensor(sampling.stop_tokens, dtype=torch.long, device=device)
     draws_BC = draws_BC.to(device)
-    batch = Batch(model, prompts, samples=samples, device=device)
+    batch = DecodingBatch(model, prompts, samples=samples, device=device)
     for column in range(sampling.max_new_tokens):
         forbidden = stops if column < sampling.min_new_tokens else None
         draws_B = draws_BC[batch.places_B, column] if sampling.temperature else None

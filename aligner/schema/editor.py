@@ -138,7 +138,7 @@ def _step_keys(name: str) -> dict[str, Schema]:
         "stage": {"const": name},
         "as": {"description": "The step's own name; the stage's where left out.", **_STEP_NAME},
         "gate": {
-            "description": "Bounds on figures of the step; the chain stops where one is not met.",
+            "description": "Bounds on metrics of the step; the chain stops where one is not met.",
             "type": ["object", "null"],
             "additionalProperties": {
                 "anyOf": [
@@ -162,7 +162,7 @@ class _Untitled(GenerateJsonSchema):
 
 def _definitions(stages: Mapping[str, type[Stage[Any]]]) -> dict[str, Schema]:
     """`step-NAME` for each stage, and the models that their options use."""
-    configs = list(dict.fromkeys(stage.Config for stage in stages.values()))
+    configs = list(dict.fromkeys(stage.Options for stage in stages.values()))
     references, together = models_json_schema(
         [(config, "validation") for config in configs], schema_generator=_Untitled
     )
@@ -171,7 +171,7 @@ def _definitions(stages: Mapping[str, type[Stage[Any]]]) -> dict[str, Schema]:
         _admit_variables(definition)
     steps = {}
     for name, stage in stages.items():
-        reference = references[stage.Config, "validation"]["$ref"]
+        reference = references[stage.Options, "validation"]["$ref"]
         config = shared[reference.removeprefix("#/$defs/")]
         steps[f"step-{name}"] = {
             **config,

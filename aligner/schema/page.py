@@ -68,8 +68,8 @@ def options_of(model: type[BaseModel]) -> tuple[Option, ...]:
 def describe_stage(stage: type[Stage[Any]]) -> str:
     """What `stage` does, the slots it reads and fills, and its options, as plain text."""
     says = inspect.cleandoc(stage.__doc__ or "(not written up)")
-    parts = [f"{stage.name}: {says}", "\n".join(_slots(stage)), _table("options", stage.Config)]
-    for model in models_below(stage.Config):
+    parts = [f"{stage.name}: {says}", "\n".join(_slots(stage)), _table("options", stage.Options)]
+    for model in models_below(stage.Options):
         title = f"{model.__name__}: {inspect.cleandoc(model.__doc__ or '')}".rstrip(": ")
         parts.append(_table(title, model))
     return "\n\n".join(parts) + "\n"
@@ -77,7 +77,7 @@ def describe_stage(stage: type[Stage[Any]]) -> str:
 
 def _slots(stage: type[Stage[Any]]) -> Iterator[str]:
     # Options without a default are not there; what a declaration asks of these cannot be told.
-    made = stage(stage.Config.model_construct())
+    made = stage(stage.Options.model_construct())
     for part in ("requires", "uses", "provides"):
         declared, note = getattr(stage, part), ""
         if declared is getattr(Stage, part):

@@ -13,11 +13,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from aligner.data.tokenizers import save_tokenizer, train_tokenizer
 from aligner.models.fresh import fresh_model
 from aligner.models.load import quiet
+from aligner.models.options import FreshModel
 from aligner.models.resolve import resolve
 from aligner.models.reward import make_reward
-from aligner.models.spec import FreshModel
 from aligner.models.tokens import set_token_ids
-from aligner.state import Artifact, Live
+from aligner.state import Artifact, ModelCache
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -119,7 +119,9 @@ def tiny_model(
 
 def tiny_reward_model(folder: Path, *, seed: int = 5) -> PreTrainedModel:
     """A reward model on the tiny model that `write_tiny` put into `folder`."""
-    return make_reward(resolve(str(folder)), Live(), seed=seed, pad=tiny_tokenizer().pad_token_id)
+    return make_reward(
+        resolve(str(folder)), ModelCache(), seed=seed, pad=tiny_tokenizer().pad_token_id
+    )
 
 
 def write_tiny(folder: Path) -> Artifact:

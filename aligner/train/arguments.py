@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from aligner.stage import Run
-from aligner.train.spec import TrainOptions
+from aligner.stage import StepContext
+from aligner.train.options import TrainOptions
 
 _OPTIMIZERS = {
     "adamw": "adamw_torch",
@@ -29,7 +29,7 @@ def optimizer_steps(rows: int, options: TrainOptions, *, world: int = 1) -> int:
 
 def trainer_arguments(
     options: TrainOptions,
-    run: Run,
+    context: StepContext,
     *,
     learning_rate: float,
     precision: str,
@@ -52,7 +52,7 @@ def trainer_arguments(
         # The best weights can only be kept if there is a checkpoint at each measurement.
         every = options.evaluate_every or every
     return {
-        "output_dir": str(run.folder / "checkpoints"),
+        "output_dir": str(context.folder / "checkpoints"),
         "learning_rate": learning_rate,
         "num_train_epochs": options.epochs,
         "max_steps": options.max_steps or -1,
@@ -72,11 +72,11 @@ def trainer_arguments(
         "bf16": precision == "bf16",
         "fp16": precision == "fp16",
         "use_cpu": on_cpu,
-        "seed": run.seed,
+        "seed": context.seed,
         "logging_strategy": "steps",
         "logging_steps": options.log_every,
         "logging_first_step": True,
-        # A NaN must be seen, not smoothed over to the last good figure.
+        # A NaN must be seen, not smoothed over to the last good metric.
         "logging_nan_inf_filter": False,
         "save_strategy": "steps",
         "save_steps": every,

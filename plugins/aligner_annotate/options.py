@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from aligner.data.spec import Limits
-from aligner.models.spec import Attention, Precision, Quantize
-from aligner.stage import StageConfig
+from aligner.data.options import Limits
+from aligner.models.options import Attention, Precision, Quantize
+from aligner.stage import StageOptions
 
 
-class WritingOptions(StageConfig):
+class WritingOptions(StageOptions):
     """How the policy writes."""
 
     max_new_tokens: int = Field(256, gt=0)

@@ -19,7 +19,7 @@ QUESTION = ({"role": "user", "content": "question"},)
 
 
 def with_template(
-    tokenizer: PreTrainedTokenizerBase, config: ChatOptions, *, folder: Path, where: str
+    tokenizer: PreTrainedTokenizerBase, options: ChatOptions, *, folder: Path, where: str
 ) -> PreTrainedTokenizerBase:
     """A copy of `tokenizer` that writes conversations as `config` says.
 
@@ -34,18 +34,18 @@ def with_template(
         ModelError: it fails, or its answers do not end with a token that generation can stop at.
     """
     made = copy.deepcopy(tokenizer)
-    template = _template(tokenizer, config, folder, where)
-    _add(made, [*template.special, *config.special_tokens])
-    end = config.end_of_turn or template.end
+    template = _template(tokenizer, options, folder, where)
+    _add(made, [*template.special, *options.special_tokens])
+    end = options.end_of_turn or template.end
     if end is not None:
         _add(made, [end])
         made.eos_token = end
     _pad(made)
     made.chat_template = template.source
-    if config.system is not None:
-        made.chat_template = _with_system(made, config.system, template.source, where)
+    if options.system is not None:
+        made.chat_template = _with_system(made, options.system, template.source, where)
     chat = Chat(made, where=where)
-    if config.bos and _lacks_bos(chat):
+    if options.bos and _lacks_bos(chat):
         made.chat_template = "{{- bos_token }}" + made.chat_template
         chat = Chat(made, where=where)
     _must_stop(chat, where)
@@ -53,10 +53,10 @@ def with_template(
 
 
 def _template(
-    tokenizer: PreTrainedTokenizerBase, config: ChatOptions, folder: Path, where: str
+    tokenizer: PreTrainedTokenizerBase, options: ChatOptions, folder: Path, where: str
 ) -> ChatTemplate:
-    if config.template != OWN:
-        return find(config.template, folder, where)
+    if options.template != OWN:
+        return find(options.template, folder, where)
     if not isinstance(tokenizer.chat_template, str):
         hint = "name one, such as `template: chatml`"
         raise ChainError("the tokenizer has no chat template of its own", where=where, hint=hint)

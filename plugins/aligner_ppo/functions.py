@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 from pydantic import Field, model_validator
 
 from aligner.errors import DataError, StageError
-from aligner.offers import Completion, OfferConfig, RewardFunction
+from aligner.registry import Completion, ExtensionOptions, RewardFunction
 
 
-class LengthOptions(OfferConfig):
+class LengthOptions(ExtensionOptions):
     """Which lengths are good."""
 
     minimum: int = Field(0, ge=0)
@@ -35,10 +35,10 @@ class Length(RewardFunction):
     """0 for a response of good length, falling to −1 outside: longer never pays."""
 
     name = "length"
-    Config: ClassVar[type[OfferConfig]] = LengthOptions
+    Options: ClassVar[type[ExtensionOptions]] = LengthOptions
 
     def score(self, completions: Sequence[Completion]) -> list[float]:
-        options = self.config
+        options = self.options
         assert isinstance(options, LengthOptions)
         outside = [
             max(options.minimum - one.tokens, one.tokens - options.maximum, 0)
@@ -47,7 +47,7 @@ class Length(RewardFunction):
         return [-min(tokens / options.margin, 1.0) for tokens in outside]
 
 
-class FormatOptions(OfferConfig):
+class FormatOptions(ExtensionOptions):
     """What a well-formed response is; whatever is given must hold."""
 
     starts_with: str | None = None
@@ -70,13 +70,13 @@ class Format(RewardFunction):
     """The share of the asked conditions that a response meets, from 0 to 1."""
 
     name = "format"
-    Config: ClassVar[type[OfferConfig]] = FormatOptions
+    Options: ClassVar[type[ExtensionOptions]] = FormatOptions
 
     def score(self, completions: Sequence[Completion]) -> list[float]:
         return [self._one(completion.text.strip()) for completion in completions]
 
     def _one(self, text: str) -> float:
-        options = self.config
+        options = self.options
         assert isinstance(options, FormatOptions)
         met: list[bool] = []
         if options.starts_with:
@@ -90,7 +90,7 @@ class Format(RewardFunction):
         return sum(met) / len(met)
 
 
-class ExactMatchOptions(OfferConfig):
+class ExactMatchOptions(ExtensionOptions):
     """What a response is compared with."""
 
     column: str = "answer"
@@ -105,7 +105,7 @@ class ExactMatch(RewardFunction):
     """1 for a response that is the row's answer, white space at the ends aside; else 0."""
 
     name = "exact_match"
-    Config: ClassVar[type[OfferConfig]] = ExactMatchOptions
+    Options: ClassVar[type[ExtensionOptions]] = ExactMatchOptions
 
     def score(self, completions: Sequence[Completion]) -> list[float]:
         """One number a completion.
@@ -116,7 +116,7 @@ class ExactMatch(RewardFunction):
         return [self._one(completion) for completion in completions]
 
     def _one(self, completion: Completion) -> float:
-        options = self.config
+        options = self.options
         assert isinstance(options, ExactMatchOptions)
         if options.column not in completion.row:
             raise DataError(
@@ -131,7 +131,7 @@ class ExactMatch(RewardFunction):
         return float(said == right)
 
 
-class RegexOptions(OfferConfig):
+class RegexOptions(ExtensionOptions):
     """What is searched for, and how long that may take."""
 
     pattern: str
@@ -142,9 +142,9 @@ class RegexOptions(OfferConfig):
     @model_validator(mode="after")
     def _is_an_expression(self) -> RegexOptions:
         # Compiled where it is also run: a pattern can take for ever to compile, too.
-        fault = _search(self.pattern, [], seconds=self.seconds)
-        if isinstance(fault, str):
-            raise ValueError(f"pattern {self.pattern!r}: {fault}")
+        error = _search(self.pattern, [], seconds=self.seconds)
+        if isinstance(error, str):
+            raise ValueError(f"pattern {self.pattern!r}: {error}")
         return self
 
 
@@ -152,7 +152,7 @@ class Regex(RewardFunction):
     """1 for a response in which a regular expression is found; else 0."""
 
     name = "regex"
-    Config: ClassVar[type[OfferConfig]] = RegexOptions
+    Options: ClassVar[type[ExtensionOptions]] = RegexOptions
 
     def score(self, completions: Sequence[Completion]) -> list[float]:
         """One number a completion.
@@ -160,7 +160,7 @@ class Regex(RewardFunction):
         Raises:
             StageError: the expression takes too long; it is stopped, and nothing hangs.
         """
-        options = self.config
+        options = self.options
         assert isinstance(options, RegexOptions)
         texts = [completion.text for completion in completions]
         found = _search(options.pattern, texts, seconds=options.seconds)

@@ -6,14 +6,14 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from aligner.data.spec import DataOptions, DataSpecs
-from aligner.models.spec import ModelOptions, Precision
-from aligner.stage import StageConfig
-from aligner.train.reward_spec import RewardSpec, RewardSpecs
+from aligner.data.options import DataOptions, DataSpecs
+from aligner.models.options import ModelOptions, Precision
+from aligner.stage import StageOptions
+from aligner.train.reward_options import RewardSpec, RewardSpecs
 
 
-class Guard(StageConfig):
-    """When a figure goes out of bounds, and what happens then. A bare number is its `limit`."""
+class Guard(StageOptions):
+    """When a metric goes out of bounds, and what happens then. A bare number is its `limit`."""
 
     limit: float | None = None
     """Where the bounds are; null switches the guard off."""
@@ -28,7 +28,7 @@ class Guard(StageConfig):
         return {"limit": value} if value is None or isinstance(value, int | float) else value
 
 
-class Guards(StageConfig):
+class Guards(StageOptions):
     """What is held to bounds after each rollout, before anything is learnt from it."""
 
     kl: Guard = Guard(limit=100.0)
@@ -45,7 +45,7 @@ class Guards(StageConfig):
     batch. There is no way to learn from one."""
 
 
-class PretrainingMix(StageConfig):
+class PretrainingMix(StageOptions):
     """PPO-ptx (Ouyang 2022, eq. 2): keep modelling text while reward is pursued."""
 
     data: DataSpecs
@@ -60,7 +60,7 @@ class PretrainingMix(StageConfig):
     """Longest row in tokens; longer texts are split, longer conversations dropped and counted."""
 
 
-class PPOConfig(ModelOptions, DataOptions):
+class PPOOptions(ModelOptions, DataOptions):
     """Options of the ppo stage."""
 
     rewards: RewardSpecs = (RewardSpec(),)
@@ -182,7 +182,7 @@ class PPOConfig(ModelOptions, DataOptions):
         return value
 
     @model_validator(mode="after")
-    def _options_that_fit_together(self) -> PPOConfig:
+    def _options_that_fit_together(self) -> PPOOptions:
         if not self.rewards:
             raise ValueError("rewards is empty: nothing would be learnt")
         names = [reward.name for reward in self.rewards]

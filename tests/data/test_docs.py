@@ -9,9 +9,9 @@ import yaml
 
 from aligner.data.contents import PACKINGS
 from aligner.data.formats import FORMATS
+from aligner.data.options import DataOptions, DataSpec, Limits
 from aligner.data.readers import READABLE
 from aligner.data.sources import SCHEMES
-from aligner.data.spec import DataOptions, DataSpec, Limits
 
 PAGE = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
 

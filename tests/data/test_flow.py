@@ -23,10 +23,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from aligner import AlignerError, DataSource, Offers
+from aligner import AlignerError, DataSource, Registry
 from aligner.data import contents, load, work
 from aligner.data.cache import Cache
 from aligner.data.kept import Kept, Ordered, Viewed, Writer
+from aligner.data.options import DataOptions
 from aligner.data.prepare import (
     Encoded,
     LabelTokens,
@@ -39,7 +40,6 @@ from aligner.data.prepare import (
     prepare_texts,
 )
 from aligner.data.seen import Seen
-from aligner.data.spec import DataOptions
 
 from .conftest import CHATML, Here
 
@@ -217,8 +217,8 @@ def test_rows_of_a_source_are_made_once_more_only_to_be_hashed(
 ) -> None:
     options = DataOptions(data={"source": "drawn"})  # type: ignore[arg-type]
     for converted in (7, 0):
-        offers = Offers(data_sources={"drawn": Drawn})
-        place = Here(tmp_path, offers, cache=tmp_path / "kept")
+        registry = Registry(data_sources={"drawn": Drawn})
+        place = Here(tmp_path, registry, cache=tmp_path / "kept")
         assert len(prepare_texts(place, options, bare).train) == 7
         assert counting.since() == (converted, converted, 0)
 
@@ -259,9 +259,9 @@ def test_a_temporary_folder_goes_with_what_it_was_for(tmp_path: Path, marked: An
     place = Here(tmp_path)
     write(tmp_path, "a.jsonl", [talk(1)])
     made = prepare_conversations(place, DataOptions(data="a.jsonl"), marked)  # type: ignore[arg-type]
-    folder = place.scratch["temporary folder"].path
+    folder = place.memo["temporary folder"].path
     assert any(folder.iterdir())
-    place.scratch.clear()
+    place.memo.clear()
     assert not folder.exists()
     assert made.train[0].origin == "a.jsonl:1"  # what is mapped can be read on
 
@@ -273,7 +273,7 @@ from transformers import PreTrainedTokenizerFast
 from tests.data.conftest import Here
 from aligner.data import work
 from aligner.data.prepare import prepare_conversations
-from aligner.data.spec import DataOptions
+from aligner.data.options import DataOptions
 
 sent, send = [], work.Line.send
 work.Line.send = lambda line, side, entry, rows: (sent.extend(rows), send(line, side, entry, rows))
@@ -509,7 +509,7 @@ import json, resource, sys
 from pathlib import Path
 from tests.data.conftest import CHATML, TEXTS, Here
 from aligner.data.prepare import prepare_conversations
-from aligner.data.spec import DataOptions
+from aligner.data.options import DataOptions
 from aligner.data.tokenizers import train_tokenizer
 
 folder, count = Path(sys.argv[1]), int(sys.argv[2])

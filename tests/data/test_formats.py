@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from aligner import AlignerError, DataFormat, Offers
+from aligner import AlignerError, DataFormat, Registry
 from aligner.data.formats import FORMATS
 from aligner.data.load import Loaded
 from aligner.data.rows import (
@@ -247,7 +247,7 @@ def test_columns_are_renamed_before_the_format_is_looked_for(read: Read) -> None
 
 
 def test_a_plugin_offers_a_format_of_its_own(read: Read, place: Any) -> None:
-    place.offers = Offers(
+    place.registry = Registry(
         data_formats={
             "shout": DataFormat(
                 name="shout",
@@ -266,9 +266,9 @@ def test_a_plugin_offers_a_format_of_its_own(read: Read, place: Any) -> None:
 
 def test_loading_twice_reads_the_file_once(read: Read, place: Any) -> None:
     from aligner.data.load import load
-    from aligner.data.spec import DataSpec
+    from aligner.data.options import DataSpec
 
     first = read({"text": "Once."}, want="text")
     (place.recipe_folder / "rows.jsonl").write_text(json.dumps({"text": "Other."}))
-    again = load([DataSpec(path="rows.jsonl")], want="text", place=place, option="data")
+    again = load([DataSpec(path="rows.jsonl")], want="text", context=place, option="data")
     assert again is first

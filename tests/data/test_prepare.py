@@ -10,6 +10,7 @@ import pytest
 from aligner import AlignerError
 from aligner.data import prepare
 from aligner.data.ledger import FINDINGS, Ledger
+from aligner.data.options import DataOptions, Limits
 from aligner.data.prepare import (
     prepare_conversations,
     prepare_labels,
@@ -17,7 +18,6 @@ from aligner.data.prepare import (
     prepare_prompts,
     prepare_texts,
 )
-from aligner.data.spec import DataOptions, Limits
 from aligner.data.tokenizers import train_tokenizer
 
 from .conftest import CHATML
@@ -26,7 +26,7 @@ from .conftest import CHATML
 def options(place: Any, *rows: Any, name: str = "rows.jsonl", **more: Any) -> DataOptions:
     text = "".join(json.dumps(row) + "\n" for row in rows)
     (place.recipe_folder / name).write_text(text, encoding="utf-8")
-    place.scratch.clear()  # which remembers what the file held before
+    place.memo.clear()  # which remembers what the file held before
     return DataOptions(**({"data": name} | more))  # type: ignore[arg-type]
 
 

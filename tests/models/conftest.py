@@ -21,9 +21,9 @@ from transformers import (
 )
 
 from aligner.models.fresh import fresh_model
+from aligner.models.options import FreshModel
 from aligner.models.save import save_model
-from aligner.models.spec import FreshModel
-from aligner.state import Artifact, Live
+from aligner.state import Artifact, ModelCache
 
 VOCABULARY = 24
 Make = Callable[..., Artifact]
@@ -96,7 +96,7 @@ def make(tmp_path: Path) -> Make:
         model.config.dtype = dtype
         for settings in (model.config, model.generation_config):
             settings.bos_token_id, settings.eos_token_id, settings.pad_token_id = 1, 2, 0
-        return save_model(model, tmp_path / "start", live=Live())
+        return save_model(model, tmp_path / "start", model_cache=ModelCache())
 
     return made
 

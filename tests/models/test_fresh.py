@@ -9,7 +9,7 @@ import torch
 
 from aligner.errors import ModelError
 from aligner.models.fresh import fresh_model
-from aligner.models.spec import FreshModel
+from aligner.models.options import FreshModel
 
 
 def test_the_same_seed_makes_the_same_model() -> None:

@@ -9,7 +9,7 @@ import pytest
 from aligner.testing import StageContract, conversations, preferences, prompts, texts
 from aligner_annotate.paraphrase_stage import Paraphrase
 from aligner_annotate.stage import Annotate
-from aligner_chat.stage import ChatStage
+from aligner_chat.stage import Chat
 from aligner_dpo.stage import DPO
 from aligner_evaluate.stage import Evaluate
 from aligner_ppo.stage import PPO
@@ -38,7 +38,7 @@ class TestPretrain(StageContract):
 
 
 class TestChat(StageContract):
-    stage = ChatStage
+    stage = Chat
     options: ClassVar = {"template": "chatml"}
     interrupt_at = None
 

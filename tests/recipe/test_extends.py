@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from aligner.errors import Faults, RecipeError
-from aligner.recipe import Bound, ModelSpec, Recipe, read_recipe
+from aligner.errors import ErrorGroup, RecipeError
+from aligner.recipe import Bound, ModelSpec, RecipeSpec, read_recipe
 
 
 def test_a_recipe_is_laid_over_the_one_it_extends(
-    assert_reads_back: Callable[[Recipe], None],
-    essence: Callable[[Recipe], tuple[Any, ...]],
+    assert_reads_back: Callable[[RecipeSpec], None],
+    essence: Callable[[RecipeSpec], tuple[Any, ...]],
     family: Callable[..., None],
 ) -> None:
     family(
@@ -110,7 +110,7 @@ def test_faults_between_recipes_name_both_files(family: Callable[..., None]) -> 
                 after: rewrad
         """,
     )
-    with pytest.raises(Faults) as caught:
+    with pytest.raises(ErrorGroup) as caught:
         read_recipe("r.yaml")
     assert str(caught.value).splitlines() == [
         "base.yaml:1: a recipe has no key 'sed'",

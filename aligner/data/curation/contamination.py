@@ -9,13 +9,13 @@ from hashlib import blake2b, sha256
 
 import numpy
 
+from aligner.data.context import DataContext
 from aligner.data.curation.reading import as_written
 from aligner.data.curation.texts import prompt, texts
 from aligner.data.kinds import prompt_key
 from aligner.data.ledger import Tally
-from aligner.data.place import Place
+from aligner.data.options import DataOptions, Decontaminate
 from aligner.data.rows import Row
-from aligner.data.spec import DataOptions, Decontaminate
 
 __all__ = ["Runs", "decontaminated", "measured"]
 
@@ -91,7 +91,7 @@ class Runs:
 _FACTOR = numpy.uint64(0x9E3779B97F4A7C15)
 
 
-def measured(options: DataOptions, how: Decontaminate, place: Place) -> Runs:
+def measured(options: DataOptions, how: Decontaminate, context: DataContext) -> Runs:
     """The runs of `eval_data` and of the data sets in `against`; read once a process.
 
     Raises:
@@ -100,16 +100,16 @@ def measured(options: DataOptions, how: Decontaminate, place: Place) -> Runs:
     sets = [("eval_data", spec) for spec in options.eval_data or ()]
     sets += [("decontaminate.against", spec) for spec in how.against or ()]
     named = " ".join(f"{option} {spec.model_dump_json()}" for option, spec in sets)
-    key = f"measured {place.recipe_folder} {place.seed} {how.ngram} {how.common} {named}"
-    if key not in place.scratch:
+    key = f"measured {context.recipe_folder} {context.seed} {how.ngram} {how.common} {named}"
+    if key not in context.memo:
         found, hashes = Runs(how.ngram), []
         for option, spec in sets:
-            flow = as_written(spec, place, option)
+            flow = as_written(spec, context, option)
             found.add(flow.rows(), common=how.common)
             hashes.append(flow.hash)
         found.hash = sha256(" ".join(hashes).encode()).hexdigest()
-        place.scratch[key] = found
-    runs: Runs = place.scratch[key]
+        context.memo[key] = found
+    runs: Runs = context.memo[key]
     return runs
 
 

@@ -12,13 +12,13 @@ from hashlib import blake2b
 import numpy
 from numpy.typing import NDArray
 
+from aligner.data.context import DataContext
 from aligner.data.curation.spec import Deduplicate
 from aligner.data.curation.texts import prompt, turns
 from aligner.data.ledger import Tally
-from aligner.data.place import Place
 from aligner.data.rows import Classified, Labelled, Preference, Row, Scored, Text
 from aligner.errors import DataError
-from aligner.offers import Message
+from aligner.registry import Message
 
 __all__ = ["deduplicated", "shingles"]
 
@@ -33,7 +33,7 @@ _MARKS = re.compile(r"[.,;:!?…]+(?=\s|\Z)|[\"'“”‘’«»`]")
 
 
 def deduplicated(
-    rows: Iterator[Row], how: Deduplicate, tally: Tally, *, place: Place, option: str
+    rows: Iterator[Row], how: Deduplicate, tally: Tally, *, context: DataContext, option: str
 ) -> Iterator[Row]:
     """The rows without those that repeat one before them; `tally` names each with the row it repeats.
 
@@ -42,7 +42,7 @@ def deduplicated(
     Raises:
         DataError: `near` needs a library that is not installed.
     """
-    repeats = _near(how, place, option) if how.method == "near" else _exact(how)
+    repeats = _near(how, context, option) if how.method == "near" else _exact(how)
     what = {
         "all": "repeats another row",
         "prompt": "asks what another row asks",
@@ -118,13 +118,13 @@ def _normal(text: str) -> str:
     return " ".join(_MARKS.sub("", text.casefold()).split())
 
 
-def _near(how: Deduplicate, place: Place, option: str) -> Find:
+def _near(how: Deduplicate, context: DataContext, option: str) -> Find:
     try:
         from datasketch import MinHash, MinHashLSH  # an extra: only near repeats need it
     except ImportError:
         what = "finding near repeats needs datasketch, which is not installed"
         hint = "pip install aligner[curation], or use `deduplicate: exact`"
-        raise DataError(what, where=place.at("deduplicate"), hint=hint) from None
+        raise DataError(what, where=context.at("deduplicate"), hint=hint) from None
     blank = MinHash(num_perm=how.permutations, hashfunc=zlib.crc32)
     near = MinHashLSH(threshold=how.threshold, num_perm=how.permutations)
     kept: list[tuple[str, str, NDArray[numpy.uint32]]] = []

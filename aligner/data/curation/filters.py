@@ -6,11 +6,11 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from aligner.data.context import DataContext
 from aligner.data.curation.spec import Clean
 from aligner.data.curation.texts import answers, prompt, texts, whole
-from aligner.data.place import Place
 from aligner.data.rows import Classified, Preference, Prompt, Row, Text
-from aligner.errors import AlignerError, DataError, Faults
+from aligner.errors import AlignerError, DataError, ErrorGroup
 
 __all__ = ["PATTERN_SECONDS", "filters", "language_of", "repetition"]
 
@@ -27,7 +27,7 @@ JUDGED = 1000
 _WORD = re.compile(r"\w+")
 
 
-def filters(how: Clean, place: Place, option: str) -> list[Filter]:
+def filters(how: Clean, context: DataContext, option: str) -> list[Filter]:
     """What `how` asks to leave out, cheapest first; each is to be given cleaned rows.
 
     Raises:
@@ -35,11 +35,11 @@ def filters(how: Clean, place: Place, option: str) -> list[Filter]:
     """
     found: list[Filter] = [_empty, *_lengths(how)]
     if how.drop_matching or how.keep_matching:
-        found.append(_patterns(how, place, option))
+        found.append(_patterns(how, context, option))
     if how.max_repetition is not None:
         found.append(_repetitive(how.max_repetition))
     if how.languages is not None:
-        found.append(_languages(how.languages, how.language_min_chars, place, option))
+        found.append(_languages(how.languages, how.language_min_chars, context, option))
     return found
 
 
@@ -80,11 +80,11 @@ def _lengths(how: Clean) -> list[Filter]:
     return [one for one, *limits in asked if limits != [None, None]]
 
 
-def _patterns(how: Clean, place: Place, option: str) -> Filter:
+def _patterns(how: Clean, context: DataContext, option: str) -> Filter:
     # Comes with transformers, untyped; unlike `re` it can be stopped.
     import regex  # type: ignore[import-untyped]
 
-    where, faults = place.at(option), list[AlignerError]()
+    where, errors = context.at(option), list[AlignerError]()
 
     def compiled(patterns: Sequence[str], name: str) -> list[Any]:
         made = []
@@ -93,12 +93,12 @@ def _patterns(how: Clean, place: Place, option: str) -> Filter:
                 made.append(regex.compile(pattern))
             except regex.error as error:
                 what = f"clean.{name}: {pattern!r} is no regular expression: {error}"
-                faults.append(DataError(what, where=where))
+                errors.append(DataError(what, where=where))
         return made
 
     drop = compiled(how.drop_matching, "drop_matching")
     keep = compiled(how.keep_matching, "keep_matching")
-    Faults.raise_if_any(faults)
+    ErrorGroup.raise_if_any(errors)
 
     def finds(pattern: Any, text: str, row: Row) -> bool:
         try:
@@ -153,35 +153,37 @@ def repetition(text: str) -> float:
     return max(by_lines, sum(covered) / max(1, len(words)))
 
 
-def _languages(allowed: Sequence[str], shortest: int, place: Place, option: str) -> Filter:
-    identify = language_of(place, option, allowed=allowed)
+def _languages(allowed: Sequence[str], shortest: int, context: DataContext, option: str) -> Filter:
+    identify = language_of(context, option, allowed=allowed)
 
     def by_language(row: Row) -> str:
         said = whole(row)
         if len(said) < shortest:
             return ""
         language = identify(said)
-        # What is told to be in none is code, or figures.
+        # What is told to be in none is code, or metrics.
         return "" if language in (*allowed, "zxx") else f"in another language: {language}"
 
     return by_language
 
 
-def language_of(place: Place, option: str, *, allowed: Sequence[str] = ()) -> Callable[[str], str]:
+def language_of(
+    context: DataContext, option: str, *, allowed: Sequence[str] = ()
+) -> Callable[[str], str]:
     """What tells the ISO 639-1 code of a text's language.
 
     Raises:
         DataError: py3langid is not installed, or knows no language in `allowed` by that code.
     """
-    where = place.at(option)
+    where = context.at(option)
     try:
         from py3langid import langid  # an extra: only telling languages apart needs it
     except ImportError:
         what = "telling languages apart needs py3langid, which is not installed"
         raise DataError(what, where=where, hint="pip install aligner[curation]") from None
-    if "languages" not in place.scratch:
-        place.scratch["languages"] = langid.LanguageIdentifier.from_model_file(langid.MODEL_FILE)
-    model = place.scratch["languages"]
+    if "languages" not in context.memo:
+        context.memo["languages"] = langid.LanguageIdentifier.from_model_file(langid.MODEL_FILE)
+    model = context.memo["languages"]
     known = sorted(model.labels)
     unknown = [one for one in allowed if one not in known]
     if unknown:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy
 from numpy.typing import NDArray
 
-from aligner.data.spec import DataOptions, DataSpec
+from aligner.data.options import DataOptions, DataSpec
 
 __all__ = ["order", "shares"]
 

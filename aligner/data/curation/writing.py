@@ -20,7 +20,7 @@ import pyarrow.parquet
 from aligner.data.readers import suffixes
 from aligner.data.rows import Messages, Row
 from aligner.errors import DataError, did_you_mean
-from aligner.offers import RowKind
+from aligner.registry import RowKind
 
 __all__ = ["FILES", "TARGETS", "Target", "file_kind", "target", "write"]
 

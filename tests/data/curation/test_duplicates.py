@@ -16,8 +16,8 @@ from aligner.data.curation.duplicates import shingles
 from aligner.data.curation.spec import Deduplicate
 from aligner.data.curation.together import curated_together
 from aligner.data.ledger import Tally
+from aligner.data.options import DataOptions
 from aligner.data.rows import Classified, Conversation, Labelled, Row, Scored
-from aligner.data.spec import DataOptions
 from tests.data.conftest import Here
 from tests.data.curation.made import pair, plain, talk, talks, text, turns
 
@@ -25,7 +25,7 @@ from tests.data.curation.made import pair, plain, talk, talks, text, turns
 def together(rows: Iterable[Row], place: Any, **options: Any) -> tuple[list[Row], Tally]:
     tally = Tally()
     step = DataOptions(data="a.jsonl", **options)
-    return list(curated_together(iter(rows), step, tally, place=place, option="data")), tally
+    return list(curated_together(iter(rows), step, tally, context=place, option="data")), tally
 
 
 def origins(rows: Iterable[Row]) -> list[str]:
@@ -175,7 +175,7 @@ def test_deduplicating_twice_is_deduplicating_once(said: list[str], method: str,
 def test_what_is_measured_on_is_left_as_it_is(place: Any) -> None:
     rows = talks(("a", "b"), ("a", "b"))
     step = DataOptions(data="a.jsonl", eval_data="b.jsonl", deduplicate=True)
-    left = curated_together(iter(rows), step, Tally(), place=place, option="eval_data")
+    left = curated_together(iter(rows), step, Tally(), context=place, option="eval_data")
     assert list(left) == rows
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from aligner.data.options import DataOptions
 from aligner.data.prepare import Prepared, prepare_conversations
-from aligner.data.spec import DataOptions
 
 
 def write(place: Any, name: str, *rows: Any) -> str:
@@ -22,7 +22,7 @@ def talk(asked: str, answer: str = "ok then") -> dict[str, str]:
 
 
 def prepare(place: Any, chatty: Any, **options: Any) -> Prepared[Any]:
-    place.scratch.clear()
+    place.memo.clear()
     return prepare_conversations(place, DataOptions(**options), chatty)
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as some
 from pydantic import ValidationError
 
 from aligner.data.curation.mixture import order, shares
-from aligner.data.spec import DataOptions
+from aligner.data.options import DataOptions
 
 
 def mix(counts: list[int], weights: list[float | None] | None = None, **options: Any) -> Any:

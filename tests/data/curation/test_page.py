@@ -18,7 +18,7 @@ from aligner.data.curation.spec import (
     StepCuration,
 )
 from aligner.data.curation.writing import TARGETS
-from aligner.data.spec import DataOptions, Decontaminate
+from aligner.data.options import DataOptions, Decontaminate
 from aligner.host import Host
 from aligner.options import validate
 from aligner.recipe import read_recipe

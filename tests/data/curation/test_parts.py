@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from aligner.data.curation.parts import part_of
 from aligner.data.kinds import as_kind
-from aligner.data.spec import DataSpec
+from aligner.data.options import DataSpec
 from tests.data.conftest import Here, hold_out
 from tests.data.curation.made import curate, pair, plain, said, talk
 

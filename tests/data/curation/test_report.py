@@ -1,4 +1,4 @@
-"""A survey's figures are those that one would count by hand."""
+"""A survey's metrics are those that one would count by hand."""
 
 from __future__ import annotations
 

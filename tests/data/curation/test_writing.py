@@ -15,6 +15,7 @@ from aligner.data.curation.reading import as_written
 from aligner.data.curation.writing import FILES, TARGETS, Target, file_kind, target, write
 from aligner.data.formats import FORMATS
 from aligner.data.load import load
+from aligner.data.options import DataSpec
 from aligner.data.rows import (
     Classified,
     Conversation,
@@ -25,7 +26,6 @@ from aligner.data.rows import (
     Row,
     Scored,
 )
-from aligner.data.spec import DataSpec
 from aligner.errors import DataError
 from tests.data.curation.made import pair, talk, text, turns
 
@@ -78,7 +78,7 @@ def bare(rows: Sequence[Row]) -> list[Row]:
 
 
 def read(place: Any, path: Path, to: str) -> list[Row]:
-    loaded = load([DataSpec(path=str(path))], want=TARGETS[to].kind, place=place, option="data")
+    loaded = load([DataSpec(path=str(path))], want=TARGETS[to].kind, context=place, option="data")
     return bare(loaded.rows)
 
 
@@ -132,7 +132,7 @@ REAL = [
 @pytest.mark.parametrize(("file", "to"), REAL)
 def test_real_data_is_read_back_as_it_was(place: Any, shared: Path, file: str, to: str) -> None:
     spec = DataSpec(path=str(shared / "data" / file), first=300)
-    rows = load([spec], want=TARGETS[to].kind, place=place, option="data").rows
+    rows = load([spec], want=TARGETS[to].kind, context=place, option="data").rows
     path = place.recipe_folder / "out.jsonl"
     write(path, lambda: rows, target(to))
     assert read(place, path, to) == bare(rows)

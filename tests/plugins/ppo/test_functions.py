@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from aligner.errors import DataError, StageError
-from aligner.offers import Completion
+from aligner.registry import Completion
 from aligner_ppo.functions import FUNCTIONS, ExactMatch, Format, Length, Regex
 
 
@@ -18,7 +18,7 @@ def said(text: str, *, tokens: int = 1, **row) -> Completion:
 
 
 def score(kind, completions, **options):
-    return kind(kind.Config(**options)).score(completions)
+    return kind(kind.Options(**options)).score(completions)
 
 
 def test_length_pays_nothing_for_more_and_takes_for_too_much() -> None:
@@ -82,13 +82,13 @@ def test_a_hostile_regular_expression_is_ended_and_named() -> None:
 
 def test_a_broken_regular_expression_is_refused_before_anything_runs() -> None:
     with pytest.raises(ValidationError, match=r"pattern '\(': missing \), unterminated subpattern"):
-        Regex.Config(pattern="(")
+        Regex.Options(pattern="(")
 
 
 def test_the_four_functions_are_offered_under_their_names() -> None:
     from aligner.host import Host
 
-    offered = Host.discover().offers().reward_functions
+    offered = Host.discover().registry().reward_functions
     names = [kind.name for kind in FUNCTIONS]
     assert names == ["length", "format", "exact_match", "regex"]
     assert all(offered[kind.name] is kind for kind in FUNCTIONS)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from aligner_ppo.options import Guard, PPOConfig
+from aligner_ppo.options import Guard, PPOOptions
 from aligner_ppo.stage import PPO
 from aligner_ppo.update import rate_factor
 from aligner_ppo.value_files import kind_for
 
 
-def config(**more) -> PPOConfig:
-    return PPOConfig(data="none.jsonl", **more)
+def config(**more) -> PPOOptions:
+    return PPOOptions(data="none.jsonl", **more)
 
 
 @pytest.mark.parametrize(

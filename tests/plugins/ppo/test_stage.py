@@ -75,7 +75,7 @@ class TestValueFromRewardAndAnotherReference(Contract):
 def test_policy_and_value_are_saved_and_the_checkpoints_gone(tmp_path, kind, files) -> None:
     from aligner.testing import run_stage
 
-    config = PPO.Config(**SMALL, rewards=LENGTH, value=kind)
+    config = PPO.Options(**SMALL, rewards=LENGTH, value=kind)
     result = run_stage(PPO(config), tmp_path, files=FILES)
     folder = result["ppo"].folder
     assert (folder / "policy" / "model.safetensors").is_file()
