@@ -58,7 +58,11 @@ def test_aligners_own_stages_are_found_by_entry_point_alone() -> None:
     assert {name.removeprefix("aligner_") for name in written.values()} <= {
         *host.stages(),
         *host.registry().data_sources,
-        *("recipe_templates", "import"),  # these offer beginnings of recipes, each several
+        *(
+            "recipe_templates",
+            "import",
+            "toy_tasks",
+        ),  # these offer beginnings of recipes, each several
     }
 
 

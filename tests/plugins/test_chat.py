@@ -401,7 +401,7 @@ def test_a_model_that_has_all_the_rows_is_handed_on_as_it_is(stories: Path, tmp_
         memo={},
     )
     state = Chat(ChatOptions(template="own.jinja")).run(
-        ModelState(policy=policy, tokenizer=words), run
+        ModelState(policy=policy, tokenizer=words), context
     )
     assert state.policy is not None
     assert (state.policy.path, state.policy.hash) == (policy.path, policy.hash)
