@@ -39,7 +39,7 @@ DivergenceType = Literal["reverse_kl", "forward_kl", "js_divergence", "alpha_div
 
 
 @dataclass(frozen=True, kw_only=True)
-class LossSettings:
+class DPOLossSettings:
     """Hyperparameters of the DPO losses, named as in TRL's `DPOConfig`."""
 
     loss_type: tuple[LossType, ...] = ("sigmoid",)
@@ -219,7 +219,7 @@ DIVERGENCES: Mapping[DivergenceType, Callable[[Tensor, float], Tensor]] = {
 }
 
 
-def scores(pairs: PairLogps, settings: LossSettings) -> tuple[Tensor, Tensor]:
+def scores(pairs: PairLogps, settings: DPOLossSettings) -> tuple[Tensor, Tensor]:
     """Return f'(π/π_ref) of the chosen and of the rejected completions; log-ratios in plain DPO."""
     derivative = DIVERGENCES[settings.f_divergence_type]
     alpha = settings.f_alpha_divergence_coef
@@ -229,13 +229,13 @@ def scores(pairs: PairLogps, settings: LossSettings) -> tuple[Tensor, Tensor]:
     )
 
 
-def margins(pairs: PairLogps, settings: LossSettings) -> Tensor:
+def margins(pairs: PairLogps, settings: DPOLossSettings) -> Tensor:
     """Δ = chosen score - rejected score, before it is multiplied by β."""
     chosen_B, rejected_B = scores(pairs, settings)
     return chosen_B - rejected_B
 
 
-def mean_margins(pairs: PairLogps, settings: LossSettings) -> Tensor:
+def mean_margins(pairs: PairLogps, settings: DPOLossSettings) -> Tensor:
     """Δ of scores divided by the number of tokens of their completion."""
     chosen_B, rejected_B = scores(pairs, settings)
     chosen_mean_B = chosen_B / pairs.chosen_lengths_B.clamp(min=1)
@@ -245,40 +245,40 @@ def mean_margins(pairs: PairLogps, settings: LossSettings) -> Tensor:
 # ── Losses of the margin Δ ────────────────────────────────────────────────────────────────────────
 
 
-def sigmoid(pairs: PairLogps, settings: LossSettings) -> Tensor:
+def sigmoid(pairs: PairLogps, settings: DPOLossSettings) -> Tensor:
     """DPO: -log σ(βΔ) (Rafailov 2023, arXiv:2305.18290, eq. 7).
 
     With log-ratios 3 and -1 and β = 0.5, βΔ = 2 and the loss is log(1 + e^-2):
 
-    >>> round(sigmoid(_example(3.0, -1.0), LossSettings(beta=0.5)).item(), 6)
+    >>> round(sigmoid(_example(3.0, -1.0), DPOLossSettings(beta=0.5)).item(), 6)
     0.126928
     """
     return -F.logsigmoid(settings.beta * margins(pairs, settings))
 
 
-def sigmoid_norm(pairs: PairLogps, settings: LossSettings) -> Tensor:
+def sigmoid_norm(pairs: PairLogps, settings: DPOLossSettings) -> Tensor:
     """Length-normalized DPO: -log σ(βΔ), Δ per token (Tülu 3, Lambert 2024, arXiv:2411.15124)."""
     return -F.logsigmoid(settings.beta * mean_margins(pairs, settings))
 
 
-def hinge(pairs: PairLogps, settings: LossSettings) -> Tensor:
+def hinge(pairs: PairLogps, settings: DPOLossSettings) -> Tensor:
     """Hinge loss: max(0, 1 - βΔ) (SLiC, Zhao 2023, arXiv:2305.10425; RSO, Liu 2023, 2309.06657)."""
     return torch.relu(1 - settings.beta * margins(pairs, settings))
 
 
-def ipo(pairs: PairLogps, settings: LossSettings) -> Tensor:
+def ipo(pairs: PairLogps, settings: DPOLossSettings) -> Tensor:
     """IPO: (Δ - 1/(2β))² with Δ per token (Azar 2023, arXiv:2310.12036, eq. 17; β is τ there).
 
     The average per token, not in the paper's equation, is what its authors used. With log-ratios
     3 and -1 over 2 tokens each and β = 0.5: Δ = 1.5 + 0.5 = 2 and (2 - 1)² = 1.
 
-    >>> ipo(_example(3.0, -1.0, length=2), LossSettings(beta=0.5)).item()
+    >>> ipo(_example(3.0, -1.0, length=2), DPOLossSettings(beta=0.5)).item()
     1.0
     """
     return (mean_margins(pairs, settings) - 1 / (2 * settings.beta)) ** 2
 
 
-def robust(pairs: PairLogps, settings: LossSettings) -> Tensor:
+def robust(pairs: PairLogps, settings: DPOLossSettings) -> Tensor:
     """Robust DPO: [-(1 - ε) log σ(βΔ) + ε log σ(-βΔ)] / (1 - 2ε) (Chowdhury 2024, 2403.00409).
 
     An unbiased estimate of the DPO loss on clean labels, if a share ε of the labels is swapped.
@@ -290,7 +290,7 @@ def robust(pairs: PairLogps, settings: LossSettings) -> Tensor:
     return (kept_B - swapped_B) / (1 - 2 * epsilon)
 
 
-def exo_pair(pairs: PairLogps, settings: LossSettings) -> Tensor:
+def exo_pair(pairs: PairLogps, settings: DPOLossSettings) -> Tensor:
     """EXO: KL(q ‖ p), q = (σ(βΔ), σ(-βΔ)), p = (1 - ε, ε) (Ji 2024, arXiv:2402.00856, eq. 16)."""
     logits_B = settings.beta * margins(pairs, settings)
     epsilon = settings.label_smoothing
@@ -299,7 +299,7 @@ def exo_pair(pairs: PairLogps, settings: LossSettings) -> Tensor:
     return chosen_B + rejected_B
 
 
-def discopop(pairs: PairLogps, settings: LossSettings) -> Tensor:
+def discopop(pairs: PairLogps, settings: DPOLossSettings) -> Tensor:
     """DiscoPOP: (1 - σ(βΔ/τ))·(-log σ(βΔ)) + σ(βΔ/τ)·exp(-βΔ) (Lu 2024, arXiv:2406.08414, eq. 5)."""
     logits_B = settings.beta * margins(pairs, settings)
     share_B = torch.sigmoid(logits_B / settings.discopop_tau)
@@ -310,14 +310,14 @@ def discopop(pairs: PairLogps, settings: LossSettings) -> Tensor:
 # r_w and r_l are the log-ratios log π/π_ref of the chosen (w) and the rejected (l) completion.
 
 
-def nca_pair(pairs: PairLogps, settings: LossSettings) -> Tensor:
+def nca_pair(pairs: PairLogps, settings: DPOLossSettings) -> Tensor:
     """NCA: -log σ(βr_w) - ½ log σ(-βr_w) - ½ log σ(-βr_l) (Chen 2024, arXiv:2402.05369)."""
     chosen_B = settings.beta * pairs.chosen_logratios_B
     rejected_B = settings.beta * pairs.rejected_logratios_B
     return -F.logsigmoid(chosen_B) - 0.5 * F.logsigmoid(-chosen_B) - 0.5 * F.logsigmoid(-rejected_B)
 
 
-def bco_pair(pairs: PairLogps, settings: LossSettings) -> Tensor:
+def bco_pair(pairs: PairLogps, settings: DPOLossSettings) -> Tensor:
     """BCO: -log σ(βr_w) - log σ(-βr_l) (Jung 2024, arXiv:2404.04656).
 
     The reward shift δ of the paper, a running mean of rewards, is 0 here as in TRL's pair form.
@@ -327,20 +327,20 @@ def bco_pair(pairs: PairLogps, settings: LossSettings) -> Tensor:
     return -F.logsigmoid(chosen_B) - F.logsigmoid(-rejected_B)
 
 
-def sppo_hard(pairs: PairLogps, settings: LossSettings) -> Tensor:
+def sppo_hard(pairs: PairLogps, settings: DPOLossSettings) -> Tensor:
     """SPPO: (r_w - 1/(2β))² + (r_l + 1/(2β))² (Wu 2024, arXiv:2405.00675, eq. 4.7).
 
     The probability that a completion wins is taken as 1 for chosen and 0 for rejected. With
     log-ratios 3 and -1 and β = 0.5: (3 - 1)² + (-1 + 1)² = 4.
 
-    >>> sppo_hard(_example(3.0, -1.0), LossSettings(beta=0.5)).item()
+    >>> sppo_hard(_example(3.0, -1.0), DPOLossSettings(beta=0.5)).item()
     4.0
     """
     target = 0.5 / settings.beta
     return (pairs.chosen_logratios_B - target) ** 2 + (pairs.rejected_logratios_B + target) ** 2
 
 
-def apo_zero(pairs: PairLogps, settings: LossSettings) -> Tensor:
+def apo_zero(pairs: PairLogps, settings: DPOLossSettings) -> Tensor:
     """APO-zero: 1 - σ(βr_w) + σ(βr_l) (D'Oosterlinck 2024, arXiv:2408.06266, eq. 7).
 
     Raises the chosen and lowers the rejected likelihood; for chosen completions that are better
@@ -350,7 +350,7 @@ def apo_zero(pairs: PairLogps, settings: LossSettings) -> Tensor:
     return chosen_B + torch.sigmoid(settings.beta * pairs.rejected_logratios_B)
 
 
-def apo_down(pairs: PairLogps, settings: LossSettings) -> Tensor:
+def apo_down(pairs: PairLogps, settings: DPOLossSettings) -> Tensor:
     """APO-down: σ(βr_w) + 1 - σ(β(r_w - r_l)) (D'Oosterlinck 2024, arXiv:2408.06266, eq. 8).
 
     Lowers both likelihoods, the rejected one more; for chosen completions that are worse than what
@@ -364,7 +364,7 @@ def apo_down(pairs: PairLogps, settings: LossSettings) -> Tensor:
 # ── Losses of the batch ───────────────────────────────────────────────────────────────────────────
 
 
-def aot(pairs: PairLogps, settings: LossSettings) -> Tensor:
+def aot(pairs: PairLogps, settings: DPOLossSettings) -> Tensor:
     """AOT: smoothed -log σ(βδ), δ_i = s_(i) - s_ref,(i) (Melnyk 2024, arXiv:2406.05882).
 
     s = log π(chosen) - log π(rejected) is sorted over the batch under policy and reference each,
@@ -375,7 +375,7 @@ def aot(pairs: PairLogps, settings: LossSettings) -> Tensor:
     return _smoothed(policy_B - reference_B, settings)
 
 
-def aot_unpaired(pairs: PairLogps, settings: LossSettings) -> Tensor:
+def aot_unpaired(pairs: PairLogps, settings: DPOLossSettings) -> Tensor:
     """Unpaired AOT: smoothed -log σ(βδ), δ_i = r_w,(i) - r_l,(i) (Melnyk 2024, arXiv:2406.05882).
 
     The log-ratios of chosen and of rejected completions are sorted over the batch each.
@@ -384,7 +384,7 @@ def aot_unpaired(pairs: PairLogps, settings: LossSettings) -> Tensor:
     return _smoothed(chosen_B - pairs.rejected_logratios_B.sort(dim=0).values, settings)
 
 
-def sft(pairs: PairLogps, settings: LossSettings) -> Tensor:
+def sft(pairs: PairLogps, settings: DPOLossSettings) -> Tensor:
     """Negative log-likelihood of the chosen completions, averaged over the batch's tokens.
 
     Every pair gets the same number, the mean over tokens of all chosen completions.
@@ -393,13 +393,13 @@ def sft(pairs: PairLogps, settings: LossSettings) -> Tensor:
     return loss.expand(len(pairs.chosen_logps_B))
 
 
-def _smoothed(differences_B: Tensor, settings: LossSettings) -> Tensor:
+def _smoothed(differences_B: Tensor, settings: DPOLossSettings) -> Tensor:
     logits_B = settings.beta * differences_B
     epsilon = settings.label_smoothing
     return -F.logsigmoid(logits_B) * (1 - epsilon) - F.logsigmoid(-logits_B) * epsilon
 
 
-LOSSES: Mapping[LossType, Callable[[PairLogps, LossSettings], Tensor]] = {
+LOSSES: Mapping[LossType, Callable[[PairLogps, DPOLossSettings], Tensor]] = {
     "sigmoid": sigmoid,
     "hinge": hinge,
     "ipo": ipo,
@@ -422,7 +422,7 @@ LOSSES: Mapping[LossType, Callable[[PairLogps, LossSettings], Tensor]] = {
 
 
 def dpo_loss(
-    pairs: PairLogps, settings: LossSettings
+    pairs: PairLogps, settings: DPOLossSettings
 ) -> tuple[Tensor, dict[str, tuple[Tensor, int]]]:
     """Add up the losses of `settings.loss_type` and compute the metrics.
 

@@ -18,7 +18,7 @@ from aligner_dpo.loss import (
     DIVERGENCES,
     LOSSES,
     DivergenceType,
-    LossSettings,
+    DPOLossSettings,
     LossType,
     PairLogps,
     TokenLogps,
@@ -84,7 +84,7 @@ def trainer(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def trl_loss(
-    trainer: Any, batch: RandomBatch, settings: LossSettings, **more: Any
+    trainer: Any, batch: RandomBatch, settings: DPOLossSettings, **more: Any
 ) -> tuple[Tensor, dict[str, float]]:
     """Run TRL's own `_compute_loss`; returns the loss and the metrics."""
     trainer.loss_types = list(settings.loss_type)
@@ -140,7 +140,7 @@ def our_pairs(
 
 
 def assert_equal_to_trl(
-    trainer: Any, settings: LossSettings, *, dtype: torch.dtype = torch.float64, **more: Any
+    trainer: Any, settings: DPOLossSettings, *, dtype: torch.dtype = torch.float64, **more: Any
 ) -> None:
     """Loss, gradient and metrics of three random batches are TRL's."""
     # TRL holds ε of exo_pair in float32, whatever the type of the log-probabilities.
@@ -160,8 +160,8 @@ def assert_equal_to_trl(
             assert float(total) / count == pytest.approx(their_metrics[name], rel=1e-5), name
 
 
-def settings_of(name: str, **more: Any) -> LossSettings:
-    return LossSettings(loss_type=(name,), label_smoothing=0.1, beta=0.3, **more)  # type: ignore[arg-type]
+def settings_of(name: str, **more: Any) -> DPOLossSettings:
+    return DPOLossSettings(loss_type=(name,), label_smoothing=0.1, beta=0.3, **more)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -210,7 +210,7 @@ def test_weights_multiply_the_losses_for_which_trl_fails(trainer: Any, name: str
 
 
 def test_weighted_sum_of_all_losses_equals_trls(trainer: Any) -> None:
-    settings = LossSettings(
+    settings = DPOLossSettings(
         loss_type=tuple(LOSSES),
         loss_weights=tuple(0.1 + 0.05 * place for place in range(len(LOSSES))),
         label_smoothing=0.2,
@@ -232,7 +232,7 @@ def test_the_loss_is_ln_2_where_policy_and_reference_are_equal(name: str) -> Non
     """β·0 = 0 and -log σ(0) = ln 2; discopop adds half of exp(0): (ln 2 + 1) / 2."""
     batch = random_batch(torch.float64)
     pairs = our_pairs(replace(batch, ref_logps=batch.logps.detach()))
-    losses_B, _ = dpo_loss(pairs, LossSettings(loss_type=(name,)))  # type: ignore[arg-type]
+    losses_B, _ = dpo_loss(pairs, DPOLossSettings(loss_type=(name,)))  # type: ignore[arg-type]
     expected = (0.6931471805599453 + 1) / 2 if name == "discopop" else 0.6931471805599453
     assert losses_B.tolist() == pytest.approx([expected] * B)
 
@@ -246,7 +246,7 @@ def test_the_examples_in_the_docstrings_hold() -> None:
 def test_a_value_outside_the_mask_changes_nothing() -> None:
     batch = random_batch(torch.float64)
     spoiled = batch.logps.detach().masked_fill(batch.mask[:, 1:] == 0, float("nan"))
-    settings = LossSettings(loss_type=tuple(LOSSES), label_smoothing=0.1)
+    settings = DPOLossSettings(loss_type=tuple(LOSSES), label_smoothing=0.1)
     plain = dpo_loss(our_pairs(batch, ld_alpha=0.5), settings)[0]
     assert (
         dpo_loss(our_pairs(replace(batch, logps=spoiled), ld_alpha=0.5), settings)[0].tolist()
