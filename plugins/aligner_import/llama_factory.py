@@ -83,9 +83,9 @@ OWN: tuple[Rule, ...] = (
     part("disable_gradient_checkpointing", "`activation_checkpointing`"),
     part("pure_bf16", "`precision: pure_bf16`"),
     part("reward_model", "the reward step; its file is named before this one"),
-    same("ppo_epochs", "epochs", default=4, only="ppo"),
-    part("ppo_buffer_size", "`prompts` and `minibatches`", only="ppo"),
-    part("per_device_train_batch_size", "`prompts` and `micro_batch_size`", only="ppo"),
+    same("ppo_epochs", "num_ppo_epochs", default=4, only="ppo"),
+    part("ppo_buffer_size", "`prompts` and `num_mini_batches`", only="ppo"),
+    part("per_device_train_batch_size", "`prompts` and `per_device_train_batch_size`", only="ppo"),
     part("gradient_accumulation_steps", "`prompts`", only="ppo"),
     part("num_train_epochs", "passes over the prompts", only="ppo",
          differs="one pass over the prompts; set iterations for more"),
@@ -229,9 +229,9 @@ def rounds(draft: StepDraft) -> None:
     each = int(draft.get("per_device_train_batch_size", 8))
     buffer = int(draft.get("ppo_buffer_size", 1))
     prompts = each * int(draft.get("gradient_accumulation_steps", 1)) * buffer
-    draft.options |= {"prompts": prompts, "samples_per_prompt": 1, "minibatches": buffer}
-    draft.options |= {"micro_batch_size": each, "rollout_batch_size": each}
-    draft.add("kl_coefficient", 0.2, "ppo_target")
+    draft.options |= {"prompts": prompts, "num_generations": 1, "num_mini_batches": buffer}
+    draft.options |= {"per_device_train_batch_size": each, "rollout_batch_size": each}
+    draft.add("kl_coef", 0.2, "ppo_target")
     draft.say(
         "other meaning",
         "per_device_train_batch_size",

@@ -157,7 +157,7 @@ def setting_of(
         actor=actor,
         options=options,
         together=together,
-        total_steps=iterations * options.epochs * options.minibatches,
+        total_steps=iterations * options.num_ppo_epochs * options.num_mini_batches,
         value_learning_rate=rate,
     )
     mix: Mix | None = None
