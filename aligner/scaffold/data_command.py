@@ -29,7 +29,7 @@ from aligner.data.rows import Row
 from aligner.data.sources import SCHEMES, open_rows
 from aligner.errors import ChainError, DataError
 from aligner.host import Host
-from aligner.options import check_options
+from aligner.options.validation import check_options
 from aligner.registry import RowKind
 from aligner.scaffold.data_page import page
 from aligner.stage import PlanContext
