@@ -87,7 +87,7 @@ class DPOOptions(DataOptions, ModelOptions, TrainOptions):
             )
         if self.label_smoothing and not _SMOOTHED & set(self.loss_type):
             raise ValueError(
-                f"label_smoothing does nothing in loss_type {self.loss_type[0]}; it is known to "
+                f"label_smoothing has no effect on loss_type {self.loss_type[0]}; it is used by "
                 f"{', '.join(sorted(_SMOOTHED))}"
             )
         if self.use_weighting and {"aot", "aot_unpaired"} & set(self.loss_type):
