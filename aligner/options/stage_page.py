@@ -53,7 +53,7 @@ def options_of(model: type[BaseModel]) -> tuple[Option, ...]:
     if "$ref" in schema:  # a model that contains itself
         schema = definitions[schema["$ref"].rpartition("/")[2]]
     members = (schema, *schema.get("anyOf", ()))
-    properties = next((m["properties"] for m in members if "properties" in m), {})
+    properties: dict[str, Any] = next((m["properties"] for m in members if "properties" in m), {})
     return tuple(
         Option(
             name=name,
