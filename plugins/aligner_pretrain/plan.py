@@ -56,10 +56,10 @@ def fresh_tokenizer(options: PretrainOptions, context: DataContext) -> Any:
     texts = RowStream(options.data, want="text", context=context, option="data")
     positions = options.fresh.positions if options.fresh else None
     named = texts.known() or [spec.model_dump_json() for spec in options.data]
-    key = f"fresh tokenizer {named} {options.vocabulary} {positions}"
+    key = f"fresh tokenizer {named} {options.vocab_size} {positions}"
     if key not in context.memo:
         errors = ErrorCollector()
-        made = train_tokenizer(_said(texts, errors), options.vocabulary, max_length=positions)
+        made = train_tokenizer(_said(texts, errors), options.vocab_size, max_length=positions)
         errors.raise_if_any()
         context.memo[key] = made
     return context.memo[key]
