@@ -10,7 +10,6 @@ from aligner_import.common import (
     TEXTS,
     TRAINER,
     adapter,
-    betas,
     cut_longer,
     measuring,
     precision,
@@ -73,13 +72,13 @@ OWN: tuple[Rule, ...] = (
     part("mask_history", "`train_on: last`"),
     part("packing", "`packing`", differs="packed rows never see one another, as with neat_packing"),
     part("neat_packing", "`packing`"),
-    same("use_dft_loss", "loss", convert=lambda on: "dft" if switch(on) else None, only="sft"),
+    same("use_dft_loss", "loss_type", convert=lambda on: "dft" if switch(on) else None, only="sft"),
     same("learning_rate", convert=number, default=5e-5),
     same("pref_beta", "beta", convert=number, only="dpo"),
-    part("pref_loss", "`loss`"),
-    part("pref_ftx", "a second `loss: sft`, with `loss_weights`"),
+    part("pref_loss", "`loss_type`"),
+    part("pref_ftx", "a second `loss_type: sft`, with `loss_weights`"),
     same("dpo_label_smoothing", "label_smoothing", convert=number, only="dpo"),
-    same("ld_alpha", "length_desensitised", convert=number, only="dpo"),
+    same("ld_alpha", convert=number, only="dpo"),
     part("disable_gradient_checkpointing", "`activation_checkpointing`"),
     part("pure_bf16", "`precision: pure_bf16`"),
     part("reward_model", "the reward step; its file is named before this one"),
@@ -216,10 +215,10 @@ def preference_loss(draft: StepDraft) -> None:
             "pref_loss", f"pref_loss: {loss!r} is not there", f"there are {', '.join(LOSSES)}"
         )
     elif extra:
-        draft.put("loss", [LOSSES[loss], "sft"], "pref_ftx")
+        draft.put("loss_type", [LOSSES[loss], "sft"], "pref_ftx")
         draft.options["loss_weights"] = [1.0, number(extra)]
     elif draft.has("pref_loss"):
-        draft.put("loss", LOSSES[loss], "pref_loss")
+        draft.put("loss_type", LOSSES[loss], "pref_loss")
 
 
 def rounds(draft: StepDraft) -> None:
@@ -248,6 +247,6 @@ LLAMA_FACTORY = Importer(
     method=stage,
     deciding=frozenset({"stage", "reward_model"}),
     rules=(*OWN, *(rule for rule in TRAINER if rule.key != "learning_rate")),
-    composers=(model, weights, data, speech, preference_loss, rounds, precision, betas, measuring),
+    composers=(model, weights, data, speech, preference_loss, rounds, precision, measuring),
     begins=("model_name_or_path", "adapter_name_or_path"),
 )
