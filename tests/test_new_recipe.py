@@ -301,8 +301,8 @@ steps:
     # overflow: turns # leave out the oldest turns of longer rows, not the whole row
     # packing: true # several conversations a row: faster where most are short
     # train_on: last # learn only the last answer, not all of them
-    adapter: {method: lora, r: 16, alpha: 32} # trained in place of the whole model
-    # adapter: {method: dora, r: 16, alpha: 32} # or rslora
+    adapter: {method: lora, r: 16, lora_alpha: 32} # trained in place of the whole model
+    # adapter: {method: dora, r: 16, lora_alpha: 32} # or rslora
     epochs: 3 # few rows want several passes
     batch_size: 4 # rows on a device at once: halve it, and double accumulate, if memory runs out
     accumulate: 1 # together 4 rows an optimizer step
