@@ -253,6 +253,6 @@ HEAD = """\
 #   reward.yaml:9: cutoff_len: longer rows are cut as before, but the check stops where these are more than 5 %: see limits
 # added:
 #   reward.yaml: group_by_length: false, what LLaMA-Factory takes where nothing is said
-#   reward.yaml: lora_alpha: adapter.lora_alpha: 16, what LLaMA-Factory takes where nothing is said
+#   reward.yaml: lora_alpha: 16, what LLaMA-Factory takes where nothing is said
 #   reward.yaml: disable_gradient_checkpointing: activation_checkpointing: true, what LLaMA-Factory takes where nothing is said
 """  # noqa: E501  # as it is written
