@@ -39,19 +39,19 @@ steps:
   - stage: sft
     data: talks.jsonl
     max_steps: {STEPS}
-    batch_size: {BATCH}
+    per_device_train_batch_size: {BATCH}
     max_length: {LENGTH}
     learning_rate: 1e-4
   - stage: reward
     data: pairs.jsonl
     max_steps: {STEPS}
-    batch_size: {BATCH}
+    per_device_train_batch_size: {BATCH}
     max_length: {LENGTH}
     learning_rate: 1e-4
   - stage: dpo
     data: pairs.jsonl
     max_steps: {STEPS}
-    batch_size: {BATCH}
+    per_device_train_batch_size: {BATCH}
     max_length: {LENGTH}
     learning_rate: 1e-5
 """

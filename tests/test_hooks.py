@@ -137,7 +137,7 @@ def test_aligner_recipe_templates(example: Example) -> None:
         "steps:\n"
         "  - stage: sft\n"
         "    data: talks.jsonl\n"
-        "    epochs: 2  # more than three rarely helps\n"
+        "    num_train_epochs: 2  # more than three rarely helps\n"
     )
 
 

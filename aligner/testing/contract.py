@@ -56,10 +56,10 @@ class StageContract:
 
         class TestMine(StageContract):
             stage = Mine
-            options = {"data": "pairs.jsonl", "max_steps": 4, "checkpoint_every": 2}
+            options = {"data": "pairs.jsonl", "max_steps": 4, "save_steps": 2}
             files = {"pairs.jsonl": preferences()}
 
-    Choose options so small that a run takes a second, and `checkpoint_every` so that there is a
+    Choose options so small that a run takes a second, and `save_steps` so that there is a
     checkpoint before `interrupt_at`.
     """
 

@@ -155,6 +155,6 @@ def _measurable(config: Any, data: Prepared[Any], context: PlanContext) -> list[
             where=context.at(option),
             hint="give eval_data, or a share to hold_out",
         )
-        for option in ("evaluate_every", "early_stopping")
+        for option in ("eval_steps", "early_stopping_patience")
         if getattr(config, option) is not None
     ]

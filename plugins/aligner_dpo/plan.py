@@ -17,7 +17,7 @@ def plan(options: DPOOptions, context: PlanContext) -> Plan:
     return training_plan(
         looked,
         context,
-        summary=f"prefer chosen over rejected, {' + '.join(options.loss)}, beta {options.beta:g}, "
+        summary=f"prefer chosen over rejected, {' + '.join(options.loss_type)}, beta {options.beta:g}, "
         f"learning rate {options.learning_rate:g}",
         metrics=frozenset({"loss", "accuracy", "margin"}),
         measured=frozenset({"eval_loss", "eval_accuracy", "eval_margin"}),

@@ -43,7 +43,9 @@ def preview(
             request,
             lay,
             context=context,
-            size=options.batch_size,
-            notes=(SHUFFLED,) if options.group_by_length and not request.held_out else (),
+            size=options.per_device_train_batch_size,
+            notes=(SHUFFLED,)
+            if options.train_sampling_strategy == "group_by_length" and not request.held_out
+            else (),
         ),
     )

@@ -133,7 +133,10 @@ def _policy(
             if data is not None:
                 marked = Viewed(data.train, _marked)
                 found = token_logps(
-                    model, marked, batch_size=options.batch_size, finished=count.further
+                    model,
+                    marked,
+                    batch_size=options.per_device_eval_batch_size,
+                    finished=count.further,
                 )
                 metrics |= dict(zip(names, loss_and_perplexity(found), strict=True))
         if answers.rows:
@@ -190,7 +193,9 @@ def _weigh(
         )
         for prompt, answer in zip(said.prompts, said.answers, strict=True)
     ]
-    return token_logps(model, marked, batch_size=options.batch_size, finished=count.further)
+    return token_logps(
+        model, marked, batch_size=options.per_device_eval_batch_size, finished=count.further
+    )
 
 
 def _pairs(

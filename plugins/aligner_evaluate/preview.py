@@ -45,7 +45,7 @@ def preview(
                     request,
                     lay,
                     context=context,
-                    size=options.batch_size,
+                    size=options.per_device_eval_batch_size,
                     option=kind,
                     word=word,
                     purpose="to measure on",

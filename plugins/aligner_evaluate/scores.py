@@ -186,7 +186,7 @@ def reward_in_memory(
             model=model,
             chat=Chat(tokenizer, where=context.where),
             words=fingerprint(tokenizer),
-            batch_size=options.batch_size,
+            batch_size=options.per_device_eval_batch_size,
         )
     finally:
         context.model_cache.keep(artifact, model)

@@ -102,7 +102,7 @@ class Answers:
                 prompts,
                 sampling=sampling,
                 seed=self.seed,
-                batch_size=self.options.batch_size,
+                batch_size=self.options.per_device_eval_batch_size,
                 finished=further,
             )
             texts = [answer.text(voice.tokenizer) for answer in answers]

@@ -74,10 +74,10 @@ class StepTemplate:
             "length_why": why,
             "overflow": _overflow(data, longest),
             "adapter": _adapter(material, self, after_adapter),
-            "epochs": str(epochs),
+            "num_train_epochs": str(epochs),
             "epochs_why": epochs_why,
-            "batch_size": str(at_once),
-            "accumulate": str(together // at_once),
+            "per_device_train_batch_size": str(at_once),
+            "gradient_accumulation_steps": str(together // at_once),
             "together": str(together),
             "learning_rate": f"{rate:g}",
             "rate_why": "adapters want ten times what full weights do" if adapter

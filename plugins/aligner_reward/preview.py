@@ -47,9 +47,11 @@ def preview(
             request,
             lay,
             context=context,
-            size=options.batch_size,
+            size=options.per_device_train_batch_size,
             word="scored",
-            notes=(SHUFFLED,) if options.group_by_length and not request.held_out else (),
+            notes=(SHUFFLED,)
+            if options.train_sampling_strategy == "group_by_length" and not request.held_out
+            else (),
         ),
     )
 

@@ -45,7 +45,7 @@ def train(options: SFTOptions, state: ModelState, context: StepContext) -> Artif
         precision=precision_of(options.precision),
         context=context,
         pack_to=options.max_length if options.packing else None,
-        loss=options.loss,
+        loss=options.loss_type,
     )
     context.record(**metrics)
     return save_model(

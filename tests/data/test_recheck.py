@@ -28,7 +28,9 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 def stage(**options: Any) -> SFT:
-    return SFT(SFTOptions(data="talks.jsonl", max_steps=1, batch_size=2, **options))  # type: ignore[arg-type]
+    return SFT(
+        SFTOptions(data="talks.jsonl", max_steps=1, per_device_train_batch_size=2, **options)
+    )  # type: ignore[arg-type]
 
 
 def test_a_check_a_second_one_a_run_and_another_recipe_share_what_was_prepared(

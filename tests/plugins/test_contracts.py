@@ -19,10 +19,10 @@ from aligner_sft.stage import SFT
 
 TRAINING: dict[str, Any] = {
     "max_steps": 4,
-    "batch_size": 4,
+    "per_device_train_batch_size": 4,
     "learning_rate": 1e-2,
-    "log_every": 1,
-    "checkpoint_every": 2,
+    "logging_steps": 1,
+    "save_steps": 2,
 }
 
 

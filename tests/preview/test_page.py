@@ -17,8 +17,8 @@ from aligner.testing import write_files
 
 PlanContext = Callable[..., chain.ChainPreview]
 
-SFT = {"stage": "sft", "data": "talks.jsonl", "batch_size": 3}
-DPO = {"stage": "dpo", "data": "pairs.jsonl", "batch_size": 2}
+SFT = {"stage": "sft", "data": "talks.jsonl", "per_device_train_batch_size": 3}
+DPO = {"stage": "dpo", "data": "pairs.jsonl", "per_device_train_batch_size": 2}
 HOSTILE = ("<script>alert(1)</script>", "<img src=x onerror=a()>\"'&", "\x1b[31m\u202e</style>-->")
 LONG = """\
 name: long

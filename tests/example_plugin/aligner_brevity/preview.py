@@ -33,4 +33,4 @@ def preview(
         return [Laid(sequences=sides, shared=prompt_shared(sides)) for sides in both]
 
     rows = data.held_out if request.held_out else data.train
-    return [section(rows, request, lay, context=context, size=options.batch_size)]
+    return [section(rows, request, lay, context=context, size=options.per_device_train_batch_size)]

@@ -21,10 +21,10 @@ class TestRDPO(StageContract):
     options: ClassVar = {
         "data": "pairs.jsonl",
         "max_steps": 4,
-        "batch_size": 4,
+        "per_device_train_batch_size": 4,
         "learning_rate": 1e-2,
-        "log_every": 1,
-        "checkpoint_every": 2,
+        "logging_steps": 1,
+        "save_steps": 2,
     }
     files: ClassVar = {"pairs.jsonl": preferences()}
 

@@ -30,7 +30,7 @@ DPO = """\
   - stage: dpo
     data: {step: annotate}
     max_steps: 2
-    batch_size: 2
+    per_device_train_batch_size: 2
     learning_rate: 1e-2
 """
 
@@ -188,7 +188,10 @@ def test_the_reward_slot_scores_as_the_reward_model_does(recipe: Make, tmp_path:
         json.dumps({"prompt": f"{n}", "chosen": "yes a cat", "rejected": "no"}) for n in range(8)
     )
     (tmp_path / "pairs.jsonl").write_text(pairs + "\n")
-    reward = "  - stage: reward\n    data: pairs.jsonl\n    max_steps: 2\n    batch_size: 4\n"
+    reward = (
+        "  - stage: reward\n    data: pairs.jsonl\n    max_steps: 2\n"
+        "    per_device_train_batch_size: 4\n"
+    )
     both = ANNOTATE.replace("score: variety", "score: [model, {name: variety, weight: 0.5}]")
     result = run(recipe(reward + both), tmp_path)
     artifact = result["annotate"].state.reward
@@ -214,7 +217,12 @@ def test_what_is_answered_together_does_not_matter_to_an_answer(
     found = []
     for size in (4, 24):
         result = run(
-            recipe(ANNOTATE.replace("batch_size: 8", f"batch_size: {size}")), tmp_path / str(size)
+            recipe(
+                ANNOTATE.replace(
+                    "per_device_train_batch_size: 8", f"per_device_train_batch_size: {size}"
+                )
+            ),
+            tmp_path / str(size),
         )
         found.append(rows(Path(result["annotate"].folder), "answers.jsonl"))
     assert found[0] == found[1]

@@ -183,7 +183,9 @@ def test_figures_are_named_in_the_order_of_the_table() -> None:
 
 
 def test_the_batch_size_does_not_determine_the_figures() -> None:
-    assert EvaluateOptions.model_fields.keys() - EvaluateOptions.determining() == {"batch_size"}
+    assert EvaluateOptions.model_fields.keys() - EvaluateOptions.determining() == {
+        "per_device_eval_batch_size"
+    }
 
 
 def test_declaring_the_stage_loads_nothing_heavy() -> None:
