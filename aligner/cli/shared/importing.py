@@ -108,7 +108,7 @@ def _tool(
         return known[asked]
     names: dict[str, str] = {}
     for one in files:
-        found = [name for name, tool in known.items() if tool.recognise(one.settings)]
+        found = [name for name, tool in known.items() if tool.recognize(one.settings)]
         if len(found) != 1:
             what = f"this looks like a recipe of {' and of '.join(found)}" if found else (
                 "this is not recognised as a recipe of another tool"

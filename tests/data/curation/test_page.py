@@ -17,8 +17,8 @@ from aligner.data.curation.spec import (
     Redact,
     StepCuration,
 )
-from aligner.data.curation.writing import TARGETS
 from aligner.data.options import DataOptions, Decontaminate
+from aligner.data.writing import TARGETS
 from aligner.host import Host
 from aligner.options import validate
 from aligner.recipe import read_recipe
