@@ -15,7 +15,7 @@ from jinja2.runtime import Context, markup_join, str_join
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from transformers.utils import chat_template_utils
 
-from aligner.data.reading.messages import MalformedRowError
+from aligner.data.messages import Malformed
 
 MOST = 1 << 26
 """Characters that one rendering may make, those included that it throws away."""
@@ -95,9 +95,7 @@ class Bounded(ImmutableSandboxedEnvironment):
         if self.spent > self.allowed:
             self.allowed = MOST + FOR_EACH * len(str(self._said))
             if self.spent > self.allowed:
-                raise MalformedRowError(
-                    f"the chat template makes more than {self.allowed} characters"
-                )
+                raise Malformed(f"the chat template makes more than {self.allowed} characters")
 
     def spend_on(self, value: Any) -> None:
         """Count a value as text; the same list inside it twice counts twice."""

@@ -46,7 +46,7 @@ class Importer:
 def translation(peer: Importer) -> ConfigImporter:
     return ConfigImporter(
         name=peer.name,
-        recognize=lambda settings: bool(peer.signs & settings.keys()),
+        recognise=lambda settings: bool(peer.signs & settings.keys()),
         translate=lambda files, stages: translate(peer, files, stages),
     )
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from aligner.data.encoding import pipeline
+from aligner.data import work
 from aligner.testing import conversations
 from aligner.testing.run import recipe_for
 from aligner_sft.stage import SFT, SFTOptions
@@ -17,13 +17,13 @@ from aligner_sft.stage import SFT, SFTOptions
 def encoded(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Every row that is encoded, from now on."""
     rows: list[Any] = []
-    send = pipeline.EncodeQueue.send
+    send = work.Line.send
 
     def sent(line: Any, side: Any, entry: int, part: list[Any]) -> None:
         rows.extend(part)
         send(line, side, entry, part)
 
-    monkeypatch.setattr(pipeline.EncodeQueue, "send", sent)
+    monkeypatch.setattr(work.Line, "send", sent)
     return rows
 
 

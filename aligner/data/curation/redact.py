@@ -10,10 +10,12 @@ from typing import Any
 
 from aligner.data.context import DataContext
 from aligner.data.curation.spec import Redact, RedactKind
+from aligner.data.curation.texts import R, changed
 from aligner.data.ledger import Tally
-from aligner.data.row_texts import R, map_texts
 from aligner.data.rows import Prompt, Row
 from aligner.errors import DataError
+
+__all__ = ["redacted", "redactor"]
 
 Replace = Callable[[str], str]
 
@@ -105,7 +107,7 @@ def redactor(how: Redact, found: set[RedactKind], context: DataContext, option: 
 
 
 def _everywhere(row: R, change: Replace) -> R:
-    row = map_texts(row, change)
+    row = changed(row, change)
     new: dict[str, Any] = {}
     for name in ("messages", "prompt", "chosen", "rejected", "completion"):
         turns = getattr(row, name, None)

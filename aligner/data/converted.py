@@ -1,0 +1,44 @@
+"""Turn one row as it is written into rows of the kind wanted, or say at which place it is malformed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from aligner.data.convert import Different
+from aligner.data.kinds import as_kind
+from aligner.data.messages import Malformed, found, shown
+from aligner.data.rows import Row
+from aligner.errors import DataError
+from aligner.registry import DataFormat, RowKind
+
+
+def converted(one: Any, origin: str, chosen: DataFormat, want: RowKind) -> list[Row]:
+    """The rows that `one` becomes, written at `origin`.
+
+    Raises:
+        Different: it is a pair whose sides do not share their prompt.
+        DataError: it is malformed, or was no row in the first place.
+    """
+    if isinstance(one, DataError):
+        raise one
+    if not isinstance(one, Mapping):
+        raise DataError(f"a row should be an object, not {found(one)}", where=origin)
+    try:
+        made = chosen.convert(one)
+        rows = [made] if isinstance(made, Row) else list(made)
+        return [
+            replace(ready, origin=origin)
+            for row in rows
+            for ready in as_kind(row, chosen.kind, want)
+        ]
+    except Different:
+        raise
+    except Malformed as error:
+        raise DataError(error.what, where=origin, hint=error.hint) from None
+    except KeyError as error:
+        hint = f"{chosen.name} rows need it; the row has {', '.join(map(shown, one))}"
+        raise DataError(f"field {error} is missing", where=origin, hint=hint) from None
+    except (ValueError, TypeError, RecursionError) as error:
+        raise DataError(str(error).split("\n")[0][:300], where=origin) from None

@@ -1,1 +1,0 @@
-"""Store tokenized rows on disk, cached by the hash of all that determines them."""

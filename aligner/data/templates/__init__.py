@@ -1,1 +1,0 @@
-"""Render conversations through a tokenizer's chat template."""
