@@ -10,7 +10,7 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from aligner.data.tokenizers import save_tokenizer, train_tokenizer
+from aligner.data.encoding.tokenizers import save_tokenizer, train_tokenizer
 from aligner.models.fresh import fresh_model
 from aligner.models.load import quiet
 from aligner.models.options import FreshModel

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from statistics import fmean, pstdev
 from typing import Any
 
-from aligner.data.fitted import PromptTokens
-from aligner.data.made import save_rows
-from aligner.data.tokenizers import load_tokenizer
+from aligner.data.encoding.tokenizers import load_tokenizer
+from aligner.data.reading.step_datasets import save_rows
+from aligner.data.store.token_rows import PromptTokens
 from aligner.errors import StageError
 from aligner.registry import Completion
 from aligner.run.durable import write_lines

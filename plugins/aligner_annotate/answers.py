@@ -8,7 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from aligner.data.chat import stop_tokens
+from aligner.data.encoding.chat import stop_tokens
 from aligner.models.generate import Sampling, generate
 from aligner.models.load import load_model
 from aligner.run import ranks

@@ -6,8 +6,8 @@ import torch
 from transformers import PreTrainedModel
 
 from aligner import Artifact, ModelState, StepContext
-from aligner.data.chat import stop_tokens
-from aligner.data.tokenizers import load_tokenizer, save_tokenizer
+from aligner.data.encoding.chat import stop_tokens
+from aligner.data.encoding.tokenizers import load_tokenizer, save_tokenizer
 from aligner.models.inspect import model_info
 from aligner.models.load import load_as
 from aligner.models.save import save_model

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from aligner import Plan, PlanContext, SlotForecast
-from aligner.data.tokenizers import planned_tokenizer
+from aligner.data.encoding.tokenizers import planned_tokenizer
 from aligner.errors import ModelError
 from aligner.models.inspect import planned_model, with_vocabulary
 from aligner_chat.stage import ChatOptions

@@ -10,8 +10,8 @@ from trl import DPOConfig
 from trl.trainer.utils import add_fused_lm_head
 
 from aligner import Artifact, ModelState, StageError, StepContext
-from aligner.data.prepare import prepare_preferences
-from aligner.data.tokenizers import load_tokenizer
+from aligner.data.encoding.prepare import prepare_preferences
+from aligner.data.encoding.tokenizers import load_tokenizer
 from aligner.models.clean import base_model
 from aligner.models.load import load_model
 from aligner.models.policy import load_policy

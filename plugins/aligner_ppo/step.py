@@ -6,8 +6,8 @@ import shutil
 from collections.abc import Sequence
 from typing import Any
 
-from aligner.data.chat import stop_tokens
-from aligner.data.tokenizers import load_tokenizer
+from aligner.data.encoding.chat import stop_tokens
+from aligner.data.encoding.tokenizers import load_tokenizer
 from aligner.models.files import hash_folder
 from aligner.models.generate import Sampling
 from aligner.models.options import adapter_plan

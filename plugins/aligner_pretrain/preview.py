@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from aligner import PlanContext
-from aligner.data.tokenizers import planned_tokenizer
+from aligner.data.encoding.tokenizers import planned_tokenizer
 from aligner.preview import PreviewRequest, PreviewSection
 from aligner.train.preview import SHUFFLED, Reader
 from aligner.train.preview_language import Some, Strip, alone, language_section, streamed

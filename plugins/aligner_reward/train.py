@@ -6,8 +6,8 @@ from transformers import EarlyStoppingCallback
 from trl import RewardConfig, RewardTrainer
 
 from aligner import Artifact, ModelState, StepContext
-from aligner.data.prepare import prepare_preferences
-from aligner.data.tokenizers import load_tokenizer, save_tokenizer
+from aligner.data.encoding.prepare import prepare_preferences
+from aligner.data.encoding.tokenizers import load_tokenizer, save_tokenizer
 from aligner.models.clean import base_model
 from aligner.models.precision import device, precision_of
 from aligner.models.reward import load_reward_to_train

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from aligner import PlanContext
-from aligner.data.chat import stop_tokens
-from aligner.data.prepare import prepare_conversations
-from aligner.data.tokenizers import planned_tokenizer
+from aligner.data.encoding.chat import stop_tokens
+from aligner.data.encoding.prepare import prepare_conversations
+from aligner.data.encoding.tokenizers import planned_tokenizer
 from aligner.preview import PreviewRequest, PreviewSection
 from aligner.train.preview import SHUFFLED, Reader
 from aligner.train.preview_language import Some, alone, end_to_end, language_section

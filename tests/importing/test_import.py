@@ -49,7 +49,7 @@ def test_what_is_written_passes_the_check_on_a_tiny_model_and_data(
     case: tuple[str, ...], bring: Import, tmp_path: Path
 ) -> None:
     """The recipe as written, but for what would be downloaded or needs a GPU."""
-    from aligner.data.tokenizers import save_tokenizer
+    from aligner.data.encoding.tokenizers import save_tokenizer
     from aligner.models.fresh import fresh_model
 
     code, _, err = bring(*case)

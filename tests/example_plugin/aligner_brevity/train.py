@@ -12,8 +12,8 @@ from torch.nn.functional import logsigmoid, pad
 from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
 
 from aligner import Artifact, ModelState, StepContext
-from aligner.data.prepare import prepare_preferences
-from aligner.data.tokenizers import load_tokenizer
+from aligner.data.encoding.prepare import prepare_preferences
+from aligner.data.encoding.tokenizers import load_tokenizer
 from aligner.models.clean import base_model
 from aligner.models.policy import load_policy
 from aligner.models.precision import device, precision_of

@@ -41,7 +41,7 @@ def test_a_chosen_answer_that_is_longer_teaches_less() -> None:
 def test_rows_of_ask_better_and_worse_are_pairs() -> None:
     row = {"ask": "why?", "better": "so", "worse": "because of that"}
     pair = BETTER_WORSE.convert(row)
-    assert BETTER_WORSE.recognise([row])
+    assert BETTER_WORSE.recognize([row])
     assert [pair.prompt[0], pair.chosen[0]["content"]] == [
         {"role": "user", "content": "why?"},
         "so",

@@ -179,8 +179,8 @@ def test_the_reward_slot_scores_as_the_reward_model_does(recipe: Make, tmp_path:
     """Against the whole classifier's own forward on each conversation alone."""
     import torch
 
-    from aligner.data.chat import Chat
-    from aligner.data.tokenizers import load_tokenizer
+    from aligner.data.encoding.chat import ChatEncoder
+    from aligner.data.encoding.tokenizers import load_tokenizer
     from aligner.models.reward import load_reward
     from aligner.state import ModelCache
 
@@ -197,7 +197,7 @@ def test_the_reward_slot_scores_as_the_reward_model_does(recipe: Make, tmp_path:
     artifact = result["annotate"].state.reward
     model = load_reward(artifact, ModelCache()).eval()
     tokenizer = load_tokenizer(result["annotate"].state.tokenizer, ModelCache())
-    chat = Chat(tokenizer)
+    chat = ChatEncoder(tokenizer)
     for one in rows(Path(result["annotate"].folder), "answers.jsonl")[:3]:
         asked = chat.encode([chat.prompt(tuple(one["prompt"]))])[0].input_ids
         for answer in one["answers"]:
