@@ -13,7 +13,7 @@ import yaml
 
 from aligner.cli import main
 from aligner.host import Host
-from aligner.options import validate
+from aligner.options.validation import validate
 from aligner.recipe import read_recipe
 from aligner.registry import DatasetSummary, TemplateInputs
 from aligner.testing import conversations, preferences, texts, write_files, write_tiny

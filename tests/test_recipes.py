@@ -11,9 +11,9 @@ import yaml
 from aligner import chain
 from aligner.host import Host
 from aligner.models.options import FreshModel
-from aligner.options import validate
+from aligner.options.recipe_schema import recipe_schema
+from aligner.options.validation import validate
 from aligner.recipe import read_recipe
-from aligner.schema import recipe_schema
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
 SHIPPED = {"laptop", "qlora-8b", "quickstart", "quickstart-dpo", "zephyr-7b"}

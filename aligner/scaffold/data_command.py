@@ -29,7 +29,7 @@ from aligner.data.survey import GROUPS, survey_rows
 from aligner.data.writing import file_kind, find_target, write_rows
 from aligner.errors import ChainError, DataError
 from aligner.host import Host
-from aligner.options import check_options
+from aligner.options.validation import check_options
 from aligner.registry import RowKind
 from aligner.scaffold.data_page import page
 from aligner.stage import PlanContext

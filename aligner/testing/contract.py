@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from aligner.api import Result
 from aligner.chain import Event, StepProgress
-from aligner.fields import models_below
+from aligner.options.fields import nested_models
 from aligner.run.durable import hash_tree
 from aligner.stage import Stage
 from aligner.state import SLOTS, Slot
@@ -129,7 +129,7 @@ class StageContract:
         return Seen(result, events, folder, disturbed, written)
 
     def test_every_option_says_what_it_is_for(self) -> None:
-        models = (self.stage.Options, *models_below(self.stage.Options))
+        models = (self.stage.Options, *nested_models(self.stage.Options))
         silent = [
             f"{model.__name__}.{name}"
             for model in models

@@ -21,7 +21,7 @@ from aligner.data.reading.messages import MalformedRowError
 from aligner.data.rows import Prompt
 from aligner.errors import StageError
 from aligner.models.reward import load_reward
-from aligner.options import check_options
+from aligner.options.validation import check_options
 from aligner.registry import Completion, RewardFunction
 from aligner.stage import PlanContext, StepContext
 from aligner.state import Artifact

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel
 
 from aligner.errors import AlignerError, ChainError
-from aligner.fields import fields_at
+from aligner.options.fields import fields_at
 from aligner.recipe.tree import show
 from aligner.registry import ExternalConfig, ImportNote, ImportNoteKind
 from aligner_import.rules import is_empty

@@ -11,7 +11,7 @@ from typing import Any
 
 from aligner.errors import AlignerError, ChainError, ErrorCollector, ErrorGroup, did_you_mean
 from aligner.host import Host
-from aligner.options import validate
+from aligner.options.validation import validate
 from aligner.recipe import read_recipe, recipe_from
 from aligner.recipe.names import RECIPE_NAME
 from aligner.recipe.source import read_source

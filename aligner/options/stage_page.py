@@ -1,4 +1,4 @@
-"""Write up one stage from its declaration, for a terminal or the documentation."""
+"""Describe a stage from its declaration, for a terminal or the documentation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from aligner.fields import models_below
+from aligner.options.fields import nested_models
 from aligner.recipe.tree import show
 from aligner.stage import Stage
 
@@ -35,29 +35,29 @@ _LIMITS = {
 
 @dataclass(frozen=True)
 class Option:
-    """One option as its declaration has it."""
+    """An option as declared."""
 
     name: str
     kind: str
-    """What may be written: `number > 0`, `'a' | 'b'`, `list of text`."""
+    """Allowed values: `number > 0`, `'a' | 'b'`, `list of text`."""
     default: str
-    """As a recipe would write it; `required` where there is none."""
+    """Default value as written in a recipe, or `required`."""
     text: str
-    """The documentation under the field, on one line."""
+    """Documentation of the field, on one line."""
 
 
 def options_of(model: type[BaseModel]) -> tuple[Option, ...]:
-    """The options that `model` declares, in its order."""
+    """Return the options of `model` in order of declaration."""
     schema = model.model_json_schema()
     definitions = schema.get("$defs", {})
     if "$ref" in schema:  # a model that contains itself
         schema = definitions[schema["$ref"].rpartition("/")[2]]
-    schema = next((one for one in (schema, *schema.get("anyOf", ())) if "properties" in one), {})
-    written = schema.get("properties", {})
+    members = (schema, *schema.get("anyOf", ()))
+    properties: dict[str, Any] = next((m["properties"] for m in members if "properties" in m), {})
     return tuple(
         Option(
             name=name,
-            kind=_kind(written[name], definitions),
+            kind=_kind(properties[name], definitions),
             default=_default(field.get_default(call_default_factory=True, validated_data={})),
             text=" ".join((field.description or "").split()),
         )
@@ -66,26 +66,26 @@ def options_of(model: type[BaseModel]) -> tuple[Option, ...]:
 
 
 def describe_stage(stage: type[Stage[Any]]) -> str:
-    """What `stage` does, the slots it reads and fills, and its options, as plain text."""
-    says = inspect.cleandoc(stage.__doc__ or "(not written up)")
-    parts = [f"{stage.name}: {says}", "\n".join(_slots(stage)), _table("options", stage.Options)]
-    for model in models_below(stage.Options):
+    """Return the purpose of `stage`, its slots and its options as plain text."""
+    purpose = inspect.cleandoc(stage.__doc__ or "(no documentation)")
+    parts = [f"{stage.name}: {purpose}", "\n".join(_slots(stage)), _table("options", stage.Options)]
+    for model in nested_models(stage.Options):
         title = f"{model.__name__}: {inspect.cleandoc(model.__doc__ or '')}".rstrip(": ")
         parts.append(_table(title, model))
     return "\n\n".join(parts) + "\n"
 
 
 def _slots(stage: type[Stage[Any]]) -> Iterator[str]:
-    # Options without a default are not there; what a declaration asks of these cannot be told.
-    made = stage(stage.Options.model_construct())
+    # Required options are missing here: a declaration that depends on one cannot be evaluated.
+    instance = stage(stage.Options.model_construct())
     for part in ("requires", "uses", "provides"):
         declared, note = getattr(stage, part), ""
         if declared is getattr(Stage, part):
             continue
         if isinstance(declared, property):
             try:
-                declared = getattr(made, part)
-                note = "  (where the options are left at their defaults)"
+                declared = getattr(instance, part)
+                note = "  (with default options)"
             except AttributeError:
                 declared = None
         names = "depends on the options" if declared is None else ", ".join(sorted(declared))
@@ -93,34 +93,34 @@ def _slots(stage: type[Stage[Any]]) -> Iterator[str]:
 
 
 def _table(title: str, model: type[BaseModel]) -> str:
-    options = sorted(options_of(model), key=lambda one: one.default != "required")
-    lines = [title, *("  (none)" for _ in range(not options))]
-    for one in options:
-        default = one.default if one.default == "required" else f"default {one.default}"
-        lines.append(f"  {one.name}: {one.kind}; {default}")
-        if one.text:
-            lines.append(textwrap.indent(textwrap.fill(one.text, WIDTH - 6), " " * 6))
+    options = sorted(options_of(model), key=lambda option: option.default != "required")
+    lines = [title] if options else [title, "  (none)"]
+    for option in options:
+        default = option.default if option.default == "required" else f"default {option.default}"
+        lines.append(f"  {option.name}: {option.kind}; {default}")
+        if option.text:
+            lines.append(textwrap.indent(textwrap.fill(option.text, WIDTH - 6), " " * 6))
     return "\n".join(lines)
 
 
 def _kind(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
-    """A JSON Schema in words."""
+    """Return a JSON Schema in words."""
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
         return _kind(definitions[name], definitions) if "enum" in definitions[name] else str(name)
     for several in ("anyOf", "oneOf"):
         if several in schema:
-            kinds = dict.fromkeys(_kind(one, definitions) for one in schema[several])
+            kinds = dict.fromkeys(_kind(member, definitions) for member in schema[several])
             return " | ".join(kind for kind in kinds if kind != "null")
     if "const" in schema or "enum" in schema:
         return " | ".join(map(show, schema.get("enum", [schema.get("const")])))
     if schema.get("type") == "array":
         items = schema.get("prefixItems", [schema["items"]] if "items" in schema else [])
-        kinds = dict.fromkeys(_kind(one, definitions) for one in items)
+        kinds = dict.fromkeys(_kind(item, definitions) for item in items)
         return f"list of {' | '.join(kinds)}" if kinds else "list"
     if schema.get("type") == "object" and isinstance(schema.get("additionalProperties"), Mapping):
         return f"mapping to {_kind(schema['additionalProperties'], definitions)}"
-    limits = [said.format(f"{schema[key]:g}") for key, said in _LIMITS.items() if key in schema]
+    limits = [text.format(f"{schema[key]:g}") for key, text in _LIMITS.items() if key in schema]
     return " ".join([_KINDS.get(schema.get("type", ""), "anything"), " and ".join(limits)]).rstrip()
 
 
@@ -130,8 +130,7 @@ def _default(value: Any) -> str:
     if value is None:
         return "none"
     if isinstance(value, BaseModel):
-        written = value.model_dump(exclude_unset=True)
-        return f"{{{', '.join(f'{key}: {_default(item)}' for key, item in written.items())}}}"
+        value = value.model_dump(exclude_unset=True)
     if isinstance(value, Mapping):
         return f"{{{', '.join(f'{key}: {_default(item)}' for key, item in value.items())}}}"
     if isinstance(value, list | tuple | set | frozenset):

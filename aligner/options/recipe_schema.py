@@ -1,4 +1,4 @@
-"""Compose one JSON Schema of a whole recipe, so that editors complete and check it."""
+"""Build the JSON Schema of a recipe, so that editors complete and check it."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ _TEXTS: Schema = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]}
 
 
 def recipe_schema(stages: Mapping[str, type[Stage[Any]]]) -> Schema:
-    """The JSON Schema (draft 2020-12) of a whole recipe whose steps are of these `stages`.
+    """Return the JSON Schema (draft 2020-12) of a recipe whose steps are of these `stages`.
 
-    It accepts what reads well, but is stricter where the reader turns text into numbers, and
-    cannot tell what needs more than the file itself: names of steps, data, models.
+    It is stricter than the reader where the reader converts text to numbers, and it cannot check
+    what is outside the file: names of steps in an extended recipe, data, models.
     """
     definitions = _definitions(stages)
     names = sorted(stages)
     step: Schema = {
         "type": "object",
-        "properties": {"stage": {"enum": names, "description": "Which stage the step runs."}},
+        "properties": {"stage": {"enum": names, "description": "Stage that the step runs."}},
         **_all_of(
             {"if": _is_stage(name), "then": {"$ref": f"#/$defs/step-{name}"}} for name in names
         ),
@@ -47,12 +47,12 @@ def recipe_schema(stages: Mapping[str, type[Stage[Any]]]) -> Schema:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "aligner recipe",
-        "description": "A model, and the steps it goes through in order.",
+        "description": "A model and the steps that are applied to it in order.",
         "type": "object",
         "properties": _top_level(),
         "additionalProperties": False,
         "if": {"required": ["extends"]},
-        # What another recipe begins, this one need not repeat.
+        # A recipe that extends another one need not repeat its keys.
         "then": {
             "properties": {
                 "steps": {"items": {"anyOf": [{"required": ["stage"]}, {"required": ["as"]}]}}
@@ -70,7 +70,7 @@ def recipe_schema(stages: Mapping[str, type[Stage[Any]]]) -> Schema:
 
 
 def _all_of(conditions: Iterable[Schema]) -> Schema:
-    """These together; a schema may not hold an empty `allOf`."""
+    """Return a schema that requires all conditions; an empty `allOf` is invalid."""
     found = list(conditions)
     return {"allOf": found} if found else {}
 
@@ -82,22 +82,22 @@ def _is_stage(name: str) -> Schema:
 def _top_level() -> dict[str, Schema]:
     return {
         "name": {
-            "description": "Names the run's folder; the file's own name where it is left out.",
+            "description": "Name of the run's folder; the file name by default.",
             "anyOf": [
                 {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"},
                 {"$ref": "#/$defs/variable"},
             ],
         },
-        "description": {"description": "What the recipe is for.", "type": "string"},
+        "description": {"description": "Purpose of the recipe.", "type": "string"},
         "extends": {
-            "description": "The recipe this one is laid over; relative to this file.",
+            "description": "Recipe that this one extends; relative to this file.",
             "anyOf": [
                 _TEXT,
                 {
                     "type": "object",
                     "properties": {
                         "recipe": _TEXT,
-                        "until": {**_TEXT, "description": "The last step taken over."},
+                        "until": {**_TEXT, "description": "Last step to include."},
                     },
                     "required": ["recipe"],
                     "additionalProperties": False,
@@ -106,7 +106,7 @@ def _top_level() -> dict[str, Schema]:
         },
         "drop": {"description": "Steps of the extended recipe to leave out.", **_TEXTS},
         "seed": {
-            "description": "What all randomness starts from.",
+            "description": "Seed of all random number generators.",
             "default": 0,
             "anyOf": [
                 {"type": "integer", "minimum": 0, "maximum": 2**32 - 1},
@@ -114,7 +114,7 @@ def _top_level() -> dict[str, Schema]:
             ],
         },
         "model": {
-            "description": "The model the chain begins with: a folder, or an id on the hub.",
+            "description": "Initial model: a folder or a hub id.",
             "anyOf": [
                 _TEXT,
                 {
@@ -126,7 +126,7 @@ def _top_level() -> dict[str, Schema]:
             ],
         },
         "steps": {
-            "description": "What is done to the model, in order.",
+            "description": "Steps in the order in which they run.",
             "type": "array",
             "items": {"$ref": "#/$defs/step"},
         },
@@ -136,9 +136,9 @@ def _top_level() -> dict[str, Schema]:
 def _step_keys(name: str) -> dict[str, Schema]:
     return {
         "stage": {"const": name},
-        "as": {"description": "The step's own name; the stage's where left out.", **_STEP_NAME},
+        "as": {"description": "Name of the step; the name of the stage by default.", **_STEP_NAME},
         "gate": {
-            "description": "Bounds on metrics of the step; the chain stops where one is not met.",
+            "description": "Bounds on metrics of the step; the chain stops if one is not met.",
             "type": ["object", "null"],
             "additionalProperties": {
                 "anyOf": [
@@ -148,63 +148,63 @@ def _step_keys(name: str) -> dict[str, Schema]:
                 ]
             },
         },
-        "after": {"description": "The step this new one stands after.", **_STEP_NAME},
-        "before": {"description": "The step this new one stands before.", **_STEP_NAME},
+        "after": {"description": "Insert the new step after this one.", **_STEP_NAME},
+        "before": {"description": "Insert the new step before this one.", **_STEP_NAME},
     }
 
 
 class _Untitled(GenerateJsonSchema):
-    """Without titles made of the names of fields, which say nothing the names do not."""
+    """Schema generator without titles, which would only repeat the field names."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:
         return False
 
 
 def _definitions(stages: Mapping[str, type[Stage[Any]]]) -> dict[str, Schema]:
-    """`step-NAME` for each stage, and the models that their options use."""
-    configs = list(dict.fromkeys(stage.Options for stage in stages.values()))
-    references, together = models_json_schema(
-        [(config, "validation") for config in configs], schema_generator=_Untitled
+    """Return `step-NAME` for each stage, and the models that their options use."""
+    classes = list(dict.fromkeys(stage.Options for stage in stages.values()))
+    references, combined = models_json_schema(
+        [(options, "validation") for options in classes], schema_generator=_Untitled
     )
-    shared: dict[str, Schema] = together.get("$defs", {})
+    shared: dict[str, Schema] = combined.get("$defs", {})
     for definition in shared.values():
-        _admit_variables(definition)
+        _allow_variables(definition)
     steps = {}
     for name, stage in stages.items():
         reference = references[stage.Options, "validation"]["$ref"]
-        config = shared[reference.removeprefix("#/$defs/")]
+        options = shared[reference.removeprefix("#/$defs/")]
         steps[f"step-{name}"] = {
-            **config,
+            **options,
             "title": name,
             "description": inspect.cleandoc(stage.__doc__ or ""),
-            "properties": {**_step_keys(name), **config.get("properties", {})},
+            "properties": {**_step_keys(name), **options.get("properties", {})},
         }
     return shared | steps
 
 
-def _admit_variables(schema: Schema) -> None:
-    """Where a number, a switch or a word of several is asked for, allow `${NAME}` too."""
+def _allow_variables(schema: Schema) -> None:
+    """Allow `${NAME}` wherever a number, a boolean or one of several words is expected."""
     for part in ("properties", "$defs"):
-        for key, below in schema.get(part, {}).items():
-            schema[part][key] = _or_variable(below)
+        for key, inner in schema.get(part, {}).items():
+            schema[part][key] = _or_variable(inner)
     for part in ("items", "additionalProperties"):
         if isinstance(schema.get(part), dict):
             schema[part] = _or_variable(schema[part])
     for part in ("anyOf", "oneOf", "allOf"):
-        for below in schema.get(part, ()):
-            _admit_variables(below)
+        for inner in schema.get(part, ()):
+            _allow_variables(inner)
 
 
 def _or_variable(schema: Schema) -> Schema:
-    _admit_variables(schema)
+    _allow_variables(schema)
     variable = {"$ref": "#/$defs/variable"}
     members = schema.get("anyOf", [schema])
-    words = [one for one in members if {"enum", "const"} & one.keys()]
-    kinds = {one.get("type") for one in members if one not in words}
+    words = [member for member in members if {"enum", "const"} & member.keys()]
+    kinds = {member.get("type") for member in members if member not in words}
     if "string" in kinds or not (words or kinds & {"integer", "number", "boolean"}):
         return schema
     if "anyOf" in schema:
         return {**schema, "anyOf": [*members, variable]}
-    about: Schema = {key: schema[key] for key in ("description", "default") if key in schema}
-    rest = {key: value for key, value in schema.items() if key not in about}
-    return {**about, "anyOf": [rest, variable]}
+    notes: Schema = {key: schema[key] for key in ("description", "default") if key in schema}
+    rest = {key: value for key, value in schema.items() if key not in notes}
+    return {**notes, "anyOf": [rest, variable]}
