@@ -139,7 +139,7 @@ def adapter(
         "dora" if switch(draft.get(dora)) else "rslora" if switch(draft.get(rslora)) else "lora"
     )
     draft.options["adapter.method"] = method
-    for option, (key, otherwise) in (("r", rank), ("alpha", alpha), ("dropout", dropout)):
+    for option, (key, otherwise) in (("r", rank), ("lora_alpha", alpha), ("lora_dropout", dropout)):
         if draft.has(key):
             draft.put(f"adapter.{option}", number(draft.get(key)), key)
         else:

@@ -46,17 +46,17 @@ OWN: tuple[Rule, ...] = (
     part("model_revision", "`model.revision`"),
     part("finetuning_type", "`adapter`"),
     part("lora_rank", "`adapter.r`"),
-    part("lora_alpha", "`adapter.alpha`"),
-    part("lora_dropout", "`adapter.dropout`"),
+    part("lora_alpha", "`adapter.lora_alpha`"),
+    part("lora_dropout", "`adapter.lora_dropout`"),
     part("use_dora", "`adapter.method: dora`"),
     part("use_rslora", "`adapter.method: rslora`"),
     part("adapter_name_or_path", "`incoming: continue`, after the file that trained the adapter"),
     part("create_new_adapter", "`incoming: merge`, with a new `adapter`"),
-    part("lora_target", "`adapter.targets`"),
+    part("lora_target", "`adapter.target_modules`"),
     part("additional_target", "`adapter.modules_to_save`"),
     part("quantization_bit", "`quantize`: 4 is nf4, 8 is int8"),
     part("quantization_method", "`quantize`, with `quantization_bit`"),
-    same("flash_attn", "attention", convert=word(ATTENTION, "attention kernel")),
+    same("flash_attn", "attn_implementation", convert=word(ATTENTION, "attention kernel")),
     part("dataset", "`data`, by what dataset_info.json says of each name"),
     part("eval_dataset", "`eval_data`, likewise"),
     part("dataset_dir", "where dataset_info.json and its files are"),
@@ -153,7 +153,7 @@ def weights(draft: StepDraft) -> None:
         adapter(draft, rank=("lora_rank", 8), alpha=("lora_alpha", 2 * rank), dropout=("lora_dropout", 0.0),
                 dora="use_dora", rslora="use_rslora")  # fmt: skip
         for key, option, convert in (
-            ("lora_target", "adapter.targets", targets),
+            ("lora_target", "adapter.target_modules", targets),
             ("additional_target", "adapter.modules_to_save", names),
         ):
             if draft.has(key):

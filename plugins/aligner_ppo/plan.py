@@ -172,7 +172,7 @@ def _notes(
         notes.append(
             f"{len(data.train)} prompts only: each is answered more than once an iteration"
         )
-    if options.adapter is not None and options.adapter.dropout:
+    if options.adapter is not None and options.adapter.lora_dropout:
         notes.append("the adapter's dropout is off: it would make the ratios noise")
     return tuple(notes)
 

@@ -75,7 +75,7 @@ def step(options: PPOOptions, state: ModelState, context: StepContext) -> tuple[
             model_cache,
             prepared.model,
             precision=options.precision,
-            attention=options.attention,
+            attn_implementation=options.attn_implementation,
             where=where,
         )
     setting = setting_of(
@@ -95,7 +95,7 @@ def step(options: PPOOptions, state: ModelState, context: StepContext) -> tuple[
             context,
             batch_size=options.rollout_batch_size,
             precision=options.precision,
-            attention=options.attention,
+            attn_implementation=options.attn_implementation,
             parts=_shared_reward(options, prepared, state, context),
         ),
         tokenizer=tokenizer,

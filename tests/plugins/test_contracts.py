@@ -32,7 +32,12 @@ class TestPretrain(StageContract):
         "data": "texts.jsonl",
         "max_length": 32,
         "vocab_size": 300,
-        "fresh": {"hidden_size": 16, "layers": 2, "heads": 2, "positions": 64},
+        "fresh": {
+            "hidden_size": 16,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "max_position_embeddings": 64,
+        },
     }
     files: ClassVar = {"texts.jsonl": texts()}
 

@@ -22,7 +22,7 @@ from aligner_ppo.stage import PPO
 from aligner_reward.stage import Reward
 from aligner_sft.stage import SFT
 
-LORA = {"adapter": {"r": 4, "alpha": 8, "dropout": 0.2}}
+LORA = {"adapter": {"r": 4, "lora_alpha": 8, "lora_dropout": 0.2}}
 TRAINING = {
     "max_steps": 3,
     "per_device_train_batch_size": 4,
