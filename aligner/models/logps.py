@@ -78,7 +78,9 @@ def token_logps(
     else:
         scored = [
             _checkpointed(score, hidden, targets)
-            for hidden, targets in zip(hidden_MH.split(chunk), targets_M.split(chunk), strict=True)
+            for hidden, targets in zip(
+                torch.split(hidden_MH, chunk), torch.split(targets_M, chunk), strict=True
+            )
         ]
         logps_M = torch.cat([logps for logps, _ in scored])
         entropies_M = torch.cat([entropies.view(-1) for _, entropies in scored])
