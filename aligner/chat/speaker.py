@@ -9,7 +9,7 @@ from typing import Any
 from aligner.data.encoding.chat import ChatEncoder
 from aligner.data.encoding.tokenizers import load_tokenizer
 from aligner.data.rows import Messages, Tools
-from aligner.errors import ModelError
+from aligner.errors import ModelError, error_location
 from aligner.models.clean import base_model
 from aligner.models.generate import Sampling, Written, stream
 from aligner.models.load import load_model, quiet
@@ -109,7 +109,7 @@ def load_speaker(chosen: ChosenStep) -> Speaker:
     """
     where = str(chosen.run.link_of(chosen.number, chosen.name))
     policy, words = chosen.artifact("policy"), chosen.artifact("tokenizer")
-    with quiet():
+    with quiet(), error_location(where):
         tokenizer = load_tokenizer(words, ModelCache(), where=where)
         if not tokenizer.chat_template:
             raise ModelError(
@@ -118,7 +118,7 @@ def load_speaker(chosen: ChosenStep) -> Speaker:
                 hint="take a later step, or give the recipe a step that sets a template",
             )
         chat = ChatEncoder(tokenizer, where=where)
-        model = load_model(policy, ModelCache(), where=where)
+        model = load_model(policy, ModelCache())
     return Speaker(
         name=chosen.plugin_version("policy"), model=model, chat=chat, context=context_of(model)
     )

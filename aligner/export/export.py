@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from aligner.data.encoding.tokenizers import load_tokenizer, save_tokenizer
+from aligner.errors import error_location
 from aligner.export.card import card
 from aligner.export.gguf import add_gguf, find_converter
 from aligner.export.hub import check_hub, push
@@ -44,12 +45,13 @@ def export_step(
         check_hub(wanted.push_to)
         _check_pushable(artifact, wanted)
     tell("checking the run's files")
-    verify(artifact, where=where)
-    tokenizer = _tokenizer(chosen, artifact, wanted, where=where)
+    with error_location(where):
+        verify(artifact)
+        tokenizer = _tokenizer(chosen, artifact, wanted)
     name = wanted.push_to.split("/")[1] if wanted.push_to else wanted.to.absolute().name
-    with beside(wanted.to) as folder:
+    with error_location(where), beside(wanted.to) as folder:
         tell("writing the weights and loading them back")
-        proof, dtype = write_weights(artifact, tokenizer, folder, wanted, where=where)
+        proof, dtype = write_weights(artifact, tokenizer, folder, wanted)
         save_tokenizer(tokenizer, folder)
         base = artifact.path if wanted.form == "adapter" else None
         text = card(
@@ -83,12 +85,12 @@ def export_step(
     return replace(exported, url=push(wanted.to, wanted.push_to, private=wanted.private))
 
 
-def _tokenizer(chosen: ChosenStep, artifact: Artifact, wanted: Wanted, *, where: str) -> Any:
+def _tokenizer(chosen: ChosenStep, artifact: Artifact, wanted: Wanted) -> Any:
     """The tokenizer of the model: the one in its own folder if it has one, as reward models do."""
     own = Path(artifact.adapters[-1] if artifact.adapters else artifact.path)
     if wanted.slot == "reward" and (own / "tokenizer.json").is_file():
-        return load_tokenizer(Artifact(path=str(own)), ModelCache(), where=where)
-    return load_tokenizer(chosen.artifact("tokenizer"), ModelCache(), where=where)
+        return load_tokenizer(Artifact(path=str(own)), ModelCache())
+    return load_tokenizer(chosen.artifact("tokenizer"), ModelCache())
 
 
 def _slots(chosen: ChosenStep) -> list[Artifact]:

@@ -39,7 +39,10 @@ _STORED = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 
 
 def write_weights(
-    artifact: Artifact, tokenizer: Any, folder: Path, wanted: Wanted, *, where: str
+    artifact: Artifact,
+    tokenizer: Any,
+    folder: Path,
+    wanted: Wanted,
 ) -> tuple[Proof, torch.dtype]:
     """Write the model into `folder` as `wanted`, and compare what plain libraries load from there.
 
@@ -50,15 +53,15 @@ def write_weights(
         ExportError: It cannot be written in that form.
         ExportFailed: What was loaded back is not the run's model.
     """
-    stored = stored_dtypes(folder_of(artifact, where=where))
+    stored = stored_dtypes(folder_of(artifact))
     kept = _STORED.get(next(iter(stored)), torch.float32) if len(stored) == 1 else torch.float32
     dtype = kept if wanted.dtype is None else getattr(torch, wanted.dtype)
     asked = _prompts(tokenizer)
     if wanted.form == "adapter":
-        proof = _write_adapter(artifact, tokenizer, folder, dtype, asked, where=where)
+        proof = _write_adapter(artifact, tokenizer, folder, dtype, asked)
     else:
         reward = wanted.slot == "reward"
-        proof = _write_whole(artifact, tokenizer, folder, dtype, asked, reward=reward, where=where)
+        proof = _write_whole(artifact, tokenizer, folder, dtype, asked, reward=reward)
     return proof, dtype
 
 
@@ -70,13 +73,10 @@ def _write_whole(
     asked: Sequence[list[int]],
     *,
     reward: bool,
-    where: str,
 ) -> Proof:
     merged = rounded = None
     if artifact.adapters:
-        model: Any = load_as(
-            artifact, ModelCache(), dtype=torch.float32, reward=reward, where=where
-        )
+        model: Any = load_as(artifact, ModelCache(), dtype=torch.float32, reward=reward)
         before = _outputs(model, asked)
         model = merge_stack(model)
         merged = _difference(before, _outputs(model, asked))
@@ -90,7 +90,7 @@ def _write_whole(
         snapshot_settings(model)
         rounded = None if dtype == torch.float32 else _difference(before, _outputs(model, asked))
     else:
-        model = load_as(artifact, ModelCache(), dtype=dtype, reward=reward, where=where)
+        model = load_as(artifact, ModelCache(), dtype=dtype, reward=reward)
     outputs, there = _outputs(model, asked), model.device
     if not reward:
         set_token_ids(model, tokenizer, stop_ids=answer_ends(model, stop_tokens(tokenizer)))
@@ -111,18 +111,15 @@ def _write_adapter(
     folder: Path,
     dtype: torch.dtype,
     asked: Sequence[list[int]],
-    *,
-    where: str,
 ) -> Proof:
     if len(artifact.adapters) != 1:
         count = len(artifact.adapters)
         raise ExportError(
             f"the policy is {f'a stack of {count} adapters' if count else 'whole weights'}, "
             "and --adapter writes a single one",
-            where=where,
             hint="export it merged, which is the default",
         )
-    model: Any = load_as(artifact, ModelCache(), dtype=dtype, where=where)
+    model: Any = load_as(artifact, ModelCache(), dtype=dtype)
     outputs, there = _outputs(model, asked), model.device
     (source,) = map(Path, artifact.adapters)
     shutil.copyfile(source / "adapter_model.safetensors", folder / "adapter_model.safetensors")

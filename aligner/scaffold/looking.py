@@ -16,7 +16,7 @@ from aligner.data.options import DataSpec
 from aligner.data.reading.load import load_rows
 from aligner.data.reading.sources import SCHEMES
 from aligner.data.rows import Row
-from aligner.errors import AlignerError, DataError
+from aligner.errors import AlignerError, DataError, error_location
 from aligner.models.resolve import resolve
 from aligner.registry import DatasetSummary, Registry, RowKind
 from aligner.stage import PlanContext
@@ -46,7 +46,8 @@ class Model:
         self.positions: int | None = None
         self.unknown = ""
         try:
-            artifact = resolve(os.path.expanduser(name) if there else name, where="--model")
+            with error_location("--model"):
+                artifact = resolve(os.path.expanduser(name) if there else name)
             self.tokenizer = load_tokenizer(artifact, ModelCache(), where="--model")
         except AlignerError as error:
             if there:

@@ -8,7 +8,14 @@ from typing import Any
 
 from aligner.data.encoding.prepare import PreparedData
 from aligner.data.encoding.tokenizers import planned_tokenizer
-from aligner.errors import AlignerError, ChainError, ErrorCollector, ModelError
+from aligner.errors import (
+    AlignerError,
+    ChainError,
+    ErrorCollector,
+    ErrorGroup,
+    ModelError,
+    error_location,
+)
 from aligner.models.inspect import (
     ModelInfo,
     Training,
@@ -59,9 +66,10 @@ def look_at_training(
         facts = model() if model is not None else planned_model(context, "policy")
         training = plan_training(facts, config, at=context.at)
     if facts is not None:
-        errors.found += length_errors(facts, config.max_length, where=context.at("max_length"))
+        with errors, error_location(context.at("max_length")):
+            ErrorGroup.raise_if_any(length_errors(facts, config.max_length))
     if tokenizer is not None and facts is not None:
-        errors.found += vocabulary_errors(facts, len(tokenizer), where=context.where)
+        errors.found += vocabulary_errors(facts, len(tokenizer))
     if tokenizer is not None:
         with errors:
             data = prepare(tokenizer)

@@ -41,7 +41,6 @@ def train(options: DPOOptions, state: ModelState, context: StepContext) -> Artif
         options,
         step="dpo",
         seed=context.seed,
-        where=context.where,
     )
     steps = optimizer_steps(len(rows), options, world=context.world)
     trainer = ChainedDPOTrainer(
@@ -117,7 +116,6 @@ def _other_reference(options: DPOOptions, state: ModelState, context: StepContex
         context.model_cache,
         precision=options.precision,
         attn_implementation=options.attn_implementation,
-        where=context.where,
     )
     add_fused_lm_head(base_model(model))
     return model

@@ -15,7 +15,7 @@ from aligner_ppo.setting import PPOContext, PPOPrompt
 
 
 def sample(
-    setting: PPOContext, prompts: Sequence[PPOPrompt], *, samples: int, seed: int, where: str = ""
+    setting: PPOContext, prompts: Sequence[PPOPrompt], *, samples: int, seed: int
 ) -> tuple[Rollouts, dict[int, Completion]]:
     """Answer `prompts`, each process its share; returns all responses, and this process's as text."""
     actor, together = setting.actor, setting.together
@@ -25,7 +25,7 @@ def sample(
     if mine:
         with actor.computing():
             tokens = [prompts[i].tokens for i in mine]
-            answers = _answers(setting, tokens, mine, samples=samples, seed=seed, where=where)
+            answers = _answers(setting, tokens, mine, samples=samples, seed=seed)
         own = dict(zip(places, answers, strict=True))
     responses = share(own, len(prompts) * samples, together)
     rollouts = Rollouts(
@@ -45,7 +45,6 @@ def _answers(
     *,
     samples: int,
     seed: int,
-    where: str,
 ) -> list[Answer]:
     policy, config = setting.actor.policy, setting.options
     if config.sampler == "continuous_batching":
@@ -56,7 +55,6 @@ def _answers(
             seed=derived_seed(seed, "process", setting.together.rank),
             samples=samples,
             batch_size=config.rollout_batch_size,
-            where=where,
         )
     return generate(
         policy,
@@ -78,7 +76,6 @@ def held_out_reward(setting: PPOContext, context: StepContext) -> float | None:
         setting.held_out,
         samples=1,
         seed=derived_seed(context.seed, "held out"),
-        where=context.where,
     )
     scores = ask(
         setting.sources,

@@ -79,7 +79,7 @@ def plan(options: PPOOptions, context: PlanContext) -> Plan:
             if options.pretraining is not None:
                 mixed = mixed_in(options.pretraining, context, tokenizer)
         if facts is not None:
-            errors.found += vocabulary_errors(facts, len(tokenizer), where=context.where)
+            errors.found += vocabulary_errors(facts, len(tokenizer))
         with errors:
             needs_an_end(tokenizer, context)
     if facts is not None:

@@ -51,21 +51,18 @@ def step(options: PPOOptions, state: ModelState, context: StepContext) -> tuple[
     Raises:
         StageError: a guard stops it, or nothing was learnt.
     """
-    where, model_cache = context.where, context.model_cache
+    model_cache = context.model_cache
     together = ProcessGroup.of(rank=context.rank, world=context.world, device=device())
-    tokenizer = load_tokenizer(state.get("tokenizer"), model_cache, where=where)
+    tokenizer = load_tokenizer(state.get("tokenizer"), model_cache, where=context.where)
     prompts, held_out = prompts_of_step(options, context, tokenizer)
     slot = slot_of(options, state.value)
     kind = kind_for(
         options,
-        lora=adapter_plan(state.get("policy").adapters, options, where=where)
-        not in ("full", "merge"),
+        lora=adapter_plan(state.get("policy").adapters, options) not in ("full", "merge"),
         slot=None if slot is None else kind_of(slot),
     )
     own_model = value_model(options, state, context, kind=kind, pad=tokenizer.pad_token_id)
-    prepared = load_policy(
-        state.get("policy"), model_cache, options, step="ppo", seed=context.seed, where=where
-    )
+    prepared = load_policy(state.get("policy"), model_cache, options, step="ppo", seed=context.seed)
     parts = split_language_model(prepared.model)
     if state.reference is None:
         reference = reference_of(prepared)
@@ -76,7 +73,6 @@ def step(options: PPOOptions, state: ModelState, context: StepContext) -> tuple[
             prepared.model,
             precision=options.precision,
             attn_implementation=options.attn_implementation,
-            where=where,
         )
     setting = setting_of(
         options,
@@ -124,7 +120,7 @@ def _shared_reward(
 ) -> RewardParts | None:
     if all(reward.name != MODEL for reward in options.rewards):
         return None
-    return shared_reward(prepared, state.get("reward"), context.model_cache, where=context.where)
+    return shared_reward(prepared, state.get("reward"), context.model_cache)
 
 
 def setting_of(

@@ -69,9 +69,7 @@ def iterate(
         derived_seed(context.seed, "rollout", iteration),
     )
 
-    rollouts, completions = sample(
-        setting, prompts, samples=config.num_generations, seed=seed, where=where
-    )
+    rollouts, completions = sample(setting, prompts, samples=config.num_generations, seed=seed)
     number = len(rollouts.responses)
     scores = ask(setting.sources, completions, number=number, together=together, where=where)
     final_N, scale = final_scores(scores, rollouts.ended_N, config, progress.scale)

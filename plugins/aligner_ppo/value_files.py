@@ -73,7 +73,6 @@ def value_model(
             attn_implementation=options.attn_implementation,
             trainable=True,
             reward=True,
-            where=context.where,
         )
     if options.value_from == "reward":
         model = load_as(
@@ -82,7 +81,6 @@ def value_model(
             dtype=torch.float32,
             attn_implementation=options.attn_implementation,
             reward=True,
-            where=context.where,
         )
         return merge_stack(model) if isinstance(model, PeftModel) else model
     made = make_reward(
@@ -91,7 +89,6 @@ def value_model(
         seed=context.seed,
         pad=0 if pad is None else pad,
         attn_implementation=options.attn_implementation,
-        where=context.where,
     )
     for parameter in head_of(made).parameters():
         nn.init.zeros_(parameter)

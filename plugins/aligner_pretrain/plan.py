@@ -12,7 +12,7 @@ from aligner.data.encoding.prepare import PreparedData, prepare_texts
 from aligner.data.encoding.tokenizers import train_tokenizer
 from aligner.data.reading.load import RowStream
 from aligner.data.rows import Text
-from aligner.errors import ChainError, ErrorCollector
+from aligner.errors import ChainError, ErrorCollector, error_location
 from aligner.models.inspect import fresh_info
 from aligner.train.arguments import optimizer_steps
 from aligner.train.packing import streamed_rows
@@ -31,7 +31,8 @@ def plan(options: PretrainOptions, context: PlanContext) -> Plan:
             hint="leave `model` (or the earlier step) out, or leave `fresh` out to train that one further",
         )
     tokenizer = fresh_tokenizer(options, context)
-    facts = fresh_info(options.fresh, vocab_size=len(tokenizer), where=context.at("fresh"))
+    with error_location(context.at("fresh")):
+        facts = fresh_info(options.fresh, vocab_size=len(tokenizer))
     slots = dict(context.slots)
     slots["tokenizer"] = SlotForecast(made_by=context.step, facts={"tokenizer": tokenizer})
     slots["policy"] = SlotForecast(made_by=context.step, facts={"model": facts})

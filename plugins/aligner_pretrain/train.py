@@ -62,15 +62,10 @@ def _model(
             options,
             step="pretrain",
             seed=context.seed,
-            where=context.where,
         )
-    model = fresh_model(
-        options.fresh, vocab_size=len(tokenizer), seed=context.seed, where=context.where
-    )
+    model = fresh_model(options.fresh, vocab_size=len(tokenizer), seed=context.seed)
     set_token_ids(model, tokenizer)
-    return prepare_policy(
-        model, None, options=options, step="pretrain", seed=context.seed, where=context.where
-    )
+    return prepare_policy(model, None, options=options, step="pretrain", seed=context.seed)
 
 
 def _rows(documents: Iterable[list[int]], options: PretrainOptions) -> Iterator[dict[str, Any]]:

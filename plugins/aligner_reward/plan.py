@@ -7,7 +7,7 @@ from typing import Any
 
 from aligner import Artifact, Plan, PlanContext, SlotForecast
 from aligner.data.encoding.prepare import PreparedData, prepare_preferences
-from aligner.errors import ErrorGroup
+from aligner.errors import ErrorGroup, error_location
 from aligner.models.inspect import ModelInfo, model_info, pad_errors, planned_model, reward_info
 from aligner.models.resolve import resolve, resolve_tokenizer
 from aligner.train.plan import look_at_training, training_plan
@@ -19,14 +19,12 @@ def plan(options: RewardOptions, context: PlanContext) -> Plan:
     context = seen_from(options, context)
 
     def prepare(tokenizer: Any) -> PreparedData[Any]:
-        ErrorGroup.raise_if_any(
-            pad_errors(tokenizer.pad_token_id, tokenizer.eos_token_id, where=context.where)
-        )
+        ErrorGroup.raise_if_any(pad_errors(tokenizer.pad_token_id, tokenizer.eos_token_id))
         return prepare_preferences(context, options, tokenizer)
 
     def model() -> ModelInfo:
         start = planned_model(context, "policy") if base is None else model_info(base[0])
-        return reward_info(start, where=context.where)
+        return reward_info(start)
 
     looked = look_at_training(options, context, prepare, model=model)
     by = options.base or f"{context.slots['policy'].made_by}'s policy"
@@ -50,11 +48,8 @@ def base_of(options: RewardOptions, look: Any) -> tuple[Artifact, Artifact]:
     assert options.base is not None
     beside = look.recipe_folder / options.base
     path = str(beside) if beside.is_dir() else options.base
-    where = look.at("base")
-    return (
-        resolve(path, options.revision, where=where),
-        resolve_tokenizer(path, options.revision, where=where),
-    )
+    with error_location(look.at("base")):
+        return resolve(path, options.revision), resolve_tokenizer(path, options.revision)
 
 
 def _instead(context: PlanContext, model: Artifact, tokenizer: Artifact) -> PlanContext:

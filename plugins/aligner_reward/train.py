@@ -43,7 +43,6 @@ def train(options: RewardOptions, state: ModelState, context: StepContext) -> Ar
         step="reward",
         seed=context.seed,
         pad=tokenizer.pad_token_id,
-        where=context.where,
     )
     steps = optimizer_steps(len(pairs), options, world=context.world)
     trainer = _RewardTrainer(

@@ -30,7 +30,6 @@ def train(options: SFTOptions, state: ModelState, context: StepContext) -> Artif
         options,
         step="sft",
         seed=context.seed,
-        where=context.where,
     )
     if prepared.base is None:
         # New weights are saved: with them, how this tokenizer's answers begin, stop and are padded.

@@ -35,7 +35,6 @@ def train(options: RDPOOptions, state: ModelState, context: StepContext) -> Arti
         options,
         step=context.step,
         seed=context.seed,
-        where=context.where,
     )
     model = base_model(prepared.model)
     # Before the first update the policy still is the reference, whatever its adapters.
