@@ -307,8 +307,8 @@ steps:
     # overflow: turns # leave out the oldest turns of longer rows, not the whole row
     # packing: true # several conversations a row: faster where most are short
     # train_on: last # learn only the last answer, not all of them
-    adapter: {method: lora, r: 16, alpha: 32} # trained in place of the whole model
-    # adapter: {method: dora, r: 16, alpha: 32} # or rslora
+    adapter: {method: lora, r: 16, lora_alpha: 32} # trained in place of the whole model
+    # adapter: {method: dora, r: 16, lora_alpha: 32} # or rslora
     num_train_epochs: 3 # few rows want several passes
     per_device_train_batch_size: 4 # rows on a device at once; if memory runs out, halve it, double the next
     gradient_accumulation_steps: 1 # together 4 rows an optimizer step

@@ -116,7 +116,7 @@ def _other_reference(options: DPOOptions, state: ModelState, context: StepContex
         state.reference,
         context.model_cache,
         precision=options.precision,
-        attention=options.attention,
+        attn_implementation=options.attn_implementation,
         where=context.where,
     )
     add_fused_lm_head(base_model(model))

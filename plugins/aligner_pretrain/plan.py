@@ -31,7 +31,7 @@ def plan(options: PretrainOptions, context: PlanContext) -> Plan:
             hint="leave `model` (or the earlier step) out, or leave `fresh` out to train that one further",
         )
     tokenizer = fresh_tokenizer(options, context)
-    facts = fresh_info(options.fresh, vocabulary=len(tokenizer), where=context.at("fresh"))
+    facts = fresh_info(options.fresh, vocab_size=len(tokenizer), where=context.at("fresh"))
     slots = dict(context.slots)
     slots["tokenizer"] = SlotForecast(made_by=context.step, facts={"tokenizer": tokenizer})
     slots["policy"] = SlotForecast(made_by=context.step, facts={"model": facts})
@@ -54,7 +54,7 @@ def prepare(
 def fresh_tokenizer(options: PretrainOptions, context: DataContext) -> Any:
     """The tokenizer trained on the step's documents, made once a process."""
     texts = RowStream(options.data, want="text", context=context, option="data")
-    positions = options.fresh.positions if options.fresh else None
+    positions = options.fresh.max_position_embeddings if options.fresh else None
     named = texts.known() or [spec.model_dump_json() for spec in options.data]
     key = f"fresh tokenizer {named} {options.vocab_size} {positions}"
     if key not in context.memo:

@@ -65,7 +65,7 @@ def _model(
             where=context.where,
         )
     model = fresh_model(
-        options.fresh, vocabulary=len(tokenizer), seed=context.seed, where=context.where
+        options.fresh, vocab_size=len(tokenizer), seed=context.seed, where=context.where
     )
     set_token_ids(model, tokenizer)
     return prepare_policy(
