@@ -48,8 +48,9 @@ def export_step(
     with error_location(where):
         verify(artifact)
         tokenizer = _tokenizer(chosen, artifact, wanted)
+        _check_form(artifact, wanted)
     name = wanted.push_to.split("/")[1] if wanted.push_to else wanted.to.absolute().name
-    with error_location(where), beside(wanted.to) as folder:
+    with beside(wanted.to) as folder:
         tell("writing the weights and loading them back")
         proof, dtype = write_weights(artifact, tokenizer, folder, wanted)
         save_tokenizer(tokenizer, folder)
@@ -95,6 +96,16 @@ def _tokenizer(chosen: ChosenStep, artifact: Artifact, wanted: Wanted) -> Any:
 
 def _slots(chosen: ChosenStep) -> list[Artifact]:
     return [chosen.state.get(slot) for slot in chosen.state.filled()]
+
+
+def _check_form(artifact: Artifact, wanted: Wanted) -> None:
+    count = len(artifact.adapters)
+    if wanted.form == "adapter" and count != 1:
+        policy = f"a stack of {count} adapters" if count else "whole weights"
+        raise ExportError(
+            f"the policy is {policy}, and --adapter writes a single one",
+            hint="export it merged, which is the default",
+        )
 
 
 def _check_pushable(artifact: Artifact, wanted: Wanted) -> None:

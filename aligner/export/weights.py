@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from aligner.data.encoding.chat import ChatEncoder, stop_tokens
-from aligner.export.spec import ExportError, ExportFailed, Proof, Wanted
+from aligner.export.spec import ExportFailed, Proof, Wanted
 from aligner.models.adapters import is_reward, merge_stack
 from aligner.models.clean import base_model, snapshot_settings
 from aligner.models.files import read_json, stored_dtypes
@@ -50,7 +50,6 @@ def write_weights(
         How it compares, and how whole weights are held.
 
     Raises:
-        ExportError: It cannot be written in that form.
         ExportFailed: What was loaded back is not the run's model.
     """
     stored = stored_dtypes(folder_of(artifact))
@@ -112,13 +111,6 @@ def _write_adapter(
     dtype: torch.dtype,
     asked: Sequence[list[int]],
 ) -> Proof:
-    if len(artifact.adapters) != 1:
-        count = len(artifact.adapters)
-        raise ExportError(
-            f"the policy is {f'a stack of {count} adapters' if count else 'whole weights'}, "
-            "and --adapter writes a single one",
-            hint="export it merged, which is the default",
-        )
     model: Any = load_as(artifact, ModelCache(), dtype=dtype)
     outputs, there = _outputs(model, asked), model.device
     (source,) = map(Path, artifact.adapters)

@@ -106,7 +106,6 @@ def test_a_model_whose_settings_name_another_end_gets_the_templates_too(
         tokenizer,
         tmp_path / "after",
         Wanted(to=tmp_path / "after"),
-        where="",
     )
     settings = GenerationConfig.from_pretrained(tmp_path / "after")
     assert settings.eos_token_id == [tokenizer.convert_tokens_to_ids("<|end|>"), 7, 2]
