@@ -9,7 +9,6 @@ from aligner_import.common import (
     ALL,
     TRAINER,
     adapter,
-    betas,
     precision,
     quantized,
     saved_modules,
@@ -262,6 +261,6 @@ AXOLOTL = Importer(
     method=stage,
     deciding=frozenset({"rl", "reward_model"}),
     rules=(*OWN, *(rule for rule in TRAINER if rule.key not in _TAKEN)),
-    composers=(model, weights, data, template, machine, rest, precision, betas),
+    composers=(model, weights, data, template, machine, rest, precision),
     begins=("base_model", "lora_model_dir"),
 )  # fmt: skip

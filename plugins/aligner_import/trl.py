@@ -10,7 +10,6 @@ from aligner.registry import ExternalConfig
 from aligner_import.common import (
     TRAINER,
     adapter,
-    betas,
     cut_longer,
     measuring,
     precision,
@@ -283,6 +282,6 @@ TRL = Importer(
     }),
     method=stage,
     rules=(*OWN, *TRAINER),
-    composers=(model, weights, data, speech, precision, betas, measuring),
+    composers=(model, weights, data, speech, precision, measuring),
     begins=("model_name_or_path",),
 )  # fmt: skip

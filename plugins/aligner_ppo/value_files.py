@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from aligner.errors import ModelError
 from aligner.models.adapters import merge_stack
 from aligner.models.files import hash_folder
+from aligner.models.language_model import LanguageModel
 from aligner.models.load import load_as, load_model
 from aligner.models.reward import head_of, make_reward
 from aligner.run.durable import write_text
 from aligner.stage import StepContext
 from aligner.state import Artifact, ModelCache, ModelState
-from aligner_ppo.forward import LanguageModel
 from aligner_ppo.options import PPOOptions
 from aligner_ppo.value import (
     HeadOnTrunk,

@@ -145,12 +145,12 @@ class TestPPO(StageContract):
         "data": "prompts.jsonl",
         "iterations": 4,
         "prompts": 2,
-        "samples_per_prompt": 2,
-        "epochs": 1,
-        "minibatches": 1,
+        "num_generations": 2,
+        "num_ppo_epochs": 1,
+        "num_mini_batches": 1,
         "max_new_tokens": 4,
         "learning_rate": 1e-3,
-        "checkpoint_every": 2,
+        "save_steps": 2,
         "guards": {"unending": {"limit": None}},
     }
     files: ClassVar = {"prompts.jsonl": prompts(4)}

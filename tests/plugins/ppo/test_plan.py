@@ -21,9 +21,9 @@ SMALL = {
     "data": "prompts.jsonl",
     "iterations": 4,
     "prompts": 4,
-    "samples_per_prompt": 2,
-    "minibatches": 2,
-    "epochs": 2,
+    "num_generations": 2,
+    "num_mini_batches": 2,
+    "num_ppo_epochs": 2,
     "max_new_tokens": 6,
     "learning_rate": 1e-2,
 }
