@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from aligner.cli.shared.new_plugin import distribution
+from aligner.scaffold.plugin import plugin_files
 from aligner.testing import conversations, preferences, write_files, write_tiny
 
 EXAMPLE = Path(__file__).parent / "example_plugin"
@@ -65,7 +65,7 @@ def _call(command: list[str], **environment: str) -> str:
 @pytest.mark.slow
 def test_a_new_plugin_is_found_checked_tested_and_run(install: Install, tmp_path: Path) -> None:
     source = tmp_path / "source"
-    write_files(source, distribution("short_talk"))
+    write_files(source, plugin_files("short_talk"))
     python = install(source)
     write_tiny(tmp_path / "tiny")
     write_files(tmp_path, {"talks.jsonl": conversations(), "r.yaml": TALK})

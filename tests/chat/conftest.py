@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from aligner.chat.speaker import Speaker, load_speaker
+from aligner.chat.model import ChatModel, load_chat_model
 from aligner.cli import main
 from aligner.run.chosen import chosen_step, find_run
 
 
 @pytest.fixture(scope="session")
-def speaker(small_run: Path) -> Speaker:
+def speaker(small_run: Path) -> ChatModel:
     """The last policy of the run, `dpo`'s."""
-    return load_speaker(chosen_step(find_run(small_run / "runs", "small"), None, slot="policy"))
+    return load_chat_model(chosen_step(find_run(small_run / "runs", "small"), None, slot="policy"))
 
 
 @pytest.fixture

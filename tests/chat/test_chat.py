@@ -21,14 +21,14 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from aligner.chat.model import ChatModel, ChatPrompt
+from aligner.chat.options import ChatOptions
 from aligner.chat.reply import Reply
-from aligner.chat.session import HELP, Session
-from aligner.chat.settings import Settings
-from aligner.chat.speaker import Fitting, Speaker
-from aligner.chat.views import OneByOne, SideBySide
+from aligner.chat.session import HELP, ChatSession
+from aligner.chat.views import ColumnView, SequentialView
 from aligner.data.chat import encode_prompt
 from aligner.models.generate import Sampling, Written, generate
-from aligner.terminal.text import clean
+from aligner.terminal.text import escape_controls
 
 Aligner = Callable[..., tuple[int, str, str]]
 GREEDY = ("--temperature", "0", "--max-new-tokens", "5")
@@ -36,7 +36,7 @@ _STEERING = re.compile(r"\x1b\[[?\d;]*[A-Za-z]")
 CUT = "(cut at 5 tokens; /set max_new_tokens allows more)\n"
 
 
-def _said(speaker: Speaker, *turns: str, system: str = "", tokens: int = 5) -> str:
+def _said(speaker: ChatModel, *turns: str, system: str = "", tokens: int = 5) -> str:
     """What the model answers, by way of the sampler alone."""
     head = ({"role": "system", "content": system},) if system else ()
     roles = ("user", "assistant")
@@ -47,19 +47,25 @@ def _said(speaker: Speaker, *turns: str, system: str = "", tokens: int = 5) -> s
 
 
 def test_each_line_is_a_turn_that_is_answered_with_all_before_it(
-    aligner: Aligner, speaker: Speaker
+    aligner: Aligner, speaker: ChatModel
 ) -> None:
     code, out, err = aligner("chat", "small", *GREEDY, typed="a red cat\n\nand \\\na dog\n")
     first = _said(speaker, "a red cat")
     second = _said(speaker, "a red cat", first, "and \na dog")
-    assert (code, out, err) == (0, f"{clean(first)}\n{clean(second)}\n", CUT + CUT)
+    assert (code, out, err) == (
+        0,
+        f"{escape_controls(first)}\n{escape_controls(second)}\n",
+        CUT + CUT,
+    )
 
 
-def test_the_system_turn_comes_first_and_can_be_changed(aligner: Aligner, speaker: Speaker) -> None:
+def test_the_system_turn_comes_first_and_can_be_changed(
+    aligner: Aligner, speaker: ChatModel
+) -> None:
     typed = "hi\n/undo\n/system Be big.\nhi\n/undo\n/system\nhi\n"
     code, out, err = aligner("chat", "small", *GREEDY, "--system", "Be small.", typed=typed)
     answers = [_said(speaker, "hi", system=one) for one in ("Be small.", "Be big.", "")]
-    assert (code, out) == (0, "".join(f"{clean(one)}\n" for one in answers))
+    assert (code, out) == (0, "".join(f"{escape_controls(one)}\n" for one in answers))
     assert err == (
         f"{CUT}(taken back: hi)\n(the system turn is set)\n"
         f"{CUT}(taken back: hi)\n(there is no system turn)\n{CUT}"
@@ -67,7 +73,7 @@ def test_the_system_turn_comes_first_and_can_be_changed(aligner: Aligner, speake
 
 
 def test_what_is_saved_is_the_conversation_as_data_to_train_on(
-    aligner: Aligner, speaker: Speaker, tmp_path: Path
+    aligner: Aligner, speaker: ChatModel, tmp_path: Path
 ) -> None:
     file = tmp_path / "kept.jsonl"
     typed = f"one\ntwo\n/undo\n/save {file}\n//two\n/save {file}\n/quit\nnever read\n"
@@ -85,7 +91,7 @@ def test_what_is_saved_is_the_conversation_as_data_to_train_on(
 
 
 def test_an_answer_tried_again_is_another_one_unless_nothing_is_random(
-    aligner: Aligner, speaker: Speaker, tmp_path: Path
+    aligner: Aligner, speaker: ChatModel, tmp_path: Path
 ) -> None:
     typed = "a cat\n/retry\n/retry\n"
     hot = ("--temperature", "2", "--max-new-tokens", "5", "--seed", "3")
@@ -93,7 +99,7 @@ def test_an_answer_tried_again_is_another_one_unless_nothing_is_random(
     assert len(set(out.splitlines())) == 3
     assert aligner("chat", "small", *hot, typed=typed)[1] == out
     _, out, _ = aligner("chat", "small", *hot, typed="a cat\n/set temperature 0\n/retry\n/retry\n")
-    assert out.splitlines()[1:] == [clean(_said(speaker, "a cat"))] * 2
+    assert out.splitlines()[1:] == [escape_controls(_said(speaker, "a cat"))] * 2
     aligner("chat", "small", *hot, typed=f"a cat\n/retry\n/save {tmp_path / 'kept'}\n")
     kept = json.loads((tmp_path / "kept").read_text())["messages"]
     assert [turn["content"] for turn in kept if turn["role"] == "user"] == ["a cat"]
@@ -135,7 +141,7 @@ def test_what_cannot_be_done_ends_a_script(aligner: Aligner, typed: str, said: s
 
 
 def test_a_turn_that_is_longer_than_the_model_takes_is_refused(
-    aligner: Aligner, speaker: Speaker
+    aligner: Aligner, speaker: ChatModel
 ) -> None:
     turn = "word " * 50
     count = len(encode_prompt(({"role": "user", "content": turn.strip()},), speaker.tokenizer))
@@ -169,9 +175,11 @@ def test_a_run_may_be_named_by_its_folder(aligner: Aligner, small_run: Path) -> 
     assert there[0] == 0
 
 
-def test_the_oldest_turns_are_left_out_when_the_model_cannot_take_them(speaker: Speaker) -> None:
+def test_the_oldest_turns_are_left_out_when_the_model_cannot_take_them(speaker: ChatModel) -> None:
     view = Heard()
-    session = Session([speaker], Settings(temperature=0, max_new_tokens=30), view, system="Be.")
+    session = ChatSession(
+        [speaker], ChatOptions(temperature=0, max_new_tokens=30), view, system="Be."
+    )
     for _ in range(5):
         session.take("a red cat sees a blue dog")
     assert len(session.dialogues[0].messages) == 11
@@ -181,7 +189,7 @@ def test_the_oldest_turns_are_left_out_when_the_model_cannot_take_them(speaker: 
 
 
 @pytest.mark.parametrize("most", [1, 10, 30, 200])
-def test_no_more_turns_are_left_out_than_an_answer_needs(speaker: Speaker, most: int) -> None:
+def test_no_more_turns_are_left_out_than_an_answer_needs(speaker: ChatModel, most: int) -> None:
     system = {"role": "system", "content": "Be."}
     said: list[Any] = []
     for number in range(12):
@@ -201,10 +209,10 @@ def test_no_more_turns_are_left_out_than_an_answer_needs(speaker: Speaker, most:
 
 
 def test_a_stopped_answer_ends_and_the_conversation_goes_on(
-    speaker: Speaker, capsys: pytest.CaptureFixture[str]
+    speaker: ChatModel, capsys: pytest.CaptureFixture[str]
 ) -> None:
     hasty = _interrupted(speaker, after=2)
-    session = Session([hasty], Settings(temperature=0), OneByOne(Console(width=80)))
+    session = ChatSession([hasty], ChatOptions(temperature=0), SequentialView(Console(width=80)))
     session.take("a red cat")
     said = _said(speaker, "a red cat", tokens=2)
     assert session.dialogues[0].messages[-1] == {"role": "assistant", "content": said}
@@ -212,10 +220,12 @@ def test_a_stopped_answer_ends_and_the_conversation_goes_on(
 
 
 def test_a_question_whose_answer_is_stopped_before_its_first_word_is_taken_back(
-    speaker: Speaker, capsys: pytest.CaptureFixture[str]
+    speaker: ChatModel, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    session = Session(
-        [_interrupted(speaker, after=0)], Settings(temperature=0), OneByOne(Console(width=80))
+    session = ChatSession(
+        [_interrupted(speaker, after=0)],
+        ChatOptions(temperature=0),
+        SequentialView(Console(width=80)),
     )
     session.take("a red cat")
     assert session.dialogues[0].messages == ()
@@ -224,18 +234,18 @@ def test_a_question_whose_answer_is_stopped_before_its_first_word_is_taken_back(
 
 
 def test_answers_stand_side_by_side_where_there_is_room(
-    speaker: Speaker, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    speaker: ChatModel, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    settings = Settings(temperature=0)
+    settings = ChatOptions(temperature=0)
     (ids,) = speaker.encode([(({"role": "user", "content": "a red cat"},), None)])
-    fitting = Fitting(ids=ids, left_out=0, room=4)
+    fitting = ChatPrompt(ids=ids, left_out=0, room=4)
     replies = [
         Reply(replace(speaker, name=name), fitting, settings, seed=0) for name in ("one", "other")
     ]
     with (tmp_path / "seen").open("w") as file:
-        SideBySide(Console(file=file, width=100)).show(replies)
+        ColumnView(Console(file=file, width=100)).show(replies)
     seen = (tmp_path / "seen").read_text().splitlines()
-    half = clean(_said(speaker, "a red cat", tokens=4))
+    half = escape_controls(_said(speaker, "a red cat", tokens=4))
     assert seen[-2:] == ["one" + " " * 47 + "other", f"{half:<50}{half}".rstrip()]
     note = "cut at 4 tokens; /set max_new_tokens allows more"
     assert capsys.readouterr().err == f"(one: {note})\n(other: {note})\n"
@@ -279,10 +289,10 @@ class Heard:
         self.notes.append(text)
 
 
-def _interrupted(speaker: Speaker, *, after: int) -> Speaker:
+def _interrupted(speaker: ChatModel, *, after: int) -> ChatModel:
     """`speaker`, but Ctrl-C comes after so many tokens."""
 
-    class Interrupted(Speaker):
+    class Interrupted(ChatModel):
         def answer(self, ids: Sequence[int], *, sampling: Sampling, seed: int) -> Iterator[Written]:
             for number, written in enumerate(super().answer(ids, sampling=sampling, seed=seed)):
                 if number == after:

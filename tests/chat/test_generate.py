@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from aligner.chat.speaker import Speaker
+from aligner.chat.model import ChatModel
 from aligner.data.chat import encode_prompt
 from aligner.models.generate import Sampling, generate
 
@@ -28,7 +28,7 @@ def _prompts(folder: Path) -> Path:
 
 
 def test_every_prompt_is_answered_in_its_place_as_if_alone(
-    aligner: Aligner, speaker: Speaker, tmp_path: Path
+    aligner: Aligner, speaker: ChatModel, tmp_path: Path
 ) -> None:
     words = ("generate", "small", str(_prompts(tmp_path)), "--max-new-tokens", "4")
     code, out, err = aligner(*words, "--batch-size", "2")

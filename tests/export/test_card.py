@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from aligner.run.folder import RunFolder
-from aligner.terminal.text import duration, format_number
+from aligner.terminal.text import format_duration, format_number
 
 Aligner = Callable[..., tuple[int, str, str]]
 
@@ -35,7 +35,9 @@ def test_the_card_tells_the_whole_chain(aligner: Aligner, small_run: Path, tmp_p
     steps = list(RunFolder(small_run / "runs" / "small").finished())[:4]
     for number, name, one in steps:
         shown = ", ".join(f"{key} {format_number(value)}" for key, value in one.metrics.items())
-        assert f"| {number} {name} | {one.stage} | {shown} | {duration(one.seconds)} |" in lines
+        assert (
+            f"| {number} {name} | {one.stage} | {shown} | {format_duration(one.seconds)} |" in lines
+        )
         assert f"- fingerprint `{one.fingerprint}`" in lines
     sft, dpo = steps[2][2], steps[3][2]
     before, after = (one.state().policy.hash[:12] for one in (sft, dpo))

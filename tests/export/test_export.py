@@ -22,7 +22,7 @@ from transformers import (
 
 from aligner.data.tokenizers import load_tokenizer
 from aligner.export import weights
-from aligner.export.spec import Wanted
+from aligner.export.options import ExportOptions
 from aligner.models.reward import load_reward
 from aligner.models.save import save_model
 from aligner.run.chosen import chosen_step, find_run
@@ -105,7 +105,7 @@ def test_a_model_whose_settings_name_another_end_gets_the_templates_too(
         Artifact(path=str(tmp_path / "before")),
         tokenizer,
         tmp_path / "after",
-        Wanted(to=tmp_path / "after"),
+        ExportOptions(to=tmp_path / "after"),
         where="",
     )
     settings = GenerationConfig.from_pretrained(tmp_path / "after")

@@ -15,9 +15,9 @@ from rich.console import Console
 
 from aligner import chain
 from aligner.preview import PreviewToken, Role
-from aligner.terminal.console import console_on, show
-from aligner.terminal.preview import previewed
-from aligner.terminal.preview_strip import Strip, pieces, visible
+from aligner.terminal.console import make_console, print_to
+from aligner.terminal.preview import render_preview
+from aligner.terminal.preview_tokens import TokenLines, token_spans, visible
 
 PlanContext = Callable[..., chain.ChainPreview]
 TEXTS = st.text(st.characters(exclude_characters="┗╵"), max_size=12)
@@ -72,9 +72,9 @@ tiny  recipe
 
 def _drawn(shown: chain.ChainPreview, width: int, **how: Any) -> str:
     file = io.StringIO()
-    console = console_on(file)
+    console = make_console(file)
     console.width = width
-    show(console, previewed(shown, console, **how))
+    print_to(console, render_preview(shown, console, **how))
     return file.getvalue()
 
 
@@ -87,7 +87,7 @@ def _strip(
         highlight=False, emoji=False,
     )  # fmt: skip
     with console.capture() as capture:
-        console.print(Strip(pieces(tokens, **how)))
+        console.print(TokenLines(token_spans(tokens, **how)))
     return [line.rstrip() for line in capture.get().splitlines()]
 
 
@@ -156,7 +156,7 @@ def test_long_stretches_are_folded_in_the_middle_and_borders_stay() -> None:
 
 def test_very_many_stretches_are_folded_as_well() -> None:
     turns = [("masked", "q|q"), ("trained", "a|a|a")] * 300
-    drawn = pieces(_tokens(*turns))  # type: ignore[arg-type]  # the roles, in turn
+    drawn = token_spans(_tokens(*turns))  # type: ignore[arg-type]  # the roles, in turn
     assert len(drawn) < 450
     (fold,) = (piece for piece in drawn if piece.kind == "fold")
     assert "masked" in fold.text
