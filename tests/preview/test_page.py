@@ -84,14 +84,14 @@ def test_a_shared_prompt_is_in_it_once_and_both_answers_beside_each_other(
 ) -> None:
     shown = preview_steps(DPO, rows=(1,))
     (row,) = shown.steps[0].sections[0].rows
-    chosen, rejected = (lane.tokens[row.shared :] for lane in row.sequences)
+    chosen, rejected = (sequence.tokens[row.shared :] for sequence in row.sequences)
     prompt = row.sequences[0].tokens[: row.shared]
     assert _tokens(preview_html(shown)) == _expected(prompt) + _expected(chosen) + _expected(
         rejected
     )
-    said = Reading(preview_html(shown)).text
-    assert f"prompt, the same in all: {row.shared} tokens" in said
-    assert said.index("chosen") < said.index("rejected")
+    text = Reading(preview_html(shown)).text
+    assert f"shared prompt: {row.shared} tokens" in text
+    assert text.index("chosen") < text.index("rejected")
 
 
 def test_what_rows_hold_cannot_become_part_of_the_page(tmp_path: Path, desk: Path) -> None:
@@ -143,9 +143,9 @@ def test_roles_differ_by_more_than_colour_and_there_is_a_dark_page_too(
     ):
         rules = re.findall(rf"^(?:\.t|\.{role})\s*\{{(.*?)\}}", text, re.MULTILINE | re.DOTALL)
         assert any(sign in rule for rule in rules), role
-    said = Reading(text).text
-    assert "trained a loss is put on it" in said
-    assert "masked only read" in said
+    legend = Reading(text).text
+    assert "trained has a loss" in legend
+    assert "masked context without a loss" in legend
 
 
 def test_the_middle_of_a_long_stretch_waits_until_it_is_asked_for(tmp_path: Path) -> None:
