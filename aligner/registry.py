@@ -77,7 +77,7 @@ class DataFormat:
 
     name: str
     kind: RowKind
-    recognise: Callable[[Sequence[Mapping[str, Any]]], bool]
+    recognize: Callable[[Sequence[Mapping[str, Any]]], bool]
     """Whether these first rows are written this way."""
     convert: Callable[[Mapping[str, Any]], Any]
     """One row to aligner's own form (`aligner.data.rows`); raises ValueError saying what is wrong."""
@@ -117,13 +117,13 @@ class RecipeTemplate:
     name: str
     about: str
     """One line: what is trained, from what."""
-    asks: Mapping[str, RowKind]
+    required_data: Mapping[str, RowKind]
     """The data it needs: `data` or `preferences`, and the kind of its rows."""
-    may: Mapping[str, RowKind] = field(default_factory=dict)
+    optional_data: Mapping[str, RowKind] = field(default_factory=dict)
     """The same for data that it does without."""
     adapter: Literal["lora", "qlora", "none"] = "lora"
     """What is trained where the user does not say."""
-    write: Callable[[TemplateInputs], str]
+    render: Callable[[TemplateInputs], str]
     """The recipe, as commented YAML."""
 
 
@@ -181,7 +181,7 @@ class ConfigImporter:
     """Reads the recipes of one other tool, for `aligner import`."""
 
     name: str
-    recognise: Callable[[Mapping[str, Any]], bool]
+    recognize: Callable[[Mapping[str, Any]], bool]
     """Whether these settings are written for that tool, and for no other."""
     translate: Callable[[Sequence[ExternalConfig], Mapping[str, type[Any]]], ImportResult]
     """One chain from one file or several, in order, given the stage classes by name; raises AlignerError

@@ -130,7 +130,7 @@ class Recipe:
         host = make_host(self._plugins, self._stages) if host is None else host
         folder = Path(runs).absolute()
         checked = chain.check(chain.link(self._start(folder), host), host, runs=folder)
-        for stage, link in zip(self._stages, checked.chain.links, strict=bool(self._stages)):
+        for stage, link in zip(self._stages, checked.chain.steps, strict=bool(self._stages)):
             if link.stage.options != stage.options:
                 raise PluginError(
                     f"the options of step {link.step.name!r} change when saved and read back",

@@ -42,7 +42,7 @@ class _Models:
 
     def tokenizer(self) -> Any:
         """Return the tokenizer with its chat template."""
-        from aligner.data.tokenizers import load_tokenizer  # loads transformers
+        from aligner.data.encoding.tokenizers import load_tokenizer  # loads transformers
 
         artifact = self._artifact("tokenizer")
         tokenizer = load_tokenizer(artifact, self.model_cache)

@@ -9,7 +9,7 @@ from pathlib import Path
 from aligner.chain.check import CheckedChain, check, seeing
 from aligner.chain.execute import find_finished
 from aligner.chain.link import Chain, ChainStep
-from aligner.errors import AlignerError, ChainError, ErrorCollector, did_you_mean
+from aligner.errors import AlignerError, ChainError, ErrorCollector, did_you_mean, error_location
 from aligner.host import Host
 from aligner.preview import PreviewRequest, PreviewSection
 from aligner.stage import PlanContext
@@ -55,19 +55,19 @@ def preview(
     """
     request = request or PreviewRequest()
     wanted = _wanted(chain, steps)
-    links = [one for one in chain.links if one.step.name in wanted]
-    last = max((chain.links.index(one) for one in links), default=-1)
+    links = [one for one in chain.steps if one.step.name in wanted]
+    last = max((chain.steps.index(one) for one in links), default=-1)
     shown: list[StepPreview] = []
     errors = ErrorCollector()
 
     def look_at(link: ChainStep, context: PlanContext) -> None:
         if link.step.name in wanted:
-            with errors:
+            with errors, error_location(link.step.where):
                 sections = _with_stand_ins(link, link.stage.preview(context, request))
                 if sections or steps:
                     shown.append(StepPreview(link, sections))
 
-    upto = chain if len(links) < len(wanted) else replace(chain, links=chain.links[: last + 1])
+    upto = chain if len(links) < len(wanted) else replace(chain, steps=chain.steps[: last + 1])
     with errors:
         checked = check(upto, host, runs=runs, each=look_at)
         if runs is not None:
@@ -84,13 +84,14 @@ def _on_made_rows(
         return one
     made = {
         link.step.name: done.state().get("data")
-        for link, done in zip(checked.chain.links, find_finished(checked, runs), strict=True)
+        for link, done in zip(checked.chain.steps, find_finished(checked, runs), strict=True)
         if done is not None and link.step.name in makers
     }
     if makers - made.keys():
         return one
     look = seeing(checked.looks[one.link.number - 1], made)
-    return StepPreview(one.link, tuple(one.link.stage.preview(look, request)))
+    with error_location(one.link.step.where):
+        return StepPreview(one.link, tuple(one.link.stage.preview(look, request)))
 
 
 def _with_stand_ins(

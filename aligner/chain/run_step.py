@@ -44,7 +44,7 @@ class RunSession:
 
     @property
     def of(self) -> int:
-        return len(self.checked.chain.links)
+        return len(self.checked.chain.steps)
 
     def note(self, event: str, **facts: Any) -> None:
         """Write the journal, from the first process alone."""
@@ -235,7 +235,7 @@ def _failed(
             hint="give the same command again to go on from there",
         )
     elif isinstance(error, AlignerError):
-        error.where = error.where or step.where
+        error.locate(step.where)
     else:
         error.add_note(f"while running step {step.name!r} ({step.where})")
     walk.tell(

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from aligner.chat.model import ChatModel
-from aligner.data.load import load
-from aligner.data.messages import Malformed
+from aligner.data.reading.load import load_rows
+from aligner.data.reading.messages import MalformedRowError
 from aligner.data.options import DataSpec
 from aligner.data.rows import Prompt
 from aligner.errors import AlignerError, DataError, ErrorGroup, ModelError
@@ -62,7 +62,7 @@ def read_prompts(path: str, registry: Registry) -> tuple[list[Prompt], list[str]
         DataError: The file is missing, malformed, or has no usable prompts.
     """
     context = _CommandLineContext(registry, {})
-    loaded = load([DataSpec(path=path)], want="prompt", context=context, option="PROMPTS")
+    loaded = load_rows([DataSpec(path=path)], want="prompt", context=context, option="PROMPTS")
     rows = [row for row in loaded.rows if isinstance(row, Prompt)]
     dropped: Mapping[str, Any] = loaded.ledger.dropped
     warnings = [
@@ -130,7 +130,7 @@ def _encode(model: ChatModel, prompts: Sequence[Prompt], max_new_tokens: int) ->
     for prompt in prompts:
         try:
             (ids,) = model.encode([(prompt.messages, prompt.tools)])
-        except Malformed as error:
+        except MalformedRowError as error:
             errors.append(DataError(error.what, where=prompt.origin, hint=error.hint))
             continue
         length = model.context_length

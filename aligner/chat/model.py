@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from aligner.data.chat import Chat
+from aligner.data.encoding.chat import ChatEncoder
 from aligner.data.rows import Messages, Tools
-from aligner.data.tokenizers import load_tokenizer
+from aligner.data.encoding.tokenizers import load_tokenizer
 from aligner.errors import ModelError
 from aligner.models.clean import base_model
 from aligner.models.generate import Sampling, Written, stream
@@ -39,7 +39,7 @@ class ChatModel:
     name: str
     """The step that trained the model."""
     model: Any = field(repr=False)
-    chat: Chat = field(repr=False)
+    chat: ChatEncoder = field(repr=False)
     context_length: int | None
     """Largest number of tokens of prompt and answer together; None without a limit."""
 
@@ -62,7 +62,7 @@ class ChatModel:
         """Return the token ids of prompts, with the generation prompt, exactly as in training.
 
         Raises:
-            Malformed: The template refuses them.
+            MalformedRowError: The template refuses them.
         """
         samples = [self.chat.prompt(messages, tools) for messages, tools in prompts]
         return [encoded.input_ids for encoded in self.chat.encode(samples)]
@@ -74,7 +74,7 @@ class ChatModel:
         less.
 
         Raises:
-            Malformed: The template refuses the turns.
+            MalformedRowError: The template refuses the turns.
             ModelError: The last turn alone is too long.
         """
         head = messages[:1] if messages[0]["role"] == "system" else ()
@@ -123,10 +123,10 @@ def load_chat_model(step: ChosenStep) -> ChatModel:
                 where=where,
                 hint="choose a later step, or add a `chat` step to the recipe",
             )
-        chat = Chat(tokenizer, where=where)
+        chat = ChatEncoder(tokenizer, where=where)
         model = load_model(policy, ModelCache(), where=where)
     return ChatModel(
-        name=step.plugin_version("policy"),
+        name=step.made_by("policy"),
         model=model,
         chat=chat,
         context_length=context_length(model),

@@ -10,7 +10,7 @@ from aligner.chat.model import ChatModel, ChatPrompt
 from aligner.chat.options import ChatError, ChatOptions
 from aligner.chat.reply import Reply
 from aligner.chat.views import ChatView
-from aligner.data.messages import Malformed, text
+from aligner.data.reading.messages import MalformedRowError, read_text
 from aligner.errors import did_you_mean
 from aligner.terminal.json_output import json_line
 from aligner.terminal.text import one_line
@@ -73,9 +73,9 @@ class ChatSession:
     def _ask(self, message: str, dialogues: Sequence[Dialogue]) -> None:
         """Let every model answer; keep the turn unless an answer was stopped before its first word."""
         try:
-            text(message, "turn")
+            read_text(message, "turn")
             prompts = [self._fit(*pair) for pair in zip(self.models, dialogues, strict=True)]
-        except Malformed as error:
+        except MalformedRowError as error:
             raise ChatError(error.what, hint=error.hint) from None
         # Another answer to the same question must not be the same answer.
         seed = self.options.seed + self._num_answers

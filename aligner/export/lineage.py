@@ -86,7 +86,7 @@ def read_lineage(step: ChosenStep, slot: Slot) -> Lineage:
         state = finished.state()
     return Lineage(
         run=step.run.name,
-        step=step.plugin_version(slot),
+        step=step.made_by(slot),
         steps=tuple(steps),
         base=base,
         base_revision=revision,
@@ -121,7 +121,7 @@ def _step(
 
 def _inputs(slots: Mapping[str, str], before: ModelState | None) -> Iterator[str]:
     for slot, digest in slots.items():
-        artifact = getattr(before, slot, None) if before is not None else None
+        artifact = before.find(slot) if before is not None else None
         known = artifact is not None and artifact.hash == digest
         step = artifact.made_by if artifact is not None and known else "model"
         source = "the base model" if step == "model" else f"step `{step}`"
@@ -131,7 +131,7 @@ def _inputs(slots: Mapping[str, str], before: ModelState | None) -> Iterator[str
 def _outputs(finished: Finished) -> Iterator[str]:
     state = finished.state()
     for slot in sorted(set(finished.provides) & state.filled()):
-        yield f"{slot} (`{getattr(state, slot).hash[:12]}`)"
+        yield f"{slot} (`{state.get(slot).hash[:12]}`)"
 
 
 def _datasets(finished: Finished, hub_ids: tuple[str, ...]) -> Iterator[DatasetRecord]:

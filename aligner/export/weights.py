@@ -16,7 +16,7 @@ from peft import AutoPeftModelForCausalLM
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from aligner.data.chat import Chat, stop_tokens
+from aligner.data.encoding.chat import ChatEncoder, stop_tokens
 from aligner.export.options import ExportError, ExportFailed, ExportOptions
 from aligner.export.result import Verification
 from aligner.models.adapters import is_reward, merge_stack
@@ -175,7 +175,7 @@ def _encode_prompts(tokenizer: Any) -> list[list[int]]:
     """Return the ids of a few prompts, in the chat template if there is one."""
     if not tokenizer.chat_template:
         return [list(tokenizer(text)["input_ids"])[:64] for text in _PROMPTS]
-    chat = Chat(tokenizer)
+    chat = ChatEncoder(tokenizer)
     turns = [({"role": "user", "content": text},) for text in _PROMPTS]
     return [sample.input_ids[:64] for sample in chat.encode([chat.prompt(t) for t in turns])]
 

@@ -47,7 +47,7 @@ def forecast(
         ChainError: `until` or `start_from` is not a step, or a step before `start_from` has not
             finished.
     """
-    links = checked.chain.links
+    links = checked.chain.steps
     last = _number(until, "--until", checked) or len(links)
     first = _number(start_from, "--from", checked)
     finished = find_finished(checked, runs)
@@ -147,7 +147,7 @@ def _states(
     """Return the state before the first unfinished step, and the state after each earlier one."""
     state = checked.chain.start
     past = {START: state}
-    for link, done in zip(checked.chain.links, finished, strict=True):
+    for link, done in zip(checked.chain.steps, finished, strict=True):
         if done is None:
             break
         output = done.state()
@@ -174,7 +174,7 @@ def _run_with(done: Finished, runs: Path, *, prefer: str) -> str:
 
 
 def _number(step: str | None, option: str, checked: CheckedChain) -> int:
-    names = [link.step.name for link in checked.chain.links]
+    names = [link.step.name for link in checked.chain.steps]
     if step is not None and step not in names:
         raise ChainError(
             f"{option}: there is no step {step!r}",

@@ -42,7 +42,7 @@ def render_plan(
     narrow = console.width < NARROW
     if not narrow:
         parts += [_table(checked), ""]
-    for link, plan, step in zip(checked.chain.links, checked.plans, forecasts, strict=True):
+    for link, plan, step in zip(checked.chain.steps, checked.plans, forecasts, strict=True):
         title = (f"{link.number} {link.step.name}", "bold")
         rows = list(_paragraph(link, plan, step, sizes=narrow, full=full))
         parts += [styled_line(title, (f"  {link.step.where}", "dim")), LabeledRows(rows, by=2), ""]
@@ -60,7 +60,7 @@ def plan_json(checked: CheckedChain, forecasts: Sequence[Forecast]) -> dict[str,
         "model": start.path if start else None,
         "steps": [
             _step_json(link, plan, step)
-            for link, plan, step in zip(checked.chain.links, checked.plans, forecasts, strict=True)
+            for link, plan, step in zip(checked.chain.steps, checked.plans, forecasts, strict=True)
         ],
     }
 
@@ -97,7 +97,7 @@ def _table(checked: CheckedChain) -> RenderableType:
         [("", "right"), ("step", "left"), ("reads", "left"), ("writes", "left")]
         + [(heading, "right") for heading in ("rows", "tokens", "steps", "trained")]
     )
-    for link, plan in zip(checked.chain.links, checked.plans, strict=True):
+    for link, plan in zip(checked.chain.steps, checked.plans, strict=True):
         reads = [*sorted(link.stage.requires), *(f"({s})" for s in sorted(link.stage.uses))]
         table.add_row(
             str(link.number),

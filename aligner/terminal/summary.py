@@ -10,7 +10,6 @@ from rich.console import Console, Group, RenderableType
 
 from aligner.chain import Outcome
 from aligner.chain.execute import StepResult
-from aligner.state import SLOTS
 from aligner.terminal.console import (
     NARROW,
     InlineList,
@@ -46,7 +45,7 @@ def render_summary(
         for number, step in enumerate(outcome.steps, start=1)
     ]
     paths: list[tuple[str, RenderableType]] = [("run", display_path(outcome.folder))]
-    for slot in sorted(SLOTS & outcome.state.filled()):
+    for slot in sorted(outcome.state.filled()):
         paths.append((slot, path_in_run(outcome.state.get(slot).path, outcome.steps)))
     if log is not None:
         paths.append(("log", display_path(log)))

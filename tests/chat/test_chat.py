@@ -26,7 +26,7 @@ from aligner.chat.options import ChatOptions
 from aligner.chat.reply import Reply
 from aligner.chat.session import HELP, ChatSession
 from aligner.chat.views import SequentialView, SideBySideView
-from aligner.data.chat import encode_prompt
+from aligner.data.encoding.chat import encode_prompt
 from aligner.models.generate import Sampling, Written, generate
 from aligner.terminal.text import escape_controls
 

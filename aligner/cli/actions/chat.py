@@ -54,7 +54,7 @@ def _load_models(arguments: argparse.Namespace) -> list[ChatModel]:
     steps = [chosen_step(run, arguments.step, slot="policy")]
     if arguments.compare is not None:
         steps.append(chosen_step(run, arguments.compare, slot="policy"))
-        first, second = (step.plugin_version("policy") for step in steps)
+        first, second = (step.made_by("policy") for step in steps)
         if first == second:
             raise ChainError(
                 f"steps {steps[0].name!r} and {steps[1].name!r} have the same policy",

@@ -14,16 +14,16 @@ import yaml
 from pydantic import ValidationError
 
 from aligner.data.curation.augment import augmented
-from aligner.data.curation.mixture import order
+from aligner.data.encoding.mixture import mixture_order
 from aligner.data.curation.spec import StepCuration
 from aligner.data.ledger import Tally
-from aligner.data.load import Flow
+from aligner.data.reading.load import RowStream
 from aligner.data.options import DataOptions, DataSpec, SwitchedDecontaminate
 from aligner.data.rows import Row
-from aligner.data.sources import SCHEMES
+from aligner.data.reading.sources import SCHEMES
 from aligner.errors import ChainError
 from aligner.host import Host
-from aligner.options import check_options
+from aligner.options.validation import check_options
 from aligner.registry import RowKind
 from aligner.stage import PlanContext
 
@@ -46,17 +46,17 @@ class DataInput:
     options: DataOptions
     context: PlanContext
 
-    def flow(self, kind: RowKind) -> Flow:
+    def flow(self, kind: RowKind) -> RowStream:
         options = self.options
-        return Flow([self.spec], want=kind, context=self.context, option="data", options=options)
+        return RowStream([self.spec], want=kind, context=self.context, option="data", options=options)
 
-    def rows(self, flow: Flow, tally: Tally) -> Iterator[Row]:
+    def rows(self, flow: RowStream, tally: Tally) -> Iterator[Row]:
         """Return the rows of `flow`, augmented, mixed and shuffled as the options say."""
         rows = augmented(flow.rows(), self.spec, tally, context=self.context, option="data")
         if not self.options.mixture and not self.options.shuffle:
             return rows
         kept = list(rows)
-        indices = order([len(kept)], [self.spec], self.options, seed=self.context.seed)
+        indices = mixture_order([len(kept)], [self.spec], self.options, seed=self.context.seed)
         return iter(kept if indices is None else [kept[index] for index in indices.tolist()])
 
 

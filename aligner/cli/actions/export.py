@@ -39,7 +39,7 @@ def export(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(result.as_dict())
         return 0
-    model = f"{options.slot} of step {step.plugin_version(options.slot)!r}"
+    model = f"{options.slot} of step {step.made_by(options.slot)!r}"
     print("\n".join(escape_controls(line) for line in _report(result, model)))
     sys.stdout.flush()
     return 0

@@ -11,7 +11,7 @@ from typing import Any
 
 from aligner.errors import AlignerError, ChainError, ErrorCollector, ErrorGroup, did_you_mean
 from aligner.host import Host
-from aligner.options import validate
+from aligner.options.validation import validate
 from aligner.recipe import read_recipe, recipe_from
 from aligner.recipe.names import RECIPE_NAME
 from aligner.recipe.source import read_source
@@ -107,7 +107,7 @@ def _find_tool(
         return known[name]
     tools: dict[str, str] = {}
     for config in configs:
-        names = [name for name, tool in known.items() if tool.recognise(config.settings)]
+        names = [name for name, tool in known.items() if tool.recognize(config.settings)]
         if len(names) != 1:
             what = "this is not recognized as a file of another tool"
             if names:

@@ -35,8 +35,8 @@ def new_recipe(arguments: argparse.Namespace) -> int:
     model = arguments.model or _ask("model, a folder or Hub id", "", interactive, "--model")
     data = {
         option: getattr(arguments, option)
-        or _ask_for_data(option, kind, option in template.may, interactive)
-        for option, kind in {**template.may, **template.asks}.items()
+        or _ask_for_data(option, kind, option in template.optional_data, interactive)
+        for option, kind in {**template.optional_data, **template.required_data}.items()
     }
     adapter = arguments.adapter or (
         _ask(f"adapter ({', '.join(_ADAPTERS)})", template.adapter, interactive)
@@ -51,7 +51,7 @@ def new_recipe(arguments: argparse.Namespace) -> int:
     _check_arguments(out, adapter, data, arguments, template)
     with capture_output():  # libraries print while they load
         inputs = _template_inputs(model, adapter, data, template, out, host)
-    text = template.write(inputs)
+    text = template.render(inputs)
     with out.open("x", encoding="utf-8") as file:
         file.write(text)
     sys.stdout.write(_report(out, inputs))
@@ -118,7 +118,7 @@ def _check_arguments(
         )
     for option in ("data", "preferences"):
         if getattr(arguments, option) and option not in data:
-            needed = " and ".join(f"--{name}" for name in template.asks)
+            needed = " and ".join(f"--{name}" for name in template.required_data)
             raise ChainError(
                 f"the method {template.name} does not use it",
                 where=f"--{option}",
@@ -142,7 +142,7 @@ def _template_inputs(
 ) -> TemplateInputs:
     folder = out.absolute().parent
     model = ModelSummary(name, folder)
-    kinds = {**template.may, **template.asks}
+    kinds = {**template.optional_data, **template.required_data}
     summaries: dict[str, DatasetSummary] = {
         option: summarize_data(
             names,

@@ -126,7 +126,7 @@ class _ErrorFiles:
 
 @contextmanager
 def _display(arguments: argparse.Namespace, chain: Chain, console: Console) -> Iterator[Display]:
-    names = [link.step.name for link in chain.links]
+    names = [link.step.name for link in chain.steps]
     if arguments.until in names:
         names = names[: names.index(arguments.until) + 1]
     tracker = ProgressTracker(names)
