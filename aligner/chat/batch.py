@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from aligner.chat.model import ChatModel
+from aligner.data.options import DataSpec
 from aligner.data.reading.load import load_rows
 from aligner.data.reading.messages import MalformedRowError
-from aligner.data.options import DataSpec
 from aligner.data.rows import Prompt
 from aligner.errors import AlignerError, DataError, ErrorGroup, ModelError
 from aligner.models.generate import Answer, Sampling, generate

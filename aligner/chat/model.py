@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aligner.data.encoding.chat import ChatEncoder
-from aligner.data.rows import Messages, Tools
 from aligner.data.encoding.tokenizers import load_tokenizer
+from aligner.data.rows import Messages, Tools
 from aligner.errors import ModelError
 from aligner.models.clean import base_model
 from aligner.models.generate import Sampling, Written, stream

@@ -11,11 +11,11 @@ from urllib.parse import urlsplit
 
 from transformers import PreTrainedTokenizerBase
 
-from aligner.data.reading.load import load_rows
-from aligner.data.options import DataSpec
-from aligner.data.rows import Row
-from aligner.data.reading.sources import SCHEMES
 from aligner.data.encoding.tokenizers import load_tokenizer
+from aligner.data.options import DataSpec
+from aligner.data.reading.load import load_rows
+from aligner.data.reading.sources import SCHEMES
+from aligner.data.rows import Row
 from aligner.errors import AlignerError, DataError
 from aligner.models.resolve import resolve
 from aligner.registry import DatasetSummary, Registry, RowKind

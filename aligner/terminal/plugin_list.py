@@ -11,8 +11,8 @@ from typing import Any
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
-from aligner.options.fields import first_sentence, nested_models
 from aligner.host import Host
+from aligner.options.fields import first_sentence, nested_models
 from aligner.options.stage_page import describe_stage, options_of
 from aligner.stage import Stage
 from aligner.terminal.console import NARROW, InlineList, indent, make_table, styled_line

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from aligner.cli.actions.data_input import data_input
-from aligner.data.writing import file_kind, find_target, write_rows
 from aligner.data.ledger import Tally, merge_counts
 from aligner.data.reading.load import RowStream
 from aligner.data.rows import Row
+from aligner.data.writing import file_kind, find_target, write_rows
 from aligner.errors import DataError
 from aligner.terminal.json_output import print_json
 from aligner.terminal.output_capture import capture_output

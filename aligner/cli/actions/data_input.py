@@ -14,13 +14,13 @@ import yaml
 from pydantic import ValidationError
 
 from aligner.data.curation.augment import augmented
-from aligner.data.encoding.mixture import mixture_order
 from aligner.data.curation.spec import StepCuration
+from aligner.data.encoding.mixture import mixture_order
 from aligner.data.ledger import Tally
-from aligner.data.reading.load import RowStream
 from aligner.data.options import DataOptions, DataSpec, SwitchedDecontaminate
-from aligner.data.rows import Row
+from aligner.data.reading.load import RowStream
 from aligner.data.reading.sources import SCHEMES
+from aligner.data.rows import Row
 from aligner.errors import ChainError
 from aligner.host import Host
 from aligner.options.validation import check_options
@@ -48,7 +48,9 @@ class DataInput:
 
     def flow(self, kind: RowKind) -> RowStream:
         options = self.options
-        return RowStream([self.spec], want=kind, context=self.context, option="data", options=options)
+        return RowStream(
+            [self.spec], want=kind, context=self.context, option="data", options=options
+        )
 
     def rows(self, flow: RowStream, tally: Tally) -> Iterator[Row]:
         """Return the rows of `flow`, augmented, mixed and shuffled as the options say."""

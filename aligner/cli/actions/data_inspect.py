@@ -10,11 +10,11 @@ from itertools import islice
 
 from aligner.cli.actions.data_input import DataInput, data_input, parse_options
 from aligner.cli.actions.data_page import render_data
-from aligner.data.language import language_of
 from aligner.data.curation.reading import format_of
-from aligner.data.survey import GROUPS, survey_rows
-from aligner.data.rows import Row
+from aligner.data.language import language_of
 from aligner.data.reading.sources import open_rows
+from aligner.data.rows import Row
+from aligner.data.survey import GROUPS, survey_rows
 from aligner.errors import ChainError, DataError
 from aligner.stage import PlanContext
 from aligner.terminal.json_output import print_json

@@ -5,10 +5,9 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 
-from aligner.data.survey import JUDGED, Survey
-from aligner.data.row_texts import texts_of, turns_of
-from aligner.data.reading.kinds import CONVERSIONS
 from aligner.data.ledger import Ledger
+from aligner.data.reading.kinds import CONVERSIONS
+from aligner.data.row_texts import texts_of, turns_of
 from aligner.data.rows import (
     ClassifiedText,
     LabeledCompletion,
@@ -17,6 +16,7 @@ from aligner.data.rows import (
     ScoredCompletion,
     Text,
 )
+from aligner.data.survey import JUDGED, Survey
 from aligner.registry import DataFormat
 from aligner.terminal.text import format_count, format_number, one_line
 
