@@ -177,7 +177,7 @@ def test_on_a_terminal_what_is_missing_is_asked_for(
     assert main(["new", "recipe"]) == 0
     asked = screen.getvalue()
     assert "method [sft]: model, a folder or Hub id: data: conversation rows" in asked
-    assert "adapter: lora, qlora or none [lora]: file to write [sft.yaml]: sft.yaml\n" in asked
+    assert "adapter (lora, qlora, none) [lora]: output file [sft.yaml]: sft.yaml\n" in asked
     assert "adapter" not in read_recipe(desk / "sft.yaml").steps[1].options
 
 
