@@ -77,7 +77,7 @@ def _mixed(
 
     return section(
         data.train,
-        request if not request.by_name else PreviewRequest(),
+        request if not request.required else PreviewRequest(),
         lay,
         context=context,
         size=mix.batch_size,
