@@ -17,9 +17,11 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from aligner.models.language_model import LanguageModel
+from aligner.models.logps import token_logps
 from aligner.models.reference import Reference
 from aligner.rl.experience import OldLogprobs, Rollouts, Values
-from aligner.rl.forward import LanguageModel, ResponseBatch, response_batch, token_logps
+from aligner.rl.forward import ResponseBatch, response_batch
 from aligner.rl.minibatches import flat_index
 from aligner.rl.processes import ProcessGroup
 from aligner.rl.value import ValueFunction

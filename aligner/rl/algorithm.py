@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from aligner.models.inspect import ModelInfo, Training
+from aligner.models.language_model import LanguageModel
 from aligner.models.policy import Prepared
 from aligner.rl.experience import AdvantageTargets, Experience
-from aligner.rl.forward import LanguageModel
 from aligner.rl.options import RLOptions
 from aligner.rl.value import ValueFunction
 from aligner.stage import PlanContext, SlotForecast, StepContext

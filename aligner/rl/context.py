@@ -9,10 +9,10 @@ from typing import Any
 from torch import Tensor
 
 from aligner.models.generate import Sampling
+from aligner.models.language_model import LanguageModel
 from aligner.models.reference import Reference
 from aligner.rl.actor import Actor
 from aligner.rl.algorithm import Algorithm
-from aligner.rl.forward import LanguageModel
 from aligner.rl.optimizer import RLOptimizer
 from aligner.rl.options import RLOptions
 from aligner.rl.processes import ProcessGroup

@@ -12,10 +12,10 @@ from aligner.data.context import DataContext, OptionContext
 from aligner.data.encoding.prepare import PreparedData, prepare_conversations, prepare_texts
 from aligner.data.options import DataOptions
 from aligner.data.store.token_rows import SequenceTokens
+from aligner.models.logps import token_logps
 from aligner.models.padding import right_padded
 from aligner.rl.actor import Actor
 from aligner.rl.context import Mix
-from aligner.rl.forward import token_logps
 from aligner.rl.minibatches import derived_seed
 from aligner.rl.options import PretrainingMix
 from aligner.rl.processes import ProcessGroup

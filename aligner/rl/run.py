@@ -9,6 +9,7 @@ from typing import Any
 from aligner.data.encoding.chat import stop_tokens
 from aligner.data.encoding.tokenizers import load_tokenizer
 from aligner.models.generate import Sampling
+from aligner.models.language_model import LanguageModel, split_language_model
 from aligner.models.policy import Prepared, load_policy
 from aligner.models.precision import device, precision_of
 from aligner.models.reference import Reference, reference_from, reference_of
@@ -18,7 +19,6 @@ from aligner.models.shared_reward import shared_reward
 from aligner.rl.actor import Actor
 from aligner.rl.algorithm import Algorithm
 from aligner.rl.context import Mix, RLContext
-from aligner.rl.forward import LanguageModel, language_model
 from aligner.rl.loop import train
 from aligner.rl.optimizer import RLOptimizer
 from aligner.rl.options import RLOptions, RolloutOptions
@@ -56,7 +56,7 @@ def run_online(
     prepared = load_policy(
         state.get("policy"), context.model_cache, options, step=stage, seed=context.seed
     )
-    parts = language_model(prepared.model)
+    parts = split_language_model(prepared.model)
     reference = _reference(options, prepared, state, context)
     rl = make_context(
         algorithm,
@@ -149,7 +149,7 @@ def make_context(
             total_steps=iterations * options.steps_per_iteration(),
         ),
         reference=reference,
-        reference_parts=parts if reference.copy is None else language_model(reference.copy),
+        reference_parts=parts if reference.copy is None else split_language_model(reference.copy),
         prompts=prompts,
         held_out=held_out,
         sources=sources,

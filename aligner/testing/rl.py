@@ -10,12 +10,12 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from aligner.models.language_model import LanguageModel, split_language_model
 from aligner.models.policy import prepare_policy
 from aligner.models.reference import reference_of
 from aligner.registry import Completion, Registry, RewardFunction
 from aligner.rl.algorithm import Algorithm
 from aligner.rl.context import RLContext
-from aligner.rl.forward import LanguageModel, language_model
 from aligner.rl.processes import ProcessGroup
 from aligner.rl.prompts import RLPrompt
 from aligner.rl.run import make_context
@@ -133,7 +133,7 @@ def tiny_rl(
     prepared = prepare_policy(
         model, None, options=algorithm.options, step="online", seed=context.seed
     )
-    parts = language_model(prepared.model)
+    parts = split_language_model(prepared.model)
     reference = reference_of(prepared)
     scorer = TableReward(table or {"w5": 1.0}) if scorer is None else scorer
     return make_context(

@@ -16,13 +16,13 @@ from aligner import Artifact, ModelCache, ModelState, Slot, StepContext
 from aligner.errors import ModelError
 from aligner.models.adapters import merge_stack
 from aligner.models.files import hash_folder
+from aligner.models.language_model import LanguageModel
 from aligner.models.load import load_as, load_model
 from aligner.models.options import adapter_plan
 from aligner.models.policy import Prepared
 from aligner.models.reward import head_of, make_reward
 from aligner.models.save import save_model
 from aligner.rl.algorithm import ValueFactory
-from aligner.rl.forward import LanguageModel
 from aligner.rl.value import ValueFunction
 from aligner.run.durable import write_text
 from aligner.run.ranks import written_once

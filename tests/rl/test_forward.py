@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from aligner.errors import ModelError
+from aligner.models import logps as module
 from aligner.models.generate import Sampling, generate
-from aligner.rl import forward
-from aligner.rl.forward import language_model, response_batch, token_logps
+from aligner.models.language_model import split_language_model
+from aligner.models.logps import token_logps
+from aligner.rl.forward import response_batch
 from aligner.testing.rl import tiny_llama
 
 PROMPTS = [[1, 5, 6], [7], [2, 2, 9, 10, 11]]
@@ -24,12 +26,12 @@ def plain_logps(model, prompt, response, temperature):
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
-@pytest.mark.parametrize("at_once", [forward.MAX_LOGITS, 64])
+@pytest.mark.parametrize("at_once", [module.LOGITS_AT_ONCE, 64])
 def test_log_probabilities_equal_those_of_each_row_alone(monkeypatch, temperature, at_once) -> None:
     """Stop and padding token are both 2 here, and 2 stands in prompts and inside responses."""
-    monkeypatch.setattr(forward, "MAX_LOGITS", at_once)
+    monkeypatch.setattr(module, "LOGITS_AT_ONCE", at_once)
     model = tiny_llama()
-    parts = language_model(model)
+    parts = split_language_model(model)
     rows = response_batch(PROMPTS, RESPONSES, device=CPU)
     hidden = rows.states(parts.hidden(rows.tokens_BT))
     logps, entropies = token_logps(
@@ -50,10 +52,10 @@ def test_the_states_of_a_row_are_those_before_each_token_and_the_one_after_the_l
 
 def test_the_gradient_in_chunks_is_the_gradient_at_once(monkeypatch) -> None:
     gradients = []
-    for at_once in (forward.MAX_LOGITS, 64):
-        monkeypatch.setattr(forward, "MAX_LOGITS", at_once)
+    for at_once in (module.LOGITS_AT_ONCE, 64):
+        monkeypatch.setattr(module, "LOGITS_AT_ONCE", at_once)
         model = tiny_llama()
-        parts = language_model(model)
+        parts = split_language_model(model)
         rows = response_batch(PROMPTS, RESPONSES, device=CPU)
         hidden = rows.states(parts.hidden(rows.tokens_BT))
         logps, entropies = token_logps(
@@ -80,7 +82,7 @@ def test_soft_capped_logits_are_those_of_the_model() -> None:
         initializer_range=1.0,
     )
     model = Gemma2ForCausalLM(config).eval()
-    parts = language_model(model)
+    parts = split_language_model(model)
     assert parts.softcap == 0.5
     tokens = torch.tensor([[4, 5, 6]])
     torch.testing.assert_close(parts.logits(parts.hidden(tokens)), model(tokens).logits)
@@ -97,10 +99,10 @@ def test_a_model_whose_trunk_and_head_give_other_logits_is_refused() -> None:
 
     model.forward = shifted
     with pytest.raises(ModelError) as refused:
-        language_model(model)
+        split_language_model(model)
     assert str(refused.value) == (
-        "LlamaForCausalLM computes its logits in an unsupported way\n"
-        "  hint: prompt-learning adapters cannot be used here; use LoRA or full weights"
+        "the logits of LlamaForCausalLM are not those of its trunk and head\n"
+        "  hint: prompt-learning adapters cannot be trained here; use LoRA or full weights"
     )
 
 
@@ -108,7 +110,7 @@ def test_the_sampler_and_the_training_forward_agree_on_the_log_probabilities() -
     model = tiny_llama()
     how = Sampling(stop_tokens=(2, 3, 4), max_new_tokens=12, min_new_tokens=3, temperature=0.8)
     found = generate(model, PROMPTS, sampling=how, samples=3, seed=5)
-    parts = language_model(model)
+    parts = split_language_model(model)
     asked = [prompt for prompt in PROMPTS for _ in range(3)]
     rows = response_batch(asked, [answer.tokens for answer in found], device=CPU)
     hidden = rows.states(parts.hidden(rows.tokens_BT))[rows.sampled_K]
