@@ -60,7 +60,7 @@ def tiny_llama(
         pad_token_id=2,
         **more,
     )
-    return LlamaForCausalLM(config).eval()
+    return LlamaForCausalLM(config).eval()  # type: ignore[no-untyped-call]
 
 
 def word_tokenizer(vocab: int = 32) -> PreTrainedTokenizerFast:
@@ -68,7 +68,7 @@ def word_tokenizer(vocab: int = 32) -> PreTrainedTokenizerFast:
     names = ["<pad>", "<s>", "</s>", *(f"w{i}" for i in range(3, vocab))]
     backend = Tokenizer(models.WordLevel({name: i for i, name in enumerate(names)}, "<pad>"))
     backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=backend, pad_token="<pad>", bos_token="<s>", eos_token="</s>"
     )
 
