@@ -17,7 +17,7 @@ from aligner.state import SLOTS, ModelCache, ModelState, Slot
 
 if TYPE_CHECKING:
     from aligner.preview import PreviewRequest, PreviewSection
-    from aligner.registry import Registry
+    from aligner.registry import InstalledOperation, OperationScope, Registry
 
 
 class StageOptions(BaseModel):
@@ -26,6 +26,11 @@ class StageOptions(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
     )
+
+    operation_scopes: ClassVar[frozenset[OperationScope]] = frozenset()
+    """Scopes of the row operations that these options may name besides their own fields."""
+    operations: ClassVar[Mapping[str, InstalledOperation]] = {}
+    """Row operations that these options have fields for: see `aligner.options.row_operations`."""
 
     @classmethod
     def determining(cls) -> frozenset[str]:
@@ -53,6 +58,9 @@ def _nested(value: Any, path: str) -> Iterator[tuple[str, StageOptions]]:
     """The options within an option's value, each with where it is written."""
     if isinstance(value, StageOptions):
         yield path, value
+    elif isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from _nested(getattr(value, name), f"{path}.{name}")
     elif isinstance(value, Mapping):
         for key, one in value.items():
             yield from _nested(one, f"{path}.{key}")

@@ -130,7 +130,9 @@ class Recipe:
         folder = Path(runs).absolute()
         checked = chain.check(chain.link(self._begun(folder), host), host, runs=folder)
         for stage, link in zip(self._stages, checked.chain.links, strict=bool(self._stages)):
-            if link.stage.options != stage.options:
+            options = stage.options
+            dumped = options.model_dump(mode="json", exclude_unset=True)
+            if type(options).model_validate(dumped) != options:
                 raise PluginError(
                     f"the options of step {link.step.name!r} do not read back as they were given",
                     where=link.step.where,

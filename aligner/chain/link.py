@@ -53,10 +53,11 @@ def link(recipe: RecipeSpec, host: Host) -> Chain:
         filled |= dict.fromkeys(("policy", "tokenizer"), START)
     errors = [*recipe.errors, *errors]
     links: list[ChainStep] = []
+    operations = host.registry().row_operations
     for number, step in enumerate(recipe.steps, start=1):
         try:
             stage_type = host.stage(step.stage, where=step.where)
-            stage = stage_type(validate(step, stage_type))
+            stage = stage_type(validate(step, stage_type, operations))
         except AlignerError as error:
             errors.append(error)
             # What this step would fill is not known, so nothing after it can be said to be missing.

@@ -28,7 +28,9 @@ def run(arguments: argparse.Namespace) -> int:
     from aligner.options.recipe_schema import recipe_schema
     from aligner.run.durable import write_text
 
-    text = json.dumps(recipe_schema(host_for(arguments).stages()), indent=2) + "\n"
+    host = host_for(arguments)
+    schema = recipe_schema(host.stages(), host.registry().row_operations)
+    text = json.dumps(schema, indent=2) + "\n"
     if arguments.out is None:
         print(text, end="")
     else:

@@ -15,20 +15,20 @@ from urllib.parse import urlsplit
 import yaml
 from pydantic import ValidationError
 
-from aligner.data.curation.augment import augmented
-from aligner.data.curation.reading import format_of
-from aligner.data.curation.spec import StepCuration
 from aligner.data.encoding.mixture import mixture_order
 from aligner.data.language import language_of
 from aligner.data.ledger import Tally, merge_counts
-from aligner.data.options import DataOptions, DataSpec, SwitchedDecontaminate
+from aligner.data.options import DataOptions, DataSpec, RowOrder
+from aligner.data.reading.format_detection import detect_any_format
 from aligner.data.reading.load import RowStream
+from aligner.data.reading.operations import apply_entry_operations, operations_of
 from aligner.data.reading.sources import SCHEMES, open_rows
 from aligner.data.rows import Row
 from aligner.data.survey import GROUPS, survey_rows
 from aligner.data.writing import file_kind, find_target, write_rows
 from aligner.errors import ChainError, DataError
 from aligner.host import Host
+from aligner.options.row_operations import with_operations
 from aligner.options.validation import check_options
 from aligner.registry import RowKind
 from aligner.scaffold.data_page import page
@@ -43,11 +43,10 @@ _LOOKED_AT = 1000
 """Rows, from the start, whose columns are named."""
 
 
-class _Asked(DataSpec, StepCuration):
-    """What may stand after `--with`, and where the data is."""
+class _Asked(DataSpec, RowOrder):
+    """Options that may follow `--with`, and the location of the data."""
 
-    decontaminate: SwitchedDecontaminate = None
-    """As in a recipe; there is no `eval_data`, so it needs `against`."""
+    operation_scopes = frozenset({"entry", "training entry", "step"})
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,9 @@ class _Data:
 
     def rows(self, flow: RowStream, tally: Tally) -> Iterator[Row]:
         """The rows of `flow` with their changed copies, mixed and in order."""
-        rows = augmented(flow.rows(), self.spec, tally, context=self.place, option="data")
+        rows = apply_entry_operations(
+            flow.rows(), self.spec, "training entry", tally, context=self.place, option="data"
+        )
         if not self.options.mixture and not self.options.shuffle:
             return rows
         held = list(rows)
@@ -78,13 +79,14 @@ def inspect(arguments: argparse.Namespace) -> int:
     Raises:
         AlignerError: It is missing or fits no format, or an option is wrong.
     """
-    if arguments.options and "augment" in _given(arguments.options):
-        raise ChainError("augment adds rows, and nothing is added here", where="--with")
     with kept():  # libraries talk while they load
         data = _data(arguments, on_bad_row="skip")
-        chosen = format_of(data.spec, data.place, "data")
-        named = data.spec.model_copy(update={"format": chosen.name})
-        data = _Data(named, data.options, data.place)
+        for named in operations_of(data.spec, "training entry"):
+            what = f"{named.name} adds rows, and nothing is added here"
+            raise ChainError(what, where="--with")
+        chosen = detect_any_format(data.spec, data.place, "data")
+        spec = data.spec.model_copy(update={"format": chosen.name})
+        data = _Data(spec, data.options, data.place)
         columns = _columns(data)
         flow, first = data.flow(chosen.kind), list[Row]()
         found = survey_rows(
@@ -135,7 +137,11 @@ def convert(arguments: argparse.Namespace) -> int:
         reasons = (*ledger.skipped, *ledger.dropped, *ledger.filtered)
         hint = f"left out: {', '.join(reasons)}" if reasons else ""
         raise DataError(f"{data.spec.named}: no row is left to write", hint=hint)
-    ledger = replace(ledger, found=merge_counts(ledger.found, tally.found))
+    ledger = replace(
+        ledger,
+        found=merge_counts(ledger.found, tally.found),
+        phrases={**ledger.phrases, **tally.phrases},
+    )
     if arguments.json:
         print_json(
             {"path": str(out), "rows": written, "format": arguments.to, "ledger": ledger.as_dict()}
@@ -156,27 +162,32 @@ def _data(arguments: argparse.Namespace, **otherwise: Any) -> _Data:
             raise ChainError(f"data has no option {name!r} here", where="--with")
     written = {"columns": _columns_asked(arguments.columns), "format": arguments.format}
     options = otherwise | {name: value for name, value in written.items() if value} | given
+    registry = host.registry()
+    operations = registry.row_operations
+    model = with_operations(_Asked, operations)
     asked = check_options(
-        options | _origin(arguments.path), _Asked, what="data", where=lambda path: "--with"
+        options | _origin(arguments.path), model, what="data", where=lambda path: "--with"
     )
-    spec = DataSpec(**{name: getattr(asked, name) for name in DataSpec.model_fields})
-    step = {name: getattr(asked, name) for name in (*StepCuration.model_fields, "decontaminate")}
+    of_entry = with_operations(DataSpec, operations)
+    of_step = with_operations(DataOptions, operations)
+    spec = of_entry(**{name: getattr(asked, name) for name in of_entry.model_fields})
+    step = {name: getattr(asked, name) for name in (*RowOrder.model_fields, *of_step.operations)}
     place = PlanContext(
         step="data",
         where="",
         recipe_folder=Path(),
         seed=arguments.seed,
         slots={},
-        registry=host.registry(),
+        registry=registry,
         memo={},
-        option_lines={"decontaminate": "--with", "deduplicate": "--with"},
+        option_lines=dict.fromkeys(operations, "--with"),
     )
-    return _Data(spec, _step(spec, step), place)
+    return _Data(spec, _step(of_step, spec, step), place)
 
 
-def _step(spec: DataSpec, step: Mapping[str, Any]) -> DataOptions:
+def _step(model: type[DataOptions], spec: DataSpec, step: Mapping[str, Any]) -> DataOptions:
     try:
-        return DataOptions(data=(spec,), **step)
+        return model(data=(spec,), **step)
     except ValidationError as error:
         said = error.errors()[0]
         raise ChainError(
@@ -237,6 +248,6 @@ def _groups(words: str | None) -> Mapping[str, tuple[str, ...]]:
 def _language(place: PlanContext) -> Callable[[str], str] | None:
     """What tells languages, where the library for it is installed; nothing else depends on it."""
     try:
-        return language_of(place, "data")
+        return language_of(place.memo, place.at("data"))
     except DataError:
         return None

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from aligner.host import Host
 from aligner.options.fields import first_sentence, nested_models
+from aligner.options.row_operations import with_operations
 from aligner.options.stage_page import describe_stage, options_of
 from aligner.stage import Stage
 from aligner.terminal.console import NARROW, Joined, indented, line, table
@@ -37,6 +38,12 @@ def listing(host: Host, console: Console) -> RenderableType:
         if found:
             rows = [(name, _says(one), "") for name, one in sorted(found.items())]
             parts += ["", _rows(title, rows, console)]
+    if registry.row_operations:
+        rows = [
+            (name, _says(one.operation), one.plugin)
+            for name, one in sorted(registry.row_operations.items())
+        ]
+        parts += ["", _rows("row operation", rows, console)]
     if registry.data_formats:
         rows = [(name, one.kind, "") for name, one in sorted(registry.data_formats.items())]
         parts += ["", _rows("data format", rows, console)]
@@ -58,6 +65,9 @@ def listing_json(host: Host) -> dict[str, Any]:
         ],
         "reward_functions": _said(registry.reward_functions),
         "data_sources": _said(registry.data_sources),
+        "row_operations": _said(
+            {name: one.operation for name, one in registry.row_operations.items()}
+        ),
         "data_formats": {name: one.kind for name, one in sorted(registry.data_formats.items())},
         "plugins": dict(sorted(host.plugins().items())),
         "not_in_use": [asdict(one) for one in host.aside],
@@ -66,7 +76,7 @@ def listing_json(host: Host) -> dict[str, Any]:
 
 def page(stage: type[Stage[Any]], host: Host, console: Console) -> RenderableType:
     """All there is to know about one stage before using it."""
-    lines = _filled(safe(describe_stage(stage)), console.width)
+    lines = _filled(safe(describe_stage(stage, host.registry().row_operations)), console.width)
     text = Text("\n".join(lines).rstrip())
     text.highlight_regex(r"^  \w+(?=: )", "cyan")
     return Group(text, "", line((f"offered by plugin {host.plugin_version(stage.name)}", "dim")))
@@ -74,14 +84,15 @@ def page(stage: type[Stage[Any]], host: Host, console: Console) -> RenderableTyp
 
 def page_json(stage: type[Stage[Any]], host: Host) -> dict[str, Any]:
     """The same for programs."""
+    options = with_operations(stage.Options, host.registry().row_operations)
     return {
         "stage": stage.name,
         "says": inspect.getdoc(stage) or "",
         "plugin": host.plugin_version(stage.name),
-        "options": [asdict(one) for one in options_of(stage.Options)],
+        "options": [asdict(one) for one in options_of(options)],
         "models": {
             model.__name__: [asdict(one) for one in options_of(model)]
-            for model in nested_models(stage.Options)
+            for model in nested_models(options)
         },
     }
 
