@@ -72,6 +72,7 @@ class DataSource(ABC):
 RowKind = Literal[
     "text", "conversation", "prompt", "preference", "ranking", "label", "score", "class"
 ]
+"""Kind of the rows that a stage reads and a data format produces."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,13 +201,13 @@ class RecipeTemplate:
     name: str
     about: str
     """One line: what is trained, from what."""
-    asks: Mapping[str, RowKind]
+    required_data: Mapping[str, RowKind]
     """The data it needs: `data` or `preferences`, and the kind of its rows."""
-    may: Mapping[str, RowKind] = field(default_factory=dict)
+    optional_data: Mapping[str, RowKind] = field(default_factory=dict)
     """The same for data that it does without."""
     adapter: Literal["lora", "qlora", "none"] = "lora"
     """What is trained where the user does not say."""
-    write: Callable[[TemplateInputs], str]
+    render: Callable[[TemplateInputs], str]
     """The recipe, as commented YAML."""
 
 

@@ -87,7 +87,7 @@ seed: 1
 steps:
   - stage: pretrain
     data: text.txt
-    fresh: {{hidden_size: 128, layers: 4, heads: 4, positions: 256}}
+    fresh: {{hidden_size: 128, num_hidden_layers: 4, num_attention_heads: 4, max_position_embeddings: 256}}
     vocab_size: 1024
     max_length: {LENGTH}
     max_steps: 5

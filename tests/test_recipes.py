@@ -51,8 +51,10 @@ def test_a_recipe_for_a_real_model_checks_on_a_tiny_one_and_rows_of_its_formats(
     from aligner.state import ModelCache
 
     tokenizer = train_tokenizer(["a question, and an answer"], 300)
-    shape = FreshModel(hidden_size=16, layers=1, heads=2, positions=2048)
-    model = fresh_model(shape, vocabulary=len(tokenizer), seed=1)
+    shape = FreshModel(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, max_position_embeddings=2048
+    )
+    model = fresh_model(shape, vocab_size=len(tokenizer), seed=1)
     set_token_ids(model, tokenizer)
     save_model(model, tmp_path / "model", model_cache=ModelCache())
     save_tokenizer(tokenizer, tmp_path / "model")

@@ -275,3 +275,4 @@ class DataOptions(RowOrder):
 
 
 TrainOn = Literal["weighted", "assistant", "last", "everything"]
+"""Tokens of a conversation that are trained."""

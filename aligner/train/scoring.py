@@ -136,7 +136,7 @@ def load_sources(
     *,
     batch_size: int,
     precision: Precision,
-    attention: Attention,
+    attn_implementation: Attention,
     parts: RewardParts | None = None,
 ) -> tuple[RewardSource, ...]:
     """The sources that `specs` name, the reward model of `state` loaded where it is one of them.
@@ -147,7 +147,7 @@ def load_sources(
         run: Its `model_cache` may have it in memory, and has it again afterwards.
         batch_size: Completions that the reward model reads at one time.
         precision: What it computes in.
-        attention: Kernel that computes attention.
+        attn_implementation: Kernel that computes attention.
         parts: The reward model, where it is in memory already.
     """
     model: RewardModel | None = None
@@ -158,7 +158,7 @@ def load_sources(
                 artifact,
                 context.model_cache,
                 precision=precision,
-                attention=attention,
+                attn_implementation=attn_implementation,
                 where=context.where,
             )
             parts = parts_of(loaded)

@@ -85,7 +85,7 @@ def _score(
             context,
             batch_size=options.batch_size,
             precision=options.precision,
-            attention=options.attention,
+            attn_implementation=options.attn_implementation,
         )
     )
     if options.judge is not None:

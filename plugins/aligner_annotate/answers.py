@@ -102,7 +102,7 @@ def write_answers(
         context.model_cache,
         precision=options.precision,
         quantize=options.quantize,
-        attention=options.attention,
+        attn_implementation=options.attn_implementation,
         where=context.where,
     )
     try:

@@ -38,7 +38,9 @@ def machine_errors(options: WritingOptions, context: PlanContext) -> list[Aligne
     with errors:
         precision_of(options.precision, where=context.at("precision"))
     errors.found += quantize_errors(options.quantize, where=context.at("quantize"))
-    return errors.found + attention_errors(options.attention, where=context.at("attention"))
+    return errors.found + attention_errors(
+        options.attn_implementation, where=context.at("attn_implementation")
+    )
 
 
 def too_long(

@@ -111,7 +111,7 @@ def judge_of(
         context.model_cache,
         precision=options.precision,
         quantize=options.quantize,
-        attention=options.attention,
+        attn_implementation=options.attn_implementation,
         where=where,
     )
     if policy.hash == state.get("policy").hash:

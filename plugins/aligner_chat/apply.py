@@ -29,7 +29,7 @@ def apply(options: ChatOptions, state: ModelState, context: StepContext) -> dict
     context.model_cache.keep(saved, tokenizer)
     policy = state.get("policy")
     facts = model_info(policy, where=where)
-    added = len(tokenizer) - facts.vocabulary
+    added = len(tokenizer) - facts.vocab_size
     if added <= 0:
         return {"tokenizer": saved, "policy": policy}
     # In the precision it is kept in: rows are added, nothing is trained.

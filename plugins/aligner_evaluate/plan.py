@@ -141,7 +141,9 @@ def _machine_errors(options: EvaluateOptions, context: PlanContext) -> list[Alig
         precision_of(options.precision, where=context.at("precision"))
     found = errors.found
     found += quantize_errors(options.quantize, where=context.at("quantize"))
-    return found + attention_errors(options.attention, where=context.at("attention"))
+    return found + attention_errors(
+        options.attn_implementation, where=context.at("attn_implementation")
+    )
 
 
 def _judge_errors(options: EvaluateOptions, context: PlanContext) -> list[AlignerError]:

@@ -178,7 +178,7 @@ def reward_in_memory(
         artifact,
         context.model_cache,
         precision=options.precision,
-        attention=options.attention,
+        attn_implementation=options.attn_implementation,
         where=context.where,
     )
     try:

@@ -207,7 +207,7 @@ def in_memory(
         context.model_cache,
         precision=options.precision,
         quantize=options.quantize,
-        attention=options.attention,
+        attn_implementation=options.attn_implementation,
         where=context.where,
     )
     try:

@@ -9,7 +9,6 @@ from aligner_import.common import (
     ALL,
     TRAINER,
     adapter,
-    betas,
     precision,
     quantized,
     saved_modules,
@@ -45,10 +44,10 @@ OWN: tuple[Rule, ...] = (
     part("reward_model", "the reward stage"),
     part("adapter", "`adapter`, and `quantize: nf4` for qlora"),
     part("lora_r", "`adapter.r`"),
-    part("lora_alpha", "`adapter.alpha`"),
-    part("lora_dropout", "`adapter.dropout`"),
-    part("lora_target_linear", "`adapter.targets: all-linear`"),
-    part("lora_target_modules", "`adapter.targets`"),
+    part("lora_alpha", "`adapter.lora_alpha`"),
+    part("lora_dropout", "`adapter.lora_dropout`"),
+    part("lora_target_linear", "`adapter.target_modules: all-linear`"),
+    part("lora_target_modules", "`adapter.target_modules`"),
     part("lora_modules_to_save", "`adapter.modules_to_save`"),
     part("lora_model_dir", "`incoming: continue`, after the file that trained the adapter"),
     part("peft_use_dora", "`adapter.method: dora`"),
@@ -88,11 +87,11 @@ OWN: tuple[Rule, ...] = (
     same("center_rewards_coefficient", only="reward"),
     part("train_on_inputs", "`train_on: everything`"),
     part("gradient_checkpointing", "`activation_checkpointing`"),
-    part("flash_attention", "`attention: flash_attention_2`"),
-    part("sdp_attention", "`attention: sdpa`"),
-    part("eager_attention", "`attention: eager`"),
-    part("flex_attention", "`attention: flex_attention`"),
-    part("attn_implementation", "`attention`"),
+    part("flash_attention", "`attn_implementation: flash_attention_2`"),
+    part("sdp_attention", "`attn_implementation: sdpa`"),
+    part("eager_attention", "`attn_implementation: eager`"),
+    part("flex_attention", "`attn_implementation: flex_attention`"),
+    part("attn_implementation", "`attn_implementation`"),
     part("bfloat16", "`precision: pure_bf16`"),
     part("fp16", "`precision`"),
     part("evals_per_epoch", "`eval_steps`", differs="measured at the end; set eval_steps, in steps"),
@@ -179,13 +178,15 @@ def weights(draft: StepDraft) -> None:
                 dora="peft_use_dora", rslora="peft_use_rslora")  # fmt: skip
         if draft.has("lora_target_modules") and not switch(draft.get("lora_target_linear")):
             draft.put(
-                "adapter.targets", targets(draft.get("lora_target_modules")), "lora_target_modules"
+                "adapter.target_modules",
+                targets(draft.get("lora_target_modules")),
+                "lora_target_modules",
             )
         elif draft.has("lora_target_modules"):
-            draft.say("other meaning", "lora_target_modules",
-                      "adapter.targets: every linear module already, by lora_target_linear")  # fmt: skip
+            says = "adapter.target_modules: every linear module already, by lora_target_linear"
+            draft.say("other meaning", "lora_target_modules", says)
         elif not switch(draft.get("lora_target_linear")):
-            draft.add("adapter.targets", ["q_proj", "v_proj"], "lora_target_modules",
+            draft.add("adapter.target_modules", ["q_proj", "v_proj"], "lora_target_modules",
                       "as PEFT takes for models like Llama where nothing is said")  # fmt: skip
         saved_modules(draft)
     elif kind is not None:
@@ -208,7 +209,7 @@ def machine(draft: StepDraft) -> None:
         ("eager_attention", "eager"), ("flex_attention", "flex_attention"),
     ):  # fmt: skip
         if switch(draft.get(key)):
-            draft.put("attention", says, key)
+            draft.put("attn_implementation", says, key)
     named = {
         "flash": "flash_attention_2",
         "sdpa": "sdpa",
@@ -217,8 +218,8 @@ def machine(draft: StepDraft) -> None:
     }
     said = draft.get("attn_implementation")
     if said is not None:
-        draft.put("attention", next((v for k, v in named.items() if str(said).startswith(k)), "auto"),
-                  "attn_implementation")  # fmt: skip
+        kernel = next((v for k, v in named.items() if str(said).startswith(k)), "auto")
+        draft.put("attn_implementation", kernel, "attn_implementation")
 
 
 def rest(draft: StepDraft) -> None:
@@ -260,6 +261,6 @@ AXOLOTL = Importer(
     method=stage,
     deciding=frozenset({"rl", "reward_model"}),
     rules=(*OWN, *(rule for rule in TRAINER if rule.key not in _TAKEN)),
-    composers=(model, weights, data, template, machine, rest, precision, betas),
+    composers=(model, weights, data, template, machine, rest, precision),
     begins=("base_model", "lora_model_dir"),
 )  # fmt: skip

@@ -50,9 +50,9 @@ TRAINER: tuple[Rule, ...] = (
     same("max_steps", convert=count, only=ALL),
     same("per_device_train_batch_size", only=ALL),
     same("gradient_accumulation_steps", only=ALL),
-    same("lr_scheduler_type", convert=schedule, only=ALL),
-    same("warmup_ratio", "warmup_steps", only=ALL),
-    same("warmup_steps", only=ALL),
+    same("lr_scheduler_type", convert=schedule),
+    same("warmup_ratio", "warmup_steps"),
+    same("warmup_steps"),
     same("weight_decay", convert=number),
     same("max_grad_norm", convert=number),
     same("optim", convert=optimizer, only=ALL),
@@ -61,8 +61,8 @@ TRAINER: tuple[Rule, ...] = (
          differs="only the last checkpoint of a running step is kept"),
     same("seed", "recipe.seed"),
     same("group_by_length", "train_sampling_strategy", convert=sampling_strategy, default=False, only=ALL),
-    same("adam_beta1", convert=number, only=ALL),
-    same("adam_beta2", convert=number, only=ALL),
+    same("adam_beta1", convert=number),
+    same("adam_beta2", convert=number),
     part("bf16", "`precision`"),
     part("fp16", "`precision`"),
     part("eval_strategy", "`eval_steps`, with its value"),
@@ -111,16 +111,6 @@ def precision(draft: StepDraft) -> None:
         draft.put("precision", "fp32", "bf16")
 
 
-def betas(draft: StepDraft) -> None:
-    """Set the two decays of Adam, which ppo has in one option."""
-    if draft.stage != "ppo":
-        return
-    first, second = (draft.get("adam_beta1"), draft.get("adam_beta2"))
-    if first is not None or second is not None:
-        key = "adam_beta1" if first is not None else "adam_beta2"
-        draft.put("betas", [number(first or 0.9), number(second or 0.999)], key)
-
-
 def measuring(draft: StepDraft) -> None:
     """How often to measure, where there is something to measure on."""
     asked = draft.get("eval_strategy", draft.get("evaluation_strategy", "no"))
@@ -149,7 +139,7 @@ def adapter(
         "dora" if switch(draft.get(dora)) else "rslora" if switch(draft.get(rslora)) else "lora"
     )
     draft.options["adapter.method"] = method
-    for option, (key, otherwise) in (("r", rank), ("alpha", alpha), ("dropout", dropout)):
+    for option, (key, otherwise) in (("r", rank), ("lora_alpha", alpha), ("lora_dropout", dropout)):
         if draft.has(key):
             draft.put(f"adapter.{option}", number(draft.get(key)), key)
         else:

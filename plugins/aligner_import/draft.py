@@ -135,9 +135,9 @@ class StepDraft:
 
 _ORDER = (
     "data", "eval_data", "deduplicate", "hold_out", "mixture.meet", "shuffle", "max_length", "overflow",
-    "limits", "train_on", "packing", "stream", "adapter.method", "adapter.r", "adapter.alpha",
-    "adapter.dropout", "adapter.targets", "adapter.modules_to_save", "incoming", "quantize", "loss_type",
-    "beta", "num_train_epochs", "max_steps", "per_device_train_batch_size",
+    "limits", "train_on", "packing", "stream", "adapter.method", "adapter.r", "adapter.lora_alpha",
+    "adapter.lora_dropout", "adapter.target_modules", "adapter.modules_to_save", "incoming", "quantize",
+    "loss_type", "beta", "num_train_epochs", "max_steps", "per_device_train_batch_size",
     "gradient_accumulation_steps", "optim", "learning_rate",
 )  # fmt: skip
 

@@ -10,7 +10,6 @@ from aligner_import.common import (
     TEXTS,
     TRAINER,
     adapter,
-    betas,
     cut_longer,
     measuring,
     precision,
@@ -26,7 +25,6 @@ from aligner_import.rules import (
     number,
     part,
     same,
-    schedule,
     share,
     switch,
     targets,
@@ -48,17 +46,17 @@ OWN: tuple[Rule, ...] = (
     part("model_revision", "`model.revision`"),
     part("finetuning_type", "`adapter`"),
     part("lora_rank", "`adapter.r`"),
-    part("lora_alpha", "`adapter.alpha`"),
-    part("lora_dropout", "`adapter.dropout`"),
+    part("lora_alpha", "`adapter.lora_alpha`"),
+    part("lora_dropout", "`adapter.lora_dropout`"),
     part("use_dora", "`adapter.method: dora`"),
     part("use_rslora", "`adapter.method: rslora`"),
     part("adapter_name_or_path", "`incoming: continue`, after the file that trained the adapter"),
     part("create_new_adapter", "`incoming: merge`, with a new `adapter`"),
-    part("lora_target", "`adapter.targets`"),
+    part("lora_target", "`adapter.target_modules`"),
     part("additional_target", "`adapter.modules_to_save`"),
     part("quantization_bit", "`quantize`: 4 is nf4, 8 is int8"),
     part("quantization_method", "`quantize`, with `quantization_bit`"),
-    same("flash_attn", "attention", convert=word(ATTENTION, "attention kernel")),
+    same("flash_attn", "attn_implementation", convert=word(ATTENTION, "attention kernel")),
     part("dataset", "`data`, by what dataset_info.json says of each name"),
     part("eval_dataset", "`eval_data`, likewise"),
     part("dataset_dir", "where dataset_info.json and its files are"),
@@ -84,14 +82,9 @@ OWN: tuple[Rule, ...] = (
     part("disable_gradient_checkpointing", "`activation_checkpointing`"),
     part("pure_bf16", "`precision: pure_bf16`"),
     part("reward_model", "the reward step; its file is named before this one"),
-    same("lr_scheduler_type", "schedule", convert=schedule, only="ppo"),
-    same("warmup_ratio", "warmup", only="ppo"),
-    same("warmup_steps", "warmup", only="ppo"),
-    part("adam_beta1", "`betas`, with `adam_beta2`", only="ppo"),
-    part("adam_beta2", "`betas`, with `adam_beta1`", only="ppo"),
-    same("ppo_epochs", "epochs", default=4, only="ppo"),
-    part("ppo_buffer_size", "`prompts` and `minibatches`", only="ppo"),
-    part("per_device_train_batch_size", "`prompts` and `micro_batch_size`", only="ppo"),
+    same("ppo_epochs", "num_ppo_epochs", default=4, only="ppo"),
+    part("ppo_buffer_size", "`prompts` and `num_mini_batches`", only="ppo"),
+    part("per_device_train_batch_size", "`prompts` and `per_device_train_batch_size`", only="ppo"),
     part("gradient_accumulation_steps", "`prompts`", only="ppo"),
     part("num_train_epochs", "passes over the prompts", only="ppo",
          differs="one pass over the prompts; set iterations for more"),
@@ -160,7 +153,7 @@ def weights(draft: StepDraft) -> None:
         adapter(draft, rank=("lora_rank", 8), alpha=("lora_alpha", 2 * rank), dropout=("lora_dropout", 0.0),
                 dora="use_dora", rslora="use_rslora")  # fmt: skip
         for key, option, convert in (
-            ("lora_target", "adapter.targets", targets),
+            ("lora_target", "adapter.target_modules", targets),
             ("additional_target", "adapter.modules_to_save", names),
         ):
             if draft.has(key):
@@ -235,9 +228,9 @@ def rounds(draft: StepDraft) -> None:
     each = int(draft.get("per_device_train_batch_size", 8))
     buffer = int(draft.get("ppo_buffer_size", 1))
     prompts = each * int(draft.get("gradient_accumulation_steps", 1)) * buffer
-    draft.options |= {"prompts": prompts, "samples_per_prompt": 1, "minibatches": buffer}
-    draft.options |= {"micro_batch_size": each, "rollout_batch_size": each}
-    draft.add("kl_coefficient", 0.2, "ppo_target")
+    draft.options |= {"prompts": prompts, "num_generations": 1, "num_mini_batches": buffer}
+    draft.options |= {"per_device_train_batch_size": each, "rollout_batch_size": each}
+    draft.add("kl_coef", 0.2, "ppo_target")
     draft.say(
         "other meaning",
         "per_device_train_batch_size",
@@ -254,6 +247,6 @@ LLAMA_FACTORY = Importer(
     method=stage,
     deciding=frozenset({"stage", "reward_model"}),
     rules=(*OWN, *(rule for rule in TRAINER if rule.key != "learning_rate")),
-    composers=(model, weights, data, speech, preference_loss, rounds, precision, betas, measuring),
+    composers=(model, weights, data, speech, preference_loss, rounds, precision, measuring),
     begins=("model_name_or_path", "adapter_name_or_path"),
 )

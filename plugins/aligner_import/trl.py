@@ -10,7 +10,6 @@ from aligner.registry import ExternalConfig
 from aligner_import.common import (
     TRAINER,
     adapter,
-    betas,
     cut_longer,
     measuring,
     precision,
@@ -75,15 +74,15 @@ OWN: tuple[Rule, ...] = (
     part("completion_only_loss", "`train_on`"),
     part("use_peft", "`adapter`"),
     part("lora_r", "`adapter.r`"),
-    part("lora_alpha", "`adapter.alpha`"),
-    part("lora_dropout", "`adapter.dropout`"),
-    part("lora_target_modules", "`adapter.targets`"),
+    part("lora_alpha", "`adapter.lora_alpha`"),
+    part("lora_dropout", "`adapter.lora_dropout`"),
+    part("lora_target_modules", "`adapter.target_modules`"),
     part("lora_modules_to_save", "`adapter.modules_to_save`"),
     part("use_dora", "`adapter.method: dora`"),
     part("use_rslora", "`adapter.method: rslora`"),
     part("load_in_4bit", "`quantize: nf4`"),
     part("load_in_8bit", "`quantize: int8`"),
-    same("attn_implementation", "attention", convert=word(ATTENTION, "attention kernel")),
+    same("attn_implementation", convert=word(ATTENTION, "attention kernel")),
     part("gradient_checkpointing", "`activation_checkpointing`; TRL's is on where nothing is said"),
     same("beta", convert=number, only="dpo"),
     same("loss_type", only="dpo"),
@@ -155,10 +154,12 @@ def weights(draft: StepDraft) -> None:
                 dora="use_dora", rslora="use_rslora")  # fmt: skip
         if draft.has("lora_target_modules"):
             draft.put(
-                "adapter.targets", targets(draft.get("lora_target_modules")), "lora_target_modules"
+                "adapter.target_modules",
+                targets(draft.get("lora_target_modules")),
+                "lora_target_modules",
             )
         else:
-            draft.add("adapter.targets", ["q_proj", "v_proj"], "lora_target_modules",
+            draft.add("adapter.target_modules", ["q_proj", "v_proj"], "lora_target_modules",
                       "as PEFT takes for models like Llama where nothing is said")  # fmt: skip
         saved_modules(draft)
     else:
@@ -281,6 +282,6 @@ TRL = Importer(
     }),
     method=stage,
     rules=(*OWN, *TRAINER),
-    composers=(model, weights, data, speech, precision, betas, measuring),
+    composers=(model, weights, data, speech, precision, measuring),
     begins=("model_name_or_path",),
 )  # fmt: skip

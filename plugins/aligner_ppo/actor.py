@@ -18,9 +18,11 @@ from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from aligner.models.adapters import belongs_to
+from aligner.models.language_model import LanguageModel
+from aligner.models.logps import token_logps
 from aligner.models.reference import Reference
 from aligner_ppo.experience import OldLogprobs, Rollouts, cells
-from aligner_ppo.forward import LanguageModel, Rows, rows_of, token_logps
+from aligner_ppo.forward import Rows, rows_of
 from aligner_ppo.parallel import ProcessGroup
 from aligner_ppo.value import ADAPTER, ValueFunction
 

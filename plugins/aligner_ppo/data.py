@@ -18,10 +18,10 @@ from aligner.data.encoding.prepare import (
 from aligner.data.options import DataOptions
 from aligner.data.store.row_store import MappedRows
 from aligner.data.store.token_rows import PromptTokens, SequenceTokens
+from aligner.models.logps import token_logps
 from aligner.models.padding import right_padded
 from aligner_ppo.actor import Actor
 from aligner_ppo.experience import derived_seed, prompts_of
-from aligner_ppo.forward import token_logps
 from aligner_ppo.options import PPOOptions, PretrainingMix
 from aligner_ppo.parallel import ProcessGroup
 from aligner_ppo.setting import PPOPrompt

@@ -67,11 +67,11 @@ def sampler_errors(
         for name, why in reasons.items()
         if getattr(options, name) != PPOOptions.model_fields[name].default
     ]
-    if options.attention == "flex_attention":
+    if options.attn_implementation == "flex_attention":
         errors.append(
             ChainError(
-                "continuous batching cannot use `attention: flex_attention`",
-                where=context.at("attention"),
+                "continuous batching cannot use `attn_implementation: flex_attention`",
+                where=context.at("attn_implementation"),
                 hint="use sdpa or flash_attention_2, or `sampler: built_in`",
             )
         )

@@ -11,8 +11,8 @@ from aligner_ppo.options import Guards
 
 _SHOWN = 3
 _HINTS = {
-    "kl": "raise kl_coefficient, set kl_target, or lower learning_rate",
-    "entropy": "lower learning_rate, set entropy_bonus, or raise kl_coefficient",
+    "kl": "raise kl_coef, set kl_target, or lower learning_rate",
+    "entropy": "lower learning_rate, set entropy_coef, or raise kl_coef",
     "unending": "set missing_eos_penalty, raise max_new_tokens, and see that the stop token was trained",
     "length": "take length out of the reward, or give it a `length` reward function with a maximum",
     "not_finite": "lower learning_rate, and look for rewards that are no numbers",

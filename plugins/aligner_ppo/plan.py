@@ -99,7 +99,7 @@ def plan(options: PPOOptions, context: PlanContext) -> Plan:
         summary=_summary(options, rounds),
         rows=len(data.train),
         tokens=data.tokens,
-        optimizer_steps=rounds * options.epochs * options.minibatches,
+        optimizer_steps=rounds * options.num_ppo_epochs * options.num_mini_batches,
         trained=training.trained,
         parameters=training.parameters,
         incoming=training.incoming,
@@ -125,12 +125,12 @@ def _summary(options: PPOOptions, rounds: int) -> str:
         + (f" × {one.weight:g}" if one.weight != 1 else "")
         for one in options.rewards
     )
-    held = f"KL {options.kl_coefficient:g} ({options.kl_estimator})"
+    held = f"KL {options.kl_coef:g} ({options.kl_estimator})"
     if options.kl_target is not None:
         held += f" steered to {options.kl_target:g} nats"
     return (
         f"pursue {sources} for {rounds} iterations of {options.prompts} × "
-        f"{options.samples_per_prompt} responses, {held}, learning rate {options.learning_rate:g}"
+        f"{options.num_generations} responses, {held}, learning rate {options.learning_rate:g}"
     )
 
 
@@ -172,7 +172,7 @@ def _notes(
         notes.append(
             f"{len(data.train)} prompts only: each is answered more than once an iteration"
         )
-    if options.adapter is not None and options.adapter.dropout:
+    if options.adapter is not None and options.adapter.lora_dropout:
         notes.append("the adapter's dropout is off: it would make the ratios noise")
     return tuple(notes)
 

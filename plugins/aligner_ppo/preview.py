@@ -32,7 +32,7 @@ def preview(
             for ids, mask in zip(tokens_PT.tolist(), mask_PT.tolist(), strict=True)
         ]
 
-    samples = 1 if request.held_out else options.samples_per_prompt
+    samples = 1 if request.held_out else options.num_generations
     prompts = section(
         data.held_out if request.held_out else data.train,
         request,

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from aligner.models.generate import Sampling
+from aligner.models.language_model import LanguageModel
 from aligner.models.reference import Reference
 from aligner.registry import Message
 from aligner.train.scoring import RewardSource
 from aligner_ppo.actor import Actor
-from aligner_ppo.forward import LanguageModel
 from aligner_ppo.options import PPOOptions
 from aligner_ppo.parallel import ProcessGroup
 from aligner_ppo.update import Mix, PPOOptimizer

@@ -10,6 +10,7 @@ from aligner.data.encoding.chat import stop_tokens
 from aligner.data.encoding.tokenizers import load_tokenizer
 from aligner.models.files import hash_folder
 from aligner.models.generate import Sampling
+from aligner.models.language_model import LanguageModel, split_language_model
 from aligner.models.options import adapter_plan
 from aligner.models.policy import Prepared, load_policy
 from aligner.models.precision import device, precision_of
@@ -25,7 +26,6 @@ from aligner.train.weight_check import check_weights_changed, sample_of
 from aligner_ppo.actor import Actor
 from aligner_ppo.collect import held_out_reward
 from aligner_ppo.data import mix_of, mixed_in, prompts_of_step
-from aligner_ppo.forward import LanguageModel, language_model
 from aligner_ppo.options import PPOOptions
 from aligner_ppo.parallel import ProcessGroup
 from aligner_ppo.setting import PPOContext, PPOPrompt
@@ -66,7 +66,7 @@ def step(options: PPOOptions, state: ModelState, context: StepContext) -> tuple[
     prepared = load_policy(
         state.get("policy"), model_cache, options, step="ppo", seed=context.seed, where=where
     )
-    parts = language_model(prepared.model)
+    parts = split_language_model(prepared.model)
     if state.reference is None:
         reference = reference_of(prepared)
     else:
@@ -75,7 +75,7 @@ def step(options: PPOOptions, state: ModelState, context: StepContext) -> tuple[
             model_cache,
             prepared.model,
             precision=options.precision,
-            attention=options.attention,
+            attn_implementation=options.attn_implementation,
             where=where,
         )
     setting = setting_of(
@@ -95,7 +95,7 @@ def step(options: PPOOptions, state: ModelState, context: StepContext) -> tuple[
             context,
             batch_size=options.rollout_batch_size,
             precision=options.precision,
-            attention=options.attention,
+            attn_implementation=options.attn_implementation,
             parts=_shared_reward(options, prepared, state, context),
         ),
         tokenizer=tokenizer,
@@ -157,7 +157,7 @@ def setting_of(
         actor=actor,
         options=options,
         together=together,
-        total_steps=iterations * options.epochs * options.minibatches,
+        total_steps=iterations * options.num_ppo_epochs * options.num_mini_batches,
         value_learning_rate=rate,
     )
     mix: Mix | None = None
@@ -167,7 +167,7 @@ def setting_of(
     return PPOContext(
         learner=learner,
         reference=reference,
-        reference_parts=parts if reference.copy is None else language_model(reference.copy),
+        reference_parts=parts if reference.copy is None else split_language_model(reference.copy),
         prompts=prompts,
         held_out=held_out,
         sources=sources,

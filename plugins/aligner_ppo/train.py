@@ -46,9 +46,9 @@ def learn(setting: PPOContext, context: StepContext) -> PPOProgress:
     config, learner = setting.options, setting.learner
     folder = context.folder / "checkpoints"
     progress = checkpoint.load(folder, learner, where=context.where) or PPOProgress(
-        kl_coefficient=config.kl_coefficient
+        kl_coefficient=config.kl_coef
     )
-    every = config.checkpoint_every or max(setting.iterations // 10, 5)
+    every = config.save_steps or max(setting.iterations // 10, 5)
     for iteration in range(progress.iteration, setting.iterations):
         progress, metrics = iterate(setting, progress, context)
         report(setting, progress, metrics, context)
@@ -70,7 +70,7 @@ def iterate(
     )
 
     rollouts, completions = sample(
-        setting, prompts, samples=config.samples_per_prompt, seed=seed, where=where
+        setting, prompts, samples=config.num_generations, seed=seed, where=where
     )
     number = len(rollouts.responses)
     scores = ask(setting.sources, completions, number=number, together=together, where=where)
@@ -159,7 +159,7 @@ def targets_of(
         measured.last_values_N * goes_on_N,
         mask_NR,
         gamma=options.gamma,
-        lam=options.gae_lambda,
+        lam=options.lam,
     )
     if options.whiten_advantages:
         advantages_NR = whiten(advantages_NR, mask_NR)
@@ -177,7 +177,7 @@ def _conditions(setting: PPOContext, progress: PPOProgress) -> dict[str, float]:
     learner, config = setting.learner, setting.options
     factor = rate_factor(learner.step, learner.total_steps, config)
     return {
-        "kl_coefficient": progress.kl_coefficient,
+        "kl_coef": progress.kl_coefficient,
         "learning_rate": config.learning_rate * factor,
         "skipped": float(progress.watched.skipped),
     }
@@ -199,6 +199,6 @@ def _first_pass(
         places
         for minibatch in passes(len(lengths), config, seed=seed, iteration=iteration, epoch=0)
         for places in micro_batches(
-            minibatch, lengths, size=config.micro_batch_size, together=setting.together
+            minibatch, lengths, size=config.per_device_train_batch_size, together=setting.together
         )
     ]

@@ -61,9 +61,8 @@ class PPOOptimizer:
             for part, decay in _by_decay(parameters.values(), self.options.weight_decay)
             if part
         ]
-        self.optimizer = torch.optim.AdamW(
-            groups, betas=self.options.betas, eps=self.options.epsilon
-        )
+        betas = (self.options.adam_beta1, self.options.adam_beta2)
+        self.optimizer = torch.optim.AdamW(groups, betas=betas, eps=self.options.adam_epsilon)
 
     @property
     def parameters(self) -> dict[str, nn.Parameter]:
@@ -73,7 +72,7 @@ class PPOOptimizer:
 
     def pass_over(self) -> None:
         """Let an iteration's optimizer steps go by without taking them; the schedule goes on."""
-        self.step += self.options.epochs * self.options.minibatches
+        self.step += self.options.num_ppo_epochs * self.options.num_mini_batches
 
     def take_step(self) -> tuple[float, float]:
         """Sum gradients over processes, clip, step. Returns the norms of policy and value.
@@ -122,13 +121,13 @@ def update(
     sums = dict.fromkeys((*_WATCHED, *(("pretraining_loss",) if mix else ())), torch.zeros(()))
     norms, lost = [], 0
     with learner.actor.learning(recompute=config.activation_checkpointing):
-        for epoch in range(config.epochs):
+        for epoch in range(config.num_ppo_epochs):
             for minibatch in passes(
                 len(lengths), config, seed=seed, iteration=iteration, epoch=epoch
             ):
                 count = sum(lengths[place] for place in minibatch)
                 for places in micro_batches(
-                    minibatch, lengths, size=config.micro_batch_size, together=together
+                    minibatch, lengths, size=config.per_device_train_batch_size, together=together
                 ):
                     found = _backward(
                         learner, rollouts, measured, targets, mask_NR, places, count=count
@@ -141,7 +140,7 @@ def update(
                 if not all(map(math.isfinite, norms[-1])):
                     lost += 1
                     _refuse(config, norms.pop(), learner.step, where)
-    steps = config.epochs * config.minibatches
+    steps = config.num_ppo_epochs * config.num_mini_batches
     totals = together.sum(torch.stack(list(sums.values()))) / steps
     metrics = dict(zip(sums, totals.tolist(), strict=True))
     metrics["policy_grad_norm"] = sum(p for p, _ in norms) / max(len(norms), 1)
@@ -155,7 +154,7 @@ def passes(
 ) -> list[list[int]]:
     """The minibatches of one pass over an iteration's responses."""
     return deal(
-        number, options.minibatches, seed=derived_seed(seed, "minibatches", iteration, epoch)
+        number, options.num_mini_batches, seed=derived_seed(seed, "minibatches", iteration, epoch)
     )
 
 
@@ -173,25 +172,25 @@ def _backward(
     actor, config = learner.actor, learner.options
     here = cells(mask_NR, places)
     rows = actor.rows(rollouts, places)
-    logps_M, entropies_M, values_K = actor.evaluate(rows, entropy=config.entropy_bonus > 0)
+    logps_M, entropies_M, values_K = actor.evaluate(rows, entropy=config.entropy_coef > 0)
     policy = policy_loss(
         logps_M,
         measured.logps_NR[here].to(actor.device),
         targets.advantages_NR[here].to(actor.device),
-        clip_low=config.clip_low,
-        clip_high=config.clip_high,
+        epsilon=config.epsilon,
+        epsilon_high=config.epsilon_high,
         count=count,
     )
     value = value_loss(
         values_K[rows.chosen_K],
         measured.values_NR[here].to(actor.device),
         targets.returns_NR[here].to(actor.device),
-        clip=config.value_clip,
+        clip=config.cliprange_value,
         count=count,
     )
-    loss = policy.loss + config.value_weight * value.loss
+    loss = policy.loss + config.vf_coef * value.loss
     if entropies_M is not None:
-        loss = loss - config.entropy_bonus * entropies_M.sum() / count
+        loss = loss - config.entropy_coef * entropies_M.sum() / count
     loss.backward()  # type: ignore[no-untyped-call]
     return {
         "policy_loss": policy.loss.detach(),
@@ -205,13 +204,13 @@ def _backward(
 
 def rate_factor(step: int, total: int, options: PPOOptions) -> float:
     """What learning rates are multiplied by at optimizer step 0, 1, …"""
-    warmup = options.warmup * total if options.warmup < 1 else options.warmup
+    warmup = options.warmup_steps * total if options.warmup_steps < 1 else options.warmup_steps
     if step < warmup:
         return (step + 1) / (warmup + 1)
     share = (step - warmup) / max(total - warmup, 1)
-    if options.schedule == "linear":
+    if options.lr_scheduler_type == "linear":
         return 1.0 - share
-    return 0.5 * (1.0 + math.cos(math.pi * share)) if options.schedule == "cosine" else 1.0
+    return 0.5 * (1.0 + math.cos(math.pi * share)) if options.lr_scheduler_type == "cosine" else 1.0
 
 
 def _by_decay(

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from aligner.errors import ModelError
 from aligner.models.adapters import merge_stack
 from aligner.models.files import hash_folder
+from aligner.models.language_model import LanguageModel
 from aligner.models.load import load_as, load_model
 from aligner.models.reward import head_of, make_reward
 from aligner.run.durable import write_text
 from aligner.stage import StepContext
 from aligner.state import Artifact, ModelCache, ModelState
-from aligner_ppo.forward import LanguageModel
 from aligner_ppo.options import PPOOptions
 from aligner_ppo.value import (
     HeadOnTrunk,
@@ -70,7 +70,7 @@ def value_model(
             slot,
             context.model_cache,
             precision=options.precision,
-            attention=options.attention,
+            attn_implementation=options.attn_implementation,
             trainable=True,
             reward=True,
             where=context.where,
@@ -80,7 +80,7 @@ def value_model(
             state.get("reward"),
             ModelCache(),
             dtype=torch.float32,
-            attention=options.attention,
+            attn_implementation=options.attn_implementation,
             reward=True,
             where=context.where,
         )
@@ -90,7 +90,7 @@ def value_model(
         context.model_cache,
         seed=context.seed,
         pad=0 if pad is None else pad,
-        attention=options.attention,
+        attn_implementation=options.attn_implementation,
         where=context.where,
     )
     for parameter in head_of(made).parameters():

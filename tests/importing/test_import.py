@@ -55,8 +55,10 @@ def test_what_is_written_passes_the_check_on_a_tiny_model_and_data(
     code, _, err = bring(*case)
     assert (code, err) == (0, "")
     tokenizer = tiny_tokenizer()
-    shape = FreshModel(hidden_size=16, layers=1, heads=2, positions=1024)
-    fresh_model(shape, vocabulary=len(tokenizer), seed=1).save_pretrained(tmp_path / "tiny")
+    shape = FreshModel(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, max_position_embeddings=1024
+    )
+    fresh_model(shape, vocab_size=len(tokenizer), seed=1).save_pretrained(tmp_path / "tiny")
     save_tokenizer(tokenizer, tmp_path / "tiny")
     files = {
         "talk.jsonl": conversations(40),
@@ -72,8 +74,14 @@ def test_what_is_written_passes_the_check_on_a_tiny_model_and_data(
         here = f"{{path: {kinds.get(step.stage, 'pair')}.jsonl}}"
         sets.append(f"{step.name}.data=[{here}]")
         sets.append(f"{step.name}.max_length=1000")
-        for option, value in {"max_new_tokens": 8, "quantize": "null", "precision": "fp32",
-                              "attention": "auto", "limits": "{dropped: 1, cut: 1}"}.items():  # fmt: skip
+        replaced = {
+            "max_new_tokens": 8,
+            "quantize": "null",
+            "precision": "fp32",
+            "attn_implementation": "auto",
+            "limits": "{dropped: 1, cut: 1}",
+        }
+        for option, value in replaced.items():
             if option in step.options or option == "limits":
                 sets.append(f"{step.name}.{option}={value}")
         if "8bit" in str(step.options.get("optim")):
@@ -109,7 +117,7 @@ def test_a_llama_factory_recipe_becomes_this(bring: Import, tmp_path: Path) -> N
                 "hold_out": 0.1,
                 "max_length": 2048,
                 "overflow": "cut",
-                "adapter": {"method": "lora", "r": 8, "alpha": 16},
+                "adapter": {"method": "lora", "r": 8, "lora_alpha": 16},
                 "num_train_epochs": 3.0,
                 "per_device_train_batch_size": 1,
                 "gradient_accumulation_steps": 8,
@@ -142,7 +150,7 @@ def test_an_axolotl_recipe_becomes_this(bring: Import, tmp_path: Path) -> None:
                 },
                 "hold_out": 0.05,
                 "max_length": 4096,
-                "adapter": {"method": "lora", "r": 32, "alpha": 16, "dropout": 0.05},
+                "adapter": {"method": "lora", "r": 32, "lora_alpha": 16, "lora_dropout": 0.05},
                 "quantize": "int8",
                 "num_train_epochs": 4,
                 "per_device_train_batch_size": 2,
@@ -153,7 +161,7 @@ def test_an_axolotl_recipe_becomes_this(bring: Import, tmp_path: Path) -> None:
                 "warmup_steps": 10,
                 "train_sampling_strategy": "random",
                 "activation_checkpointing": True,
-                "attention": "flash_attention_2",
+                "attn_implementation": "flash_attention_2",
             },
         ],
     }
@@ -245,6 +253,6 @@ HEAD = """\
 #   reward.yaml:9: cutoff_len: longer rows are cut as before, but the check stops where these are more than 5 %: see limits
 # added:
 #   reward.yaml: group_by_length: train_sampling_strategy: 'random', what LLaMA-Factory takes where nothing is said
-#   reward.yaml: lora_alpha: adapter.alpha: 16, what LLaMA-Factory takes where nothing is said
+#   reward.yaml: lora_alpha: 16, what LLaMA-Factory takes where nothing is said
 #   reward.yaml: disable_gradient_checkpointing: activation_checkpointing: true, what LLaMA-Factory takes where nothing is said
 """  # noqa: E501  # as it is written

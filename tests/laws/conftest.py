@@ -22,7 +22,7 @@ seed: 7
 steps:
   - stage: pretrain
     data: stories.txt
-    fresh: {hidden_size: 16, layers: 2, heads: 2, positions: 96}
+    fresh: {hidden_size: 16, num_hidden_layers: 2, num_attention_heads: 2, max_position_embeddings: 96}
     vocab_size: 300
     max_length: 32
     max_steps: 4

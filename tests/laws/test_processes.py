@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-LORA = "adapter: {method: lora, r: 2, alpha: 4}"
+LORA = "adapter: {method: lora, r: 2, lora_alpha: 4}"
 
 
 def on_two(recipe: Path, runs: Path) -> subprocess.CompletedProcess[str]:

@@ -14,7 +14,7 @@ import pytest
 
 from aligner.train import checkpoints
 
-LORA = "adapter: {method: lora, r: 2, alpha: 4, dropout: 0.1}"
+LORA = "adapter: {method: lora, r: 2, lora_alpha: 4, lora_dropout: 0.1}"
 
 
 def long_step(chains: Any, *options: str) -> str:

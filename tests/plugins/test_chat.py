@@ -372,7 +372,7 @@ def test_the_stage_gives_the_model_the_rows_its_plan_says(stories: Path, tmp_pat
     assert state.policy is not None
     assert state.tokenizer is not None
     planned, found = plan.slots["policy"].facts["model"], model_info(state.policy)
-    assert (found.vocabulary, found.parameters) == (planned.vocabulary, planned.parameters)
+    assert (found.vocab_size, found.parameters) == (planned.vocab_size, planned.parameters)
     saved = load_tokenizer(state.tokenizer, ModelCache())
     assert tokenizer_hash(saved) == tokenizer_hash(plan.slots["tokenizer"].facts["tokenizer"])
     model = model_cache.take(state.policy)

@@ -32,7 +32,12 @@ class TestPretrain(StageContract):
         "data": "texts.jsonl",
         "max_length": 32,
         "vocab_size": 300,
-        "fresh": {"hidden_size": 16, "layers": 2, "heads": 2, "positions": 64},
+        "fresh": {
+            "hidden_size": 16,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "max_position_embeddings": 64,
+        },
     }
     files: ClassVar = {"texts.jsonl": texts()}
 
@@ -140,12 +145,12 @@ class TestPPO(StageContract):
         "data": "prompts.jsonl",
         "iterations": 4,
         "prompts": 2,
-        "samples_per_prompt": 2,
-        "epochs": 1,
-        "minibatches": 1,
+        "num_generations": 2,
+        "num_ppo_epochs": 1,
+        "num_mini_batches": 1,
         "max_new_tokens": 4,
         "learning_rate": 1e-3,
-        "checkpoint_every": 2,
+        "save_steps": 2,
         "guards": {"unending": {"limit": None}},
     }
     files: ClassVar = {"prompts.jsonl": prompts(4)}

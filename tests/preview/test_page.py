@@ -25,7 +25,7 @@ name: long
 steps:
   - stage: pretrain
     data: long.txt
-    fresh: {hidden_size: 16, layers: 1, heads: 2, positions: 4096}
+    fresh: {hidden_size: 16, num_hidden_layers: 1, num_attention_heads: 2, max_position_embeddings: 4096}
     vocab_size: 270
     max_length: 4096
 """

@@ -35,11 +35,11 @@ def test_everything_wrong_is_told_at_once(check: Callable[..., Any], desk: Path)
   against: [plain, wide, wdie]
   kl_to: [model, wide]
   max_new_tokens: 60
-  attention: flash_attention_2
+  attn_implementation: flash_attention_2
 """
     mine = f"{desk}/mine.yaml"
     assert complaint(check, steps).splitlines() == [
-        f"{mine}:7: step 'evaluate' looks back at 'wdie', and no earlier step is called that",
+        f"{mine}:7: step 'evaluate' reads the state of 'wdie', which is not an earlier step",
         "  hint: did you mean 'wide'?",
         f"{mine}:9: no file or folder 'absent.jsonl'",
         "  hint: did you mean 'bare.jsonl'?",
@@ -55,8 +55,8 @@ def test_everything_wrong_is_told_at_once(check: Callable[..., Any], desk: Path)
         f"{mine}:14: the longest prompt has 8 tokens, and with 60 new ones it is longer than the "
         "64 positions of the policy",
         "  hint: set max_new_tokens to 56 or less, or max_length to 4",
-        f"{mine}:15: `attention: flash_attention_2` needs a CUDA GPU",
-        "  hint: leave `attention` out: auto takes sdpa",
+        f"{mine}:15: `attn_implementation: flash_attention_2` needs a CUDA GPU",
+        "  hint: leave `attn_implementation` out: auto takes sdpa",
         f"{mine}:10: no plugin offers a reward function 'cuont' to judge by",
         "  hint: did you mean 'count'?",
     ]

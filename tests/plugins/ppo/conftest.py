@@ -11,13 +11,13 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from aligner.models.language_model import split_language_model
 from aligner.models.policy import prepare_policy
 from aligner.models.reference import reference_of
 from aligner.registry import Completion, Registry, RewardFunction
 from aligner.stage import Plan, StepContext
 from aligner.state import ModelCache
 from aligner.train.scoring import RewardSource
-from aligner_ppo.forward import language_model
 from aligner_ppo.options import PPOOptions
 from aligner_ppo.parallel import ProcessGroup
 from aligner_ppo.setting import PPOContext, PPOPrompt
@@ -79,10 +79,10 @@ def options(**more: Any) -> PPOOptions:
         "rewards": ["table"],
         "iterations": 3,
         "prompts": 4,
-        "samples_per_prompt": 4,
-        "epochs": 2,
-        "minibatches": 2,
-        "micro_batch_size": 3,
+        "num_generations": 4,
+        "num_ppo_epochs": 2,
+        "num_mini_batches": 2,
+        "per_device_train_batch_size": 3,
         "max_new_tokens": 8,
         "learning_rate": 1e-3,
         "value_learning_rate": 1e-3,
@@ -127,7 +127,7 @@ def whole_setting(
     vocab = model.config.vocab_size
     value_of = _own_model(model) if kind == "model" else None
     prepared = prepare_policy(model, None, options=options, step="ppo", seed=context.seed)
-    parts = language_model(prepared.model)
+    parts = split_language_model(prepared.model)
     reference = reference_of(prepared)
     width = parts.trunk.config.hidden_size
     if kind == "adapter":

@@ -15,11 +15,11 @@ from aligner_ppo.train import learn
 
 HARD = {
     "iterations": 6,
-    "checkpoint_every": 1,
+    "save_steps": 1,
     "kl_target": 0.5,
     "reward_scale": "running",
-    "schedule": "cosine",
-    "warmup": 0.1,
+    "lr_scheduler_type": "cosine",
+    "warmup_steps": 0.1,
 }
 
 
@@ -54,13 +54,13 @@ def cut_off(monkeypatch, at: int) -> None:
     ("kind", "more", "every"),
     [
         ("model", {}, 1),
-        ("head", {"adapter": {"r": 4, "alpha": 8}}, 2),
-        ("adapter", {"adapter": {"r": 4, "alpha": 8}}, 2),
+        ("head", {"adapter": {"r": 4, "lora_alpha": 8}}, 2),
+        ("adapter", {"adapter": {"r": 4, "lora_alpha": 8}}, 2),
     ],
 )
 def test_resuming_is_bit_by_bit_as_if_never_stopped(make, monkeypatch, kind, more, every) -> None:
     """Stopped after the fourth iteration is told and before its checkpoint: it is done again."""
-    how = HARD | more | {"checkpoint_every": every}
+    how = HARD | more | {"save_steps": every}
     whole, run_whole = make(parts={"kind": kind}, folder="whole", **how)
     learn(whole, run_whole)
 

@@ -30,14 +30,14 @@ def judged(metrics, guards, watched=None, *, iteration=8):
             50.0,
             {"kl": 51.0},
             "the policy has run away from the reference: KL a response is 51 nats, over 50",
-            "raise kl_coefficient, set kl_target, or lower learning_rate",
+            "raise kl_coef, set kl_target, or lower learning_rate",
         ),
         (
             "entropy",
             0.1,
             {"entropy": 0.05},
             "the policy has collapsed: its entropy is 0.05 nats a token, under 0.1",
-            "lower learning_rate, set entropy_bonus, or raise kl_coefficient",
+            "lower learning_rate, set entropy_coef, or raise kl_coef",
         ),
         (
             "unending",

@@ -101,12 +101,12 @@ def learn_in(folder: Path) -> None:
     run = run_in(folder, rank=rank, world=world)
     config = options(
         iterations=3,
-        minibatches=3,
-        micro_batch_size=2,
-        checkpoint_every=1,
+        num_mini_batches=3,
+        per_device_train_batch_size=2,
+        save_steps=1,
         kl_target=0.5,
         reward_scale="running",
-        entropy_bonus=0.01,
+        entropy_coef=0.01,
     )
     together = ProcessGroup.of(rank=rank, world=world, device=CPU)
     setting = whole_setting(config, run, together=together)

@@ -136,10 +136,10 @@ def test_running_scale_divides_by_the_deviation_of_all_seen() -> None:
 
 
 def test_functions_are_made_with_their_options() -> None:
-    from aligner_ppo.functions import FUNCTIONS
+    from aligner_rewards.length import LengthReward
 
     how = config(rewards=[{"name": "length", "weight": 0.1, "options": {"maximum": 9}}])
-    [source] = sources_of(how.rewards, {kind.name: kind for kind in FUNCTIONS}, None)
+    [source] = sources_of(how.rewards, {"length": LengthReward}, None)
     assert (source.name, source.weight) == ("length", 0.1)
     assert isinstance(source.scorer, RewardFunction)
     assert source.scorer.options.maximum == 9

@@ -22,7 +22,7 @@ from aligner_ppo.stage import PPO
 from aligner_reward.stage import Reward
 from aligner_sft.stage import SFT
 
-LORA = {"adapter": {"r": 4, "alpha": 8, "dropout": 0.2}}
+LORA = {"adapter": {"r": 4, "lora_alpha": 8, "lora_dropout": 0.2}}
 TRAINING = {
     "max_steps": 3,
     "per_device_train_batch_size": 4,
@@ -33,9 +33,9 @@ SMALL = {
     "data": "prompts.jsonl",
     "iterations": 3,
     "prompts": 4,
-    "samples_per_prompt": 2,
-    "minibatches": 2,
-    "epochs": 2,
+    "num_generations": 2,
+    "num_mini_batches": 2,
+    "num_ppo_epochs": 2,
     "max_new_tokens": 6,
     "learning_rate": 1e-2,
     "value_learning_rate": 1e-2,

@@ -14,7 +14,7 @@ from aligner_ppo.experience import AdvantageTargets
 from aligner_ppo.train import iterate, learn
 
 KINDS = ["model", "head"]
-LORA = {"adapter": {"r": 4, "alpha": 8}}
+LORA = {"adapter": {"r": 4, "lora_alpha": 8}}
 
 
 def weights(setting) -> dict[str, torch.Tensor]:
@@ -55,8 +55,8 @@ def test_the_first_ratio_is_exactly_one(make, monkeypatch, kind, more, temperatu
     setting, run = make(
         parts={"kind": kind},
         temperature=temperature,
-        minibatches=1,
-        micro_batch_size=16,
+        num_mini_batches=1,
+        per_device_train_batch_size=16,
         **more,
     )
     seen = seen_by_update(monkeypatch)
@@ -69,7 +69,7 @@ def test_the_first_ratio_is_exactly_one(make, monkeypatch, kind, more, temperatu
 
 def test_while_nothing_moves_every_ratio_of_the_first_pass_is_one(make, monkeypatch) -> None:
     """The learning rate is too small to change a weight; micro-batches of unequal width add up."""
-    setting, run = make(epochs=1, learning_rate=1e-30, value_learning_rate=1e-30)
+    setting, run = make(num_ppo_epochs=1, learning_rate=1e-30, value_learning_rate=1e-30)
     seen = seen_by_update(monkeypatch)
     iterate(setting, PPOProgress(kl_coefficient=0.05), run)
     assert len(seen) == 6
@@ -96,7 +96,7 @@ def test_with_zero_advantage_the_policy_does_not_move(make, monkeypatch, kind, m
 
 def test_without_reward_and_without_kl_nothing_is_learnt_but_zero(make) -> None:
     """Equal scores, values of zero: every advantage is 0, so no weight of the policy moves."""
-    setting, run = make(kl_coefficient=0.0, parts={"table": {"w5": 0.0}})
+    setting, run = make(kl_coef=0.0, parts={"table": {"w5": 0.0}})
     before = weights(setting)
     learn(setting, run)
     assert not {name for name in moved(before, weights(setting)) if name.startswith("policy/")}
@@ -112,13 +112,13 @@ def test_the_best_arm_is_found_on_every_seed(make, tiny, seed) -> None:
         seed=seed,
         iterations=30,
         prompts=4,
-        samples_per_prompt=16,
-        epochs=4,
-        minibatches=2,
-        micro_batch_size=32,
+        num_generations=16,
+        num_ppo_epochs=4,
+        num_mini_batches=2,
+        per_device_train_batch_size=32,
         max_new_tokens=1,
-        kl_coefficient=0.0,
-        entropy_bonus=0.003,
+        kl_coef=0.0,
+        entropy_coef=0.003,
         learning_rate=3e-3,
         guards={"unending": None, "entropy": None, "kl": None},
         parts={
@@ -151,15 +151,15 @@ def test_with_kl_the_known_optimum_is_reached_on_every_seed(make, tiny, seed) ->
         seed=seed,
         iterations=40,
         prompts=2,
-        samples_per_prompt=64,
-        epochs=2,
-        minibatches=2,
-        micro_batch_size=64,
+        num_generations=64,
+        num_ppo_epochs=2,
+        num_mini_batches=2,
+        per_device_train_batch_size=64,
         max_new_tokens=1,
-        kl_coefficient=0.5,
+        kl_coef=0.5,
         whiten_advantages=False,
         learning_rate=2e-3,
-        schedule="linear",
+        lr_scheduler_type="linear",
         guards={"unending": None},
         parts={"model": model, "table": {"w9": 1.0}, "prompts": prompts.tolist()},
     )
@@ -175,7 +175,7 @@ def test_with_kl_the_known_optimum_is_reached_on_every_seed(make, tiny, seed) ->
 def test_micro_batches_change_no_figure(make) -> None:
     found = []
     for size in (1, 3, 16):
-        setting, run = make(micro_batch_size=size, iterations=2)
+        setting, run = make(per_device_train_batch_size=size, iterations=2)
         learn(setting, run)
         found.append((run.metrics, weights(setting)))
     for metrics, after in found[1:]:
@@ -209,7 +209,7 @@ def test_a_shared_backbone_and_separate_models_agree_where_they_must(make, tiny)
 
 def test_the_value_adapter_and_the_policy_adapter_do_not_touch_each_other(make) -> None:
     """Values learn through their adapter, and the policy's log-probabilities do not notice."""
-    setting, run = make(parts={"kind": "adapter"}, kl_coefficient=0.0, **LORA)
+    setting, run = make(parts={"kind": "adapter"}, kl_coef=0.0, **LORA)
     before = weights(setting)
     iterate(setting, PPOProgress(kl_coefficient=0.0), run)
     changed = moved(before, weights(setting))
@@ -223,12 +223,12 @@ def test_the_value_adapter_and_the_policy_adapter_do_not_touch_each_other(make) 
 @pytest.mark.parametrize(
     "more",
     [
-        {"entropy_bonus": 0.01},
+        {"entropy_coef": 0.01},
         {"bootstrap_truncated": True},
         {"missing_eos_penalty": 1.0, "reward_scale": "running", "reward_clip": 1.0},
         {"kl_target": 1.0, "kl_estimator": "k3"},
-        {"kl_estimator": "k2", "value_clip": None, "gamma": 0.9},
-        {"schedule": "cosine", "warmup": 0.2, "weight_decay": 0.1},
+        {"kl_estimator": "k2", "cliprange_value": None, "gamma": 0.9},
+        {"lr_scheduler_type": "cosine", "warmup_steps": 0.2, "weight_decay": 0.1},
         {"top_k": 5, "top_p": 0.9, "min_new_tokens": 2},
         {"precision": "bf16"},
     ],
