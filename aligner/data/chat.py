@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import TypeVar, cast
 
 from transformers import PreTrainedTokenizerBase
 
-from aligner.data.messages import Malformed
+from aligner.data.messages import Malformed, caught
 from aligner.data.pieces import Encoder, Piece
-from aligner.data.rendering import Rendered, Rewritten, Template, answers_of
+from aligner.data.rendering import Rendered, Rewritten, Template, ToRender, answers_of
 from aligner.data.rows import Conversation, Messages, Preference, Prompt, Text, Tools
 from aligner.data.spec import TrainOn
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -78,50 +82,139 @@ class Chat:
     def conversation(
         self, messages: Messages, tools: Tools | None, train_on: TrainOn
     ) -> list[Sample]:
-        """A conversation in pieces: one sample, or one for each trained turn.
+        """Do the same as `conversations` with one.
+
+        Raises:
+            Malformed: The template refuses it, or does not show what a trained turn says.
+        """
+        return _valid(self.conversations([(messages, tools)], train_on))
+
+    def conversations(
+        self, rows: Sequence[tuple[Messages, Tools | None]], train_on: TrainOn
+    ) -> list[list[Sample] | Malformed]:
+        """Cut conversations into pieces: each one sample, or one for each trained turn.
 
         Several come from a template that rewrites earlier turns (leaves out earlier reasoning, say):
         each turn is then trained as the last of a conversation that ends with it.
-
-        Raises:
-            Malformed: the template refuses it, or does not show what a trained turn says.
         """
-        chosen = chosen_answers(messages, train_on)
-        rendered = self.template.render(messages, tools)
-        # Reasoning is what templates leave out of earlier turns; else the last turn's proof will do.
-        proven = chosen if any(m.get("reasoning") for m in messages) else chosen[-1:]
-        if all(self._aligned(messages, rendered, n, prove=n in proven) for n in chosen):
-            return [self._sample(messages, tools, rendered, chosen, train_on)]
+        chosen = [chosen_answers(messages, train_on) for messages, _ in rows]
+        wanted = [
+            ToRender(messages, tools, prove=_proven(messages, numbers))
+            for (messages, tools), numbers in zip(rows, chosen, strict=True)
+        ]
+        made = [
+            caught(self._whole, each, rendered, numbers, train_on)
+            for each, rendered, numbers in zip(
+                wanted, self.template.render_all(wanted), chosen, strict=True
+            )
+        ]
+        rewritten = [n for n, sample in enumerate(made) if sample is None]
+        alone = iter(self._alone([(wanted[n], chosen[n]) for n in rewritten]))
+        return [
+            next(alone) if sample is None else sample if isinstance(sample, Malformed) else [sample]
+            for sample in made
+        ]
+
+    def _whole(
+        self,
+        wanted: ToRender,
+        rendered: Rendered | Malformed,
+        chosen: Sequence[int],
+        train_on: TrainOn,
+    ) -> Sample | None:
+        """Cut a conversation into the pieces of one sample; None if its template rewrites a chosen turn."""
+        if isinstance(rendered, Malformed):
+            raise rendered
+        if all(self._aligned(wanted, rendered, number) for number in chosen):
+            return self._sample(wanted, rendered, chosen, train_on)
         if train_on == "everything":
             raise Rewritten(
                 "the chat template rewrites earlier turns, so not everything can be trained on"
             )
-        return [self._alone(messages, tools, n) for n in chosen]
+        return None
+
+    def _alone(
+        self, rows: Sequence[tuple[ToRender, Sequence[int]]]
+    ) -> Iterator[list[Sample] | Malformed]:
+        """Cut conversations into one sample for each chosen turn."""
+        wanted = [
+            ToRender(row.messages[: row.answers[number] + 1], row.tools, prove=[number])
+            for row, chosen in rows
+            for number in chosen
+        ]
+        samples = [
+            caught(self._last, *both)
+            for both in zip(wanted, self.template.render_all(wanted), strict=True)
+        ]
+        following = iter(samples)
+        for _, chosen in rows:
+            of_row = list(islice(following, len(chosen)))
+            yield next(
+                (sample for sample in of_row if isinstance(sample, Malformed)),
+                cast(list[Sample], of_row),
+            )
+
+    def _last(self, wanted: ToRender, rendered: Rendered | Malformed) -> Sample:
+        """Cut a conversation into pieces of which its last turn is trained."""
+        if isinstance(rendered, Malformed):
+            raise rendered
+        (number,) = wanted.prove
+        if not self._aligned(wanted, rendered, number):
+            turn = len(wanted.messages)
+            what = f"the chat template does not show turn {turn} as the model would write it"
+            raise Malformed(what)
+        return self._sample(wanted, rendered, [number], "last")
 
     def prompt(self, messages: Messages, tools: Tools | None = None) -> Sample:
-        """Turns that wait for an answer, in pieces.
+        """Do the same as `prompts` with one.
 
         Raises:
-            Malformed: the template refuses them.
+            Malformed: The template refuses it.
         """
-        return self._sample(messages, tools, self.template.prompt(messages, tools), (), "last")
+        return _valid(self.prompts([(messages, tools)]))
+
+    def prompts(self, rows: Sequence[tuple[Messages, Tools | None]]) -> list[Sample | Malformed]:
+        """Cut turns that wait for an answer into pieces."""
+        wanted = [ToRender(messages, tools, ask=True) for messages, tools in rows]
+        return [
+            rendered
+            if isinstance(rendered, Malformed)
+            else self._sample(each, rendered, (), "last")
+            for each, rendered in zip(wanted, self.template.render_all(wanted), strict=True)
+        ]
 
     def pair(
         self, prompt: Messages, answer: Messages, tools: Tools | None = None
     ) -> tuple[Sample, int]:
-        """A prompt with its answer in pieces, and the number of pieces that are the prompt's.
+        """Do the same as `pairs` with one.
 
         Raises:
-            Malformed: the template refuses it, or shows the prompt otherwise than for generation.
+            Malformed: The template refuses it, or shows the prompt otherwise than for generation.
         """
-        messages = (*prompt, *answer)
-        first, last = len(answers_of(prompt)), len(answers_of(messages))
-        rendered = self.template.render(messages, tools)
-        for n in range(first, last):
-            if not self._aligned(messages, rendered, n, prove=n == first):
-                what = "the chat template does not show the answer as the model would write it"
-                raise Rewritten(what)
-        sample = self._sample(messages, tools, rendered, range(first, last), "assistant")
+        return _valid(self.pairs([(prompt, answer, tools)]))
+
+    def pairs(
+        self, rows: Sequence[tuple[Messages, Messages, Tools | None]]
+    ) -> list[tuple[Sample, int] | Malformed]:
+        """Cut prompts with an answer each into pieces, and count the pieces that are the prompt's."""
+        wanted = [
+            ToRender((*prompt, *answer), tools, prove=[len(answers_of(prompt))])
+            for prompt, answer, tools in rows
+        ]
+        return [
+            caught(self._answered, *both)
+            for both in zip(wanted, self.template.render_all(wanted), strict=True)
+        ]
+
+    def _answered(self, wanted: ToRender, rendered: Rendered | Malformed) -> tuple[Sample, int]:
+        if isinstance(rendered, Malformed):
+            raise rendered
+        (first,) = wanted.prove
+        answers = range(first, len(wanted.answers))
+        if not all(self._aligned(wanted, rendered, number) for number in answers):
+            what = "the chat template does not show the answer as the model would write it"
+            raise Rewritten(what)
+        sample = self._sample(wanted, rendered, answers, "assistant")
         count = next(i for i, piece in enumerate(sample.pieces) if piece.answer is not None)
         return sample, count
 
@@ -142,30 +235,17 @@ class Chat:
             encoded.append(replace(row, ends=tuple(ends.values())))
         return encoded
 
-    def _aligned(self, messages: Messages, rendered: Rendered, n: int, *, prove: bool) -> bool:
-        span = rendered.turns[n]
+    def _aligned(self, wanted: ToRender, rendered: Rendered, number: int) -> bool:
+        span = rendered.turns[number]
         if span is None:
             return False
-        turn, answer = rendered.text[span[0] : span[1]], messages[answers_of(messages)[n]]
+        turn, answer = rendered.text[span[0] : span[1]], wanted.messages[wanted.answers[number]]
         if not self.template.shows(answer, turn):
             return False
-        return not prove or self.template.proves(messages, rendered, n)
-
-    def _alone(self, messages: Messages, tools: Tools | None, answer: int) -> Sample:
-        upto = messages[: answers_of(messages)[answer] + 1]
-        rendered = self.template.render(upto, tools)
-        if not self._aligned(upto, rendered, answer, prove=True):
-            what = f"the chat template does not show turn {len(upto)} as the model would write it"
-            raise Malformed(what)
-        return self._sample(upto, tools, rendered, [answer], "last")
+        return number not in wanted.prove or rendered.proves(number)
 
     def _sample(
-        self,
-        messages: Messages,
-        tools: Tools | None,
-        rendered: Rendered,
-        chosen: Sequence[int],
-        train_on: TrainOn,
+        self, wanted: ToRender, rendered: Rendered, chosen: Sequence[int], train_on: TrainOn
     ) -> Sample:
         everything = train_on == "everything"
         stretches: list[tuple[int, bool, int | None]] = []
@@ -178,12 +258,12 @@ class Chat:
                 stretches.append((span[1], everything or trained, number if trained else None))
                 end = span[1]
         # After the last answer the template may put white space, which no model will ever see.
-        if rendered.text[end:].strip() or messages[-1]["role"] != "assistant":
+        if rendered.text[end:].strip() or wanted.messages[-1]["role"] != "assistant":
             stretches.append((len(rendered.text), everything, None))
         return Sample(
             pieces=tuple(self.encoder.split(rendered.text, stretches)),
-            left_out=self.template.left_out(messages, tools, rendered.text),
-            special_text=self.template.spells_control(messages),
+            left_out=self.template.left_out(wanted.messages, wanted.tools, rendered.text),
+            special_text=self.template.spells_control(wanted.messages),
         )
 
     def _end_of_turn(self) -> int | None:
@@ -192,6 +272,18 @@ class Chat:
         sample, count = self.pair((question,), ({"role": "assistant", "content": "answer"},))
         answer = self.encode([Sample(sample.pieces[count:])])[0].input_ids
         return answer[-1] if answer[-1] in self.encoder.control.values() else None
+
+
+def _proven(messages: Messages, chosen: Sequence[int]) -> Sequence[int]:
+    # Reasoning is what templates leave out of earlier turns; else the last turn's proof will do.
+    return chosen if any(message.get("reasoning") for message in messages) else chosen[-1:]
+
+
+def _valid(results: Sequence[T | Malformed]) -> T:
+    (result,) = results
+    if isinstance(result, Malformed):
+        raise result
+    return result
 
 
 def encode_conversation(

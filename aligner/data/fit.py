@@ -72,11 +72,8 @@ class Conversations(Fitter[Encoded]):
     train_on: TrainOn
 
     def render(self, rows: Sequence[Conversation]) -> Made[Conversation, list[Sample]]:
-        return rendered(
-            rows,
-            self.chat,
-            lambda row: self.chat.conversation(row.messages, row.tools, self.train_on),
-        )
+        given = [(row.messages, row.tools) for row in rows]
+        return rendered(rows, self.chat.conversations(given, self.train_on))
 
     def encode(self, made: Made[Conversation, list[Sample]]) -> list[Encoded]:
         flat = [(row, sample) for row, samples in made.rows for sample in samples]
@@ -151,7 +148,7 @@ class Prompts(Fitter[PromptTokens]):
     over: Overflow
 
     def render(self, rows: Sequence[Prompt]) -> Made[Prompt, Sample]:
-        return rendered(rows, self.chat, lambda row: self.chat.prompt(row.messages, row.tools))
+        return rendered(rows, self.chat.prompts([(row.messages, row.tools) for row in rows]))
 
     def encode(self, made: Made[Prompt, Sample]) -> list[list[int]]:
         encoded = self.chat.encode([sample for _, sample in made.rows])

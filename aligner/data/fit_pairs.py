@@ -17,6 +17,7 @@ from aligner.data.fitted import (
     rendered,
     without_oldest,
 )
+from aligner.data.messages import Malformed
 from aligner.data.rows import Labelled, Preference
 from aligner.data.spec import Overflow
 
@@ -32,12 +33,10 @@ class Preferences(Fitter[PreferenceTokens]):
     over: Overflow
 
     def render(self, rows: Sequence[Preference]) -> Made[Preference, tuple[Cut, Cut]]:
-        def both(row: Preference) -> tuple[Cut, Cut]:
-            first = self.chat.pair(row.prompt, row.chosen, row.tools)
-            second = self.chat.pair(row.prompt, row.rejected, row.tools)
-            return first, second
-
-        return rendered(rows, self.chat, both)
+        sides = self.chat.pairs(
+            [(row.prompt, side, row.tools) for row in rows for side in (row.chosen, row.rejected)]
+        )
+        return rendered(rows, [_both(*both) for both in zip(sides[::2], sides[1::2], strict=True)])
 
     def encode(self, made: Made[Preference, tuple[Cut, Cut]]) -> list[PreferenceTokens | None]:
         sides = [side for _, both in made.rows for side in both]
@@ -114,6 +113,12 @@ class Preferences(Fitter[PreferenceTokens]):
         fitted.take(pair, length=_length(pair), tokens=tokens, trained=trained)
 
 
+def _both(chosen: Cut | Malformed, rejected: Cut | Malformed) -> tuple[Cut, Cut] | Malformed:
+    if isinstance(chosen, Malformed):
+        return chosen
+    return rejected if isinstance(rejected, Malformed) else (chosen, rejected)
+
+
 def _length(pair: PreferenceTokens) -> int:
     return len(pair.prompt_ids) + max(len(pair.chosen_ids), len(pair.rejected_ids))
 
@@ -126,9 +131,8 @@ class Labels(Fitter[LabelTokens]):
     over: Overflow
 
     def render(self, rows: Sequence[Labelled]) -> Made[Labelled, Cut]:
-        return rendered(
-            rows, self.chat, lambda row: self.chat.pair(row.prompt, row.completion, row.tools)
-        )
+        given = [(row.prompt, row.completion, row.tools) for row in rows]
+        return rendered(rows, self.chat.pairs(given))
 
     def encode(self, made: Made[Labelled, Cut]) -> list[LabelTokens]:
         cuts = [cut for _, cut in made.rows]

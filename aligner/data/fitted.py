@@ -113,10 +113,7 @@ class Made(Generic[R, T]):
 
 
 class Fitter(ABC, Generic[T]):
-    """Makes encoded rows of one kind, in three parts: the second may be done in the background.
-
-    Rendering watches a clock that only the first thread has, so `render` and `take` are called there.
-    """
+    """Makes encoded rows of one kind, in three parts: the second may be done in the background."""
 
     @abstractmethod
     def render(self, rows: Sequence[Any]) -> Made[Any, Any]:
@@ -137,15 +134,14 @@ class Fitter(ABC, Generic[T]):
         return fitted
 
 
-def rendered(rows: Sequence[R], chat: Chat, render: Callable[[R], T]) -> Made[R, T]:
-    """Rows with what `render` makes of them by the template of `chat`."""
+def rendered(rows: Sequence[R], results: Sequence[T | Malformed]) -> Made[R, T]:
+    """Part rows with what a template made of them from those that it refused."""
     made: Made[R, T] = Made([], [])
-    with chat.template.watch.over():
-        for row in rows:
-            try:
-                made.rows.append((row, render(row)))
-            except Malformed as error:
-                made.refused.append((row.origin, error.what))
+    for row, result in zip(rows, results, strict=True):
+        if isinstance(result, Malformed):
+            made.refused.append((row.origin, result.what))
+        else:
+            made.rows.append((row, result))
     return made
 
 

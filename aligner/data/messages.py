@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from aligner.data.rows import Messages, Tools
 from aligner.errors import did_you_mean
+
+T = TypeVar("T")
 
 ROLES: Mapping[str, str] = {
     "system": "system",
@@ -39,6 +41,14 @@ class Malformed(ValueError):
     def __init__(self, what: str, *, hint: str = "") -> None:
         self.what, self.hint = what, hint
         super().__init__(f"{what} ({hint})" if hint else what)
+
+
+def caught(work: Callable[..., T], *given: Any) -> T | Malformed:
+    """Call `work`, and return the `Malformed` that it raises."""
+    try:
+        return work(*given)
+    except Malformed as error:
+        return error
 
 
 def found(value: Any) -> str:

@@ -6,14 +6,15 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, cast
 
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import chat_template_utils
 
-from aligner.data.messages import ROLES, Malformed
+from aligner.data.messages import ROLES, Malformed, caught
 from aligner.data.rows import Messages, Tools
-from aligner.data.sandbox import Sandboxed, Spans, Watch
+from aligner.data.templates.renderer import Renderer, RenderReply, RenderRequest
 from aligner.errors import ModelError
 
 # What users wrote is put between these two where it spells a control token, so that it can be told
@@ -27,13 +28,20 @@ class Rewritten(Malformed):
 
 
 @dataclass(frozen=True)
-class Told:
-    """A conversation as templates get it, and what was rendered of it."""
+class ToRender:
+    """A conversation that is to be rendered."""
 
-    turns: list[dict[str, Any]]
-    tools: list[Any] | None
-    made: dict[tuple[int, bool], tuple[str, Spans]]
-    """By the number of turns, and whether an answer is asked for."""
+    messages: Messages
+    tools: Tools | None = None
+    ask: bool = False
+    """True if the prompt for an answer is to follow."""
+    prove: Sequence[int] = ()
+    """Assistant turns, counted from 0, for which `Rendered.proven` is wanted."""
+
+    @cached_property
+    def answers(self) -> list[int]:
+        """The indices of the assistant's turns."""
+        return answers_of(self.messages)
 
 
 @dataclass(frozen=True)
@@ -42,9 +50,21 @@ class Rendered:
 
     text: str
     turns: tuple[tuple[int, int] | None, ...]
-    """For each assistant turn, where it starts (what the model writes first) and ends (after its
-    end-of-turn token); None where that cannot be told."""
-    told: Told = field(repr=False, compare=False)
+    """For each assistant turn, its start (what the model writes first) and its end (after its
+    end-of-turn token); None where the text does not show them."""
+    proven: Mapping[int, bool | Malformed] = field(default_factory=dict)
+    """For assistant turns, True if the prompt before it is exactly what precedes it in the text."""
+
+    def proves(self, answer: int) -> bool:
+        """Return True if the prompt before an assistant turn is exactly what precedes it.
+
+        Raises:
+            Malformed: The template refuses the prompt.
+        """
+        proven = self.proven[answer]
+        if isinstance(proven, Malformed):
+            raise proven
+        return proven
 
 
 class Template:
@@ -60,20 +80,16 @@ class Template:
             hint = "put a step before this one that gives it one: `stage: chat`"
             raise ModelError("the tokenizer has no chat template", where=where, hint=hint)
         self._tokenizer = tokenizer
-        self._names = dict(tokenizer.special_tokens_map)
-        self._names.pop("extra_special_tokens", None)
         self.control = control_tokens(tokenizer)
         longest_first = sorted(self.control, key=len, reverse=True)
         self._special = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
         self._roles = {role for role in ROLES.values() if not self._special.search(role)}
         self.marked = bool(re.search(r"\{%-?\s*generation\s*-?%\}", self._source(None)))
+        variables = dict(tokenizer.special_tokens_map)
+        variables.pop("extra_special_tokens", None)
         # A tokenizer may have a template of its own for conversations with tools.
-        self._templates = {
-            there: Sandboxed(self._source(tools), self._names, marked=self.marked)
-            for there, tools in ((False, None), (True, ({},)))
-        }
-        self._last = Told([], None, {})
-        self.watch = Watch()
+        sources = (self._source(None), self._source(({},)))
+        self._renderer = Renderer(sources, variables, self.marked)
         self._try(where)
 
     def _source(self, tools: Tools | None) -> str:
@@ -86,11 +102,8 @@ class Template:
         question = {"role": "user", "content": "question"}
         answer = {"role": "assistant", "content": "answer"}
         try:
-            rendered = self.render((question, answer))
-        except Malformed as error:
-            raise ModelError(f"the chat template fails: {error.what}", where=where) from None
-        try:
-            proven = self.proves((question, answer), rendered, 0)
+            rendered = self.render(ToRender((question, answer), prove=[0]))
+            proven = rendered.turns[0] is not None and rendered.proves(0)
         except Malformed as error:
             raise ModelError(f"the chat template fails: {error.what}", where=where) from None
         if not proven:
@@ -106,43 +119,78 @@ class Template:
             what = "the chat template does not show what the assistant says"
             raise ModelError(what, where=where)
 
-    def prompt(self, messages: Messages, tools: Tools | None = None) -> Rendered:
-        """Render turns that wait for an answer, up to where the answer begins."""
-        with self.watch:
-            told = self._told(messages, tools)
-            return self._turns(messages, told, *self._render(told, len(messages), ask=True))
-
-    def render(self, messages: Messages, tools: Tools | None = None) -> Rendered:
+    def render(self, wanted: ToRender) -> Rendered:
         """Render a conversation.
 
         Raises:
-            Malformed: the template refuses it, or writes without end.
+            Malformed: The template refuses it, fails, or exceeds a limit of time or memory.
         """
-        with self.watch:
-            told = self._told(messages, tools)
-            return self._turns(messages, told, *self._render(told, len(messages), ask=False))
+        (rendered,) = self.render_all([wanted])
+        if isinstance(rendered, Malformed):
+            raise rendered
+        return rendered
 
-    def _turns(self, messages: Messages, told: Told, text: str, spans: Spans) -> Rendered:
-        answers = answers_of(messages)
+    def render_all(self, wanted: Sequence[ToRender]) -> Iterator[Rendered | Malformed]:
+        """Render conversations together, which is faster; an error takes the place of each that is refused."""
+        requests = [caught(self._request, each) for each in wanted]
+        replies = self._renderer.render([r for r in requests if not isinstance(r, Malformed)])
+        for each, request in zip(wanted, requests, strict=True):
+            if isinstance(request, Malformed):
+                yield request
+            else:
+                yield caught(self._rendered, each, request, next(replies))
+
+    def _request(self, wanted: ToRender) -> RenderRequest:
+        """Put a conversation as the template gets it, with the texts that are compared."""
+        prompts = wanted.answers
+        texts = {(len(wanted.messages), wanted.ask): None}
+        if self.marked:
+            prompts = [prompts[number] for number in wanted.prove]
+        for index in prompts:
+            texts[index, True] = None
+            if not self.marked:
+                texts[index + 1, False] = None
+        return RenderRequest(
+            [self._turn(message) for message in wanted.messages],
+            self._marked(list(wanted.tools)) if wanted.tools else None,
+            list(texts),
+        )
+
+    def _rendered(self, wanted: ToRender, request: RenderRequest, reply: RenderReply) -> Rendered:
+        texts = dict(zip(request.wanted, reply.texts, strict=True))
+        text = _text(reply.texts[0])
         if not self.marked:
-            found = [self._by_prefix(messages, i, told, text) for i in answers]
-            return Rendered(text, tuple(found), told)
-        if len(spans) != len(answers):
-            what = f"the chat template marks {len(spans)} answers where there are {len(answers)}"
+            turns = [
+                self._by_prefix(
+                    wanted.messages[i], text, _text(texts[i, True]), _text(texts[i + 1, False])
+                )
+                for i in wanted.answers
+            ]
+            # Each turn was found by its prompt.
+            return Rendered(text, tuple(turns), dict.fromkeys(range(len(turns)), True))
+        if len(reply.spans) != len(wanted.answers):
+            what = f"the chat template marks {len(reply.spans)} answers where there are {len(wanted.answers)}"
             raise Malformed(what)
-        return Rendered(text, spans, told)
+        proven: dict[int, bool | Malformed] = {}
+        for number in wanted.prove:
+            before = texts[wanted.answers[number], True]
+            start = reply.spans[number][0]
+            proven[number] = (
+                before
+                if isinstance(before, Malformed)
+                else len(before) == start and text.startswith(before)
+            )
+        return Rendered(text, tuple((start, end) for start, end in reply.spans), proven)
 
     def _by_prefix(
-        self, messages: Messages, index: int, told: Told, text: str
+        self, message: Mapping[str, Any], text: str, before: str, upto: str
     ) -> tuple[int, int] | None:
-        """Where turn `index` is in `text`: from where its prompt ends to where its own text does."""
-        before, _ = self._render(told, index, ask=True)
-        upto, _ = self._render(told, index + 1, ask=False)
+        """Find a turn in a text: it begins where its prompt ends, and ends where its conversation does."""
         if not text.startswith(before) or not text.startswith(upto) or len(upto) <= len(before):
             return None
         turn = upto[len(before) :]
         # The turn ends with its end-of-turn token; the white space after it is the template's.
-        said_until = turn.rfind(self._mark(messages[index]["content"].strip()))
+        said_until = turn.rfind(self._mark(message["content"].strip()))
         ends = [match.end() for match in self._own(turn) if match.end() > said_until]
         tail = ends[-1] if ends and not turn[ends[-1] :].strip() else len(turn.rstrip())
         return len(before), len(before) + tail
@@ -152,17 +200,6 @@ class Template:
         for match in self._special.finditer(text):
             if text[match.start() - 1 : match.start()] != OPEN:
                 yield match
-
-    def proves(self, messages: Messages, rendered: Rendered, answer: int) -> bool:
-        """Whether the prompt before assistant turn number `answer` is exactly what precedes it."""
-        span = rendered.turns[answer]
-        if span is None:
-            return False
-        if not self.marked:
-            return True  # that is how it was found
-        with self.watch:
-            before, _ = self._render(rendered.told, answers_of(messages)[answer], ask=True)
-        return len(before) == span[0] and rendered.text.startswith(before)
 
     def shows(self, message: Mapping[str, Any], turn: str) -> bool:
         """Whether all that an assistant turn says and calls is in its rendered text."""
@@ -200,7 +237,10 @@ class Template:
             return {_plain(key): self._marked(one) for key, one in value.items()}
         if isinstance(value, list | tuple):
             return [self._marked(one) for one in value]
-        return value if value is None or type(value) in (bool, int, float) else _plain(value)
+        if value is None or type(value) in (bool, int, float):
+            return value
+        plain = _plain(value)
+        return plain if type(plain) in (bool, int, float) else self._marked(plain)
 
     def _turn(self, message: Mapping[str, Any]) -> dict[str, Any]:
         said = message["content"]
@@ -209,29 +249,11 @@ class Template:
             return marked
         return {**message, "content": self._marked(said)}
 
-    def _told(self, messages: Messages, tools: Tools | None) -> Told:
-        """What is said, as the template gets it. What was rendered of a conversation that begins
-        alike, as the other answer of a pair does, is not rendered again."""
-        turns = [self._turn(message) for message in messages]
-        described = self._marked(list(tools)) if tools else None
-        last, same = self._last, 0
-        if described is None and last.tools is None:
-            for one, other in zip(turns, last.turns, strict=False):
-                if one != other or not _only_texts(one):
-                    break
-                same += 1
-        known = {key: made for key, made in last.made.items() if key[0] <= same} if same else {}
-        self._last = Told(turns, described, known)
-        return self._last
 
-    def _render(self, told: Told, count: int, *, ask: bool) -> tuple[str, Spans]:
-        """The first `count` turns as text."""
-        made = told.made.get((count, ask))
-        if made is None:
-            turns = told.turns if count == len(told.turns) else told.turns[:count]
-            made = self._templates[told.tools is not None].render(turns, told.tools, ask=ask)
-            told.made[count, ask] = made
-        return made
+def _text(text: str | Malformed) -> str:
+    if isinstance(text, Malformed):
+        raise text
+    return text
 
 
 def control_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
@@ -257,11 +279,6 @@ def _for_template(message: Mapping[str, Any]) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     """As transformers makes it safe for templates, for there may be anything in a table's cells."""
     return value if type(value) is str else chat_template_utils._plain_template_data(value)
-
-
-def _only_texts(turn: Mapping[str, Any]) -> bool:
-    # Numbers that are equal need not be written alike.
-    return list(turn) == ["role", "content"]
 
 
 def answers_of(messages: Sequence[Mapping[str, Any]]) -> list[int]:

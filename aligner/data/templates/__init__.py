@@ -1,0 +1,1 @@
+"""Chat templates, rendered in a process whose memory and processor time are limited."""
