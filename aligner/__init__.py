@@ -8,32 +8,48 @@ if TYPE_CHECKING:
     from aligner.api import Checked, Recipe, Result, Step
     from aligner.errors import AlignerError, StageError
     from aligner.hookspecs import hookimpl
-    from aligner.offers import (
+    from aligner.registry import (
         Completion,
         DataFormat,
         DataSource,
-        OfferConfig,
-        Offers,
+        ExtensionOptions,
+        Registry,
         RewardFunction,
     )
-    from aligner.stage import Look, Outlook, Plan, Progress, Run, Stage, StageConfig
-    from aligner.state import Artifact, Live, ModelState, Slot
+    from aligner.stage import (
+        Plan,
+        PlanContext,
+        Progress,
+        SlotForecast,
+        Stage,
+        StageOptions,
+        StepContext,
+    )
+    from aligner.state import Artifact, ModelCache, ModelState, Slot
 else:
     # The names of these modules load when first used: pydantic alone takes longer than `aligner --help` may.
     _HOMES = {
         "api": ("Checked", "Recipe", "Result", "Step"),
         "errors": ("AlignerError", "StageError"),
         "hookspecs": ("hookimpl",),
-        "offers": (
+        "registry": (
             "Completion",
             "DataFormat",
             "DataSource",
-            "OfferConfig",
-            "Offers",
+            "ExtensionOptions",
+            "Registry",
             "RewardFunction",
         ),
-        "stage": ("Look", "Outlook", "Plan", "Progress", "Run", "Stage", "StageConfig"),
-        "state": ("Artifact", "Live", "ModelState", "Slot"),
+        "stage": (
+            "PlanContext",
+            "SlotForecast",
+            "Plan",
+            "Progress",
+            "StepContext",
+            "Stage",
+            "StageOptions",
+        ),
+        "state": ("Artifact", "ModelCache", "ModelState", "Slot"),
     }
 
     def __getattr__(name):
@@ -53,22 +69,22 @@ __all__ = [
     "Completion",
     "DataFormat",
     "DataSource",
-    "Live",
-    "Look",
+    "ExtensionOptions",
+    "ModelCache",
     "ModelState",
-    "OfferConfig",
-    "Offers",
-    "Outlook",
     "Plan",
+    "PlanContext",
     "Progress",
     "Recipe",
+    "Registry",
     "Result",
     "RewardFunction",
-    "Run",
     "Slot",
+    "SlotForecast",
     "Stage",
-    "StageConfig",
     "StageError",
+    "StageOptions",
     "Step",
+    "StepContext",
     "hookimpl",
 ]

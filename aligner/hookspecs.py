@@ -5,8 +5,8 @@
     aligner_reward_functions   when a recipe is linked        functions that score completions
     aligner_data_sources       when a recipe is linked        generators of rows
     aligner_data_formats       when a recipe is linked        ways of writing rows
-    aligner_outlines           by `aligner new recipe`    beginnings of recipes
-    aligner_translations       by `aligner import`        readers of other tools' recipes
+    aligner_recipe_templates           by `aligner new recipe`    beginnings of recipes
+    aligner_config_importers       by `aligner import`        readers of other tools' recipes
     aligner_step_started       before each step that runs     -
     aligner_step_progress      now and then while it runs     -
     aligner_step_finished      after each step that ran       -
@@ -24,8 +24,14 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 if TYPE_CHECKING:
-    from aligner.offers import DataFormat, DataSource, Outline, RewardFunction, Translation
-    from aligner.stage import Progress, Run, Stage
+    from aligner.registry import (
+        ConfigImporter,
+        DataFormat,
+        DataSource,
+        RecipeTemplate,
+        RewardFunction,
+    )
+    from aligner.stage import Progress, Stage, StepContext
     from aligner.state import ModelState
 
 PROJECT = "aligner"
@@ -75,7 +81,7 @@ def aligner_data_formats() -> Iterable[DataFormat]:
 
 
 @hookspec
-def aligner_outlines() -> Iterable[Outline]:
+def aligner_recipe_templates() -> Iterable[RecipeTemplate]:
     """Offer beginnings of recipes to `aligner new recipe`.
 
     Returns:
@@ -85,7 +91,7 @@ def aligner_outlines() -> Iterable[Outline]:
 
 
 @hookspec
-def aligner_translations() -> Iterable[Translation]:
+def aligner_config_importers() -> Iterable[ConfigImporter]:
     """Offer to read other tools' recipes for `aligner import`.
 
     Returns:
@@ -95,20 +101,20 @@ def aligner_translations() -> Iterable[Translation]:
 
 
 @hookspec
-def aligner_step_started(run: Run, state: ModelState) -> None:
+def aligner_step_started(context: StepContext, state: ModelState) -> None:
     """Hear that a step is about to run on `state`."""
 
 
 @hookspec
-def aligner_step_progress(run: Run, progress: Progress) -> None:
-    """Hear how far a running step is, with the figures of the moment."""
+def aligner_step_progress(context: StepContext, progress: Progress) -> None:
+    """Hear how far a running step is, with the metrics of the moment."""
 
 
 @hookspec
-def aligner_step_finished(run: Run, before: ModelState, after: ModelState) -> None:
+def aligner_step_finished(context: StepContext, before: ModelState, after: ModelState) -> None:
     """Hear that a step turned `before` into `after`."""
 
 
 @hookspec
-def aligner_step_failed(run: Run, state: ModelState, error: BaseException) -> None:
+def aligner_step_failed(context: StepContext, state: ModelState, error: BaseException) -> None:
     """Hear that a step raised `error`, which is raised again once every plugin has heard."""

@@ -12,9 +12,9 @@ from typing import Any, TypeVar, cast
 import pluggy
 
 from aligner import hookspecs
-from aligner.errors import AlignerError, ChainError, Faults, PluginError, did_you_mean
-from aligner.offers import Offers
-from aligner.stage import Progress, Run, Stage
+from aligner.errors import AlignerError, ChainError, ErrorGroup, PluginError, did_you_mean
+from aligner.registry import Registry
+from aligner.stage import Progress, Stage, StepContext
 from aligner.state import ModelState
 
 BLOCK = "ALIGNER_NO_PLUGINS"
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Aside:
+class DisabledPlugin:
     """A plugin that is installed and not in use: broken, blocked, or not on the allow-list."""
 
     name: str
@@ -40,7 +40,7 @@ class Host:
         self._pm.add_hookspecs(hookspecs)
         self._sources: dict[str, str] = {}
         self._versions: dict[str, str] = {}
-        self.aside: list[Aside] = []
+        self.aside: list[DisabledPlugin] = []
 
     @classmethod
     def discover(cls, *, block: Iterable[str] = (), only: Iterable[str] | None = None) -> Host:
@@ -56,9 +56,9 @@ class Host:
         for entry in sorted(entry_points(group=hookspecs.PROJECT), key=lambda e: e.name):
             source = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "unknown"
             if entry.name in blocked:
-                host.aside.append(Aside(entry.name, source, "blocked"))
+                host.aside.append(DisabledPlugin(entry.name, source, "blocked"))
             elif allowed is not None and entry.name not in allowed:
-                host.aside.append(Aside(entry.name, source, "not on the allow-list"))
+                host.aside.append(DisabledPlugin(entry.name, source, "not on the allow-list"))
             else:
                 host._load(entry, source)
         return host
@@ -68,12 +68,12 @@ class Host:
             version = entry.dist.version if entry.dist else ""
             self.add(entry.load(), name=entry.name, source=source, version=version)
         except PluginError as error:
-            self.aside.append(Aside(entry.name, source, f"broken: {error}"))
+            self.aside.append(DisabledPlugin(entry.name, source, f"broken: {error}"))
         except (
             Exception,
             SystemExit,
         ) as error:  # a plugin may raise anything, and must not stop the others
-            self.aside.append(Aside(entry.name, source, f"broken: {error!r}"))
+            self.aside.append(DisabledPlugin(entry.name, source, f"broken: {error!r}"))
 
     def add(
         self, plugin: object, *, name: str, source: str = "this process", version: str = ""
@@ -102,7 +102,7 @@ class Host:
         """Every stage on offer, by the name a recipe calls it."""
         return {name: stage for name, (stage, _) in self._stages().items()}
 
-    def maker(self, stage: str) -> str:
+    def plugin_version(self, stage: str) -> str:
         """The plugin and version that offer `stage`, as `name version`."""
         return self._version_of(self._stages()[stage][1])
 
@@ -114,17 +114,21 @@ class Host:
     def _version_of(self, plugin: str) -> str:
         return f"{plugin} {self._versions[plugin]}".strip()
 
-    def offers(self) -> Offers:
+    def registry(self) -> Registry:
         """What the plugins offer besides stages."""
         hook = self._pm.hook
-        return Offers(
+        return Registry(
             reward_functions=_values(
                 self._collect(hook.aligner_reward_functions, "reward function", _named)
             ),
             data_sources=_values(self._collect(hook.aligner_data_sources, "data source", _named)),
             data_formats=_values(self._collect(hook.aligner_data_formats, "data format", _named)),
-            outlines=_values(self._collect(hook.aligner_outlines, "outline", _named)),
-            translations=_values(self._collect(hook.aligner_translations, "translation", _named)),
+            recipe_templates=_values(
+                self._collect(hook.aligner_recipe_templates, "outline", _named)
+            ),
+            config_importers=_values(
+                self._collect(hook.aligner_config_importers, "translation", _named)
+            ),
         )
 
     def stage(self, name: str, *, where: str) -> type[Stage[Any]]:
@@ -139,17 +143,17 @@ class Host:
             )
         raise ChainError(f"no plugin offers a stage {name!r}", where=where, hint=hint)
 
-    def started(self, run: Run, state: ModelState) -> None:
-        self._tell("aligner_step_started", run=run, state=state)
+    def started(self, context: StepContext, state: ModelState) -> None:
+        self._tell("aligner_step_started", context=context, state=state)
 
-    def progress(self, run: Run, progress: Progress) -> None:
-        self._tell("aligner_step_progress", run=run, progress=progress)
+    def progress(self, context: StepContext, progress: Progress) -> None:
+        self._tell("aligner_step_progress", context=context, progress=progress)
 
-    def finished(self, run: Run, before: ModelState, after: ModelState) -> None:
-        self._tell("aligner_step_finished", run=run, before=before, after=after)
+    def finished(self, context: StepContext, before: ModelState, after: ModelState) -> None:
+        self._tell("aligner_step_finished", context=context, before=before, after=after)
 
-    def failed(self, run: Run, state: ModelState, error: BaseException) -> None:
-        self._tell("aligner_step_failed", run=run, state=state, error=error)
+    def failed(self, context: StepContext, state: ModelState, error: BaseException) -> None:
+        self._tell("aligner_step_failed", context=context, state=state, error=error)
 
     def _stages(self) -> dict[str, tuple[type[Stage[Any]], str]]:
         return self._collect(self._pm.hook.aligner_stages, "stage", _named)
@@ -158,12 +162,12 @@ class Host:
         self, hook: pluggy.HookCaller, kind: str, name_of: Callable[[Any], str]
     ) -> dict[str, tuple[Any, str]]:
         offered: dict[str, tuple[Any, str]] = {}
-        faults: list[AlignerError] = []
+        errors: list[AlignerError] = []
         for one in hook.get_hookimpls():
             for thing in cast("Iterable[Any]", one.function()):
                 name = name_of(thing)
                 if name in offered:
-                    faults.append(
+                    errors.append(
                         PluginError(
                             f"{kind} {name!r} is offered twice",
                             where=self._who(one.plugin_name),
@@ -173,7 +177,7 @@ class Host:
                     )
                 else:
                     offered[name] = (thing, one.plugin_name)
-        Faults.raise_if_any(faults)
+        ErrorGroup.raise_if_any(errors)
         return offered
 
     def _tell(self, hook: str, **facts: Any) -> None:
@@ -182,7 +186,7 @@ class Host:
         for one in caller.get_hookimpls():
             try:
                 one.function(**{name: facts[name] for name in one.argnames})
-            except Exception as error:  # an observer's fault must not take the training with it
+            except Exception as error:  # an observer's error must not take the training with it
                 warnings.warn(
                     f"{self._who(one.plugin_name)} failed in {hook}: {error!r}", stacklevel=2
                 )

@@ -12,10 +12,10 @@ ROLES: tuple[Role, ...] = get_args(Role)
 
 
 @dataclass(frozen=True, slots=True)
-class Token:
+class PreviewToken:
     """A token at its place in a batch.
 
-    >>> Token(7, " cat", "trained").text
+    >>> PreviewToken(7, " cat", "trained").text
     ' cat'
     """
 
@@ -29,13 +29,13 @@ class Token:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lane:
+class TokenSequence:
     """One sequence of a batch, padding and all."""
 
     name: str
     """`chosen`, or nothing where the row has this lane alone."""
-    tokens: tuple[Token, ...]
-    seams: Mapping[int, str] = field(default_factory=dict)
+    tokens: tuple[PreviewToken, ...]
+    boundaries: Mapping[int, str] = field(default_factory=dict)
     """Where another row begins in a sequence that holds several, and which."""
     notes: tuple[str, ...] = ()
     """How it ends, in words."""
@@ -48,7 +48,7 @@ class Lane:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shown:
+class PreviewRow:
     """A row as the model gets it: one sequence, or several that are compared."""
 
     number: int
@@ -56,14 +56,14 @@ class Shown:
     title: str
     origin: str
     """Where it was written, `file:line`."""
-    lanes: tuple[Lane, ...]
+    sequences: tuple[TokenSequence, ...]
     shared: int = 0
-    """The first tokens that are the same in all lanes: the prompt that several answers have in common."""
+    """The first tokens that are the same in all sequences: the prompt that several answers have in common."""
     facts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Batch:
+class PreviewBatch:
     """A batch as it was made for the rows that are shown."""
 
     title: str
@@ -75,22 +75,22 @@ class Batch:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Section:
+class PreviewSection:
     """Some rows of one data set of a step."""
 
     option: str
     """The option that names the data."""
     title: str
     """Which rows there are: `24 rows to train on`."""
-    rows: tuple[Shown, ...]
-    batches: tuple[Batch, ...]
+    rows: tuple[PreviewRow, ...]
+    batches: tuple[PreviewBatch, ...]
     word: str = "trained"
     """What to call the tokens whose role is `trained`, where a stage puts another loss or none on them."""
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class PreviewRequest:
     """Which rows are to be shown."""
 
     rows: tuple[int | str, ...] = (1, 2)
@@ -101,7 +101,7 @@ class Asked:
     """Show rows that are measured on, not those that are trained on."""
 
 
-def counts_of(lanes: Sequence[Lane]) -> dict[Role, int]:
-    """How many tokens of `lanes` play each role."""
-    found = Counter(token.role for lane in lanes for token in lane.tokens)
+def counts_of(sequences: Sequence[TokenSequence]) -> dict[Role, int]:
+    """How many tokens of `sequences` play each role."""
+    found = Counter(token.role for lane in sequences for token in lane.tokens)
     return {role: found[role] for role in ROLES}

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict
 
 from aligner.errors import PluginError, did_you_mean
-from aligner.state import SLOTS, Live, ModelState, Slot
+from aligner.state import SLOTS, ModelCache, ModelState, Slot
 
 if TYPE_CHECKING:
-    from aligner.offers import Offers
-    from aligner.preview import Asked, Section
+    from aligner.preview import PreviewRequest, PreviewSection
+    from aligner.registry import Registry
 
 
-class StageConfig(BaseModel):
+class StageOptions(BaseModel):
     """A stage's options. Say what each is for in a docstring under the field."""
 
     model_config = ConfigDict(
@@ -49,9 +49,9 @@ class StageConfig(BaseModel):
         }
 
 
-def _nested(value: Any, path: str) -> Iterator[tuple[str, StageConfig]]:
+def _nested(value: Any, path: str) -> Iterator[tuple[str, StageOptions]]:
     """The options within an option's value, each with where it is written."""
-    if isinstance(value, StageConfig):
+    if isinstance(value, StageOptions):
         yield path, value
     elif isinstance(value, Mapping):
         for key, one in value.items():
@@ -62,7 +62,7 @@ def _nested(value: Any, path: str) -> Iterator[tuple[str, StageConfig]]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outlook:
+class SlotForecast:
     """What is known, before anything runs, of the thing that will fill a slot."""
 
     made_by: str
@@ -71,7 +71,7 @@ class Outlook:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
+class PlanContext:
     """What a stage sees when it plans: the chain up to its step, and the data; no weights."""
 
     step: str
@@ -80,16 +80,16 @@ class Look:
     recipe_folder: Path
     """Relative paths in the recipe start here."""
     seed: int
-    slots: Mapping[Slot, Outlook]
+    slots: Mapping[Slot, SlotForecast]
     """What will fill each slot when this step starts."""
-    offers: Offers
+    registry: Registry
     """Reward functions, data sources and data formats of the installed plugins."""
-    scratch: dict[str, Any]
+    memo: dict[str, Any]
     """What this process has read or worked out already, shared by the whole chain."""
     cache: Path | None = None
     """Where prepared data is kept for every step and recipe; None keeps it for this process alone."""
-    past: Mapping[str, Mapping[Slot, Outlook]] = field(default_factory=dict)
-    """What will fill each slot after earlier steps, for the names in the stage's `looks_back`, and for
+    past: Mapping[str, Mapping[Slot, SlotForecast]] = field(default_factory=dict)
+    """What will fill each slot after earlier steps, for the names in the stage's `earlier_steps`, and for
     those whose rows its options name."""
     option_lines: Mapping[str, str] = field(default_factory=dict)
     """`file:line` of each option written in the recipe."""
@@ -117,20 +117,20 @@ class Plan:
     """How the adapters that come in are treated."""
     reference: str = ""
     """Which model is the reference, where there is one."""
-    figures: frozenset[str] = frozenset()
-    """Names of the figures the step will record; a gate may be put on these."""
+    metrics: frozenset[str] = frozenset()
+    """Names of the metrics the step will record; a gate may be put on these."""
     data: Mapping[str, str] = field(default_factory=dict)
     """SHA-256 of the content of each data set the step reads."""
     ledgers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """For each data set, what became of its rows and tokens."""
     skipped: Mapping[str, Iterable[Mapping[str, Any]]] = field(default_factory=dict)
     """For each data set, the malformed rows that were left out, with where and why."""
-    slots: Mapping[Slot, Outlook] = field(default_factory=dict)
+    slots: Mapping[Slot, SlotForecast] = field(default_factory=dict)
     """What the step will leave in the slots it provides."""
     notes: tuple[str, ...] = ()
     offered: Mapping[str, str] = field(default_factory=dict)
     """The reward functions it calls and the plugin, with its version, that offers each; the check
-    fills this in from what `look.offers` was asked for."""
+    fills this in from what `context.registry` was asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,11 +141,11 @@ class Progress:
     done: int
     total: int
     unit: str = "step"
-    figures: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class StepContext:
     """Where and how a step runs: what it may know besides its config and the state."""
 
     step: str
@@ -159,16 +159,16 @@ class Run:
     """`file:line` of each option written in the recipe."""
     seed: int
     plan: Plan
-    live: Live
-    offers: Offers
-    scratch: dict[str, Any]
+    model_cache: ModelCache
+    registry: Registry
+    memo: dict[str, Any]
     cache: Path | None = None
     """Where prepared data is kept for every step and recipe; None keeps it for this process alone."""
     past: Mapping[str, ModelState] = field(default_factory=dict)
-    """The states that earlier steps left, for the names in the stage's `looks_back`, and for those
+    """The states that earlier steps left, for the names in the stage's `earlier_steps`, and for those
     whose rows its options name."""
     listener: Callable[[Progress], None] = lambda progress: None
-    figures: dict[str, float] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
     """What the step's table row and its gates show; filled through `record`."""
     rank: int = 0
     world: int = 1
@@ -182,17 +182,17 @@ class Run:
         """Where `option` of this step is written, or the nearest thing around it."""
         return _nearest(option, self.option_lines, self.where)
 
-    def progress(self, done: int, total: int, *, unit: str = "step", **figures: float) -> None:
-        """Say how far the step is, with the figures of this moment; kept in `metrics.jsonl`."""
-        if self.writes and figures:
-            line = json.dumps({"done": done, "total": total, "unit": unit, **figures})
+    def progress(self, done: int, total: int, *, unit: str = "step", **metrics: float) -> None:
+        """Say how far the step is, with the metrics of this moment; kept in `metrics.jsonl`."""
+        if self.writes and metrics:
+            line = json.dumps({"done": done, "total": total, "unit": unit, **metrics})
             with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as curve:
                 curve.write(line + "\n")
-        self.listener(Progress(step=self.step, done=done, total=total, unit=unit, figures=figures))
+        self.listener(Progress(step=self.step, done=done, total=total, unit=unit, metrics=metrics))
 
-    def record(self, **figures: float) -> None:
-        """Put final figures in the step's row of the closing table, where gates look."""
-        self.figures.update({name: float(value) for name, value in figures.items()})
+    def record(self, **metrics: float) -> None:
+        """Put final metrics in the step's row of the closing table, where gates look."""
+        self.metrics.update({name: float(value) for name, value in metrics.items()})
 
     def samples(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Keep texts the model wrote, in `samples.jsonl`."""
@@ -207,7 +207,7 @@ def _nearest(option: str, lines: Mapping[str, str], otherwise: str) -> str:
     return lines.get(option, otherwise)
 
 
-C = TypeVar("C", bound=StageConfig)
+C = TypeVar("C", bound=StageOptions)
 
 
 class Stage(ABC, Generic[C]):
@@ -215,11 +215,11 @@ class Stage(ABC, Generic[C]):
 
     name: ClassVar[str]
     """The word written after `stage:` in a recipe."""
-    Config: ClassVar[type[StageConfig]]
+    Options: ClassVar[type[StageOptions]]
     """Taken from the brackets: `class DPO(Stage[DPOConfig])`."""
 
-    def __init__(self, config: C) -> None:
-        self.config = config
+    def __init__(self, options: C) -> None:
+        self.options = options
 
     @property
     @abstractmethod
@@ -237,26 +237,26 @@ class Stage(ABC, Generic[C]):
         return frozenset()
 
     @property
-    def looks_back(self) -> tuple[str, ...]:
+    def earlier_steps(self) -> tuple[str, ...]:
         """Names of earlier steps whose state `run` finds in `run.past`; `model` is the start."""
         return ()
 
     @property
-    def past_steps(self) -> tuple[str, ...]:
-        """All earlier steps that are handed over: those of `looks_back`, and of made rows."""
-        return tuple(dict.fromkeys((*self.looks_back, *self.config.rows_from().values())))
+    def all_earlier_steps(self) -> tuple[str, ...]:
+        """All earlier steps that are handed over: those of `earlier_steps`, and of made rows."""
+        return tuple(dict.fromkeys((*self.earlier_steps, *self.options.rows_from().values())))
 
     @abstractmethod
-    def plan(self, look: Look) -> Plan:
-        """Say what `run` will do, raising every fault found. Loads no weights, needs no GPU."""
+    def plan(self, context: PlanContext) -> Plan:
+        """Say what `run` will do, raising every error found. Loads no weights, needs no GPU."""
 
-    def preview(self, look: Look, asked: Asked) -> Sequence[Section]:
+    def preview(self, context: PlanContext, request: PreviewRequest) -> Sequence[PreviewSection]:
         """Show some rows as the model will get them, by the collator that trains; of a step without
-        faults. Nothing by default. Loads no weights, needs no GPU."""
+        errors. Nothing by default. Loads no weights, needs no GPU."""
         return ()
 
     @abstractmethod
-    def run(self, state: ModelState, run: Run) -> ModelState:
+    def run(self, state: ModelState, context: StepContext) -> ModelState:
         """Do it, write under `run.folder`, and return the state with `provides` filled."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -273,15 +273,15 @@ class Stage(ABC, Generic[C]):
                         where=where,
                         hint=did_you_mean(slot, SLOTS),
                     )
-        cls.Config = _config_in_brackets(cls, where)
+        cls.Options = _config_in_brackets(cls, where)
 
 
-def _config_in_brackets(cls: type, where: str) -> type[StageConfig]:
+def _config_in_brackets(cls: type, where: str) -> type[StageOptions]:
     for base in getattr(cls, "__orig_bases__", ()):
         for argument in get_args(base):
-            if isinstance(argument, type) and issubclass(argument, StageConfig):
+            if isinstance(argument, type) and issubclass(argument, StageOptions):
                 return argument
-    inherited = getattr(cls, "Config", None)
+    inherited = getattr(cls, "Options", None)
     if inherited is None:
         raise PluginError("say which config it takes: `Stage[YourConfig]`", where=where)
     return inherited  # type: ignore[no-any-return]  # a subclass of a stage keeps its config

@@ -105,7 +105,7 @@ def _absolute(raw: Mapping[str, Any], beside: Path) -> Artifact:
     return Artifact(**{**raw, "path": lengthen(raw["path"]), "adapters": adapters})
 
 
-class Live:
+class ModelCache:
     """The very objects behind artifacts, by content hash: what makes a reload needless.
 
     Ownership moves: `take` hands the object over and forgets it, because a stage trains it in place

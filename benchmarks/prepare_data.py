@@ -17,10 +17,10 @@ import datasets
 from transformers import LlamaConfig, LlamaForCausalLM
 from trl import SFTConfig, SFTTrainer
 
-from aligner import Offers
-from aligner.data.prepare import prepare_conversations, prepare_preferences
-from aligner.data.spec import DataOptions
-from aligner.data.tokenizers import train_tokenizer
+from aligner import Registry
+from aligner.data.encoding.prepare import prepare_conversations, prepare_preferences
+from aligner.data.encoding.tokenizers import train_tokenizer
+from aligner.data.options import DataOptions
 
 MARKED = (
     "{%- for message in messages %}{{- '<|im_start|>' + message['role'] + '\n' }}"
@@ -49,8 +49,8 @@ class Here:
     """A place as a step has one."""
 
     recipe_folder: Path
-    offers: Offers = field(default_factory=Offers)
-    scratch: dict[str, Any] = field(default_factory=dict)
+    registry: Registry = field(default_factory=Registry)
+    memo: dict[str, Any] = field(default_factory=dict)
     past: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
     cache: Path | None = None

@@ -14,8 +14,8 @@ import torch
 
 import aligner
 from aligner.chain import RunFinished, StepFinished, StepProgress, StepReused, StepStarted
-from aligner.errors import Faults, ModelError, PluginError, RecipeError, StageError, Stopped
-from aligner.stage import Look, Plan, Run, Stage, StageConfig
+from aligner.errors import ErrorGroup, ModelError, PluginError, RecipeError, StageError, Stopped
+from aligner.stage import Plan, PlanContext, Stage, StageOptions, StepContext
 from aligner.state import ModelState
 from aligner.testing import (
     Nothing,
@@ -29,7 +29,12 @@ from aligner.testing import (
 from aligner_dpo.stage import DPO, DPOOptions
 from aligner_sft.stage import SFT, SFTOptions
 
-QUICK: dict[str, Any] = {"max_steps": 2, "batch_size": 4, "learning_rate": 1e-2, "log_every": 1}
+QUICK: dict[str, Any] = {
+    "max_steps": 2,
+    "per_device_train_batch_size": 4,
+    "learning_rate": 1e-2,
+    "logging_steps": 1,
+}
 
 Make = Callable[..., aligner.Recipe]
 
@@ -82,8 +87,8 @@ def test_a_recipe_built_of_stages_is_the_recipe_written_in_yaml(
         "steps:\n"
         "- stage: sft\n"
         "  max_steps: 2\n"
-        "  batch_size: 4\n"
-        "  log_every: 1\n"
+        "  per_device_train_batch_size: 4\n"
+        "  logging_steps: 1\n"
         "  data:\n"
         "  - path: talks.jsonl\n"
         "  learning_rate: 0.01\n"
@@ -92,8 +97,8 @@ def test_a_recipe_built_of_stages_is_the_recipe_written_in_yaml(
         "  gate:\n"
         "    accuracy: '>= 0.0'\n"
         "  max_steps: 2\n"
-        "  batch_size: 4\n"
-        "  log_every: 1\n"
+        "  per_device_train_batch_size: 4\n"
+        "  logging_steps: 1\n"
         "  data:\n"
         "  - path: pairs.jsonl\n"
         "  learning_rate: 0.01\n"
@@ -102,7 +107,7 @@ def test_a_recipe_built_of_stages_is_the_recipe_written_in_yaml(
     (here / "mine.yaml").write_text(built.to_yaml())
     loaded = aligner.Recipe.load(here / "mine.yaml")
     ours, theirs = built.check(), loaded.check()
-    assert [link.stage.config for link in ours.inner.chain.links] == [sft.config, dpo.config]
+    assert [link.stage.options for link in ours.inner.chain.links] == [sft.options, dpo.options]
     assert ours.plans == theirs.plans
 
 
@@ -118,15 +123,15 @@ def test_a_check_prints_the_table_of_the_command_line(here: Path, sft: SFT) -> N
     assert lines[0] == "recipe"
     assert lines[5].split() == ["step", "reads", "writes", "rows", "tokens", "steps", "trained"]
     assert "  does   learn assistant turns, learning rate 0.01" in lines
-    assert lines[-1] == "no faults; 0 of 1 steps are done, 1 would run"
+    assert lines[-1] == "no errors; 0 of 1 steps are done, 1 would run"
 
 
 def test_every_fault_is_told_at_once_and_says_where(here: Path, sft: SFT, dpo: DPO) -> None:
     missing = SFT(SFTOptions(data="nowhere.jsonl", **QUICK))
     twice = aligner.Recipe([missing, aligner.Step(stage=dpo, gate={"los": "< 1"})], model="tiny")
-    with pytest.raises(Faults) as faults:
+    with pytest.raises(ErrorGroup) as errors:
         twice.check()
-    first, second = faults.value.faults
+    first, second = errors.value.errors
     assert (first.where, first.what) == ("steps[0].data", "no file or folder 'nowhere.jsonl'")
     assert (second.where, second.what) == (
         "steps[1].gate.los",
@@ -141,10 +146,10 @@ def test_a_result_has_figures_curves_samples_states_and_places(
 ) -> None:
     result = aligner.Recipe([sft, dpo], model="tiny").run(show=False)
     assert list(result.steps) == ["sft", "dpo"]
-    assert result["dpo"].figures.keys() == {"loss", "accuracy", "margin"}
+    assert result["dpo"].metrics.keys() == {"loss", "accuracy", "margin"}
     loss = result["sft"].curves["loss"]
     assert [done for done, _ in loss] == [1, 2]
-    assert loss[-1][1] == result["sft"].figures["loss"]
+    assert loss[-1][1] == result["sft"].metrics["loss"]
     assert result["dpo"].curves["loss"][0] == (1, pytest.approx(0.693147, abs=1e-4))
     assert result["sft"].samples == []
     assert result["sft"].state.get("policy").made_by == "sft"
@@ -233,8 +238,8 @@ def test_a_live_model_that_changed_after_its_check_is_refused(here: Path, sft: S
 def test_a_loaded_recipe_may_begin_with_another_model(here: Path, sft: SFT) -> None:
     (here / "r.yaml").write_text(aligner.Recipe([sft], model="./nowhere").to_yaml())
     model = tiny_model()
-    live = aligner.Recipe.load("r.yaml", model=(model, tiny_tokenizer())).run(show=False)
-    assert live.policy() is model
+    model_cache = aligner.Recipe.load("r.yaml", model=(model, tiny_tokenizer())).run(show=False)
+    assert model_cache.policy() is model
     assert aligner.Recipe.load("r.yaml", model="tiny").run(runs="b", show=False).state.filled() == {
         "policy",
         "tokenizer",
@@ -304,7 +309,7 @@ def test_until_and_name_are_those_of_the_command_line(here: Path, sft: SFT, dpo:
     assert result.folder == here / "runs" / "half"
 
 
-class Words(StageConfig):
+class Words(StageOptions):
     text: str = "x"
     """Recorded by its length."""
 
@@ -316,19 +321,19 @@ class Count(Stage[Words]):
     requires = frozenset()
     provides = frozenset()
 
-    def plan(self, look: Look) -> Plan:
-        return Plan(summary="counts", figures=frozenset({"length"}))
+    def plan(self, context: PlanContext) -> Plan:
+        return Plan(summary="counts", metrics=frozenset({"length"}))
 
-    def run(self, state: ModelState, run: Run) -> ModelState:
-        run.record(length=len(self.config.text))
-        run.samples([{"text": self.config.text}])
+    def run(self, state: ModelState, context: StepContext) -> ModelState:
+        context.record(length=len(self.options.text))
+        context.samples([{"text": self.options.text}])
         return state
 
 
 def test_a_stage_that_no_plugin_offers_needs_none(here: Path) -> None:
     recipe = aligner.Recipe([Count(Words(text="abc")), Nothing()])
     result = recipe.run(show=False)
-    assert result["count"].figures == {"length": 3.0}
+    assert result["count"].metrics == {"length": 3.0}
     assert result["count"].samples == [{"text": "abc"}]
     assert recipe.run(show=False)["count"].reused
 
@@ -353,7 +358,7 @@ def test_a_failing_stage_raises_what_it_raised(here: Path) -> None:
 
         name = "fails"
 
-        def run(self, state: ModelState, run: Run) -> ModelState:
+        def run(self, state: ModelState, context: StepContext) -> ModelState:
             raise StageError("no ink")
 
     with pytest.raises(StageError) as failed:

@@ -24,5 +24,5 @@ def test_every_block_runs(
     for code in found:
         exec(compile(code, str(PAGE), "exec"), names)
     said = capsys.readouterr().out
-    assert "no faults; 0 of 2 steps are done, 2 would run" in said
+    assert "no errors; 0 of 2 steps are done, 2 would run" in said
     assert "[2/2] dpo: done in" in said

@@ -23,9 +23,9 @@ steps:
     data: {path: pairs.jsonl, format: better-worse}
     alpha: 0.05
     max_steps: 3
-    batch_size: 4
+    per_device_train_batch_size: 4
     learning_rate: 1e-2
-    log_every: 1
+    logging_steps: 1
   - stage: evaluate
     prompts: prompts.jsonl
     judge: {name: brevity, options: {words: 3}}
@@ -54,9 +54,9 @@ def test_a_foreign_plugin_added_to_the_host_runs_in_a_chain(recipe: Path) -> Non
     assert checked.plans[0].reference == "model's policy (frozen copy)"
     assert checked.plans[0].ledgers["data"]["formats"] == ("better-worse",)
     assert outcome.state.get("policy").made_by == "rdpo"
-    assert trained.figures["loss"] > 0
-    assert 0 <= measured.figures["judge"] <= 1
-    assert 0 <= measured.figures["win_rate_vs_model"] <= 1
+    assert trained.metrics["loss"] > 0
+    assert 0 <= measured.metrics["judge"] <= 1
+    assert 0 <= measured.metrics["win_rate_vs_model"] <= 1
     manifest = json.loads((trained.folder / "step.json").read_text())
     assert manifest["determinants"]["plugin"] == "brevity 0.1.0"
 
@@ -72,7 +72,12 @@ def test_the_first_loss_is_that_of_lengths_alone(tmp_path: Path) -> None:
     write_tiny(tmp_path / "tiny")
     write_files(tmp_path, {"pairs.jsonl": preferences()})
     options = RDPOOptions(
-        data="pairs.jsonl", alpha=0, max_steps=1, batch_size=12, learning_rate=1e-2, log_every=1
+        data="pairs.jsonl",
+        alpha=0,
+        max_steps=1,
+        per_device_train_batch_size=12,
+        learning_rate=1e-2,
+        logging_steps=1,
     )
     made = aligner.Recipe([RDPO(options)], model=tmp_path / "tiny", folder=tmp_path)
     result = made.run(runs=tmp_path / "runs", show=False)

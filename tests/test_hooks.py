@@ -13,9 +13,9 @@ import pytest
 import aligner
 from aligner import hookspecs
 from aligner.host import host_of
-from aligner.offers import Foreign, LookedAt, Material
 from aligner.recipe import recipe_from
-from aligner.stage import Look, Plan, Run, Stage, StageConfig
+from aligner.registry import DatasetSummary, ExternalConfig, TemplateInputs
+from aligner.stage import Plan, PlanContext, Stage, StageOptions, StepContext
 from aligner.state import ModelState
 from aligner.testing import conversations, run_stage, write_files
 from aligner.testing.documents import as_module, blocks, sections
@@ -39,7 +39,7 @@ def example(tmp_path: Path) -> Example:
     return load
 
 
-class TwoPoints(StageConfig):
+class TwoPoints(StageOptions):
     fail: bool = False
     """Raise in the middle."""
 
@@ -51,15 +51,15 @@ class Reporting(Stage[TwoPoints]):
     requires = frozenset()
     provides = frozenset()
 
-    def plan(self, look: Look) -> Plan:
-        return Plan(summary="reports", figures=frozenset({"loss"}))
+    def plan(self, context: PlanContext) -> Plan:
+        return Plan(summary="reports", metrics=frozenset({"loss"}))
 
-    def run(self, state: ModelState, run: Run) -> ModelState:
-        run.progress(1, 2, loss=0.5)
-        if self.config.fail:
+    def run(self, state: ModelState, context: StepContext) -> ModelState:
+        context.progress(1, 2, loss=0.5)
+        if self.options.fail:
             raise RuntimeError("no more paper")
-        run.progress(2, 2)
-        run.record(loss=0.25)
+        context.progress(2, 2)
+        context.record(loss=0.25)
         return state
 
 
@@ -95,57 +95,57 @@ def test_aligner_stages(example: Example, tmp_path: Path) -> None:
     assert field.description == "What is said."
     made: Any = plugin.Greet(plugin.GreetOptions(greeting="good day"))
     result = aligner.Recipe([made], plugins=[plugin]).run(runs=tmp_path / "runs", show=False)
-    assert result["greet"].figures == {"letters": 8.0}
+    assert result["greet"].metrics == {"letters": 8.0}
 
 
 def test_aligner_reward_functions(example: Example) -> None:
-    [offered] = host_of([example("aligner_reward_functions")]).offers().reward_functions.items()
+    [offered] = host_of([example("aligner_reward_functions")]).registry().reward_functions.items()
     name, ends = offered
     answers = [aligner.Completion(prompt=(), text=text) for text in ("yes.", "no", "wow! ")]
     assert name == "ends"
     assert ends().score(answers) == [1.0, 0.0, 0.0]
-    assert ends(ends.Config(mark="!")).score(answers) == [0.0, 0.0, 1.0]
+    assert ends(ends.Options(mark="!")).score(answers) == [0.0, 0.0, 1.0]
 
 
 def test_aligner_data_sources(example: Example) -> None:
-    from aligner.data.load import load
-    from aligner.data.spec import DataSpec
+    from aligner.data.options import DataSpec
+    from aligner.data.reading.load import load_rows
 
     look = _look(example("aligner_data_sources"), Path("."))
     spec = DataSpec(source="sums", options={"count": 3})
-    loaded = load((spec,), want="conversation", place=look, option="data")
+    loaded = load_rows((spec,), want="conversation", context=look, option="data")
     assert [row.messages[-1]["content"] for row in loaded.rows] == ["0", "2", "4"]
 
 
 def test_aligner_data_formats(example: Example, tmp_path: Path) -> None:
-    from aligner.data.load import load
-    from aligner.data.spec import DataSpec
+    from aligner.data.options import DataSpec
+    from aligner.data.reading.load import load_rows
 
     look = _look(example("aligner_data_formats"), tmp_path)
     write_files(tmp_path, {"p.jsonl": [{"q": "why?", "won": "so", "lost": "not so"}]})
-    loaded = load((DataSpec(path="p.jsonl"),), want="preference", place=look, option="data")
+    loaded = load_rows((DataSpec(path="p.jsonl"),), want="preference", context=look, option="data")
     [pair] = loaded.rows
     assert loaded.ledger.formats == ("won-lost",)
     assert (pair.chosen[0]["content"], pair.rejected[0]["content"]) == ("so", "not so")
 
 
-def test_aligner_outlines(example: Example) -> None:
-    [outline] = host_of([example("aligner_outlines")]).offers().outlines.values()
-    data = {"data": LookedAt(spec="talks.jsonl")}
-    assert outline.write(Material(model="base", adapter="none", data=data)) == (
+def test_aligner_recipe_templates(example: Example) -> None:
+    [outline] = host_of([example("aligner_recipe_templates")]).registry().recipe_templates.values()
+    data = {"data": DatasetSummary(spec="talks.jsonl")}
+    assert outline.write(TemplateInputs(model="base", adapter="none", data=data)) == (
         "model: base\n"
         "steps:\n"
         "  - stage: sft\n"
         "    data: talks.jsonl\n"
-        "    epochs: 2  # more than three rarely helps\n"
+        "    num_train_epochs: 2  # more than three rarely helps\n"
     )
 
 
-def test_aligner_translations(example: Example, tmp_path: Path) -> None:
-    [talker] = host_of([example("aligner_translations")]).offers().translations.values()
+def test_aligner_config_importers(example: Example, tmp_path: Path) -> None:
+    [talker] = host_of([example("aligner_config_importers")]).registry().config_importers.values()
     settings = {"start_from": "base", "talks": "talks.jsonl", "colour": "red"}
     path = tmp_path / "old.yaml"
-    foreign = Foreign(
+    foreign = ExternalConfig(
         path=path,
         where="old.yaml",
         settings=settings,
@@ -153,11 +153,11 @@ def test_aligner_translations(example: Example, tmp_path: Path) -> None:
         folder=tmp_path,
         recipe_folder=tmp_path,
     )
-    assert talker.recognise(settings)
-    assert not talker.recognise({"talks": "talks.jsonl"})
+    assert talker.recognize(settings)
+    assert not talker.recognize({"talks": "talks.jsonl"})
     made = talker.translate([foreign], {})
     assert recipe_from(made.recipe, folder=tmp_path).steps[0].options == {"data": "talks.jsonl"}
-    assert [(one.where, one.key) for one in made.remarks] == [("old.yaml:3", "colour")]
+    assert [(one.where, one.key) for one in made.notes] == [("old.yaml:3", "colour")]
 
 
 def test_aligner_step_started(example: Example, tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_aligner_step_progress(example: Example, tmp_path: Path) -> None:
 def test_aligner_step_finished(example: Example, tmp_path: Path) -> None:
     plugin = example("aligner_step_finished")
     watched(plugin, tmp_path)
-    assert plugin.ROWS == [{"step": "reporting", "changed": [], "figures": {"loss": 0.25}}]
+    assert plugin.ROWS == [{"step": "reporting", "changed": [], "metrics": {"loss": 0.25}}]
 
 
 def test_what_a_step_wrote_is_there_when_its_end_is_told(tmp_path: Path) -> None:
@@ -185,8 +185,8 @@ def test_what_a_step_wrote_is_there_when_its_end_is_told(tmp_path: Path) -> None
 
     class Looks:
         @aligner.hookimpl
-        def aligner_step_finished(self, run: Run, after: ModelState) -> None:
-            seen.append((run.folder / "metrics.jsonl").is_file())
+        def aligner_step_finished(self, context: StepContext, after: ModelState) -> None:
+            seen.append((context.folder / "metrics.jsonl").is_file())
             seen.append(Path(after.get("policy").path, "config.json").is_file())
 
     options = SFTOptions(data="talks.jsonl", max_steps=1, learning_rate=1e-2)
@@ -201,13 +201,13 @@ def test_aligner_step_failed(example: Example, tmp_path: Path) -> None:
     assert plugin.FAILURES == ["reporting: RuntimeError: no more paper"]
 
 
-def _look(plugin: ModuleType, folder: Path) -> Look:
-    return Look(
+def _look(plugin: ModuleType, folder: Path) -> PlanContext:
+    return PlanContext(
         step="s",
         where="r.yaml:1",
         recipe_folder=folder,
         seed=0,
         slots={},
-        offers=host_of([plugin]).offers(),
-        scratch={},
+        registry=host_of([plugin]).registry(),
+        memo={},
     )

@@ -12,13 +12,13 @@ import pytest
 import aligner
 from aligner.errors import AlignerError, ChainError, PluginError
 from aligner.host import Host, host_of
-from aligner.stage import Look, Plan, Run, Stage, StageConfig
+from aligner.stage import Plan, PlanContext, Stage, StageOptions, StepContext
 from aligner.state import ModelState
 
 ROOT = Path(__file__).parents[1]
 
 
-class NoOptions(StageConfig):
+class NoOptions(StageOptions):
     pass
 
 
@@ -30,10 +30,10 @@ def stage_called(word: str) -> type[Stage[NoOptions]]:
         requires = frozenset()
         provides = frozenset()
 
-        def plan(self, look: Look) -> Plan:
+        def plan(self, context: PlanContext) -> Plan:
             return Plan(summary="nothing")
 
-        def run(self, state: ModelState, run: Run) -> ModelState:
+        def run(self, state: ModelState, context: StepContext) -> ModelState:
             return state
 
     return Made
@@ -57,8 +57,12 @@ def test_aligners_own_stages_are_found_by_entry_point_alone() -> None:
     assert [one for one in host.aside if one.name in written] == []
     assert {name.removeprefix("aligner_") for name in written.values()} <= {
         *host.stages(),
-        *host.offers().data_sources,
-        *("outlines", "translate"),  # these offer beginnings of recipes, each several
+        *host.registry().data_sources,
+        *(
+            "recipe_templates",
+            "import",
+            "toy_tasks",
+        ),  # these offer beginnings of recipes, each several
     }
 
 
@@ -156,7 +160,7 @@ def test_a_plugin_kept_out_is_never_imported(
 
 def test_finding_the_plugins_loads_nothing_heavy() -> None:
     code = (
-        "import sys\nfrom aligner.host import Host\nhost = Host.discover()\nhost.stages()\nhost.offers()\n"
+        "import sys\nfrom aligner.host import Host\nhost = Host.discover()\nhost.stages()\nhost.registry()\n"
         "heavy = ('torch', 'transformers', 'trl', 'peft', 'datasets', 'evaluate')\n"
         "print([name for name in heavy if name in sys.modules])"
     )

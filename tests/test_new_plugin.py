@@ -105,10 +105,10 @@ STAGE = '''\
 
 from __future__ import annotations
 
-from aligner import Look, ModelState, Plan, Run, Stage
-from aligner.data.spec import DataOptions
-from aligner.models.spec import ModelOptions
-from aligner.train.spec import TrainOptions
+from aligner import ModelState, Plan, PlanContext, Stage, StepContext
+from aligner.data.options import DataOptions
+from aligner.models.options import ModelOptions
+from aligner.train.options import TrainOptions
 from pydantic import Field
 
 
@@ -124,13 +124,13 @@ class ShortTalk(Stage[ShortTalkOptions]):
     requires = frozenset({"policy", "tokenizer"})
     provides = frozenset({"policy"})
 
-    def plan(self, look: Look) -> Plan:
+    def plan(self, context: PlanContext) -> Plan:
         from aligner_short_talk.plan import plan  # the tokenizer waits until a recipe is looked at
 
-        return plan(self.config, look)
+        return plan(self.options, context)
 
-    def run(self, state: ModelState, run: Run) -> ModelState:
+    def run(self, state: ModelState, context: StepContext) -> ModelState:
         from aligner_short_talk.train import train  # torch waits until a step really runs
 
-        return state.put(run.step, policy=train(self.config, state, run))
+        return state.put(context.step, policy=train(self.options, state, context))
 '''

@@ -13,9 +13,9 @@ import yaml
 
 from aligner.cli import main
 from aligner.host import Host
-from aligner.offers import LookedAt, Material
-from aligner.options import validate
+from aligner.options.validation import validate
 from aligner.recipe import read_recipe
+from aligner.registry import DatasetSummary, TemplateInputs
 from aligner.testing import conversations, preferences, texts, write_files, write_tiny
 
 NewRecipe = Callable[..., tuple[int, str, str]]
@@ -62,7 +62,7 @@ CASES = {
 
 
 def test_every_outline_is_tested(new_recipe: NewRecipe) -> None:
-    assert CASES.keys() == Host.discover().offers().outlines.keys()
+    assert CASES.keys() == Host.discover().registry().recipe_templates.keys()
     code, out, _ = new_recipe("--list")
     assert (code, [line.split()[0] for line in out.splitlines()]) == (0, list(CASES))
 
@@ -182,11 +182,14 @@ def test_on_a_terminal_what_is_missing_is_asked_for(
 def test_an_outline_fits_its_stages_whatever_is_unknown(method: str, tmp_path: Path) -> None:
     """A model on the hub that cannot be looked at, data likewise, and weights in 4 bits."""
     host = Host.discover()
-    outline = host.offers().outlines[method]
-    material = Material(
+    outline = host.registry().recipe_templates[method]
+    material = TemplateInputs(
         model="org/base",
         adapter="qlora",
-        data={name: LookedAt(spec='{"hub": "org/data"}') for name in (*outline.may, *outline.asks)},
+        data={
+            name: DatasetSummary(spec='{"hub": "org/data"}')
+            for name in (*outline.may, *outline.asks)
+        },
     )
     (tmp_path / "r.yaml").write_text(outline.write(material), encoding="utf-8")
     steps = read_recipe(tmp_path / "r.yaml").steps
@@ -207,9 +210,13 @@ def test_an_outline_fits_its_stages_whatever_is_unknown(method: str, tmp_path: P
     ],
 )
 def test_the_template_suits_the_tokenizer(known: dict[str, object], template: str) -> None:
-    outline = Host.discover().offers().outlines["sft"]
-    given = {"model": "org/base", "adapter": "lora", "data": {"data": LookedAt(spec="d.jsonl")}}
-    written = yaml.safe_load(outline.write(Material(**(given | known))))  # type: ignore[arg-type]
+    outline = Host.discover().registry().recipe_templates["sft"]
+    given = {
+        "model": "org/base",
+        "adapter": "lora",
+        "data": {"data": DatasetSummary(spec="d.jsonl")},
+    }
+    written = yaml.safe_load(outline.write(TemplateInputs(**(given | known))))  # type: ignore[arg-type]
     assert written["steps"][0] == {"stage": "chat", "template": template}
 
 
@@ -223,12 +230,18 @@ def test_the_template_suits_the_tokenizer(known: dict[str, object], template: st
     ],
 )
 def test_numbers_suit_the_data(looked: dict[str, int], chosen: tuple[object, ...]) -> None:
-    """hold_out, max_length, epochs, batch_size and accumulate, for a model of 2048 positions."""
-    outline = Host.discover().offers().outlines["sft"]
-    data = {"data": LookedAt(spec="d.jsonl", **looked)}
-    text = outline.write(Material(model="m", adapter="lora", data=data, positions=2048))
+    """Options that follow from the number of rows, for a model of 2048 positions."""
+    outline = Host.discover().registry().recipe_templates["sft"]
+    data = {"data": DatasetSummary(spec="d.jsonl", **looked)}
+    text = outline.write(TemplateInputs(model="m", adapter="lora", data=data, positions=2048))
     step = yaml.safe_load(text)["steps"][1]
-    names = ("hold_out", "max_length", "epochs", "batch_size", "accumulate")
+    names = (
+        "hold_out",
+        "max_length",
+        "num_train_epochs",
+        "per_device_train_batch_size",
+        "gradient_accumulation_steps",
+    )
     assert tuple(step.get(name) for name in names) == chosen
     assert ("limits" in step) == (looked.get("longest", 0) > 2048)
 
@@ -294,14 +307,14 @@ steps:
     # overflow: turns # leave out the oldest turns of longer rows, not the whole row
     # packing: true # several conversations a row: faster where most are short
     # train_on: last # learn only the last answer, not all of them
-    adapter: {method: lora, r: 16, alpha: 32} # trained in place of the whole model
-    # adapter: {method: dora, r: 16, alpha: 32} # or rslora
-    epochs: 3 # few rows want several passes
-    batch_size: 4 # rows on a device at once: halve it, and double accumulate, if memory runs out
-    accumulate: 1 # together 4 rows an optimizer step
+    adapter: {method: lora, r: 16, lora_alpha: 32} # trained in place of the whole model
+    # adapter: {method: dora, r: 16, lora_alpha: 32} # or rslora
+    num_train_epochs: 3 # few rows want several passes
+    per_device_train_batch_size: 4 # rows on a device at once; if memory runs out, halve it, double the next
+    gradient_accumulation_steps: 1 # together 4 rows an optimizer step
     learning_rate: 0.0002 # adapters want ten times what full weights do
-    schedule: cosine
-    warmup: 0.03 # share of the optimizer steps
+    lr_scheduler_type: cosine
+    warmup_steps: 0.03 # share of the optimizer steps
 
   # Compare what came of it with what it began from:
   # - stage: evaluate

@@ -1,4 +1,4 @@
-"""Options are held against the model that declares them, and faults are said in plain words."""
+"""Options are held against the model that declares them, and errors are said in plain words."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from hypothesis import strategies as st
 from pydantic import Field, field_validator, model_validator
 
 from aligner.data.curation.spec import Augment, Clean, Redact
-from aligner.data.spec import DataSpec, DataSpecs
-from aligner.errors import AlignerError, ChainError, Faults
-from aligner.fields import fields_at, first_sentence, models_below
-from aligner.offers import OfferConfig
-from aligner.options import check_options, validate
+from aligner.data.options import DataSpec, DataSpecs
+from aligner.errors import AlignerError, ChainError, ErrorGroup
+from aligner.options.fields import fields_at, first_sentence, nested_models
+from aligner.options.validation import check_options, validate
 from aligner.recipe import read_recipe
-from aligner.stage import Look, Plan, Run, Stage, StageConfig
+from aligner.registry import ExtensionOptions
+from aligner.stage import Plan, PlanContext, Stage, StageOptions, StepContext
 from aligner.state import ModelState
 
 
-class Lora(StageConfig):
+class Lora(StageOptions):
     """Train a low-rank update."""
 
     method: Literal["lora"] = "lora"
@@ -30,14 +30,14 @@ class Lora(StageConfig):
     targets: tuple[str, ...] = ()
 
 
-class Prompt(StageConfig):
+class Prompt(StageOptions):
     """Train a few virtual tokens."""
 
     method: Literal["prompt"] = "prompt"
     tokens: int = Field(8, gt=0)
 
 
-class Config(StageConfig):
+class Options(StageOptions):
     data: DataSpecs
     """Rows to train on."""
     learning_rate: float = Field(1e-5, gt=0)
@@ -63,44 +63,44 @@ class Config(StageConfig):
         return tags
 
     @model_validator(mode="after")
-    def _packing_needs_steps(self) -> Config:
+    def _packing_needs_steps(self) -> Options:
         if self.packing and self.steps == "auto":
             raise ValueError("packing needs 'steps' to be a number")
         return self
 
 
-class Tune(Stage[Config]):
+class Tune(Stage[Options]):
     """Tune it."""
 
     name = "tune"
     requires = frozenset({"policy"})
     provides = frozenset({"policy"})
 
-    def plan(self, look: Look) -> Plan:
+    def plan(self, context: PlanContext) -> Plan:
         return Plan(summary="tune")
 
-    def run(self, state: ModelState, run: Run) -> ModelState:
+    def run(self, state: ModelState, context: StepContext) -> ModelState:
         return state
 
 
-def faults(**options: Any) -> list[str]:
+def errors(**options: Any) -> list[str]:
     """The complaints about `options`, each place shown as its dotted path in brackets."""
     with pytest.raises(AlignerError) as caught:
         check_options(
-            {"data": "a", **options}, Config, what="stage 'tune'", where=lambda path: f"<{path}>"
+            {"data": "a", **options}, Options, what="stage 'tune'", where=lambda path: f"<{path}>"
         )
     error = caught.value
-    return [str(one) for one in (error.faults if isinstance(error, Faults) else (error,))]
+    return [str(one) for one in (error.errors if isinstance(error, ErrorGroup) else (error,))]
 
 
 def test_options_that_fit_become_the_config() -> None:
     made = check_options(
         {"data": ["a", {"hub": "b"}], "learning_rate": 1, "adapter": {"r": 4}, "beta": "0.5"},
-        Config,
+        Options,
         what="stage 'tune'",
         where=str,
     )
-    assert made == Config(
+    assert made == Options(
         data=(DataSpec(path="a"), DataSpec(hub="b")),
         learning_rate=1.0,
         adapter=Lora(r=4),
@@ -126,7 +126,7 @@ def test_faults_of_a_step_are_placed_at_their_lines_all_at_once(
         "    loss: sigmod\n"
     )
     step = read_recipe("r.yaml", overrides=["tune.even=3"]).steps[0]
-    with pytest.raises(Faults) as caught:
+    with pytest.raises(ErrorGroup) as caught:
         validate(step, Tune)
     assert str(caught.value).splitlines() == [
         "r.yaml:8: stage 'tune' has no option 'data.1.frist'",
@@ -208,23 +208,23 @@ ONE_FAULT: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("options", "said"), ONE_FAULT)
 def test_one_fault_is_said_once_in_plain_words(options: dict[str, Any], said: str) -> None:
-    assert faults(**options) == [said]
+    assert errors(**options) == [said]
 
 
 def test_several_faults_inside_one_member_of_a_union_are_all_said() -> None:
-    assert faults(adapter={"method": "lora", "r": "x", "targets": 3}) == [
+    assert errors(adapter={"method": "lora", "r": "x", "targets": 3}) == [
         "<adapter.r>: adapter.r is 'x', not a whole number\n  hint: r: Rank of the update.",
         "<adapter.targets>: adapter.targets is 3, not a list",
     ]
 
 
 def test_what_is_found_is_shown_on_one_short_line() -> None:
-    assert faults(beta="x\n\x1b[31m" + "y" * 900) == [
+    assert errors(beta="x\n\x1b[31m" + "y" * 900) == [
         f"<beta>: beta is 'x\\n\\x1b[31m{'y' * 48}… (907 characters), not a number"
     ]
 
 
-class Judge(OfferConfig):
+class Judge(ExtensionOptions):
     words: int = Field(..., gt=0)
     """How many words are asked for."""
 
@@ -243,26 +243,26 @@ ANY = st.recursive(
     lambda one: st.lists(one, max_size=2) | st.dictionaries(st.text(max_size=3), one, max_size=2),
     max_leaves=4,
 )
-NAMES = st.sampled_from([*Config.model_fields, "method", "r", "path", "hub", "bta"])
+NAMES = st.sampled_from([*Options.model_fields, "method", "r", "path", "hub", "bta"])
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.dictionaries(NAMES, ANY | st.dictionaries(NAMES, ANY, max_size=3), max_size=6))
 def test_any_options_are_a_config_or_a_complaint(options: dict[str, Any]) -> None:
     try:
-        made = check_options(options, Config, what="stage 'tune'", where=lambda path: f"<{path}>")
-    except (ChainError, Faults):
+        made = check_options(options, Options, what="stage 'tune'", where=lambda path: f"<{path}>")
+    except (ChainError, ErrorGroup):
         return
-    assert isinstance(made, Config)
+    assert isinstance(made, Options)
 
 
 def test_fields_are_found_through_unions_lists_and_mappings() -> None:
-    assert list(fields_at(Config, ("adapter",))) == ["method", "r", "targets", "tokens"]
-    assert list(fields_at(Config, ("adapter",), "Prompt")) == ["method", "tokens"]
-    assert "hub" in fields_at(Config, ("data", 0))
-    assert "hub" in fields_at(Config, ("data",))
-    assert fields_at(Config, ("weights", "a")) == {}
-    assert models_below(Config) == (DataSpec, Clean, Redact, Augment, Lora, Prompt)
+    assert list(fields_at(Options, ("adapter",))) == ["method", "r", "targets", "tokens"]
+    assert list(fields_at(Options, ("adapter",), "Prompt")) == ["method", "tokens"]
+    assert "hub" in fields_at(Options, ("data", 0))
+    assert "hub" in fields_at(Options, ("data",))
+    assert fields_at(Options, ("weights", "a")) == {}
+    assert nested_models(Options) == (DataSpec, Clean, Redact, Augment, Lora, Prompt)
 
 
 @pytest.mark.parametrize(
@@ -279,4 +279,4 @@ def test_the_first_sentence_ends_at_its_full_stop(text: str, first: str) -> None
 
 
 def test_what_a_terminal_would_obey_is_escaped() -> None:
-    assert faults(weights={"\x1b[31m": "x"})[0].endswith(": weights.\\x1b[31m is 'x', not a number")
+    assert errors(weights={"\x1b[31m": "x"})[0].endswith(": weights.\\x1b[31m is 'x', not a number")

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def run(recipe: str, seed: int, runs: Path) -> tuple[dict[str, dict[str, float]], float]:
-    """Figures of every step, and the largest memory of the process in GiB."""
+    """Metrics of every step, and the largest memory of the process in GiB."""
     command = [sys.executable, "-m", "aligner.cli", "run", str(ROOT / "recipes" / f"{recipe}.yaml")]
     done = subprocess.run(
         [*command, "--set", f"seed={seed}", "--name", f"seed-{seed}", "--runs", str(runs)],
@@ -25,11 +25,11 @@ def run(recipe: str, seed: int, runs: Path) -> tuple[dict[str, dict[str, float]]
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    figures = {}
+    metrics = {}
     for step in sorted((runs / f"seed-{seed}" / "steps").iterdir()):
         name = step.name.split("-", 1)[1]
-        figures[name] = json.loads((step / "step.json").read_text())["figures"]
-    return figures, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
+        metrics[name] = json.loads((step / "step.json").read_text())["metrics"]
+    return metrics, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
 
 
 @pytest.mark.slow
@@ -39,12 +39,12 @@ def test_a_quickstart_learns_at_every_stage_by_an_independent_judge(
     recipe: str, seed: int, tmp_path: Path
 ) -> None:
     """SFT clearly above base, DPO and PPO clearly above SFT, the reward model right on new pairs."""
-    figures, gibibytes = run(recipe, seed, tmp_path)
-    last = figures["evaluate"]
+    metrics, gibibytes = run(recipe, seed, tmp_path)
+    last = metrics["evaluate"]
     assert last["judge_sft"] > last["judge_chat"] + 0.2
     assert last["judge"] > last["judge_sft"] + 0.1
     assert last["win_rate_vs_sft"] > 0.55
-    assert figures["reward"]["eval_accuracy"] >= 0.9
+    assert metrics["reward"]["eval_accuracy"] >= 0.9
     assert last["kl_to_sft"] < 50
     assert last["ended"] > 0.9
     assert gibibytes < 2

@@ -13,16 +13,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import Field
 
-from aligner.data.spec import DataSpecs
+from aligner.data.options import DataSpecs
 from aligner.errors import AlignerError
-from aligner.options import validate
+from aligner.options.recipe_schema import recipe_schema
+from aligner.options.stage_page import Option, describe_stage, options_of
+from aligner.options.validation import validate
 from aligner.recipe import read_recipe
-from aligner.schema import Option, describe_stage, options_of, recipe_schema
-from aligner.stage import Look, Plan, Run, Stage, StageConfig
+from aligner.stage import Plan, PlanContext, Stage, StageOptions, StepContext
 from aligner.state import ModelState, Slot
 
 
-class Lora(StageConfig):
+class Lora(StageOptions):
     """Train a low-rank update."""
 
     method: Literal["lora", "dora"] = "lora"
@@ -31,7 +32,7 @@ class Lora(StageConfig):
     """Rank of the update."""
 
 
-class TuneConfig(StageConfig):
+class TuneConfig(StageOptions):
     data: DataSpecs
     """Rows to train on."""
     learning_rate: float = Field(1e-5, gt=0)
@@ -58,14 +59,14 @@ class Tune(Stage[TuneConfig]):
     requires = frozenset({"policy", "tokenizer"})
     provides = frozenset({"policy"})
 
-    def plan(self, look: Look) -> Plan:
+    def plan(self, context: PlanContext) -> Plan:
         return Plan(summary="")
 
-    def run(self, state: ModelState, run: Run) -> ModelState:
+    def run(self, state: ModelState, context: StepContext) -> ModelState:
         return state
 
 
-class LookConfig(StageConfig):
+class LookConfig(StageOptions):
     keep: bool = True
     """Whether to keep it."""
     at: str
@@ -80,16 +81,16 @@ class LookOver(Stage[LookConfig]):
 
     @property
     def uses(self) -> frozenset[Slot]:
-        return frozenset({"reward"} if self.config.at else ())
+        return frozenset({"reward"} if self.options.at else ())
 
     @property
     def provides(self) -> frozenset[Slot]:
-        return frozenset({"policy"} if self.config.keep else ())
+        return frozenset({"policy"} if self.options.keep else ())
 
-    def plan(self, look: Look) -> Plan:
+    def plan(self, context: PlanContext) -> Plan:
         return Plan(summary="")
 
-    def run(self, state: ModelState, run: Run) -> ModelState:
+    def run(self, state: ModelState, context: StepContext) -> ModelState:
         return state
 
 
@@ -254,11 +255,11 @@ def test_the_options_of_a_model_are_told_in_words() -> None:
 
 def test_a_page_tells_all_there_is_to_know_of_a_stage() -> None:
     assert describe_stage(LookOver) == (
-        "look: (not written up)\n"
+        "look: (no documentation)\n"
         "\n"
         "requires  policy, tokenizer\n"
         "uses      depends on the options\n"
-        "provides  policy  (where the options are left at their defaults)\n"
+        "provides  policy  (with default options)\n"
         "\n"
         "options\n"
         "  at: text; required\n"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from aligner.state import Artifact, Live, ModelState
+from aligner.state import Artifact, ModelCache, ModelState
 
 
 def test_a_state_is_never_changed_by_putting_something_in_it() -> None:
@@ -35,23 +35,23 @@ def test_a_written_state_comes_back_equal_from_a_moved_folder(tmp_path: Path) ->
 
 
 def test_a_live_object_is_handed_over_once_and_only_for_its_hash() -> None:
-    live, model = Live(), object()
-    live.keep(Artifact(path="a", hash="1"), model)
-    assert live.take(Artifact(path="a", hash="2")) is None
-    assert live.take(Artifact(path="elsewhere", hash="1")) is model
-    assert live.take(Artifact(path="a", hash="1")) is None
+    model_cache, model = ModelCache(), object()
+    model_cache.keep(Artifact(path="a", hash="1"), model)
+    assert model_cache.take(Artifact(path="a", hash="2")) is None
+    assert model_cache.take(Artifact(path="elsewhere", hash="1")) is model
+    assert model_cache.take(Artifact(path="a", hash="1")) is None
 
 
 def test_what_no_slot_holds_is_let_go() -> None:
-    live = Live()
+    model_cache = ModelCache()
     held, other = Artifact(path="a", hash="1"), Artifact(path="b", hash="2")
-    live.keep(held, "held")
-    live.keep(other, "other")
-    live.keep_only(ModelState(policy=held))
-    assert held in live
-    assert other not in live
+    model_cache.keep(held, "held")
+    model_cache.keep(other, "other")
+    model_cache.keep_only(ModelState(policy=held))
+    assert held in model_cache
+    assert other not in model_cache
 
 
 def test_an_artifact_without_a_hash_cannot_be_kept() -> None:
     with pytest.raises(AssertionError):
-        Live().keep(Artifact(path="a"), object())
+        ModelCache().keep(Artifact(path="a"), object())

@@ -15,11 +15,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from aligner.data.load import load
-from aligner.data.spec import DataSpec
+from aligner.data.options import DataSpec
+from aligner.data.reading.load import load_rows
 from aligner.models.files import artifact_hash
-from aligner.offers import Offers
-from aligner.stage import Look, Plan, Run, Stage, StageConfig
+from aligner.registry import Registry
+from aligner.stage import Plan, PlanContext, Stage, StageOptions, StepContext
 from aligner.state import Artifact, ModelState
 from aligner.testing import (
     StageContract,
@@ -36,7 +36,7 @@ from aligner.testing import (
 from aligner.testing.run import MODEL
 
 
-class TallyOptions(StageConfig):
+class TallyOptions(StageOptions):
     flaw: str = ""
     """How the stage breaks the contract."""
 
@@ -48,49 +48,49 @@ class Tally(Stage[TallyOptions]):
     requires = frozenset()
     provides = frozenset({"value"})
 
-    def plan(self, look: Look) -> Plan:
-        flaw = self.config.flaw
+    def plan(self, context: PlanContext) -> Plan:
+        flaw = self.options.flaw
         summary = {"two lines": "one\ntwo", "no summary": "", "restless": str(time.time_ns())}
         if flaw == "loads":
-            AutoModelForCausalLM.from_pretrained(look.recipe_folder / MODEL)
+            AutoModelForCausalLM.from_pretrained(context.recipe_folder / MODEL)
         slots = {"policy": None} if flaw == "plans too much" else {}
         return Plan(
             summary=summary.get(flaw, "adds up"),
-            figures=frozenset({"sum"}),
+            metrics=frozenset({"sum"}),
             data={"data": str(time.time_ns())} if flaw == "other data" else {},
             slots=slots,  # type: ignore[arg-type]  # never looked into
         )
 
-    def run(self, state: ModelState, run: Run) -> ModelState:
-        flaw, draw = self.config.flaw, random.Random(run.seed)
+    def run(self, state: ModelState, context: StepContext) -> ModelState:
+        flaw, draw = self.options.flaw, random.Random(context.seed)
         numbers = [draw.random() for _ in range(4)]
-        checkpoint = run.folder / "checkpoint.json"
+        checkpoint = context.folder / "checkpoint.json"
         kept: list[float] = json.loads(checkpoint.read_text()) if checkpoint.exists() else []
         if flaw == "forgets":
             kept = []
         resumed = bool(kept)
         for done in range(len(kept), 4):
-            run.progress(done + 1, 4, sum=sum(kept))
+            context.progress(done + 1, 4, sum=sum(kept))
             kept.append(0.0 if flaw == "loses" and resumed else numbers[done])
             if done == 1:
                 checkpoint.write_text(json.dumps(kept))
         checkpoint.unlink(missing_ok=True)
-        self._disturb(run)
+        self._disturb(context)
         if flaw != "silent":
-            run.record(sum=float("nan") if flaw == "nan" else sum(kept))
+            context.record(sum=float("nan") if flaw == "nan" else sum(kept))
         text = str(time.time_ns() if flaw == "random" else sum(kept))
-        folder = run.recipe_folder / "mine" if flaw == "elsewhere" else run.folder / "value"
+        folder = context.recipe_folder / "mine" if flaw == "elsewhere" else context.folder / "value"
         folder.mkdir(exist_ok=True)
         (folder / "total").write_text(text)
         digest = hashlib.sha256(text.encode()).hexdigest()
-        return state.put(run.step, value=Artifact(path=str(folder), hash=digest))
+        return state.put(context.step, value=Artifact(path=str(folder), hash=digest))
 
-    def _disturb(self, run: Run) -> None:
-        match self.config.flaw:
+    def _disturb(self, context: StepContext) -> None:
+        match self.options.flaw:
             case "writes":
-                (run.recipe_folder / "notes.txt").write_text("here I was")
+                (context.recipe_folder / "notes.txt").write_text("here I was")
             case "moves":
-                os.chdir(run.folder)
+                os.chdir(context.folder)
             case "threads":
                 torch.set_num_threads(torch.get_num_threads() + 1)
             case "type":
@@ -158,7 +158,7 @@ def test_a_plan_that_breaks_the_contract_is_caught(
         (
             "silent",
             "records_the_figures_it_declares",
-            "`Plan.figures` and what was recorded differ",
+            "`Plan.metrics` and what was recorded differ",
         ),
         ("nan", "records_the_figures_it_declares", "no numbers: sum"),
         ("moves", "leaves_the_process_as_it_found_it", "it changed: current folder"),
@@ -190,12 +190,12 @@ def test_a_run_that_breaks_the_contract_is_caught(
 
 
 def test_an_option_without_a_word_is_caught() -> None:
-    class Inner(StageConfig):
+    class Inner(StageOptions):
         said: int = 1
         """Said."""
         silent: int = 1
 
-    class Outer(StageConfig):
+    class Outer(StageOptions):
         inner: Inner = Inner()
         """Said."""
 
@@ -221,8 +221,8 @@ def test_a_declaration_that_loads_something_heavy_is_caught(
     monkeypatch.syspath_prepend(tmp_path)
     source = (
         "import datasets\n"
-        "from aligner.stage import Stage, StageConfig\n"
-        "class NoOptions(StageConfig): ...\n"
+        "from aligner.stage import Stage, StageOptions\n"
+        "class NoOptions(StageOptions): ...\n"
         "class Heavy(Stage[NoOptions]):\n"
         "    name = 'heavy'\n"
         "    requires = provides = frozenset()\n"
@@ -253,16 +253,16 @@ def test_the_tiny_data_is_of_its_kind_without_a_finding(
     rows: Any, kind: Any, count: int, tmp_path: Path
 ) -> None:
     write_files(tmp_path, {"rows.jsonl": rows})
-    place = Look(
+    place = PlanContext(
         step="s",
         where="r.yaml:1",
         recipe_folder=tmp_path,
         seed=0,
         slots={},
-        offers=Offers(),
-        scratch={},
+        registry=Registry(),
+        memo={},
     )
-    loaded = load((DataSpec(path="rows.jsonl"),), want=kind, place=place, option="data")
+    loaded = load_rows((DataSpec(path="rows.jsonl"),), want=kind, context=place, option="data")
     assert len(loaded.rows) == count
     assert not loaded.ledger.dropped
     assert not loaded.ledger.skipped

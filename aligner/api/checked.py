@@ -16,16 +16,16 @@ from aligner.api.result import Result
 from aligner.chain import Event
 from aligner.host import Host
 from aligner.run import ranks
-from aligner.screen.console import console_on, is_live, show
-from aligner.screen.following import Following
-from aligner.screen.forecast import forecast
-from aligner.screen.planned import planned
-from aligner.screen.progress import Display, PlainLines, Silent, shown_live
 from aligner.stage import Plan
-from aligner.state import Live
+from aligner.state import ModelCache
+from aligner.terminal.console import console_on, is_live, show
+from aligner.terminal.forecast import forecast
+from aligner.terminal.plan_table import planned
+from aligner.terminal.progress import Display, PlainLines, Silent, shown_live
+from aligner.terminal.progress_state import Following
 
 if TYPE_CHECKING:
-    from aligner.models.live import Given
+    from aligner.models.live_model import Given
 
 _WIDTH = 100
 """Columns of the table, wherever it is read."""
@@ -35,7 +35,7 @@ _WIDTH = 100
 class Checked:
     """What `Recipe.check` found out. Printed, it is the table of `aligner check`."""
 
-    inner: chain.Checked
+    inner: chain.CheckedChain
     host: Host = field(repr=False)
     runs: Path
     """Folder of all runs."""
@@ -72,9 +72,9 @@ class Checked:
             AlignerError: A step failed, a gate does not hold, or the run was stopped; what had
                 finished is kept, and the same call goes on from there.
         """
-        live = Live()
+        model_cache = ModelCache()
         if self.given is not None:
-            self.given.lend(live)
+            self.given.lend(model_cache)
         names = [link.step.name for link in self.inner.chain.links]
         if until in names:
             names = names[: names.index(until) + 1]
@@ -93,7 +93,7 @@ class Checked:
                 until=until,
                 start_from=start_from,
                 fresh=fresh,
-                live=live,
+                model_cache=model_cache,
                 tell=tell,
             )
         return Result.of(outcome)

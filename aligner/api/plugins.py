@@ -44,7 +44,7 @@ def host_with(plugins: Iterable[object], stages: Sequence[Stage[Any]]) -> Host:
                 f"{kind.__module__}.{kind.__qualname__} is not the stage {kind.name!r} in use",
                 where=f"stage {kind.name!r}",
                 hint=f"that is {offered.__module__}.{offered.__qualname__} of plugin "
-                f"{host.maker(kind.name)}; give yours another name",
+                f"{host.plugin_version(kind.name)}; give yours another name",
             )
     return host
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from aligner import chain
 from aligner.errors import AlignerError
-from aligner.preview import Section
-from aligner.screen.console import console_on, show
-from aligner.screen.preview import previewed
-from aligner.screen.preview_page import page
+from aligner.preview import PreviewSection
+from aligner.terminal.console import console_on, show
+from aligner.terminal.preview import previewed
+from aligner.terminal.preview_page import page
 
 _WIDTH = 100
 """Columns of the drawing, wherever it is read."""
@@ -24,17 +24,17 @@ _WIDTH = 100
 class Preview:
     """What `Recipe.preview` shows. Printed, it is what `aligner preview` draws."""
 
-    inner: chain.Preview
+    inner: chain.ChainPreview
 
     @property
-    def steps(self) -> Mapping[str, tuple[Section, ...]]:
+    def steps(self) -> Mapping[str, tuple[PreviewSection, ...]]:
         """What each step shows, by its name: one section for each data set that it reads."""
         return {one.link.step.name: one.sections for one in self.inner.steps}
 
     @property
-    def faults(self) -> tuple[AlignerError, ...]:
+    def errors(self) -> tuple[AlignerError, ...]:
         """What is wrong with the steps that could not be looked at."""
-        return self.inner.faults
+        return self.inner.errors
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write a page of HTML that can be passed on."""

@@ -14,15 +14,14 @@ from aligner.api.plugins import host_with
 from aligner.api.previewed import Preview
 from aligner.api.result import Result
 from aligner.chain import Event
-from aligner.errors import Faults, PluginError
+from aligner.errors import ErrorGroup, PluginError
 from aligner.host import Host
-from aligner.preview import Asked
-from aligner.recipe import ModelSpec, read_recipe, recipe_from
-from aligner.recipe import Recipe as Written
+from aligner.preview import PreviewRequest
+from aligner.recipe import ModelSpec, RecipeSpec, read_recipe, recipe_from
 from aligner.stage import Stage
 
 if TYPE_CHECKING:
-    from aligner.models.live import Given
+    from aligner.models.live_model import Given
 
 Start = str | os.PathLike[str] | tuple[Any, Any]
 """A folder or hub id, or a live transformers model and its tokenizer."""
@@ -41,7 +40,7 @@ class Step:
     name: str | None = None
     """What the step is called; the stage's name where None."""
     gate: Mapping[str, str] = field(default_factory=dict)
-    """Bounds on figures of the step, written as in a recipe: `{"eval_loss": "< 2.5"}`."""
+    """Bounds on metrics of the step, written as in a recipe: `{"eval_loss": "< 2.5"}`."""
 
 
 class Recipe:
@@ -62,7 +61,7 @@ class Recipe:
 
     Raises:
         RecipeError: A name, a gate or the seed is not what it must be.
-        Faults: Several are.
+        ErrorGroup: Several are.
     """
 
     def __init__(
@@ -83,7 +82,7 @@ class Recipe:
             sheet["model"] = {"path": os.fspath(model)}
             sheet["model"] |= {"revision": revision} if revision else {}
         sheet["steps"] = [_entry(one) for one in placed]
-        self.written: Written = recipe_from(sheet, folder=Path(folder).absolute())
+        self.written: RecipeSpec = recipe_from(sheet, folder=Path(folder).absolute())
         """The recipe as `aligner.recipe` reads it."""
         self._stages = tuple(one.stage for one in placed)
         self._plugins = tuple(plugins)
@@ -107,7 +106,7 @@ class Recipe:
 
         Raises:
             RecipeError: One thing is wrong with it; it names file and line.
-            Faults: Several things are.
+            ErrorGroup: Several things are.
         """
         made = cls.__new__(cls)
         made.written = read_recipe(path, overrides=set)
@@ -125,13 +124,13 @@ class Recipe:
 
         Raises:
             AlignerError: Something is wrong.
-            Faults: Several things are, all told at once.
+            ErrorGroup: Several things are, all told at once.
         """
         host = host_with(self._plugins, self._stages) if host is None else host
         folder = Path(runs).absolute()
         checked = chain.check(chain.link(self._begun(folder), host), host, runs=folder)
         for stage, link in zip(self._stages, checked.chain.links, strict=bool(self._stages)):
-            if link.stage.config != stage.config:
+            if link.stage.options != stage.options:
                 raise PluginError(
                     f"the options of step {link.step.name!r} do not read back as they were given",
                     where=link.step.where,
@@ -159,15 +158,15 @@ class Recipe:
 
         Raises:
             AlignerError: Something is wrong, and nothing could be shown; what is wrong with some of
-                the steps alone is in `Preview.faults`.
+                the steps alone is in `Preview.errors`.
         """
         host = host_with(self._plugins, self._stages) if host is None else host
         folder = Path(runs).absolute()
         linked = chain.link(self._begun(folder), host)
-        asked = Asked(rows=tuple(rows), by_name=tuple(rows) != (1, 2), held_out=held_out)
+        asked = PreviewRequest(rows=tuple(rows), by_name=tuple(rows) != (1, 2), held_out=held_out)
         shown = chain.preview(linked, host, asked, steps=steps, runs=folder)
         if not shown.steps:
-            Faults.raise_if_any(shown.faults)
+            ErrorGroup.raise_if_any(shown.errors)
         return Preview(shown)
 
     def run(
@@ -193,7 +192,7 @@ class Recipe:
             on_event=on_event,
         )
 
-    def _begun(self, folder: Path) -> Written:
+    def _begun(self, folder: Path) -> RecipeSpec:
         """The recipe with a live model written down, where it begins with one."""
         if self._given is None:
             return self.written
@@ -215,13 +214,13 @@ def _entry(step: Step) -> dict[str, Any]:
         entry["as"] = step.name
     if step.gate:
         entry["gate"] = dict(step.gate)
-    options: dict[str, Any] = step.stage.config.model_dump(mode="json", exclude_unset=True)
+    options: dict[str, Any] = step.stage.options.model_dump(mode="json", exclude_unset=True)
     return entry | options
 
 
 def _given(model: Start | None) -> Given | None:
     if not isinstance(model, tuple):
         return None
-    from aligner.models.live import Given  # torch waits until there is a live model
+    from aligner.models.live_model import Given  # torch waits until there is a live model
 
     return Given(*model)

@@ -1,4 +1,4 @@
-"""What a run left: the state, the figures, curves and samples of each step, and the models."""
+"""What a run left: the state, the metrics, curves and samples of each step, and the models."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any
 from aligner.chain import Outcome
 from aligner.errors import ModelError, did_you_mean
 from aligner.run.store import STATE
-from aligner.screen.closing import closing
-from aligner.screen.console import console_on, show
-from aligner.state import Artifact, Live, ModelState, Slot
+from aligner.state import Artifact, ModelCache, ModelState, Slot
+from aligner.terminal.console import console_on, show
+from aligner.terminal.summary import closing
 
 _WIDTH = 100
 
@@ -23,7 +23,7 @@ class _Models:
     """Hands out the models of a state."""
 
     state: ModelState
-    live: Live
+    model_cache: ModelCache
 
     def policy(self) -> Any:
         """The policy: a transformers model, or a PEFT model where it has adapters.
@@ -44,17 +44,19 @@ class _Models:
 
     def tokenizer(self) -> Any:
         """The tokenizer with its chat template."""
-        from aligner.data.tokenizers import load_tokenizer  # transformers waits until it is wanted
+        from aligner.data.encoding.tokenizers import (
+            load_tokenizer,  # transformers waits until it is wanted
+        )
 
         artifact = self._artifact("tokenizer")
-        tokenizer = load_tokenizer(artifact, self.live)
-        self.live.keep(artifact, tokenizer)
+        tokenizer = load_tokenizer(artifact, self.model_cache)
+        self.model_cache.keep(artifact, tokenizer)
         return tokenizer
 
     def _model(self, slot: Slot) -> Any:
-        from aligner.models.live import hand_out  # torch waits until a model is wanted
+        from aligner.models.live_model import hand_out  # torch waits until a model is wanted
 
-        return hand_out(self._artifact(slot), self.live, reward=slot == "reward")
+        return hand_out(self._artifact(slot), self.model_cache, reward=slot == "reward")
 
     def _artifact(self, slot: Slot) -> Artifact:
         if slot not in self.state.filled():
@@ -71,8 +73,8 @@ class StepView(_Models):
 
     name: str
     stage: str
-    figures: Mapping[str, float]
-    """Final figures, as in the closing table."""
+    metrics: Mapping[str, float]
+    """Final metrics, as in the closing table."""
     seconds: float
     """How long it took when it ran."""
     reused: bool
@@ -81,11 +83,11 @@ class StepView(_Models):
     """With its models, `metrics.jsonl`, `samples.jsonl`, and what else the stage wrote."""
     state: ModelState
     """What it handed on."""
-    live: Live = field(repr=False)
+    model_cache: ModelCache = field(repr=False)
 
     @property
     def curves(self) -> Mapping[str, list[tuple[int, float]]]:
-        """Each figure that was reported on the way, as (how far, value) in order.
+        """Each metric that was reported on the way, as (how far, value) in order.
 
         Where a step was stopped and went on, points that were made twice are given once.
         """
@@ -113,7 +115,7 @@ class Result(_Models):
     """By name, in the order of the chain."""
     seconds: float
     """How long the run took, steps that were done before left out."""
-    live: Live = field(repr=False)
+    model_cache: ModelCache = field(repr=False)
     """The models that are still in memory."""
     outcome: Outcome = field(repr=False)
 
@@ -127,19 +129,19 @@ class Result(_Models):
             steps[row.step] = StepView(
                 name=row.step,
                 stage=row.stage,
-                figures=row.figures,
+                metrics=row.metrics,
                 seconds=row.seconds,
                 reused=row.reused,
                 folder=row.folder,
                 state=ModelState.from_json(text, beside=folder),
-                live=outcome.live,
+                model_cache=outcome.model_cache,
             )
         return cls(
             folder=outcome.folder,
             state=outcome.state,
             steps=steps,
             seconds=outcome.seconds,
-            live=outcome.live,
+            model_cache=outcome.model_cache,
             outcome=outcome,
         )
 

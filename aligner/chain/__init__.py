@@ -1,5 +1,6 @@
 """Link a recipe to stages, check it whole, say what it will do, and run it."""
 
+from aligner.chain.check import CheckedChain, check
 from aligner.chain.events import (
     Event,
     RunFinished,
@@ -10,17 +11,16 @@ from aligner.chain.events import (
     StepStarted,
 )
 from aligner.chain.execute import Outcome, StepResult, find_finished, run
-from aligner.chain.link import Chain, Link, link
-from aligner.chain.look import Checked, check
-from aligner.chain.preview import Preview, StepPreview, preview
+from aligner.chain.link import Chain, ChainStep, link
+from aligner.chain.preview import ChainPreview, StepPreview, preview
 
 __all__ = [
     "Chain",
-    "Checked",
+    "ChainPreview",
+    "ChainStep",
+    "CheckedChain",
     "Event",
-    "Link",
     "Outcome",
-    "Preview",
     "RunFinished",
     "StepFailed",
     "StepFinished",

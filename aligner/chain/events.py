@@ -31,7 +31,7 @@ class StepReused:
     of: int
     step: str
     stage: str
-    figures: Mapping[str, float]
+    metrics: Mapping[str, float]
     folder: Path
 
 
@@ -41,7 +41,7 @@ class StepFinished:
     of: int
     step: str
     stage: str
-    figures: Mapping[str, float]
+    metrics: Mapping[str, float]
     seconds: float
     folder: Path
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from aligner.chain.check import CheckedChain
 from aligner.chain.events import Event, RunFinished, StepReused
-from aligner.chain.link import START, Link
-from aligner.chain.look import Checked
-from aligner.chain.walk import Walk, run_link
+from aligner.chain.link import START, ChainStep
+from aligner.chain.run_step import RunSession, run_step
 from aligner.errors import ChainError, GateError, did_you_mean
 from aligner.host import Host
 from aligner.run import ranks
@@ -21,7 +21,7 @@ from aligner.run.folder import RunFolder
 from aligner.run.lock import locked
 from aligner.run.store import Finished, Store
 from aligner.stage import Plan
-from aligner.state import Live, ModelState, Slot
+from aligner.state import ModelCache, ModelState, Slot
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class StepResult:
 
     step: str
     stage: str
-    figures: Mapping[str, float]
+    metrics: Mapping[str, float]
     seconds: float
     reused: bool
     folder: Path
@@ -42,7 +42,7 @@ class Outcome:
 
     folder: Path
     state: ModelState
-    live: Live
+    model_cache: ModelCache
     steps: tuple[StepResult, ...]
     seconds: float
 
@@ -52,7 +52,7 @@ class _Damaged(Exception):
 
 
 def run(
-    checked: Checked,
+    checked: CheckedChain,
     host: Host,
     *,
     runs: Path,
@@ -60,7 +60,7 @@ def run(
     until: str | None = None,
     start_from: str | None = None,
     fresh: bool = False,
-    live: Live | None = None,
+    model_cache: ModelCache | None = None,
     tell: Callable[[Event], None] = lambda event: None,
 ) -> Outcome:
     """Walk the chain, each link on the state the one before it left.
@@ -81,12 +81,12 @@ def run(
     last = _number_of(until, "--until", checked) or len(checked.chain.links)
     first = _number_of(start_from, "--from", checked)
     began = time.monotonic()
-    walk = Walk(
+    walk = RunSession(
         checked=checked,
         host=host,
         folder=RunFolder((runs / (name or recipe.name)).absolute()),
         store=Store(runs.absolute()),
-        live=live if live is not None else Live(),
+        model_cache=model_cache if model_cache is not None else ModelCache(),
         rerun_from=1 if fresh else first or len(checked.chain.links) + 1,
         tell=tell,
         rank=ranks.rank(),
@@ -106,11 +106,15 @@ def run(
         walk.note("run finished", seconds=round(seconds, 3))
     tell(RunFinished(folder=walk.folder.path, seconds=seconds))
     return Outcome(
-        folder=walk.folder.path, state=state, live=walk.live, steps=tuple(rows), seconds=seconds
+        folder=walk.folder.path,
+        state=state,
+        model_cache=walk.model_cache,
+        steps=tuple(rows),
+        seconds=seconds,
     )
 
 
-def find_finished(checked: Checked, runs: Path) -> list[Finished | None]:
+def find_finished(checked: CheckedChain, runs: Path) -> list[Finished | None]:
     """For each link what is finished already, up to the first that would have to run."""
     store, state = Store(runs.absolute()), checked.chain.start
     past, found = {START: state}, list[Finished | None]()
@@ -126,16 +130,27 @@ def find_finished(checked: Checked, runs: Path) -> list[Finished | None]:
 
 
 def step_determinants(
-    checked: Checked, link: Link, plan: Plan, state: ModelState, past: Mapping[str, ModelState]
+    checked: CheckedChain,
+    link: ChainStep,
+    plan: Plan,
+    state: ModelState,
+    past: Mapping[str, ModelState],
 ) -> dict[str, Any]:
     """What determines the result of `link` on `state`."""
-    looked_at = {name: past[name] for name in link.stage.past_steps}
+    looked_at = {name: past[name] for name in link.stage.all_earlier_steps}
     return determinants(
-        link.stage, plan, state, maker=link.maker, seed=checked.chain.recipe.seed, past=looked_at
+        link.stage,
+        plan,
+        state,
+        plugin_version=link.plugin_version,
+        seed=checked.chain.recipe.seed,
+        past=looked_at,
     )
 
 
-def _steps(walk: Walk, last: int, *, must_be_done: int) -> tuple[ModelState, list[StepResult]]:
+def _steps(
+    walk: RunSession, last: int, *, must_be_done: int
+) -> tuple[ModelState, list[StepResult]]:
     state, rows, reused = walk.checked.chain.start, list[StepResult](), list[Finished]()
     past: dict[str, ModelState] = {START: state}
     for link, plan in zip(walk.checked.chain.links[:last], walk.checked.plans, strict=False):
@@ -154,17 +169,17 @@ def _steps(walk: Walk, last: int, *, must_be_done: int) -> tuple[ModelState, lis
             # What the first running step builds on is read from the disk: now it must be whole.
             _set_damaged_aside(walk, reused)
             reused = []
-            done = run_link(walk, link, plan, state, past, facts)
+            done = run_step(walk, link, plan, state, past, facts)
             row = _row(walk, link, done, reused=False)
         state = _hand_on(state, done, link)
         past[link.step.name] = state
-        walk.live.keep_only(state)
+        walk.model_cache.keep_only(state)
         rows.append(row)
         _hold_to_gates(link, row)
     return state, rows
 
 
-def _reuse(walk: Walk, link: Link, done: Finished) -> StepResult:
+def _reuse(walk: RunSession, link: ChainStep, done: Finished) -> StepResult:
     walk.point(link, done.folder)
     walk.note("step reused", step=link.step.name, fingerprint=done.fingerprint)
     row = _row(walk, link, done, reused=True)
@@ -174,14 +189,14 @@ def _reuse(walk: Walk, link: Link, done: Finished) -> StepResult:
             of=walk.of,
             step=row.step,
             stage=row.stage,
-            figures=row.figures,
+            metrics=row.metrics,
             folder=row.folder,
         )
     )
     return row
 
 
-def _set_damaged_aside(walk: Walk, reused: list[Finished]) -> None:
+def _set_damaged_aside(walk: RunSession, reused: list[Finished]) -> None:
     for done in reused:
         if damage := done.damage(hashes=True):
             if walk.rank == 0:
@@ -189,19 +204,19 @@ def _set_damaged_aside(walk: Walk, reused: list[Finished]) -> None:
             raise _Damaged(damage)
 
 
-def _hand_on(state: ModelState, finished: Finished, link: Link) -> ModelState:
+def _hand_on(state: ModelState, finished: Finished, link: ChainStep) -> ModelState:
     left = finished.state()
     slots: dict[Slot, Any] = {slot: left.get(slot) for slot in link.stage.provides}
     return state.put(link.step.name, **slots)
 
 
-def _hold_to_gates(link: Link, row: StepResult) -> None:
+def _hold_to_gates(link: ChainStep, row: StepResult) -> None:
     broken = {}
-    for figure, bound in link.step.gate.items():
-        value = row.figures.get(figure)
+    for metric, bound in link.step.gate.items():
+        value = row.metrics.get(metric)
         if value is None or not bound.holds(value):
             found = "missing" if value is None else f"{value:.4g}"
-            broken[figure] = f"{figure} is {found}, not {bound}"
+            broken[metric] = f"{metric} is {found}, not {bound}"
     if broken:
         raise GateError(
             f"step {link.step.name!r} does not pass its gate: {'; '.join(broken.values())}",
@@ -210,18 +225,18 @@ def _hold_to_gates(link: Link, row: StepResult) -> None:
         )
 
 
-def _row(walk: Walk, link: Link, finished: Finished, *, reused: bool) -> StepResult:
+def _row(walk: RunSession, link: ChainStep, finished: Finished, *, reused: bool) -> StepResult:
     return StepResult(
         step=link.step.name,
         stage=link.stage.name,
-        figures=finished.figures,
+        metrics=finished.metrics,
         seconds=finished.seconds,
         reused=reused,
         folder=walk.folder.link_of(link.number, link.step.name),
     )
 
 
-def _number_of(step: str | None, option: str, checked: Checked) -> int:
+def _number_of(step: str | None, option: str, checked: CheckedChain) -> int:
     if step is None:
         return 0
     names = [link.step.name for link in checked.chain.links]

@@ -9,8 +9,8 @@ from typing import Any
 from aligner.errors import AlignerError, ChainError, did_you_mean
 from aligner.host import Host
 from aligner.models.resolve import resolve, resolve_tokenizer
-from aligner.options import validate
-from aligner.recipe import Recipe, Step
+from aligner.options.validation import validate
+from aligner.recipe import RecipeSpec, StepSpec
 from aligner.stage import Stage
 from aligner.state import SLOTS, Artifact, ModelState, Slot
 
@@ -19,79 +19,79 @@ START = "model"
 
 
 @dataclass(frozen=True)
-class Link:
+class ChainStep:
     """A step of the recipe and the stage, fully configured, that will run it."""
 
     number: int
-    step: Step
+    step: StepSpec
     stage: Stage[Any]
-    maker: str
+    plugin_version: str
     """The plugin and its version that offer the stage."""
 
 
 @dataclass(frozen=True)
 class Chain:
-    """A recipe linked to stages: without faults, every need is met by the model or an earlier link."""
+    """A recipe linked to stages: without errors, every need is met by the model or an earlier link."""
 
-    recipe: Recipe
-    links: tuple[Link, ...]
+    recipe: RecipeSpec
+    links: tuple[ChainStep, ...]
     start: ModelState
-    faults: tuple[AlignerError, ...] = field(default=(), repr=False)
+    errors: tuple[AlignerError, ...] = field(default=(), repr=False)
     unsure: frozenset[Slot] = frozenset()
     """Slots whose content is unknown because the step that fills them could not be linked."""
 
 
-def link(recipe: Recipe, host: Host) -> Chain:
-    """Match each step to a stage, collecting every fault instead of stopping at the first."""
-    start, faults = _start(recipe)
+def link(recipe: RecipeSpec, host: Host) -> Chain:
+    """Match each step to a stage, collecting every error instead of stopping at the first."""
+    start, errors = _start(recipe)
     filled: dict[Slot, str] = dict.fromkeys(start.filled(), START)
     unsure: frozenset[Slot] = frozenset()
-    if recipe.faults:
+    if recipe.errors:
         # Steps may be missing from it, so no slot can be said to be empty.
         filled, unsure = dict.fromkeys(SLOTS, START), SLOTS
-    elif faults:
+    elif errors:
         filled |= dict.fromkeys(("policy", "tokenizer"), START)
-    faults = [*recipe.faults, *faults]
-    links: list[Link] = []
+    errors = [*recipe.errors, *errors]
+    links: list[ChainStep] = []
     for number, step in enumerate(recipe.steps, start=1):
         try:
             stage_type = host.stage(step.stage, where=step.where)
             stage = stage_type(validate(step, stage_type))
-        except AlignerError as fault:
-            faults.append(fault)
+        except AlignerError as error:
+            errors.append(error)
             # What this step would fill is not known, so nothing after it can be said to be missing.
             filled |= dict.fromkeys(SLOTS, step.name)
             unsure = SLOTS
             continue
         for slot in sorted(stage.requires - filled.keys()):
-            faults.append(_unmet(step, slot, recipe, host))
+            errors.append(_unmet(step, slot, recipe, host))
             filled[slot] = step.name
-        faults += _unknown_past(step, stage, recipe.steps[: number - 1])
+        errors += _unknown_past(step, stage, recipe.steps[: number - 1])
         if without := _without_rows(step, stage, recipe.steps[: number - 1], links):
-            faults += without
+            errors += without
             unsure |= {"data"}
         filled |= dict.fromkeys(stage.provides, step.name)
-        links.append(Link(number, step, stage, host.maker(step.stage)))
-    return Chain(recipe, tuple(links), start, tuple(faults), unsure)
+        links.append(ChainStep(number, step, stage, host.plugin_version(step.stage)))
+    return Chain(recipe, tuple(links), start, tuple(errors), unsure)
 
 
-def _start(recipe: Recipe) -> tuple[ModelState, list[AlignerError]]:
+def _start(recipe: RecipeSpec) -> tuple[ModelState, list[AlignerError]]:
     """The state a chain begins with: the model's weights, and its tokenizer."""
     if recipe.model is None:
         return ModelState(), []
     beside = recipe.folder / recipe.model.path
     path = str(beside) if beside.is_dir() else recipe.model.path
     slots: dict[str, Artifact] = {}
-    faults: list[AlignerError] = []
+    errors: list[AlignerError] = []
     for slot, find in (("policy", resolve), ("tokenizer", resolve_tokenizer)):
         try:
             slots[slot] = find(path, recipe.model.revision, where=recipe.model_where)
-        except AlignerError as fault:
-            faults.append(fault)
-    return ModelState().put(START, **slots), faults[:1]
+        except AlignerError as error:
+            errors.append(error)
+    return ModelState().put(START, **slots), errors[:1]
 
 
-def _unmet(step: Step, slot: Slot, recipe: Recipe, host: Host) -> ChainError:
+def _unmet(step: StepSpec, slot: Slot, recipe: RecipeSpec, host: Host) -> ChainError:
     # A property's answer depends on options not written yet; a class attribute is enough for a hint.
     fillers = sorted(
         name
@@ -108,7 +108,9 @@ def _unmet(step: Step, slot: Slot, recipe: Recipe, host: Host) -> ChainError:
     )
 
 
-def _unknown_past(step: Step, stage: Stage[Any], earlier: Sequence[Step]) -> list[AlignerError]:
+def _unknown_past(
+    step: StepSpec, stage: Stage[Any], earlier: Sequence[StepSpec]
+) -> list[AlignerError]:
     known = [START, *(one.name for one in earlier)]
     return [
         ChainError(
@@ -116,19 +118,19 @@ def _unknown_past(step: Step, stage: Stage[Any], earlier: Sequence[Step]) -> lis
             where=step.where,
             hint=did_you_mean(name, known),
         )
-        for name in stage.looks_back
+        for name in stage.earlier_steps
         if name not in known
     ]
 
 
 def _without_rows(
-    step: Step, stage: Stage[Any], earlier: Sequence[Step], links: Sequence[Link]
+    step: StepSpec, stage: Stage[Any], earlier: Sequence[StepSpec], links: Sequence[ChainStep]
 ) -> list[AlignerError]:
     """Options that ask for the rows of a step that does not come before, or makes none."""
     makers = [one.step.name for one in links if "data" in one.stage.provides]
     linked = {one.step.name for one in links}
-    faults: list[AlignerError] = []
-    for option, name in stage.config.rows_from().items():
+    errors: list[AlignerError] = []
+    for option, name in stage.options.rows_from().items():
         if name in makers:
             continue
         if name in linked:
@@ -141,5 +143,5 @@ def _without_rows(
                 f"step {step.name!r} reads the rows of {name!r}, and no earlier step is called that"
             )
             hint = did_you_mean(name, makers)
-        faults.append(ChainError(what, where=step.at(option), hint=hint))
-    return faults
+        errors.append(ChainError(what, where=step.at(option), hint=hint))
+    return errors

@@ -1,4 +1,4 @@
-"""Look at rows as each step of a chain will get them, as far as its recipe is without faults."""
+"""Look at rows as each step of a chain will get them, as far as its recipe is without errors."""
 
 from __future__ import annotations
 
@@ -6,41 +6,41 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from aligner.chain.check import CheckedChain, check, seeing
 from aligner.chain.execute import find_finished
-from aligner.chain.link import Chain, Link
-from aligner.chain.look import Checked, check, seeing
-from aligner.errors import AlignerError, ChainError, Collected, did_you_mean
+from aligner.chain.link import Chain, ChainStep
+from aligner.errors import AlignerError, ChainError, ErrorCollector, did_you_mean, error_location
 from aligner.host import Host
-from aligner.preview import Asked, Section
-from aligner.stage import Look
+from aligner.preview import PreviewRequest, PreviewSection
+from aligner.stage import PlanContext
 
 
 @dataclass(frozen=True)
 class StepPreview:
     """What one step shows."""
 
-    link: Link
-    sections: tuple[Section, ...]
+    link: ChainStep
+    sections: tuple[PreviewSection, ...]
 
 
 @dataclass(frozen=True)
-class Preview:
+class ChainPreview:
     """What the steps of a chain show, and what is wrong with those that could not be looked at."""
 
     chain: Chain
     steps: tuple[StepPreview, ...]
     """Those that read rows, or the one that was asked for."""
-    faults: tuple[AlignerError, ...] = field(default=())
+    errors: tuple[AlignerError, ...] = field(default=())
 
 
 def preview(
     chain: Chain,
     host: Host,
-    asked: Asked | None = None,
+    request: PreviewRequest | None = None,
     *,
     steps: Sequence[str] = (),
     runs: Path | None = None,
-) -> Preview:
+) -> ChainPreview:
     """Plan every link in turn, and let it show rows as soon as it has; no weights are loaded.
 
     Args:
@@ -53,31 +53,33 @@ def preview(
     Raises:
         ChainError: there is no such step.
     """
-    asked = asked or Asked()
+    request = request or PreviewRequest()
     wanted = _wanted(chain, steps)
     links = [one for one in chain.links if one.step.name in wanted]
     last = max((chain.links.index(one) for one in links), default=-1)
     shown: list[StepPreview] = []
-    faults = Collected()
+    errors = ErrorCollector()
 
-    def look_at(link: Link, look: Look) -> None:
+    def look_at(link: ChainStep, context: PlanContext) -> None:
         if link.step.name in wanted:
-            with faults:
-                sections = _with_stand_ins(link, link.stage.preview(look, asked))
+            with errors, error_location(link.step.where):
+                sections = _with_stand_ins(link, link.stage.preview(context, request))
                 if sections or steps:
                     shown.append(StepPreview(link, sections))
 
     upto = chain if len(links) < len(wanted) else replace(chain, links=chain.links[: last + 1])
-    with faults:
+    with errors:
         checked = check(upto, host, runs=runs, each=look_at)
         if runs is not None:
-            shown = [_on_made_rows(one, checked, runs, asked) for one in shown]
-    return Preview(chain, tuple(shown), tuple(faults.found))
+            shown = [_on_made_rows(one, checked, runs, request) for one in shown]
+    return ChainPreview(chain, tuple(shown), tuple(errors.found))
 
 
-def _on_made_rows(one: StepPreview, checked: Checked, runs: Path, asked: Asked) -> StepPreview:
+def _on_made_rows(
+    one: StepPreview, checked: CheckedChain, runs: Path, request: PreviewRequest
+) -> StepPreview:
     """The same, with the real rows in place of stand-ins where the steps that make them have finished."""
-    makers = set(one.link.stage.config.rows_from().values())
+    makers = set(one.link.stage.options.rows_from().values())
     if not makers:
         return one
     made = {
@@ -88,12 +90,15 @@ def _on_made_rows(one: StepPreview, checked: Checked, runs: Path, asked: Asked) 
     if makers - made.keys():
         return one
     look = seeing(checked.looks[one.link.number - 1], made)
-    return StepPreview(one.link, tuple(one.link.stage.preview(look, asked)))
+    with error_location(one.link.step.where):
+        return StepPreview(one.link, tuple(one.link.stage.preview(look, request)))
 
 
-def _with_stand_ins(link: Link, sections: Sequence[Section]) -> tuple[Section, ...]:
+def _with_stand_ins(
+    link: ChainStep, sections: Sequence[PreviewSection]
+) -> tuple[PreviewSection, ...]:
     """Sections that say so where rows are shown that an earlier step has yet to make."""
-    makers = list(dict.fromkeys(link.stage.config.rows_from().values()))
+    makers = list(dict.fromkeys(link.stage.options.rows_from().values()))
     if not makers:
         return tuple(sections)
     note = (

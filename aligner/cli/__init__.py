@@ -15,6 +15,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = parser_for(commands(), words).parse_args(words)
     except SystemExit as end:  # argparse ends the process itself, after --help too
         return int(end.code or 0)
-    from aligner.screen.ending import guarded  # not needed for --help, which must be quick
+    from aligner.terminal.exit_codes import guarded  # not needed for --help, which must be quick
 
     return guarded(arguments)

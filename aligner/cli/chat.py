@@ -23,4 +23,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from aligner.cli.shared.late import carry_out  # not needed for --help, which must be quick
 
-    return carry_out("aligner.talk.command:chat", arguments)
+    return carry_out("aligner.chat.command:chat", arguments)

@@ -1,6 +1,6 @@
 """Check a recipe whole, and say what each step would do; nothing is trained or loaded.
 
-Shows what each step reads, writes and trains, and which steps are done already. All faults are
+Shows what each step reads, writes and trains, and which steps are done already. All errors are
 told at once.
 """
 
@@ -15,7 +15,7 @@ NAME = "check"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_recipe_arguments(parser)
-    parser.add_argument("--json", action="store_true", help="write JSON, faults included")
+    parser.add_argument("--json", action="store_true", help="write JSON, errors included")
     parser.add_argument(
         "--verbose", action="store_true", help="show all that is known of the data, and messages"
     )

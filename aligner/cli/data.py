@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 from aligner.cli.shared.recipes import add_plugin_arguments
-from aligner.screen.listing import add_json_argument
+from aligner.terminal.listing import add_json_argument
 
 NAME = "data"
 
@@ -93,13 +93,13 @@ def run(arguments: argparse.Namespace) -> int:
 def _inspect(arguments: argparse.Namespace) -> int:
     from aligner.cli.shared.late import carry_out  # not needed for --help, which must be quick
 
-    return carry_out("aligner.write.data_command:inspect", arguments)
+    return carry_out("aligner.scaffold.data_command:inspect", arguments)
 
 
 def _convert(arguments: argparse.Namespace) -> int:
     from aligner.cli.shared.late import carry_out  # not needed for --help, which must be quick
 
-    return carry_out("aligner.write.data_command:convert", arguments)
+    return carry_out("aligner.scaffold.data_command:convert", arguments)
 
 
 def _number(text: str) -> int:

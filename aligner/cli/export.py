@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 from aligner.cli.shared.recipes import add_runs_argument
-from aligner.screen.listing import add_json_argument
+from aligner.terminal.listing import add_json_argument
 
 NAME = "export"
 

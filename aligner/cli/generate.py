@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from aligner.cli.shared.late import carry_out  # not needed for --help, which must be quick
 
-    return carry_out("aligner.talk.command:answer_file", arguments)
+    return carry_out("aligner.chat.command:answer_file", arguments)
 
 
 def _count(text: str) -> int:

@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--method", metavar="NAME", help="what it trains, where the file does not say (TRL)"
     )
-    parser.add_argument("--json", action="store_true", help="write JSON, remarks included")
+    parser.add_argument("--json", action="store_true", help="write JSON, notes included")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     loudness = parser.add_mutually_exclusive_group()
     loudness.add_argument("--quiet", action="store_true", help="say only what goes wrong")
     loudness.add_argument(
-        "--verbose", action="store_true", help="show every figure, and the tracebacks of errors"
+        "--verbose", action="store_true", help="show every metric, and the tracebacks of errors"
     )
 
 

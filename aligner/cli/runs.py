@@ -1,4 +1,4 @@
-"""List the runs, or show one with its steps and figures; or free the disk of what no run uses.
+"""List the runs, or show one with its steps and metrics; or free the disk of what no run uses.
 
 Runs in one folder share their finished steps. `--prune` removes steps that no run has any longer,
 because its recipe changed or its folder was deleted, and prepared data that nothing has used for a
@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 
 from aligner.cli.shared.recipes import add_runs_argument
-from aligner.screen.listing import add_json_argument
+from aligner.terminal.listing import add_json_argument
 
 NAME = "runs"
 

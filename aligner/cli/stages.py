@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 
 from aligner.cli.shared.recipes import add_plugin_arguments, host_for
-from aligner.screen.listing import add_json_argument, print_json
+from aligner.terminal.listing import add_json_argument, print_json
 
 NAME = "stages"
 
@@ -21,8 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     # Loads rich and pydantic, which --help does without.
-    from aligner.screen.console import console_on, show
-    from aligner.screen.offered import listing, listing_json, page, page_json
+    from aligner.terminal.console import console_on, show
+    from aligner.terminal.plugin_list import listing, listing_json, page, page_json
 
     host = host_for(arguments)
     console = console_on()

@@ -8,9 +8,9 @@ from typing import Any
 
 import yaml
 
-from aligner.export.lineage import DataSet, Lineage, Link
+from aligner.export.lineage import DataSet, Lineage, LineageStep
 from aligner.export.spec import Proof, Wanted
-from aligner.screen.text import duration, figure, one_line, safe, without_secrets
+from aligner.terminal.text import duration, format_number, one_line, safe, without_secrets
 
 
 def card(
@@ -36,7 +36,7 @@ def card(
     """
     parts = [
         f"# {_text(name)}",
-        f"The {wanted.slot} that step `{_text(lineage.maker)}` of run `{_text(lineage.run)}` made: "
+        f"The {wanted.slot} that step `{_text(lineage.plugin_version)}` of run `{_text(lineage.run)}` made: "
         f"{_form(wanted, dtype, base)}.",
         *_use(wanted, template=template),
         "## How it was made",
@@ -117,15 +117,15 @@ def _begun(lineage: Lineage) -> str:
 
 
 def _table(lineage: Lineage) -> str:
-    rows = ["| step | stage | figures | time |", "|---|---|---|---|"]
+    rows = ["| step | stage | metrics | time |", "|---|---|---|---|"]
     for link in lineage.links:
-        shown = ", ".join(f"{_text(n)} {figure(v)}" for n, v in link.figures.items())
+        shown = ", ".join(f"{_text(n)} {format_number(v)}" for n, v in link.metrics.items())
         cells = (f"{link.number} {_text(link.name)}", _text(link.stage), shown)
         rows.append(f"| {' | '.join(cells)} | {duration(link.seconds)} |")
     return "\n".join(rows)
 
 
-def _step(link: Link) -> str:
+def _step(link: LineageStep) -> str:
     lines = [f"### {link.number} {_text(link.name)}", ""]
     seed = "" if link.seed is None else f", seed {link.seed}"
     lines.append(f"- stage `{_text(link.stage)}` of {_text(link.plugin)}{seed}")

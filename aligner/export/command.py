@@ -8,10 +8,10 @@ import sys
 from aligner.export.export import export_step
 from aligner.export.spec import Exported, Wanted
 from aligner.run.chosen import chosen_step, find_run
-from aligner.screen.chatter import kept
-from aligner.screen.ending import say
-from aligner.screen.listing import print_json
-from aligner.screen.text import clean, size
+from aligner.terminal.exit_codes import say
+from aligner.terminal.listing import print_json
+from aligner.terminal.output_capture import kept
+from aligner.terminal.text import clean, size
 
 
 def export(arguments: argparse.Namespace) -> int:
@@ -37,7 +37,7 @@ def export(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(exported.as_dict())
         return 0
-    what = f"{wanted.slot} of step {chosen.maker(wanted.slot)!r}"
+    what = f"{wanted.slot} of step {chosen.plugin_version(wanted.slot)!r}"
     print("\n".join(clean(text) for text in _told(exported, what)))
     sys.stdout.flush()
     return 0

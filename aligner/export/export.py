@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from aligner.data.tokenizers import load_tokenizer, save_tokenizer
+from aligner.data.encoding.tokenizers import load_tokenizer, save_tokenizer
 from aligner.export.card import card
 from aligner.export.gguf import add_gguf, find_converter
 from aligner.export.hub import check_hub, push
@@ -17,7 +17,7 @@ from aligner.export.spec import Exported, ExportError, Wanted
 from aligner.export.weights import write_weights
 from aligner.models.files import verify
 from aligner.run.chosen import ChosenStep
-from aligner.state import Artifact, Live
+from aligner.state import Artifact, ModelCache
 
 
 def export_step(
@@ -87,8 +87,8 @@ def _tokenizer(chosen: ChosenStep, artifact: Artifact, wanted: Wanted, *, where:
     """The tokenizer of the model: the one in its own folder if it has one, as reward models do."""
     own = Path(artifact.adapters[-1] if artifact.adapters else artifact.path)
     if wanted.slot == "reward" and (own / "tokenizer.json").is_file():
-        return load_tokenizer(Artifact(path=str(own)), Live(), where=where)
-    return load_tokenizer(chosen.artifact("tokenizer"), Live(), where=where)
+        return load_tokenizer(Artifact(path=str(own)), ModelCache(), where=where)
+    return load_tokenizer(chosen.artifact("tokenizer"), ModelCache(), where=where)
 
 
 def _slots(chosen: ChosenStep) -> list[Artifact]:

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from aligner.export.spec import ExportError, ExportFailed
-from aligner.screen.text import one_line, safe
+from aligner.terminal.text import one_line, safe
 
 TYPES = ("f32", "f16", "bf16", "q8_0", "tq1_0", "tq2_0", "auto")
 """What the converter writes by itself; smaller types are llama-quantize's work."""

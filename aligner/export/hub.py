@@ -8,7 +8,7 @@ from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
 
 from aligner.export.spec import ExportError, ExportFailed
-from aligner.screen.text import safe
+from aligner.terminal.text import safe
 
 
 def check_hub(push_to: str) -> None:

@@ -1,4 +1,4 @@
-"""Read from a run all that a model card tells: steps, what each took, its data and its figures."""
+"""Read from a run all that a model card tells: steps, what each took, its data and its metrics."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class DataSet:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Link:
+class LineageStep:
     """A step as a card tells it."""
 
     number: int
@@ -51,7 +51,7 @@ class Link:
     left: tuple[str, ...]
     """Each slot it filled, and the content's hash."""
     data: tuple[DataSet, ...]
-    figures: Mapping[str, float]
+    metrics: Mapping[str, float]
     seconds: float
     fingerprint: str
 
@@ -61,9 +61,9 @@ class Lineage:
     """Where a model comes from."""
 
     run: str
-    maker: str
+    plugin_version: str
     """The step that made the model."""
-    links: tuple[Link, ...]
+    links: tuple[LineageStep, ...]
     base: str | None
     """Hub id of the model the chain began with; None where it was a folder, or nothing."""
     base_revision: str | None
@@ -86,7 +86,7 @@ def lineage_of(chosen: ChosenStep, slot: Slot) -> Lineage:
         before = finished.state()
     return Lineage(
         run=chosen.run.name,
-        maker=chosen.maker(slot),
+        plugin_version=chosen.plugin_version(slot),
         links=tuple(links),
         base=base,
         base_revision=revision,
@@ -97,9 +97,9 @@ def lineage_of(chosen: ChosenStep, slot: Slot) -> Lineage:
 
 def _link(
     number: int, name: str, finished: Finished, before: ModelState | None, hub: tuple[str, ...]
-) -> Link:
+) -> LineageStep:
     facts = finished.determinants
-    return Link(
+    return LineageStep(
         number=number,
         name=name,
         stage=finished.stage,
@@ -109,7 +109,7 @@ def _link(
         took=tuple(_took(facts.get("slots", {}), before)),
         left=tuple(_left(finished)),
         data=tuple(_data(finished, hub)),
-        figures=finished.figures,
+        metrics=finished.metrics,
         seconds=finished.seconds,
         fingerprint=finished.fingerprint,
     )
@@ -118,8 +118,12 @@ def _link(
 def _took(slots: Mapping[str, str], before: ModelState | None) -> Iterator[str]:
     for slot, digest in slots.items():
         there = getattr(before, slot, None) if before is not None else None
-        maker = there.made_by if there is not None and there.hash == digest else "model"
-        whose = "the model the chain began with" if maker == "model" else f"step `{maker}`"
+        plugin_version = there.made_by if there is not None and there.hash == digest else "model"
+        whose = (
+            "the model the chain began with"
+            if plugin_version == "model"
+            else f"step `{plugin_version}`"
+        )
         yield f"{slot} of {whose} (`{digest[:12]}`)"
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from aligner.errors import AlignerError, Faults
+from aligner.errors import AlignerError, ErrorGroup
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -49,25 +49,25 @@ class Wanted:
 
     def check(self) -> None:
         """Raises ExportError for what does not go together, all of it at once."""
-        faults: list[AlignerError] = []
+        errors: list[AlignerError] = []
         if self.form == "adapter" and self.dtype is not None:
             what = "--adapter writes the adapter as it was trained, and --dtype would change that"
-            faults.append(ExportError(what, hint="leave one of them out"))
+            errors.append(ExportError(what, hint="leave one of them out"))
         if self.form == "adapter" and self.slot == "reward":
             what = "a reward model's head is no adapter"
-            faults.append(ExportError(what, hint="export it merged"))
+            errors.append(ExportError(what, hint="export it merged"))
         if self.gguf is not None and (self.form == "adapter" or self.slot == "reward"):
             what = "a GGUF file is made of a merged policy"
-            faults.append(ExportError(what, hint="leave out --gguf, or --adapter and --slot"))
+            errors.append(ExportError(what, hint="leave out --gguf, or --adapter and --slot"))
         if self.push_to is not None and not _HUB_ID.fullmatch(self.push_to):
             what = f"{self.push_to!r} is no name on the hub"
-            faults.append(ExportError(what, hint="write it as org/name"))
+            errors.append(ExportError(what, hint="write it as org/name"))
         if self.private and self.push_to is None:
-            faults.append(ExportError("--private says how to push", hint="add --push-to org/name"))
+            errors.append(ExportError("--private says how to push", hint="add --push-to org/name"))
         if (self.license_name or self.license_link) and self.license != "other":
             what = "a licence's name and link go with `--license other`"
-            faults.append(ExportError(what, hint="known ones are named by their id alone"))
-        Faults.raise_if_any(faults)
+            errors.append(ExportError(what, hint="known ones are named by their id alone"))
+        ErrorGroup.raise_if_any(errors)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,17 +16,17 @@ from peft import AutoPeftModelForCausalLM
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from aligner.data.chat import Chat, stop_tokens
+from aligner.data.encoding.chat import ChatEncoder, stop_tokens
 from aligner.export.spec import ExportError, ExportFailed, Proof, Wanted
 from aligner.models.adapters import is_reward, merge_stack
-from aligner.models.clean import remember, whole_model
+from aligner.models.clean import base_model, snapshot_settings
 from aligner.models.files import read_json, stored_dtypes
 from aligner.models.load import cast, load_as, quiet
 from aligner.models.resolve import folder_of
 from aligner.models.save import save_model
 from aligner.models.stops import answer_ends
 from aligner.models.tokens import set_token_ids
-from aligner.state import Artifact, Live
+from aligner.state import Artifact, ModelCache
 
 MERGED = 1e-3
 """The most that merging may move any log-probability or score, in 32 bits."""
@@ -74,7 +74,9 @@ def _write_whole(
 ) -> Proof:
     merged = rounded = None
     if artifact.adapters:
-        model: Any = load_as(artifact, Live(), dtype=torch.float32, reward=reward, where=where)
+        model: Any = load_as(
+            artifact, ModelCache(), dtype=torch.float32, reward=reward, where=where
+        )
         before = _outputs(model, asked)
         model = merge_stack(model)
         merged = _difference(before, _outputs(model, asked))
@@ -85,14 +87,14 @@ def _write_whole(
             )
         cast(model, dtype)
         model.requires_grad_(False)
-        remember(model)
+        snapshot_settings(model)
         rounded = None if dtype == torch.float32 else _difference(before, _outputs(model, asked))
     else:
-        model = load_as(artifact, Live(), dtype=dtype, reward=reward, where=where)
+        model = load_as(artifact, ModelCache(), dtype=dtype, reward=reward, where=where)
     outputs, there = _outputs(model, asked), model.device
     if not reward:
         set_token_ids(model, tokenizer, stop_ids=answer_ends(model, stop_tokens(tokenizer)))
-    save_model(model, folder, live=Live())
+    save_model(model, folder, model_cache=ModelCache())
     del model  # its memory is wanted for the one that is loaded back
     kind: Any = AutoModelForSequenceClassification if reward else AutoModelForCausalLM
     with quiet():
@@ -120,7 +122,7 @@ def _write_adapter(
             where=where,
             hint="export it merged, which is the default",
         )
-    model: Any = load_as(artifact, Live(), dtype=dtype, where=where)
+    model: Any = load_as(artifact, ModelCache(), dtype=dtype, where=where)
     outputs, there = _outputs(model, asked), model.device
     (source,) = map(Path, artifact.adapters)
     shutil.copyfile(source / "adapter_model.safetensors", folder / "adapter_model.safetensors")
@@ -128,7 +130,7 @@ def _write_adapter(
     settings |= {"base_model_name_or_path": artifact.path, "revision": artifact.revision}
     text = json.dumps(settings, indent=2, sort_keys=True) + "\n"
     (folder / "adapter_config.json").write_text(text, encoding="utf-8")
-    whole = whole_model(model)
+    whole = base_model(model)
     set_token_ids(whole, tokenizer, stop_ids=answer_ends(whole, stop_tokens(tokenizer)))
     if whole.generation_config is not None:
         whole.generation_config.save_pretrained(folder)
@@ -168,7 +170,7 @@ def _prompts(tokenizer: Any) -> list[list[int]]:
     """A few prompts as token ids: questions in the template, or plain texts where there is none."""
     if not tokenizer.chat_template:
         return [list(tokenizer(text)["input_ids"])[:64] for text in _ASKED]
-    chat = Chat(tokenizer)
+    chat = ChatEncoder(tokenizer)
     turns = [({"role": "user", "content": text},) for text in _ASKED]
     return [one.input_ids[:64] for one in chat.encode([chat.prompt(turn) for turn in turns])]
 

@@ -17,15 +17,15 @@ from transformers.pytorch_utils import Conv1D
 from aligner.errors import AlignerError, ModelError, did_you_mean
 from aligner.models.adapters import TOP, attach_config, copied
 from aligner.models.files import tensor_headers, weight_files
+from aligner.models.options import Adapter
 from aligner.models.policy import stackable
 from aligner.models.skeleton import config_from
-from aligner.models.spec import Adapter
 
 _TAKES_ADAPTERS = (nn.Linear, nn.Embedding, Conv1D)
 _HEADS = ("score.weight", "classifier.weight", "classifier.out_proj.weight")
 
 
-def adapter_faults(
+def adapter_errors(
     shape: PreTrainedModel, adapter: Adapter, *, where: str = ""
 ) -> list[AlignerError]:
     """Whether `adapter` fits the model: its targets are there, and none is the head."""
@@ -33,36 +33,36 @@ def adapter_faults(
     last = {name.rsplit(".", 1)[-1] for name in modules}
     head = shape.get_output_embeddings()  # type: ignore[no-untyped-call]
     heads = {name.rsplit(".", 1)[-1] for name, module in modules.items() if module is head and head}
-    faults: list[AlignerError] = []
-    targets = () if adapter.targets == "all-linear" else adapter.targets
+    errors: list[AlignerError] = []
+    targets = () if adapter.target_modules == "all-linear" else adapter.target_modules
     for target in (*targets, *adapter.modules_to_save):
         if not any(name == target or name.endswith(f".{target}") for name in modules):
             what = f"the model has no module {target!r} for the adapter"
-            faults.append(ModelError(what, where=where, hint=did_you_mean(target, last)))
+            errors.append(ModelError(what, where=where, hint=did_you_mean(target, last)))
     for target in targets:
         kinds = {type(m) for n, m in modules.items() if n == target or n.endswith(f".{target}")}
         odd = [kind.__name__ for kind in kinds if not issubclass(kind, _TAKES_ADAPTERS)]
         if odd:
             what = f"an adapter on {target!r} is not possible: it is a {odd[0]}"
             hint = "name linear modules, or leave `targets` out"
-            faults.append(ModelError(what, where=where, hint=hint))
+            errors.append(ModelError(what, where=where, hint=hint))
         if target.rsplit(".", 1)[-1] in heads:
             what = f"an adapter on the head {target!r} cannot be trained by preference and chunked losses"
             hint = "leave it out of `targets`, or train it whole under `modules_to_save`"
-            faults.append(ModelError(what, where=where, hint=hint))
+            errors.append(ModelError(what, where=where, hint=hint))
     if getattr(shape.config, "tie_word_embeddings", False) and head is not None:
         embedding = shape.get_input_embeddings()
         ends = heads | {n.rsplit(".", 1)[-1] for n, m in modules.items() if m is embedding}
         for name in (*adapter.modules_to_save, *targets):
             if name.rsplit(".", 1)[-1] in ends - (heads if name in targets else set()):
                 what = f"{name!r} shares its weights with the other end of the model"
-                faults.append(
+                errors.append(
                     ModelError(what, where=where, hint="leave it out, or train the whole model")
                 )
-    return faults
+    return errors
 
 
-def stack_faults(
+def stack_errors(
     came: Sequence[LoraConfig], new: Adapter, *, reward: bool, where: str = ""
 ) -> list[AlignerError]:
     """Whether the adapters that come in and a new one can share a forward pass."""
@@ -72,13 +72,13 @@ def stack_faults(
         return [ModelError(what, where=where, hint=hint)]
     last = (new.method == "dora", new.modules_to_save)
     kinds = [(bool(one.use_dora), tuple(one.modules_to_save or ())) for one in came]
-    faults: list[AlignerError] = []
+    errors: list[AlignerError] = []
     for dora, whole in (*kinds, last):
         try:
             stackable(dora, whole, where=where)
-        except ModelError as fault:
-            faults.append(fault)
-    return faults
+        except ModelError as error:
+            errors.append(error)
+    return errors
 
 
 def check_head(
@@ -99,7 +99,7 @@ def check_head(
     labels = config_from(config, where=where).num_labels
     if labels != 1:
         raise ModelError(
-            f"{folder} is no reward model: its head gives {labels} figures, not one",
+            f"{folder} is no reward model: its head gives {labels} metrics, not one",
             where=where,
             hint="train a reward model first, or name one with num_labels 1",
         )

@@ -31,7 +31,7 @@ _LEFT_BEHIND = (
 
 
 @dataclass(frozen=True)
-class Settings:
+class ModelSettings:
     """What trainers change on a model besides its weights, as it was when it was loaded."""
 
     use_cache: bool
@@ -44,11 +44,11 @@ class Settings:
     quantize: str | None = None
 
 
-def remember(model: PreTrainedModel | PeftModel, *, quantize: str | None = None) -> None:
+def snapshot_settings(model: PreTrainedModel | PeftModel, *, quantize: str | None = None) -> None:
     """Note the settings of `model`, for `clean` to put back."""
-    whole = whole_model(model)
+    whole = base_model(model)
     config = whole.config
-    settings = Settings(
+    settings = ModelSettings(
         bool(getattr(config, "use_cache", True)),
         (config.bos_token_id, config.eos_token_id, config.pad_token_id),
         copy.deepcopy(getattr(whole, "generation_config", None)),
@@ -58,13 +58,13 @@ def remember(model: PreTrainedModel | PeftModel, *, quantize: str | None = None)
     setattr(whole, _SETTINGS, settings)
 
 
-def settings_of(model: PreTrainedModel | PeftModel) -> Settings | None:
+def settings_of(model: PreTrainedModel | PeftModel) -> ModelSettings | None:
     """What `remember` noted."""
-    found = whole_model(model).__dict__.get(_SETTINGS)
-    return found if isinstance(found, Settings) else None
+    found = base_model(model).__dict__.get(_SETTINGS)
+    return found if isinstance(found, ModelSettings) else None
 
 
-def whole_model(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
+def base_model(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
     """The transformers model itself, under its adapters if it has any."""
     whole: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     assert isinstance(whole, PreTrainedModel)
@@ -81,7 +81,7 @@ def clean(model: PreTrainedModel | PeftModel) -> PreTrainedModel | PeftModel:
     """
     if isinstance(model, PeftModel):
         _keep_own_adapters(model)
-    whole = whole_model(model)
+    whole = base_model(model)
     for module in {id(one): one for one in (model, *model.modules())}.values():
         for name in _LEFT_BEHIND:
             module.__dict__.pop(name, None)
@@ -132,7 +132,7 @@ def _restore_dropout(model: PreTrainedModel | PeftModel) -> None:
             for name, dropout in module.lora_dropout.items():
                 if isinstance(dropout, nn.Dropout):
                     dropout.p = settings[name].lora_dropout
-    whole = whole_model(model)
+    whole = base_model(model)
     silent = {n: m for n, m in whole.named_modules() if type(m) is nn.Dropout and m.p == 0}
     if silent:
         asked = dict(skeleton(whole.config, like=type(whole)).named_modules())

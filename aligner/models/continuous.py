@@ -10,7 +10,7 @@ from peft import PeftModel
 from transformers import ContinuousBatchingConfig, GenerationConfig, PreTrainedModel
 
 from aligner.errors import StageError
-from aligner.models.clean import whole_model
+from aligner.models.clean import base_model
 from aligner.models.generate import Answer, Sampling, at_rest
 from aligner.models.load import quiet
 
@@ -57,7 +57,7 @@ def generate_continuously(
     """
     assert not sampling.min_new_tokens, "refused when the step was planned"
     assert (sampling.top_k, sampling.top_p) == (0, 1.0), "refused when the step was planned"
-    whole: Any = whole_model(model)
+    whole: Any = base_model(model)
     devices = [whole.device] if whole.device.type == "cuda" else []
     # It seeds the random numbers of the whole process, and never puts them back.
     with at_rest(model), quiet(), torch.no_grad(), torch.random.fork_rng(devices=devices):

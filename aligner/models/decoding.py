@@ -30,7 +30,7 @@ def keeps_cache(model: nn.Module) -> bool:
     return not getattr(base, "_is_stateful", False) and "past_key_values" in _accepts(base)
 
 
-class Batch:
+class DecodingBatch:
     """Prompts padded on the left, each computed once for all its samples; finished rows leave."""
 
     def __init__(

@@ -13,7 +13,7 @@ import torch
 from peft import LoraConfig, PeftModel
 from transformers import PreTrainedModel
 
-from aligner.errors import AlignerError, Faults, ModelError
+from aligner.errors import AlignerError, ErrorGroup, ModelError
 from aligner.models.adapters import (
     activate,
     attach_config,
@@ -23,32 +23,32 @@ from aligner.models.adapters import (
     names_of,
     stack_of,
 )
-from aligner.models.checks import adapter_faults, check_head, check_shapes, stack_faults
+from aligner.models.checks import adapter_errors, check_head, check_shapes, stack_errors
 from aligner.models.files import check_config
 from aligner.models.fresh import fresh_config
+from aligner.models.options import AdapterPlan, FreshModel, ModelOptions, adapter_plan
 from aligner.models.policy import incoming_text
-from aligner.models.precision import option_faults
+from aligner.models.precision import option_errors
 from aligner.models.resolve import folder_of
 from aligner.models.saved_adapters import read_adapter
 from aligner.models.skeleton import config_from, model_class, skeleton
-from aligner.models.spec import FreshModel, ModelOptions, Treatment, treatment
-from aligner.stage import Look
+from aligner.stage import PlanContext
 from aligner.state import Artifact, Slot
 
 
 @dataclass(frozen=True, kw_only=True)
-class Facts:
+class ModelInfo:
     """A model as planning knows it; it may not exist yet."""
 
     config: Mapping[str, Any]
     """`config.json`."""
     reward: bool
-    """Its head gives one figure, not tokens."""
+    """Its head gives one metric, not tokens."""
     parameters: int
     """Of the whole weights, tied ones once, adapters not counted."""
     positions: int | None
     """Longest sequence in tokens, where the architecture has a limit."""
-    vocabulary: int
+    vocab_size: int
     """Rows of the embedding."""
     dtype: str
     adapters: tuple[LoraConfig, ...] = ()
@@ -61,36 +61,36 @@ class Facts:
 class Training:
     """What a step will train, for its Plan."""
 
-    treatment: Treatment
+    adapter_plan: AdapterPlan
     incoming: str
     trained: int
     parameters: int
-    after: Facts
+    after: ModelInfo
     """The model that the step leaves."""
 
 
-def planned_model(look: Look, slot: Slot) -> Facts:
+def planned_model(context: PlanContext, slot: Slot) -> ModelInfo:
     """The model that will fill `slot` when the step starts, read once for the whole chain.
 
     Raises:
         ModelError: no step before says which one that will be.
     """
-    outlook = look.slots.get(slot)
+    outlook = context.slots.get(slot)
     known = outlook.facts if outlook is not None else {}
-    if isinstance(facts := known.get("model"), Facts):
+    if isinstance(facts := known.get("model"), ModelInfo):
         return facts
     artifact = known.get("artifact")
     if not isinstance(artifact, Artifact):
-        raise ModelError(f"no step before says what it leaves in {slot!r}", where=look.where)
+        raise ModelError(f"no step before says what it leaves in {slot!r}", where=context.where)
     key = f"model facts {artifact.hash or artifact} {slot}"
-    if key not in look.scratch:
-        look.scratch[key] = model_facts(artifact, reward=slot == "reward", where=look.where)
-    found = look.scratch[key]
-    assert isinstance(found, Facts)
+    if key not in context.memo:
+        context.memo[key] = model_info(artifact, reward=slot == "reward", where=context.where)
+    found = context.memo[key]
+    assert isinstance(found, ModelInfo)
     return found
 
 
-def model_facts(artifact: Artifact, *, reward: bool = False, where: str = "") -> Facts:
+def model_info(artifact: Artifact, *, reward: bool = False, where: str = "") -> ModelInfo:
     """What the settings of `artifact` and the headers of its weights say.
 
     Raises:
@@ -102,7 +102,7 @@ def model_facts(artifact: Artifact, *, reward: bool = False, where: str = "") ->
     adapters = tuple(read_adapter(Path(path), where=where) for path in artifact.adapters)
     if reward:
         check_head(folder, config, adapters, where=where)
-    facts = facts_from(config, reward=reward, where=where)
+    facts = info_from(config, reward=reward, where=where)
     for path, one in zip(artifact.adapters, adapters, strict=True):
         shape = _shape_of(config, reward=reward, where=where)
         check_shapes(shape, one, Path(path), where=where)
@@ -110,63 +110,63 @@ def model_facts(artifact: Artifact, *, reward: bool = False, where: str = "") ->
     return replace(facts, adapters=adapters, whole=(place, artifact.revision))
 
 
-def facts_from(config: Mapping[str, Any], *, reward: bool = False, where: str = "") -> Facts:
+def info_from(config: Mapping[str, Any], *, reward: bool = False, where: str = "") -> ModelInfo:
     """What follows from a `config.json`."""
     shape = _shape_of(config, reward=reward, where=where)
     text = shape.config.get_text_config()
     embedding: Any = shape.get_input_embeddings()
-    return Facts(
+    return ModelInfo(
         config=config,
         reward=reward,
         parameters=_count(shape),
         positions=getattr(text, "max_position_embeddings", None),
-        vocabulary=embedding.weight.shape[0],
+        vocab_size=embedding.weight.shape[0],
         dtype=str(config.get("dtype") or config.get("torch_dtype") or "float32"),
     )
 
 
-def fresh_facts(options: FreshModel, *, vocabulary: int, where: str = "") -> Facts:
+def fresh_info(options: FreshModel, *, vocab_size: int, where: str = "") -> ModelInfo:
     """What `fresh_model` will make."""
-    return facts_from(fresh_config(options, vocabulary=vocabulary, where=where).to_dict())
+    return info_from(fresh_config(options, vocab_size=vocab_size, where=where).to_dict())
 
 
-def with_vocabulary(facts: Facts, rows: int) -> Facts:
+def with_vocabulary(facts: ModelInfo, rows: int) -> ModelInfo:
     """The same model after its embedding has been given at least `rows` rows."""
-    if rows <= facts.vocabulary:
+    if rows <= facts.vocab_size:
         return facts
     config = dict(facts.config) | {"vocab_size": rows}
-    return replace(facts_from(config, reward=facts.reward), adapters=facts.adapters)
+    return replace(info_from(config, reward=facts.reward), adapters=facts.adapters)
 
 
-def reward_facts(facts: Facts, *, where: str = "") -> Facts:
+def reward_info(facts: ModelInfo, *, where: str = "") -> ModelInfo:
     """The reward model that is made from a policy: its adapters merged, its head replaced."""
     kind = model_class(config_from(facts.config, where=where), reward=True, where=where).__name__
     config = dict(facts.config) | {"architectures": [kind], "num_labels": 1}
-    made = facts_from(config, reward=True, where=where)
+    made = info_from(config, reward=True, where=where)
     return made if facts.adapters else replace(made, whole=facts.whole)
 
 
 def plan_training(
-    facts: Facts, options: ModelOptions, *, at: Callable[[str], str] = lambda option: ""
+    facts: ModelInfo, options: ModelOptions, *, at: Callable[[str], str] = lambda option: ""
 ) -> Training:
     """What a step with `options` will do to the model of `facts`, counted exactly.
 
     Args:
         facts: The model that comes in.
         options: The step's.
-        at: Where an option is written; `look.at`.
+        at: Where an option is written; `context.at`.
 
     Raises:
         AlignerError: every reason found why this cannot be done.
     """
-    faults = option_faults(options, at=at)
+    errors = option_errors(options, at=at)
     try:
-        how = treatment(facts.adapters, options, where=at("incoming"))
-    except ModelError as fault:
-        Faults.raise_if_any([*faults, fault])
+        how = adapter_plan(facts.adapters, options, where=at("incoming"))
+    except ModelError as error:
+        ErrorGroup.raise_if_any([*errors, error])
         raise
     if options.quantize is not None and how == "full":
-        faults.append(
+        errors.append(
             ModelError(
                 f"`quantize: {options.quantize}` holds weights that cannot be trained",
                 where=at("quantize"),
@@ -175,17 +175,17 @@ def plan_training(
         )
     shape = _shape_of(facts.config, reward=facts.reward, where=at("model"))
     if options.adapter is not None:
-        faults += adapter_faults(shape, options.adapter, where=at("adapter"))
+        errors += adapter_errors(shape, options.adapter, where=at("adapter"))
     if how == "stack":
         assert options.adapter is not None
-        faults += stack_faults(
+        errors += stack_errors(
             facts.adapters, options.adapter, reward=facts.reward, where=at("incoming")
         )
-    Faults.raise_if_any(faults)
+    ErrorGroup.raise_if_any(errors)
     model, adapters = _build(shape, facts, options, how, where=at("adapter"))
     kept = how in ("fresh", "continue", "stack")
     return Training(
-        treatment=how,
+        adapter_plan=how,
         incoming=incoming_text(how, len(facts.adapters)),
         trained=sum(p.numel() for p in model.parameters() if p.requires_grad),
         parameters=_count(model),
@@ -193,7 +193,7 @@ def plan_training(
     )
 
 
-def adapter_parameters(facts: Facts) -> int:
+def adapter_parameters(facts: ModelInfo) -> int:
     """Parameters of the adapters, with the modules that they replace."""
     if not facts.adapters:
         return 0
@@ -207,7 +207,9 @@ def adapter_parameters(facts: Facts) -> int:
     )
 
 
-def length_faults(facts: Facts, max_length: int | None, *, where: str = "") -> list[AlignerError]:
+def length_errors(
+    facts: ModelInfo, max_length: int | None, *, where: str = ""
+) -> list[AlignerError]:
     """Whether sequences of `max_length` tokens fit the model's positions."""
     if max_length is None or facts.positions is None or max_length <= facts.positions:
         return []
@@ -215,17 +217,17 @@ def length_faults(facts: Facts, max_length: int | None, *, where: str = "") -> l
     return [ModelError(what, where=where, hint=f"use {facts.positions} or less")]
 
 
-def vocabulary_faults(facts: Facts, tokens: int, *, where: str = "") -> list[AlignerError]:
+def vocabulary_errors(facts: ModelInfo, tokens: int, *, where: str = "") -> list[AlignerError]:
     """Whether the embedding has a row for each of the tokenizer's `tokens`."""
-    if tokens <= facts.vocabulary:
+    if tokens <= facts.vocab_size:
         return []
-    what = f"the tokenizer has {tokens} tokens, and the model's embedding {facts.vocabulary} rows"
+    what = f"the tokenizer has {tokens} tokens, and the model's embedding {facts.vocab_size} rows"
     return [
         ModelError(what, where=where, hint="let an earlier step fit the model to its tokenizer")
     ]
 
 
-def pad_faults(pad: int | None, eos: int | None, *, where: str = "") -> list[AlignerError]:
+def pad_errors(pad: int | None, eos: int | None, *, where: str = "") -> list[AlignerError]:
     """Whether a reward model can tell an answer that stops from one that does not."""
     if pad is None:
         what, hint = "the tokenizer has no padding token", "let an earlier step give it one"
@@ -243,7 +245,7 @@ def _shape_of(config: Mapping[str, Any], *, reward: bool, where: str) -> PreTrai
 
 
 def _build(
-    shape: PreTrainedModel, facts: Facts, options: ModelOptions, how: Treatment, *, where: str
+    shape: PreTrainedModel, facts: ModelInfo, options: ModelOptions, how: AdapterPlan, *, where: str
 ) -> tuple[PreTrainedModel | PeftModel, tuple[LoraConfig, ...]]:
     """The model as the step will train it, on the meta device, and the adapters it then has."""
     kept = facts.adapters if how in ("continue", "stack") else ()

@@ -13,33 +13,33 @@ from torch import nn
 from transformers import BitsAndBytesConfig, PreTrainedModel
 from transformers.utils import logging
 
-from aligner.errors import Faults, ModelError
+from aligner.errors import ErrorGroup, ModelError
 from aligner.models.adapters import seeded, stack_of
-from aligner.models.clean import clean, freeze, remember, settings_of, whole_model
+from aligner.models.clean import base_model, clean, freeze, settings_of, snapshot_settings
 from aligner.models.files import check_model_folder, stored_dtypes
+from aligner.models.options import Attention, Precision, Quantize
 from aligner.models.precision import (
-    attention_faults,
+    attention_errors,
     device,
     precision_of,
-    quantize_faults,
+    quantize_errors,
     weights_dtype,
 )
 from aligner.models.resolve import folder_of
 from aligner.models.saved_adapters import attach_saved
 from aligner.models.skeleton import config_from, model_class
-from aligner.models.spec import Attention, Precision, Quantize
-from aligner.state import Artifact, Live
+from aligner.state import Artifact, ModelCache
 
 _STORED = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 
 
 def load_model(
     artifact: Artifact,
-    live: Live,
+    model_cache: ModelCache,
     *,
     precision: Precision = "auto",
     quantize: Quantize | None = None,
-    attention: Attention = "auto",
+    attn_implementation: Attention = "auto",
     trainable: bool = False,
     reward: bool = False,
     on: torch.device | None = None,
@@ -48,14 +48,14 @@ def load_model(
     """The model behind `artifact`, in eval mode, and the caller's to keep.
 
     What a step left in memory and what a reload gives are the same to the bit. Whoever takes a model
-    only to look at it gives it back with `live.keep(artifact, model)`.
+    only to look at it gives it back with `model_cache.keep(artifact, model)`.
 
     Args:
         artifact: Whole weights, with adapters on top or not.
         live: Where the step before may have left it.
         precision: Decides how whole weights are held; see `weights_dtype`.
         quantize: Hold them in 4 or 8 bits.
-        attention: Kernel that computes attention.
+        attn_implementation: Kernel that computes attention.
         trainable: All weights are to be trained; else none requires a gradient.
         reward: A model with a head that scores.
         on: Where to put it; None takes `device()`.
@@ -64,16 +64,16 @@ def load_model(
     Raises:
         ModelError: it cannot be loaded whole and safely, or not so on this machine.
     """
-    Faults.raise_if_any(
-        quantize_faults(quantize, where=where) + attention_faults(attention, where=where)
+    ErrorGroup.raise_if_any(
+        quantize_errors(quantize, where=where) + attention_errors(attn_implementation, where=where)
     )
     dtype = weights_dtype(precision_of(precision, where=where), trainable=trainable)
     model = load_as(
         artifact,
-        live,
+        model_cache,
         dtype=dtype,
         quantize=quantize,
-        attention=attention,
+        attn_implementation=attn_implementation,
         reward=reward,
         on=on,
         where=where,
@@ -81,17 +81,17 @@ def load_model(
     if trainable:
         assert quantize is None, "quantised weights cannot be trained whole"
         model.requires_grad_(True)
-        remember(model)
+        snapshot_settings(model)
     return model
 
 
 def load_as(
     artifact: Artifact,
-    live: Live,
+    model_cache: ModelCache,
     *,
     dtype: torch.dtype,
     quantize: Quantize | None = None,
-    attention: Attention = "auto",
+    attn_implementation: Attention = "auto",
     reward: bool = False,
     on: torch.device | None = None,
     where: str = "",
@@ -99,21 +99,21 @@ def load_as(
     """As `load_model`, with whole weights held as `dtype` and everything frozen."""
     there = on or device()
     folder = folder_of(artifact, where=where)
-    model = live.take(artifact)
+    model = model_cache.take(artifact)
     if model is not None and _serves(model, folder, dtype=dtype, quantize=quantize):
         clean(model)
         if quantize is None:
             cast(model, dtype)
             place(model, there)
-        whole = whole_model(model)
-        whole.set_attn_implementation(_kernel(type(whole), attention))
+        whole = base_model(model)
+        whole.set_attn_implementation(_kernel(type(whole), attn_implementation))
     else:
         del model  # its memory is wanted for the one that is loaded now
         model = _read(
             folder,
             dtype=dtype,
             quantize=quantize,
-            attention=attention,
+            attn_implementation=attn_implementation,
             reward=reward,
             on=there,
             where=where,
@@ -123,7 +123,7 @@ def load_as(
     assert len(stack_of(model)) == len(artifact.adapters), "the live model is not this artifact"
     freeze(model)
     model.eval()
-    remember(model, quantize=quantize)
+    snapshot_settings(model, quantize=quantize)
     return model
 
 
@@ -133,7 +133,7 @@ def cast(model: PreTrainedModel | PeftModel, dtype: torch.dtype) -> None:
     `model.to(dtype)` would also round what transformers always computes in 32 bits, such as the
     frequencies of rotary embeddings.
     """
-    whole = whole_model(model)
+    whole = base_model(model)
     for name, parameter in whole.named_parameters():
         if parameter.is_floating_point() and ".lora_" not in name:
             parameter.data = parameter.data.to(dtype)
@@ -174,7 +174,7 @@ def _serves(
     settings = settings_of(model)
     if (settings.quantize if settings else None) != quantize:
         return False
-    whole = whole_model(model)
+    whole = base_model(model)
     if whole.dtype == dtype or quantize is not None:
         return bool(whole.dtype == dtype)
     if whole._keep_in_fp32_modules or whole._keep_in_fp32_modules_strict:
@@ -188,7 +188,7 @@ def _read(
     *,
     dtype: torch.dtype,
     quantize: Quantize | None,
-    attention: Attention,
+    attn_implementation: Attention,
     reward: bool,
     on: torch.device,
     where: str,
@@ -197,7 +197,7 @@ def _read(
     kind = model_class(config, reward=reward, where=where)
     if reward and getattr(config, "num_labels", None) != 1:
         raise ModelError(
-            f"{folder} is no reward model: its head gives {config.num_labels} figures, not one",
+            f"{folder} is no reward model: its head gives {config.num_labels} metrics, not one",
             where=where,
             hint="train a reward model first, or name one with num_labels 1",
         )
@@ -209,7 +209,7 @@ def _read(
             folder,
             config=config,
             dtype=dtype,
-            attn_implementation=_kernel(kind, attention),
+            attn_implementation=_kernel(kind, attn_implementation),
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
@@ -256,9 +256,9 @@ def _refuse_incomplete(report: dict[str, Any], folder: Path, *, where: str) -> N
             raise ModelError(f"{folder} {what} {names[0]}{more}", where=where, hint=hint)
 
 
-def _kernel(kind: type[PreTrainedModel], attention: Attention) -> str:
-    if attention != "auto":
-        return attention
+def _kernel(kind: type[PreTrainedModel], attn_implementation: Attention) -> str:
+    if attn_implementation != "auto":
+        return attn_implementation
     return "sdpa" if kind._supports_sdpa else "eager"
 
 

@@ -10,14 +10,14 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedModel
 
-from aligner.errors import Faults, ModelError, StageError
+from aligner.errors import ErrorGroup, ModelError, StageError
 from aligner.models.adapters import activate, attach_fresh, merge_stack, stack_of
-from aligner.models.clean import clean, remember, settings_of
+from aligner.models.clean import clean, settings_of, snapshot_settings
 from aligner.models.load import cast, load_as
-from aligner.models.precision import option_faults, precision_of, weights_dtype
+from aligner.models.options import AdapterPlan, ModelOptions, adapter_plan
+from aligner.models.precision import option_errors, precision_of, weights_dtype
 from aligner.models.saved_adapters import read_adapter
-from aligner.models.spec import ModelOptions, Treatment, treatment
-from aligner.state import Artifact, Live
+from aligner.state import Artifact, ModelCache
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class Prepared:
     """A model that a step can train, and what must be known to save it and to find its reference."""
 
     model: PreTrainedModel | PeftModel
-    treatment: Treatment
+    adapter_plan: AdapterPlan
     base: Artifact | None
     """What the trained adapter belongs on; None where the weights below are themselves new."""
     incoming: str
@@ -38,7 +38,7 @@ class Prepared:
 
 def load_policy(
     artifact: Artifact,
-    live: Live,
+    model_cache: ModelCache,
     options: ModelOptions,
     *,
     step: str,
@@ -52,7 +52,7 @@ def load_policy(
     Args:
         artifact: The policy (or reward model) that comes in.
         live: Where the step before may have left it.
-        options: Adapter, treatment of incoming ones, precision, quantisation, attention.
+        options: Adapter, adapter_plan of incoming ones, precision, quantisation, attention.
         step: Name of the step; with `seed` it decides a new adapter's weights.
         seed: The run's.
         reward: A model with a head that scores.
@@ -63,8 +63,8 @@ def load_policy(
         ModelError: it cannot be loaded, or not treated so.
         StageError: nothing of it would be trained.
     """
-    Faults.raise_if_any(option_faults(options, at=lambda _: where))
-    how = treatment(artifact.adapters, options, where=where)
+    ErrorGroup.raise_if_any(option_errors(options, at=lambda _: where))
+    how = adapter_plan(artifact.adapters, options, where=where)
     if options.quantize is not None and how == "full":
         raise ModelError(
             f"`quantize: {options.quantize}` holds weights that cannot be trained",
@@ -75,10 +75,10 @@ def load_policy(
     dtype = weights_dtype(precision_of(options.precision, where=where), trainable=how == "full")
     model = load_as(
         artifact,
-        live,
+        model_cache,
         dtype=torch.float32 if exact else dtype,
         quantize=options.quantize,
-        attention=options.attention,
+        attn_implementation=options.attn_implementation,
         reward=reward,
         on=on,
         where=where,
@@ -106,7 +106,7 @@ def prepare_policy(
         where: `file:line` for complaints.
     """
     came = stack_of(model)
-    how = treatment(came, options, where=where)
+    how = adapter_plan(came, options, where=where)
     precision = precision_of(options.precision, where=where)
     quantize = settings.quantize if (settings := settings_of(model)) else None
     if how == "stack":
@@ -125,7 +125,7 @@ def prepare_policy(
         activate(model, stack_of(model), train=True)
     else:
         model.requires_grad_(True)
-    remember(model, quantize=quantize)
+    snapshot_settings(model, quantize=quantize)
     clean(model)
     base = artifact
     if artifact is not None and how == "continue":
@@ -135,7 +135,7 @@ def prepare_policy(
         raise StageError(f"step {step!r} would train nothing", where=where)
     return Prepared(
         model=model,
-        treatment=how,
+        adapter_plan=how,
         base=None if how in ("full", "merge") else base,
         incoming=incoming_text(how, len(came)),
         trained=trained,
@@ -173,7 +173,7 @@ def stackable(dora: bool, modules_to_save: tuple[str, ...], *, where: str = "") 
         )
 
 
-def incoming_text(how: Treatment, count: int) -> str:
+def incoming_text(how: AdapterPlan, count: int) -> str:
     """What becomes of `count` incoming adapters, for the plan table.
 
     >>> incoming_text("stack", 2)

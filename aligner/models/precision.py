@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 
 from aligner.errors import AlignerError, ModelError
-from aligner.models.spec import Attention, ModelOptions, Precision, Quantize
+from aligner.models.options import Attention, ModelOptions, Precision, Quantize
 
 Resolved = Literal["fp32", "bf16", "fp16", "pure_bf16"]
 
@@ -58,33 +58,33 @@ def weights_dtype(precision: Resolved, *, trainable: bool) -> torch.dtype:
     return torch.bfloat16 if precision == "bf16" else torch.float16
 
 
-def option_faults(
+def option_errors(
     options: ModelOptions, *, at: Callable[[str], str] = lambda option: ""
 ) -> list[AlignerError]:
     """All that is wrong with precision, quantisation and attention on this machine.
 
     Args:
         options: The step's.
-        at: Where an option is written; `look.at`.
+        at: Where an option is written; `context.at`.
     """
-    faults: list[AlignerError] = []
+    errors: list[AlignerError] = []
     try:
         precision_of(options.precision, where=at("precision"))
-    except ModelError as fault:
-        faults.append(fault)
-    faults += quantize_faults(options.quantize, where=at("quantize"))
+    except ModelError as error:
+        errors.append(error)
+    errors += quantize_errors(options.quantize, where=at("quantize"))
     if options.quantize is not None and options.incoming == "merge":
-        faults.append(
+        errors.append(
             ModelError(
                 f"`incoming: merge` with `quantize: {options.quantize}` would round the merged model",
                 where=at("quantize"),
                 hint="use `incoming: stack` or `continue`, or leave `quantize` out of this step",
             )
         )
-    return faults + attention_faults(options.attention, where=at("attention"))
+    return errors + attention_errors(options.attn_implementation, where=at("attn_implementation"))
 
 
-def quantize_faults(quantize: Quantize | None, *, where: str = "") -> list[AlignerError]:
+def quantize_errors(quantize: Quantize | None, *, where: str = "") -> list[AlignerError]:
     """Whether the library that quantises is there."""
     if quantize is None or find_spec("bitsandbytes") is not None:
         return []
@@ -97,18 +97,18 @@ def quantize_faults(quantize: Quantize | None, *, where: str = "") -> list[Align
     ]
 
 
-def attention_faults(attention: Attention, *, where: str = "") -> list[AlignerError]:
+def attention_errors(attn_implementation: Attention, *, where: str = "") -> list[AlignerError]:
     """Whether the kernel is there; none is ever downloaded."""
-    if attention != "flash_attention_2":
+    if attn_implementation != "flash_attention_2":
         return []
     missing = "a CUDA GPU" if device().type != "cuda" else "the package flash-attn"
     if device().type == "cuda" and find_spec("flash_attn") is not None:
         return []
     return [
         ModelError(
-            f"`attention: {attention}` needs {missing}",
+            f"`attn_implementation: {attn_implementation}` needs {missing}",
             where=where,
-            hint="leave `attention` out: auto takes sdpa",
+            hint="leave `attn_implementation` out: auto takes sdpa",
         )
     ]
 

@@ -13,9 +13,9 @@ from transformers import PreTrainedModel
 
 from aligner.models.adapters import REFERENCE, activate, copy_top, gradients_kept, stack_of
 from aligner.models.load import load_model
+from aligner.models.options import AdapterPlan, Attention, Precision
 from aligner.models.policy import Prepared
-from aligner.models.spec import Attention, Precision, Treatment
-from aligner.state import Artifact, Live
+from aligner.state import Artifact, ModelCache
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def reference_of(prepared: Prepared) -> Reference:
     Whole weights that are trained need a frozen copy. A new adapter is switched off, with those
     below it on. An adapter that is trained further is copied, under a name of ours.
     """
-    model, how = prepared.model, prepared.treatment
+    model, how = prepared.model, prepared.adapter_plan
     if how in ("full", "merge"):
         return Reference(model, copy=frozen_copy(model))
     assert isinstance(model, PeftModel)
@@ -73,15 +73,21 @@ def reference_of(prepared: Prepared) -> Reference:
 
 def reference_from(
     artifact: Artifact,
-    live: Live,
+    model_cache: ModelCache,
     policy: PreTrainedModel | PeftModel,
     *,
     precision: Precision = "auto",
-    attention: Attention = "auto",
+    attn_implementation: Attention = "auto",
     where: str = "",
 ) -> Reference:
     """Another model as the reference: what the chain put into the slot of that name."""
-    model = load_model(artifact, live, precision=precision, attention=attention, where=where)
+    model = load_model(
+        artifact,
+        model_cache,
+        precision=precision,
+        attn_implementation=attn_implementation,
+        where=where,
+    )
     return Reference(policy, copy=model)
 
 
@@ -93,7 +99,7 @@ def frozen_copy(model: PreTrainedModel | PeftModel) -> PreTrainedModel | PeftMod
     return copy.deepcopy(model).eval().requires_grad_(False)
 
 
-def reference_text(how: Treatment, policy_by: str, *, slot_by: str | None = None) -> str:
+def reference_text(how: AdapterPlan, policy_by: str, *, slot_by: str | None = None) -> str:
     """Which model is the reference, for the plan table.
 
     >>> reference_text("fresh", "sft")

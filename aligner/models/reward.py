@@ -1,4 +1,4 @@
-"""Reward models: a policy's weights under a head that gives one figure."""
+"""Reward models: a policy's weights under a head that gives one metric."""
 
 from __future__ import annotations
 
@@ -16,30 +16,36 @@ from transformers import PreTrainedModel
 
 from aligner.errors import ModelError
 from aligner.models.adapters import merge_stack, seeded
-from aligner.models.clean import clean, remember, whole_model
+from aligner.models.clean import base_model, clean, snapshot_settings
 from aligner.models.load import load_as, load_model, place
+from aligner.models.options import Attention, ModelOptions, Precision
 from aligner.models.policy import Prepared, prepare_policy
 from aligner.models.skeleton import model_class
-from aligner.models.spec import Attention, ModelOptions, Precision
-from aligner.state import Artifact, Live
+from aligner.state import Artifact, ModelCache
 
 
 def load_reward(
     artifact: Artifact,
-    live: Live,
+    model_cache: ModelCache,
     *,
     precision: Precision = "auto",
-    attention: Attention = "auto",
+    attn_implementation: Attention = "auto",
     on: torch.device | None = None,
     where: str = "",
 ) -> PreTrainedModel | PeftModel:
     """The reward model behind `artifact`, head and all, frozen; see `load_model`.
 
     Raises:
-        ModelError: its files hold no head, or one that gives more than one figure.
+        ModelError: its files hold no head, or one that gives more than one metric.
     """
     return load_model(
-        artifact, live, precision=precision, attention=attention, reward=True, on=on, where=where
+        artifact,
+        model_cache,
+        precision=precision,
+        attn_implementation=attn_implementation,
+        reward=True,
+        on=on,
+        where=where,
     )
 
 
@@ -50,7 +56,7 @@ class RewardParts:
     trunk: Any
     """A transformers model without its head: embeddings and layers."""
     head: nn.Module
-    """Gives one figure for each hidden state."""
+    """Gives one metric for each hidden state."""
     active: Callable[[], AbstractContextManager[Any]] = nullcontext
     """While this is entered the two compute as the reward model; trunks may be shared."""
 
@@ -61,12 +67,12 @@ def parts_of(model: PreTrainedModel | PeftModel) -> RewardParts:
     Raises:
         ModelError: it has no head that is known here.
     """
-    whole = whole_model(model)
+    whole = base_model(model)
     return RewardParts(trunk=whole.base_model, head=head_of(whole))
 
 
 def head_of(model: Any) -> nn.Module:
-    """The head of a sequence-classification model that gives one figure.
+    """The head of a sequence-classification model that gives one metric.
 
     Raises:
         ModelError: it has none that can be read by itself.
@@ -82,11 +88,11 @@ def head_of(model: Any) -> nn.Module:
 
 def make_reward(
     policy: Artifact,
-    live: Live,
+    model_cache: ModelCache,
     *,
     seed: int,
     pad: int,
-    attention: Attention = "auto",
+    attn_implementation: Attention = "auto",
     on: torch.device | None = None,
     where: str = "",
 ) -> PreTrainedModel:
@@ -100,11 +106,13 @@ def make_reward(
         live: Where it may be; it is there again afterwards.
         seed: Of the head.
         pad: Id of the padding token: the last token that is not padding is the one that is scored.
-        attention: Kernel that computes attention.
+        attn_implementation: Kernel that computes attention.
         on: Where to put it; None takes `device()`.
         where: `file:line` for complaints.
     """
-    source = _copy_of(policy, live, attention=attention, on=on, where=where)
+    source = _copy_of(
+        policy, model_cache, attn_implementation=attn_implementation, on=on, where=where
+    )
     if isinstance(source, PeftModel):
         source = merge_stack(source)
     config = copy.deepcopy(source.config)
@@ -119,14 +127,14 @@ def make_reward(
             if not name.startswith(f"{prefix}."):
                 _draw(name, parameter)
     place(model, source.device)
-    remember(model)
+    snapshot_settings(model)
     clean(model)
     return model
 
 
 def load_reward_to_train(
     policy: Artifact,
-    live: Live,
+    model_cache: ModelCache,
     options: ModelOptions,
     *,
     step: str,
@@ -143,22 +151,47 @@ def load_reward_to_train(
             hint="leave `quantize` out of this step",
         )
     model = make_reward(
-        policy, live, seed=seed, pad=pad, attention=options.attention, on=on, where=where
+        policy,
+        model_cache,
+        seed=seed,
+        pad=pad,
+        attn_implementation=options.attn_implementation,
+        on=on,
+        where=where,
     )
     return prepare_policy(model, None, options=options, step=step, seed=seed, where=where)
 
 
 def _copy_of(
-    policy: Artifact, live: Live, *, attention: Attention, on: torch.device | None, where: str
+    policy: Artifact,
+    model_cache: ModelCache,
+    *,
+    attn_implementation: Attention,
+    on: torch.device | None,
+    where: str,
 ) -> PreTrainedModel | PeftModel:
-    if policy not in live:
-        return load_as(policy, Live(), dtype=torch.float32, attention=attention, on=on, where=where)
-    model = live.take(policy)
+    if policy not in model_cache:
+        return load_as(
+            policy,
+            ModelCache(),
+            dtype=torch.float32,
+            attn_implementation=attn_implementation,
+            on=on,
+            where=where,
+        )
+    model = model_cache.take(policy)
     assert model is not None
-    live.keep(policy, model)
-    lent = Live()
+    model_cache.keep(policy, model)
+    lent = ModelCache()
     lent.keep(policy, copy.deepcopy(clean(model)))
-    return load_as(policy, lent, dtype=torch.float32, attention=attention, on=on, where=where)
+    return load_as(
+        policy,
+        lent,
+        dtype=torch.float32,
+        attn_implementation=attn_implementation,
+        on=on,
+        where=where,
+    )
 
 
 def _draw(name: str, parameter: torch.nn.Parameter) -> None:

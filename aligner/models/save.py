@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from aligner.errors import StageError
 from aligner.models.adapters import TOP, stack_of
-from aligner.models.clean import clean, whole_model
+from aligner.models.clean import base_model, clean
 from aligner.models.files import (
     artifact_hash,
     hash_adapters,
@@ -30,14 +30,14 @@ from aligner.models.load import quiet
 from aligner.models.skeleton import skeleton
 from aligner.run.ranks import written_once
 from aligner.run.store import place_when_finished
-from aligner.state import Artifact, Live
+from aligner.state import Artifact, ModelCache
 
 
 def save_model(
     model: PreTrainedModel | PeftModel,
     folder: Path,
     *,
-    live: Live,
+    model_cache: ModelCache,
     base: Artifact | None = None,
     made_by: str = "model",
 ) -> Artifact:
@@ -69,7 +69,7 @@ def save_model(
         return Artifact(path=str(folder), hash=hash_folder(folder), made_by=made_by)
 
     artifact = written_once(folder, write)
-    live.keep(artifact, model)
+    model_cache.keep(artifact, model)
     return artifact
 
 
@@ -106,7 +106,7 @@ def _save_adapter(
 
 def _save_base(model: PeftModel, folder: Path, *, made_by: str) -> Artifact:
     """Save the weights below the adapters, under the names they have without adapters."""
-    whole = whole_model(model)
+    whole = base_model(model)
     state = {
         name.replace(".base_layer.", ".").replace(".original_module.", "."): tensor
         for name, tensor in whole.state_dict().items()

@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedModel
 
 from aligner.models.adapters import seeded
-from aligner.models.clean import remember
+from aligner.models.clean import snapshot_settings
 
 
 def resize_embeddings(model: PreTrainedModel, tokenizer: Any) -> int:
@@ -34,7 +34,7 @@ def resize_embeddings(model: PreTrainedModel, tokenizer: Any) -> int:
     for end, old in zip(_ends(model), kept, strict=False):
         for name, parameter in old.items():
             _mean_rows(getattr(end, name), parameter)
-    remember(model)
+    snapshot_settings(model)
     return int(wanted - rows)
 
 
@@ -54,7 +54,7 @@ def set_token_ids(model: PreTrainedModel, tokenizer: Any, *, stop_ids: Sequence[
             settings.eos_token_id = stops[0]
     if model.generation_config is not None:
         model.generation_config.eos_token_id = stops if len(stops) > 1 else stops[0]
-    remember(model)
+    snapshot_settings(model)
 
 
 def _ends(model: PreTrainedModel) -> tuple[Any, Any]:

@@ -1,4 +1,4 @@
-"""What a gate asks of a figure: `< 2.5`, `>= 0.9`, `0.1 .. 0.5`."""
+"""What a gate asks of a metric: `< 2.5`, `>= 0.9`, `0.1 .. 0.5`."""
 
 from __future__ import annotations
 

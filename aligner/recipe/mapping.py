@@ -13,7 +13,7 @@ from aligner.recipe.tree import DEEPEST, Value, printable, show
 TOO_LARGE = 10**100
 
 
-def tree_of(value: Any, faults: list[AlignerError], *, where: str = "", depth: int = 0) -> Value:
+def tree_of(value: Any, errors: list[AlignerError], *, where: str = "", depth: int = 0) -> Value:
     """`value` as a tree whose places are `steps[2].learning_rate`; paths become text.
 
     Raises:
@@ -28,13 +28,13 @@ def tree_of(value: Any, faults: list[AlignerError], *, where: str = "", depth: i
             word = printable(str(key))
             below = f"{where}.{word}" if where else word
             if isinstance(key, str) and key:
-                entries[key] = tree_of(item, faults, where=below, depth=depth + 1)
+                entries[key] = tree_of(item, errors, where=below, depth=depth + 1)
             else:
-                faults.append(RecipeError(f"the key {show(key)} is not a word", where=place))
+                errors.append(RecipeError(f"the key {show(key)} is not a word", where=place))
         return Value(entries, place)
     if isinstance(value, list | tuple):
         items = [
-            tree_of(item, faults, where=f"{where}[{number}]", depth=depth + 1)
+            tree_of(item, errors, where=f"{where}[{number}]", depth=depth + 1)
             for number, item in enumerate(value)
         ]
         return Value(items, place)
@@ -42,11 +42,11 @@ def tree_of(value: Any, faults: list[AlignerError], *, where: str = "", depth: i
         value = fspath(value)
     if value is not None and not isinstance(value, str | int | float):
         what = f"a {type(value).__name__} is neither text, number, list nor mapping"
-        faults.append(RecipeError(what, where=place))
+        errors.append(RecipeError(what, where=place))
         return Value(None, place, faulty=True)
     if isinstance(value, int) and abs(value) >= TOO_LARGE:
-        faults.append(RecipeError("a number of more than 100 digits", where=place))
+        errors.append(RecipeError("a number of more than 100 digits", where=place))
         return Value(None, place, faulty=True)
     if isinstance(value, float) and math.isnan(value):
-        faults.append(RecipeError("nan is not a number", where=place))
+        errors.append(RecipeError("nan is not a number", where=place))
     return Value(value, place)

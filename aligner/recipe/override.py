@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from aligner.errors import AlignerError, RecipeError, did_you_mean
-from aligner.recipe.sheet import Sheet
+from aligner.recipe.extends import RecipeTree
 from aligner.recipe.tree import DEEPEST, Value, printable, read_tree, show
 
 TOP = ("name", "description", "seed", "model")
@@ -15,21 +15,21 @@ FIXED = ("stage", "as", "after", "before")
 
 def lay_overrides(
     overrides: Sequence[str],
-    sheet: Sheet,
+    sheet: RecipeTree,
     *,
     environment: Mapping[str, str],
-    faults: list[AlignerError],
+    errors: list[AlignerError],
 ) -> None:
     """Change `sheet` as the overrides say, the later ones over the earlier."""
     for text in overrides:
         try:
-            _lay_one(text, sheet, environment, faults)
-        except RecipeError as fault:
-            faults.append(fault)
+            _lay_one(text, sheet, environment, errors)
+        except RecipeError as error:
+            errors.append(error)
 
 
 def _lay_one(
-    text: str, sheet: Sheet, environment: Mapping[str, str], faults: list[AlignerError]
+    text: str, sheet: RecipeTree, environment: Mapping[str, str], errors: list[AlignerError]
 ) -> None:
     where = _where(text)
     key, equals, written = text.partition("=")
@@ -43,7 +43,7 @@ def _lay_one(
     if len(path) > DEEPEST // 2:
         raise RecipeError(f"it names more than {DEEPEST // 2} levels", where=where)
     # Every line of it is shown as the override itself.
-    value = read_tree(written, place=lambda _: where, environment=environment, faults=faults)
+    value = read_tree(written, context=lambda _: where, environment=environment, errors=errors)
     _lay(path, Value(value.data, where), sheet, where)
 
 
@@ -52,7 +52,7 @@ def _where(text: str) -> str:
     return f"--set {shown}" if len(shown) <= 80 else f"--set {shown[:60]}…"
 
 
-def _lay(path: list[str], value: Value, sheet: Sheet, where: str) -> None:
+def _lay(path: list[str], value: Value, sheet: RecipeTree, where: str) -> None:
     first, *rest = path
     if first in TOP:
         old = sheet.keys.get(first)

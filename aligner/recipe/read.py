@@ -9,14 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from aligner.errors import AlignerError, Faults, RecipeError, did_you_mean
+from aligner.errors import AlignerError, ErrorGroup, RecipeError, did_you_mean
 from aligner.recipe.bound import Bound
+from aligner.recipe.extends import RecipeTree, resolve_extends
 from aligner.recipe.mapping import tree_of
 from aligner.recipe.names import RECIPE_NAME, RECIPE_NAME_HINT
 from aligner.recipe.override import lay_overrides
-from aligner.recipe.parts import ModelSpec, Recipe, Step
-from aligner.recipe.sheet import Sheet, lay_out
-from aligner.recipe.source import Source, read_source
+from aligner.recipe.recipe import ModelSpec, RecipeSpec, StepSpec
+from aligner.recipe.source import RecipeSource, read_source
 from aligner.recipe.tree import Value, show
 
 _OWN_KEYS = ("stage", "as", "gate")
@@ -30,26 +30,26 @@ def read_recipe(
     overrides: Sequence[str] = (),
     environment: Mapping[str, str] = os.environ,
     keep_going: bool = False,
-) -> Recipe:
+) -> RecipeSpec:
     """Read the recipe at `path`, and those it extends.
 
     Args:
         overrides: `STEP.OPTION=VALUE`, `seed=VALUE`, `model=VALUE`: laid over what is written.
         environment: Where `${NAME}` is looked up.
-        keep_going: Give back what could be read, with its faults, so that a check can find the others;
+        keep_going: Give back what could be read, with its errors, so that a check can find the others;
             raise only where nothing could.
 
     Raises:
         RecipeError: One thing is wrong with it; it names file and line.
-        Faults: Several things are.
+        ErrorGroup: Several things are.
     """
     shown = os.fspath(path)
-    faults: list[AlignerError] = []
-    source = read_source(Path(path), shown=shown, asked="", environment=environment, faults=faults)
-    return _recipe(source, overrides, environment, faults, keep_going=keep_going)
+    errors: list[AlignerError] = []
+    source = read_source(Path(path), shown=shown, asked="", environment=environment, errors=errors)
+    return _recipe(source, overrides, environment, errors, keep_going=keep_going)
 
 
-def recipe_from(mapping: Mapping[str, Any], *, folder: str | os.PathLike[str]) -> Recipe:
+def recipe_from(mapping: Mapping[str, Any], *, folder: str | os.PathLike[str]) -> RecipeSpec:
     """The recipe that `mapping` holds, for recipes made in Python.
 
     Values are taken as they are: no `${NAME}` is looked up. Complaints name places such as
@@ -57,69 +57,69 @@ def recipe_from(mapping: Mapping[str, Any], *, folder: str | os.PathLike[str]) -
 
     Raises:
         RecipeError: One thing is wrong with it.
-        Faults: Several things are.
+        ErrorGroup: Several things are.
     """
-    faults: list[AlignerError] = []
-    source = Source(tree_of(mapping, faults), "recipe", None, Path(folder))
-    return _recipe(source, (), {}, faults)
+    errors: list[AlignerError] = []
+    source = RecipeSource(tree_of(mapping, errors), "recipe", None, Path(folder))
+    return _recipe(source, (), {}, errors)
 
 
 def _recipe(
-    source: Source,
+    source: RecipeSource,
     overrides: Sequence[str],
     environment: Mapping[str, str],
-    faults: list[AlignerError],
+    errors: list[AlignerError],
     *,
     keep_going: bool = False,
-) -> Recipe:
+) -> RecipeSpec:
     try:
-        sheet = lay_out(source, environment=environment, faults=faults)
-    except RecipeError as fault:
-        Faults.raise_if_any(_by_line([*faults, fault]))
+        sheet = resolve_extends(source, environment=environment, errors=errors)
+    except RecipeError as error:
+        ErrorGroup.raise_if_any(_by_line([*errors, error]))
         raise
-    lay_overrides(overrides, sheet, environment=environment, faults=faults)
-    name = _name(source, sheet, faults)
-    model, model_where = _model(source, sheet, faults)
-    recipe = Recipe(
+    lay_overrides(overrides, sheet, environment=environment, errors=errors)
+    name = _name(source, sheet, errors)
+    model, model_where = _model(source, sheet, errors)
+    recipe = RecipeSpec(
         name=name,
-        description=_text(sheet, "description", faults),
+        description=_text(sheet, "description", errors),
         model=model,
         model_where=model_where,
-        seed=_seed(sheet, faults),
-        steps=tuple(_steps(source, sheet, faults)),
+        seed=_seed(sheet, errors),
+        steps=tuple(_steps(source, sheet, errors)),
         path=source.path,
         folder=source.folder,
     )
     if not keep_going:
-        Faults.raise_if_any(_by_line(faults))
-    return replace(recipe, faults=tuple(_by_line(faults)))
+        ErrorGroup.raise_if_any(_by_line(errors))
+    return replace(recipe, errors=tuple(_by_line(errors)))
 
 
-def _by_line(faults: Sequence[AlignerError]) -> list[AlignerError]:
+def _by_line(errors: Sequence[AlignerError]) -> list[AlignerError]:
     """File by file as they were found, in each from the top; overrides last."""
     files: dict[str, int] = {}
 
-    def place(fault: AlignerError) -> tuple[int, int]:
-        file, _, line = fault.where.rpartition(":")
-        if fault.where.startswith("--set") or not line.isdecimal():
-            return len(faults), 0
+    def place(error: AlignerError) -> tuple[int, int]:
+        file, _, line = error.where.rpartition(":")
+        if error.where.startswith("--set") or not line.isdecimal():
+            return len(errors), 0
         return files.setdefault(file, len(files)), int(line)
 
-    return sorted(faults, key=place)
+    return sorted(errors, key=place)
 
 
-def _name(source: Source, sheet: Sheet, faults: list[AlignerError]) -> str:
+def _name(source: RecipeSource, sheet: RecipeTree, errors: list[AlignerError]) -> str:
     if "name" in sheet.keys:
         value = sheet.keys["name"]
         if isinstance(value.data, str) and RECIPE_NAME.fullmatch(value.data):
             return value.data
         what = f"'name' is {show(value.plain())}, which cannot name a run"
-        faults.append(RecipeError(what, where=value.where, hint=RECIPE_NAME_HINT))
+        errors.append(RecipeError(what, where=value.where, hint=RECIPE_NAME_HINT))
         return ""
     name = source.path.stem if source.path else "recipe"
     if not RECIPE_NAME.fullmatch(name):
         what = f"the recipe has no 'name', and its file's, {show(name)}, cannot name a run"
-        faults.append(
+        errors.append(
             RecipeError(
                 what, where=source.tree.where, hint=f"write 'name:' with {RECIPE_NAME_HINT}"
             )
@@ -127,17 +127,17 @@ def _name(source: Source, sheet: Sheet, faults: list[AlignerError]) -> str:
     return name
 
 
-def _text(sheet: Sheet, key: str, faults: list[AlignerError]) -> str:
+def _text(sheet: RecipeTree, key: str, errors: list[AlignerError]) -> str:
     if key not in sheet.keys:
         return ""
     value = sheet.keys[key]
     if isinstance(value.data, str):
         return value.data
-    faults.append(RecipeError(f"{key!r} is {show(value.plain())}, not text", where=value.where))
+    errors.append(RecipeError(f"{key!r} is {show(value.plain())}, not text", where=value.where))
     return ""
 
 
-def _seed(sheet: Sheet, faults: list[AlignerError]) -> int:
+def _seed(sheet: RecipeTree, errors: list[AlignerError]) -> int:
     if "seed" not in sheet.keys:
         return 0
     value = sheet.keys["seed"]
@@ -147,75 +147,77 @@ def _seed(sheet: Sheet, faults: list[AlignerError]) -> int:
     if isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed <= LARGEST_SEED:
         return seed
     what = f"'seed' is {show(value.plain())}, not a whole number from 0 to {LARGEST_SEED}"
-    faults.append(RecipeError(what, where=value.where))
+    errors.append(RecipeError(what, where=value.where))
     return 0
 
 
 def _model(
-    source: Source, sheet: Sheet, faults: list[AlignerError]
+    source: RecipeSource, sheet: RecipeTree, errors: list[AlignerError]
 ) -> tuple[ModelSpec | None, str]:
     if "model" not in sheet.keys:
         return None, source.tree.where
     value = sheet.keys["model"]
     how = "write 'model: FOLDER_OR_HUB_ID', or 'model: {path: …, revision: …}'"
     entries = value.data if isinstance(value.data, dict) else {"path": value}
-    before = len(faults)
+    before = len(errors)
     for key, entry in entries.items():
         if key not in ("path", "revision"):
             hint = did_you_mean(key, ("path", "revision"))
             what = f"'model' has no key {show(key)}"
-            faults.append(RecipeError(what, where=entry.where, hint=hint))
+            errors.append(RecipeError(what, where=entry.where, hint=hint))
         elif not entry.faulty and (not isinstance(entry.data, str) or not entry.data):
             named = "model" if entry is value else f"model.{key}"
             what = f"{named!r} is {show(entry.plain() or None)}, not text"
-            faults.append(RecipeError(what, where=entry.where, hint=how))
+            errors.append(RecipeError(what, where=entry.where, hint=how))
     if "path" not in entries:
-        faults.append(RecipeError("'model' needs 'path'", where=value.where, hint=how))
-    if len(faults) > before:
+        errors.append(RecipeError("'model' needs 'path'", where=value.where, hint=how))
+    if len(errors) > before:
         return None, value.where
     revision = str(entries["revision"].data) if "revision" in entries else None
     return ModelSpec(path=str(entries["path"].data), revision=revision), value.where
 
 
-def _steps(source: Source, sheet: Sheet, faults: list[AlignerError]) -> Iterator[Step]:
-    if not sheet.steps and sheet.complete and not faults:
+def _steps(
+    source: RecipeSource, sheet: RecipeTree, errors: list[AlignerError]
+) -> Iterator[StepSpec]:
+    if not sheet.steps and sheet.complete and not errors:
         where = sheet.keys["steps"].where if "steps" in sheet.keys else source.tree.where
         hint = "write 'steps:', a list whose entries begin with '- stage: NAME'"
-        faults.append(RecipeError("the recipe has no steps", where=where, hint=hint))
+        errors.append(RecipeError("the recipe has no steps", where=where, hint=hint))
     for entry in sheet.refused:
         if isinstance(entry.data, dict):
-            _gate(entry.data.get("gate"), faults)
+            _gate(entry.data.get("gate"), errors)
     for name, entry in sheet.steps.items():
         assert isinstance(entry.data, dict)
-        yield Step(
+        yield StepSpec(
             stage=str(entry.data["stage"].data),
             name=name,
             options={k: v.plain() for k, v in entry.data.items() if k not in _OWN_KEYS},
-            gate=_gate(entry.data.get("gate"), faults),
+            gate=_gate(entry.data.get("gate"), errors),
             where=entry.where,
             lines=dict(_lines(entry)),
         )
 
 
-def _gate(value: Value | None, faults: list[AlignerError]) -> dict[str, Bound]:
+def _gate(value: Value | None, errors: list[AlignerError]) -> dict[str, Bound]:
     hint = 'write it in quotes: "< 2.5", "<= 2.5", "> 0.9", ">= 0.9", "0.1 .. 0.5"'
     if value is None or value.data is None:
         return {}
     if not isinstance(value.data, dict):
-        what = f"'gate' is {show(value.plain())}, not a mapping from figures to bounds"
-        faults.append(RecipeError(what, where=value.where, hint='gate: {eval_loss: "< 2.5"}'))
+        what = f"'gate' is {show(value.plain())}, not a mapping from metrics to bounds"
+        errors.append(RecipeError(what, where=value.where, hint='gate: {eval_loss: "< 2.5"}'))
         return {}
     gate: dict[str, Bound] = {}
-    for figure, bound in value.data.items():
+    for metric, bound in value.data.items():
         if bound.data is None:  # taken away by a recipe that extends this one, or faulty
             continue
         try:
             if not isinstance(bound.data, str):
                 raise ValueError("not a bound")
-            gate[figure] = Bound.parse(bound.data)
+            gate[metric] = Bound.parse(bound.data)
         except ValueError as error:
-            what = f"gate {show(figure)} is {show(bound.plain())}, {error}"
-            faults.append(RecipeError(what, where=bound.where, hint=hint))
+            what = f"gate {show(metric)} is {show(bound.plain())}, {error}"
+            errors.append(RecipeError(what, where=bound.where, hint=hint))
     return gate
 
 

@@ -16,7 +16,7 @@ LARGEST_FILE = 64 * 1024
 
 
 @dataclass(frozen=True)
-class Source:
+class RecipeSource:
     """One recipe as written, before anything it extends."""
 
     tree: Value
@@ -32,8 +32,8 @@ def read_source(
     shown: str,
     asked: str,
     environment: Mapping[str, str],
-    faults: list[AlignerError],
-) -> Source:
+    errors: list[AlignerError],
+) -> RecipeSource:
     """The recipe at `path`; `asked` is where it was named, empty for the command line.
 
     Raises:
@@ -41,7 +41,7 @@ def read_source(
     """
     text = _text(path, shown, asked)
     tree = read_tree(
-        text, place=lambda line: f"{shown}:{line}", environment=environment, faults=faults
+        text, context=lambda line: f"{shown}:{line}", environment=environment, errors=errors
     )
     if tree.data is None:
         raise RecipeError(
@@ -49,7 +49,7 @@ def read_source(
             where=shown,
             hint="it needs at least 'steps:', a list whose entries begin with '- stage: NAME'",
         )
-    return Source(tree, shown, path, path.parent)
+    return RecipeSource(tree, shown, path, path.parent)
 
 
 def _text(path: Path, shown: str, asked: str) -> str:

@@ -20,7 +20,7 @@ MOST_VALUES = 20_000
 """Values once aliases are written out, so that a kilobyte cannot become a gigabyte."""
 
 Scalar: TypeAlias = str | int | float | bool | None
-Place: TypeAlias = Callable[[int], str]
+DataContext: TypeAlias = Callable[[int], str]
 """From a line, counted from 1, to how a complaint names it."""
 
 # The core schema of YAML 1.2: `1e-5` is a number; `yes`, `on`, `017:30` and dates are text.
@@ -54,24 +54,24 @@ class Value:
 
 
 def read_tree(
-    text: str, *, place: Place, environment: Mapping[str, str], faults: list[AlignerError]
+    text: str, *, context: DataContext, environment: Mapping[str, str], errors: list[AlignerError]
 ) -> Value:
-    """The one document in `text`; what is wrong but leaves the rest readable goes to `faults`.
+    """The one document in `text`; what is wrong but leaves the rest readable goes to `errors`.
 
     Raises:
         RecipeError: The text is no YAML, or asks for more than data: tags, endless nesting.
     """
     try:
-        loader = _Loader(text, place)
+        loader = _Loader(text, context)
         try:
             node = loader.get_single_node()
         finally:
             loader.dispose()
     except yaml.YAMLError as error:
-        raise malformed(error, text, place) from None
+        raise malformed(error, text, context) from None
     if node is None:
-        return Value(None, place(1))
-    return _Builder(place, environment, faults).build(node, place(node.start_mark.line + 1))
+        return Value(None, context(1))
+    return _Builder(context, environment, errors).build(node, context(node.start_mark.line + 1))
 
 
 def scalar(text: str) -> Scalar:
@@ -130,9 +130,9 @@ def printable(text: str) -> str:
 class _Loader(yaml.SafeLoader):
     """PyYAML's scanner and parser, stopped at tags and at nesting that no recipe needs."""
 
-    def __init__(self, text: str, place: Place) -> None:
+    def __init__(self, text: str, context: DataContext) -> None:
         super().__init__(text)
-        self._place, self._depth = place, 0
+        self._place, self._depth = context, 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         event: yaml.Event = self.peek_event()  # type: ignore[no-untyped-call]  # PyYAML's stubs
@@ -156,9 +156,9 @@ class _Builder:
     """From PyYAML's nodes to values, counting them as aliases are followed."""
 
     def __init__(
-        self, place: Place, environment: Mapping[str, str], faults: list[AlignerError]
+        self, context: DataContext, environment: Mapping[str, str], errors: list[AlignerError]
     ) -> None:
-        self._place, self._environment, self._faults = place, environment, faults
+        self._place, self._environment, self._faults = context, environment, errors
         self._count = 0
         self._open: set[int] = set()
 
@@ -182,8 +182,8 @@ class _Builder:
             value = node.value if node.style else scalar(node.value)
             if isinstance(value, str):
                 value = expand(value, self._environment, where=where)
-        except RecipeError as fault:
-            self._faults.append(fault)
+        except RecipeError as error:
+            self._faults.append(error)
         except ValueError as error:
             self._faults.append(RecipeError(f"{show(node.value)} {error}", where=where))
         else:

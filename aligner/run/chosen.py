@@ -25,7 +25,7 @@ class ChosenStep:
     before: tuple[tuple[int, str, Finished], ...]
     """The run's steps up to this one, itself included: number, name, and what each left."""
 
-    def maker(self, slot: Slot) -> str:
+    def plugin_version(self, slot: Slot) -> str:
         """What the run calls the step that filled `slot` with what is in it now."""
         held = self.artifact(slot).hash
         return next(

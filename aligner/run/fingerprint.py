@@ -21,12 +21,14 @@ def fingerprint(
     plan: Plan,
     state: ModelState,
     *,
-    maker: str,
+    plugin_version: str,
     seed: int,
     past: Mapping[str, ModelState],
 ) -> str:
     """The hash of all that determines what `stage` makes of `state`."""
-    return hash_json(determinants(stage, plan, state, maker=maker, seed=seed, past=past))
+    return hash_json(
+        determinants(stage, plan, state, plugin_version=plugin_version, seed=seed, past=past)
+    )
 
 
 def determinants(
@@ -34,20 +36,21 @@ def determinants(
     plan: Plan,
     state: ModelState,
     *,
-    maker: str,
+    plugin_version: str,
     seed: int,
     past: Mapping[str, ModelState],
 ) -> dict[str, Any]:
     """What goes into the fingerprint, readable, so that a rerun can be explained."""
     return {
         "stage": stage.name,
-        "plugin": maker,
+        "plugin": plugin_version,
         "offered": dict(plan.offered),
-        "options": determining_options(stage.config),
+        "options": determining_options(stage.options),
         "slots": _hashes(state, stage.requires | stage.uses),
-        "past": {name: _hashes(past[name], past[name].filled()) for name in stage.looks_back},
+        "past": {name: _hashes(past[name], past[name].filled()) for name in stage.earlier_steps},
         "made": {
-            option: past[name].get("data").hash for option, name in stage.config.rows_from().items()
+            option: past[name].get("data").hash
+            for option, name in stage.options.rows_from().items()
         },
         "data": dict(plan.data),
         "seed": seed,

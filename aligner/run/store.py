@@ -40,7 +40,7 @@ class Finished:
     """What the step was called in the recipe that made it."""
     fingerprint: str
     determinants: Mapping[str, Any]
-    figures: Mapping[str, float]
+    metrics: Mapping[str, float]
     seconds: float
     provides: tuple[str, ...]
     files: Mapping[str, str] = field(repr=False)
@@ -92,7 +92,7 @@ class Store:
         state: ModelState,
         provides: frozenset[Any],
         determinants: Mapping[str, Any],
-        figures: Mapping[str, float],
+        metrics: Mapping[str, float],
         seconds: float,
     ) -> Finished:
         """Make the workplace a finished step: manifest written last, all flushed, then renamed.
@@ -110,7 +110,7 @@ class Store:
             step=step,
             fingerprint=fingerprint,
             determinants=determinants,
-            figures=figures,
+            metrics=metrics,
             seconds=round(seconds, 3),
             provides=tuple(sorted(provides)),
             files=hash_tree(work),

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from aligner.api import Result
 from aligner.chain import Event, StepProgress
-from aligner.fields import models_below
+from aligner.options.fields import nested_models
 from aligner.run.durable import hash_tree
 from aligner.stage import Stage
 from aligner.state import SLOTS, Slot
@@ -56,10 +56,10 @@ class StageContract:
 
         class TestMine(StageContract):
             stage = Mine
-            options = {"data": "pairs.jsonl", "max_steps": 4, "checkpoint_every": 2}
+            options = {"data": "pairs.jsonl", "max_steps": 4, "save_steps": 2}
             files = {"pairs.jsonl": preferences()}
 
-    Choose options so small that a run takes a second, and `checkpoint_every` so that there is a
+    Choose options so small that a run takes a second, and `save_steps` so that there is a
     checkpoint before `interrupt_at`.
     """
 
@@ -76,7 +76,7 @@ class StageContract:
     """The step is killed when it reports that this much is done, and must go on from a checkpoint
     before it. None for a stage that is too quick to keep any."""
     unrepeatable: ClassVar[frozenset[str]] = frozenset()
-    """Figures that differ from run to run, such as speeds."""
+    """Metrics that differ from run to run, such as speeds."""
 
     @pytest.fixture
     def made(self) -> Stage[Any]:
@@ -90,7 +90,7 @@ class StageContract:
 
     @classmethod
     def _made(cls) -> Stage[Any]:
-        return cls.stage(cls.stage.Config(**cls.options))
+        return cls.stage(cls.stage.Options(**cls.options))
 
     @classmethod
     def _run(
@@ -129,7 +129,7 @@ class StageContract:
         return Seen(result, events, folder, disturbed, written)
 
     def test_every_option_says_what_it_is_for(self) -> None:
-        models = (self.stage.Config, *models_below(self.stage.Config))
+        models = (self.stage.Options, *nested_models(self.stage.Options))
         silent = [
             f"{model.__name__}.{name}"
             for model in models
@@ -144,16 +144,16 @@ class StageContract:
         assert own.strip().splitlines()[0].endswith("."), "the first line should be a sentence"
 
     def test_options_read_back_as_they_are_written(self, made: Stage[Any]) -> None:
-        written = made.config.model_dump(mode="json", exclude_unset=True)
-        assert self.stage.Config(**json.loads(json.dumps(written))) == made.config
+        written = made.options.model_dump(mode="json", exclude_unset=True)
+        assert self.stage.Options(**json.loads(json.dumps(written))) == made.options
 
     def test_declaring_loads_nothing_heavy(self) -> None:
         home, name = self.stage.__module__, self.stage.__qualname__
         code = (
             f"import json, sys, {home}\n"
             f"stage = sys.modules[{home!r}].{name}\n"
-            f"made = stage(stage.Config(**json.loads({json.dumps(dict(self.options))!r})))\n"
-            "made.requires, made.provides, made.uses, made.looks_back\n"
+            f"made = stage(stage.Options(**json.loads({json.dumps(dict(self.options))!r})))\n"
+            "made.requires, made.provides, made.uses, made.earlier_steps\n"
             f"print(*[name for name in {HEAVY!r} if name in sys.modules])"
         )
         path = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
@@ -185,7 +185,7 @@ class StageContract:
         assert set(first.slots) <= made.provides | {"tokenizer"}, (
             "it plans slots it does not provide"
         )
-        for part in ("summary", "rows", "tokens", "optimizer_steps", "figures", "data"):
+        for part in ("summary", "rows", "tokens", "optimizer_steps", "metrics", "data"):
             assert getattr(first, part) == getattr(second, part), f"`{part}` differs between plans"
 
     def test_it_fills_what_it_declares_and_touches_nothing_else(
@@ -201,8 +201,8 @@ class StageContract:
                 f"{slot!r} lies outside the step's folder"
             )
         for slot in sorted(own.state.filled() - made.provides):
-            maker = own.state.get(slot).made_by
-            assert maker != own.name, f"it changed {slot!r}, which it does not provide"
+            plugin_version = own.state.get(slot).made_by
+            assert plugin_version != own.name, f"it changed {slot!r}, which it does not provide"
         assert not seen.written, f"it wrote outside its folder: {', '.join(seen.written)}"
 
     def test_it_records_the_figures_it_declares(self, made: Stage[Any], seen: Seen) -> None:
@@ -210,9 +210,9 @@ class StageContract:
             made, seen.folder, files=self.files, fill=self.fill, plugins=self.plugins
         )
         plan = recipe.check(runs=seen.folder / "runs").plans[self.stage.name]
-        figures = seen.result[self.stage.name].figures
-        assert set(figures) == set(plan.figures), "`Plan.figures` and what was recorded differ"
-        odd = [name for name, value in figures.items() if not math.isfinite(value)]
+        metrics = seen.result[self.stage.name].metrics
+        assert set(metrics) == set(plan.metrics), "`Plan.metrics` and what was recorded differ"
+        odd = [name for name, value in metrics.items() if not math.isfinite(value)]
         assert not odd, f"no numbers: {', '.join(odd)}"
 
     def test_it_leaves_the_process_as_it_found_it(self, seen: Seen) -> None:
@@ -255,11 +255,11 @@ class StageContract:
             assert first.state.get(slot).hash == second.state.get(slot).hash, (
                 f"the content of {slot!r} differs"
             )
-        figures = [
-            {key: value for key, value in step.figures.items() if key not in self.unrepeatable}
+        metrics = [
+            {key: value for key, value in step.metrics.items() if key not in self.unrepeatable}
             for step in (first, second)
         ]
-        assert figures[0] == figures[1]
+        assert metrics[0] == metrics[1]
 
 
 def _done_at(event: Event, step: str) -> int | None:

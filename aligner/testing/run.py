@@ -8,11 +8,11 @@ from typing import Any
 
 from aligner.api import Recipe, Result
 from aligner.chain import Event
-from aligner.data.tokenizers import save_tokenizer
-from aligner.models.inspect import model_facts, reward_facts
+from aligner.data.encoding.tokenizers import save_tokenizer
+from aligner.models.inspect import model_info, reward_info
 from aligner.models.save import save_model
-from aligner.stage import Look, Outlook, Plan, Run, Stage, StageConfig
-from aligner.state import Artifact, Live, ModelState, Slot
+from aligner.stage import Plan, PlanContext, SlotForecast, Stage, StageOptions, StepContext
+from aligner.state import Artifact, ModelCache, ModelState, Slot
 from aligner.testing.tiny import (
     Rows,
     tiny_model,
@@ -26,7 +26,7 @@ MODEL = "tiny-model"
 """Where `run_stage` puts the model that the chain begins with, below its folder."""
 
 
-class NoOptions(StageConfig):
+class NoOptions(StageOptions):
     """Of a stage that has none."""
 
 
@@ -37,17 +37,17 @@ class Nothing(Stage[NoOptions]):
     requires = frozenset()
     provides = frozenset()
 
-    def __init__(self, config: NoOptions | None = None) -> None:
-        super().__init__(config or NoOptions())
+    def __init__(self, options: NoOptions | None = None) -> None:
+        super().__init__(options or NoOptions())
 
-    def plan(self, look: Look) -> Plan:
+    def plan(self, context: PlanContext) -> Plan:
         return Plan(summary="nothing")
 
-    def run(self, state: ModelState, run: Run) -> ModelState:
+    def run(self, state: ModelState, context: StepContext) -> ModelState:
         return state
 
 
-class FilledOptions(StageConfig):
+class FilledOptions(StageOptions):
     slots: tuple[Slot, ...]
     """Which slots to fill."""
 
@@ -60,28 +60,30 @@ class Filled(Stage[FilledOptions]):
 
     @property
     def provides(self) -> frozenset[Slot]:
-        return frozenset(self.config.slots)
+        return frozenset(self.options.slots)
 
-    def plan(self, look: Look) -> Plan:
-        start: Artifact = look.slots["policy"].facts["artifact"]
-        left: dict[Slot, Outlook] = {}
-        for slot in self.config.slots:
-            facts = model_facts(start)
+    def plan(self, context: PlanContext) -> Plan:
+        start: Artifact = context.slots["policy"].facts["artifact"]
+        left: dict[Slot, SlotForecast] = {}
+        for slot in self.options.slots:
+            facts = model_info(start)
             if slot == "reward":
-                facts = reward_facts(facts)
-            left[slot] = Outlook(made_by=look.step, facts={"model": facts})
-        return Plan(summary=f"tiny models in {', '.join(self.config.slots)}", slots=left)
+                facts = reward_info(facts)
+            left[slot] = SlotForecast(made_by=context.step, facts={"model": facts})
+        return Plan(summary=f"tiny models in {', '.join(self.options.slots)}", slots=left)
 
-    def run(self, state: ModelState, run: Run) -> ModelState:
+    def run(self, state: ModelState, context: StepContext) -> ModelState:
         made: dict[str, Artifact] = {}
-        for slot in self.config.slots:
+        for slot in self.options.slots:
             if slot == "reward":
-                model = tiny_reward_model(Path(state.get("policy").path), seed=run.seed)
-                save_tokenizer(tiny_tokenizer(), run.folder / slot)
+                model = tiny_reward_model(Path(state.get("policy").path), seed=context.seed)
+                save_tokenizer(tiny_tokenizer(), context.folder / slot)
             else:
-                model = tiny_model(seed=run.seed)
-            made[slot] = save_model(model, run.folder / slot, live=Live(), made_by=run.step)
-        return state.put(run.step, **made)
+                model = tiny_model(seed=context.seed)
+            made[slot] = save_model(
+                model, context.folder / slot, model_cache=ModelCache(), made_by=context.step
+            )
+        return state.put(context.step, **made)
 
 
 def run_stage(

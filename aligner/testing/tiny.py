@@ -10,14 +10,14 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from aligner.data.tokenizers import save_tokenizer, train_tokenizer
+from aligner.data.encoding.tokenizers import save_tokenizer, train_tokenizer
 from aligner.models.fresh import fresh_model
 from aligner.models.load import quiet
+from aligner.models.options import FreshModel
 from aligner.models.resolve import resolve
 from aligner.models.reward import make_reward
-from aligner.models.spec import FreshModel
 from aligner.models.tokens import set_token_ids
-from aligner.state import Artifact, Live
+from aligner.state import Artifact, ModelCache
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -111,15 +111,22 @@ def tiny_model(
 ) -> PreTrainedModel:
     """A Llama of two layers and 16 hidden units in fp32, with random weights."""
     tokenizer = tokenizer or tiny_tokenizer()
-    shape = FreshModel(hidden_size=16, layers=2, heads=2, positions=POSITIONS)
-    model = fresh_model(shape, vocabulary=len(tokenizer), seed=seed)
+    shape = FreshModel(
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=POSITIONS,
+    )
+    model = fresh_model(shape, vocab_size=len(tokenizer), seed=seed)
     set_token_ids(model, tokenizer)
     return model
 
 
 def tiny_reward_model(folder: Path, *, seed: int = 5) -> PreTrainedModel:
     """A reward model on the tiny model that `write_tiny` put into `folder`."""
-    return make_reward(resolve(str(folder)), Live(), seed=seed, pad=tiny_tokenizer().pad_token_id)
+    return make_reward(
+        resolve(str(folder)), ModelCache(), seed=seed, pad=tiny_tokenizer().pad_token_id
+    )
 
 
 def write_tiny(folder: Path) -> Artifact:

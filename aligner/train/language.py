@@ -9,13 +9,13 @@ from transformers import EarlyStoppingCallback
 from trl import SFTConfig, SFTTrainer
 
 from aligner.models.precision import device
-from aligner.stage import Run
+from aligner.stage import StepContext
 from aligner.train.arguments import optimizer_steps, trainer_arguments
+from aligner.train.arrow_dataset import to_arrow_dataset
 from aligner.train.collating import language_collator
-from aligner.train.on_disk import on_disk
+from aligner.train.options import TrainOptions
 from aligner.train.packing import packed
-from aligner.train.spec import TrainOptions
-from aligner.train.trainer import StepTrainer, discard_checkpoints, drive
+from aligner.train.trainer import StepTrainer, discard_checkpoints, run_trainer
 
 
 class _LanguageTrainer(StepTrainer, SFTTrainer):
@@ -31,23 +31,23 @@ def train_language_model(
     options: TrainOptions,
     learning_rate: float,
     precision: str,
-    run: Run,
+    context: StepContext,
     pack_to: int | None = None,
     loss: str = "nll",
 ) -> dict[str, float]:
-    """Train `model` in place on `rows` of `input_ids`, `labels` and `length`; return final figures.
+    """Train `model` in place on `rows` of `input_ids`, `labels` and `length`; return final metrics.
 
     Args:
         model: A transformers causal model; only parameters that require a gradient move.
         pack_to: Lay whole rows end to end in bins of this many tokens.
         loss: `nll`, or `dft` (dynamic fine-tuning, Wu 2025).
     """
-    data = on_disk(packed(map(dict, rows), pack_to) if pack_to else rows, run.folder)
-    measured = on_disk(held_out, run.folder)
-    steps = optimizer_steps(len(data), options, world=run.world)
+    data = to_arrow_dataset(packed(map(dict, rows), pack_to) if pack_to else rows, context.folder)
+    measured = to_arrow_dataset(held_out, context.folder)
+    steps = optimizer_steps(len(data), options, world=context.world)
     arguments = trainer_arguments(
         options,
-        run,
+        context,
         learning_rate=learning_rate,
         precision=precision,
         on_cpu=device().type == "cpu",
@@ -69,15 +69,15 @@ def train_language_model(
         train_dataset=data,
         eval_dataset=measured or None,
         processing_class=tokenizer,
-        callbacks=[EarlyStoppingCallback(options.early_stopping)]
-        if options.early_stopping
+        callbacks=[EarlyStoppingCallback(options.early_stopping_patience)]
+        if options.early_stopping_patience
         else None,
     )
     # Only now: where rows are packed, TRL takes no collator that it has not made itself.
     trainer.data_collator = language_collator(tokenizer, packed=pack_to is not None)
-    watch = drive(trainer, run, steps=steps)
-    figures = {"loss": watch.last["loss"]} if "loss" in watch.last else {}
+    watch = run_trainer(trainer, context, steps=steps)
+    metrics = {"loss": watch.last["loss"]} if "loss" in watch.last else {}
     if measured:
-        figures["eval_loss"] = float(trainer.evaluate()["eval_loss"])
-    discard_checkpoints(run)
-    return figures
+        metrics["eval_loss"] = float(trainer.evaluate()["eval_loss"])
+    discard_checkpoints(context)
+    return metrics

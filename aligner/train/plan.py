@@ -6,19 +6,19 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from aligner.data.prepare import Prepared
-from aligner.data.tokenizers import planned_tokenizer
-from aligner.errors import AlignerError, ChainError, Collected, ModelError
+from aligner.data.encoding.prepare import PreparedData
+from aligner.data.encoding.tokenizers import planned_tokenizer
+from aligner.errors import AlignerError, ChainError, ErrorCollector, ModelError
 from aligner.models.inspect import (
-    Facts,
+    ModelInfo,
     Training,
-    length_faults,
+    length_errors,
     plan_training,
     planned_model,
-    vocabulary_faults,
+    vocabulary_errors,
 )
 from aligner.run.ranks import world
-from aligner.stage import Look, Outlook, Plan
+from aligner.stage import Plan, PlanContext, SlotForecast
 from aligner.state import Slot
 from aligner.train.arguments import optimizer_steps
 from aligner.train.packing import labelled, packed
@@ -29,7 +29,7 @@ class Looked:
     """All that planning a training step found out."""
 
     tokenizer: Any
-    data: Prepared[Any]
+    data: PreparedData[Any]
     training: Training
     steps: int
     notes: tuple[str, ...] = ()
@@ -37,13 +37,13 @@ class Looked:
 
 def look_at_training(
     config: Any,
-    look: Look,
-    prepare: Callable[[Any], Prepared[Any]],
+    context: PlanContext,
+    prepare: Callable[[Any], PreparedData[Any]],
     *,
-    model: Callable[[], Facts] | None = None,
+    model: Callable[[], ModelInfo] | None = None,
     pack_to: int | None = None,
 ) -> Looked:
-    """Tokenizer, data, model and optimizer steps of a training step, or every fault at once.
+    """Tokenizer, data, model and optimizer steps of a training step, or every error at once.
 
     Args:
         config: Options of data, model and training.
@@ -51,26 +51,26 @@ def look_at_training(
         model: The model to be trained, where it is not the policy that comes in.
         pack_to: Length of the bins, where rows are packed.
     """
-    faults = Collected()
+    errors = ErrorCollector()
     tokenizer = data = facts = training = None
-    with faults:
-        tokenizer = planned_tokenizer(look)
-    with faults:
-        facts = model() if model is not None else planned_model(look, "policy")
-        training = plan_training(facts, config, at=look.at)
+    with errors:
+        tokenizer = planned_tokenizer(context)
+    with errors:
+        facts = model() if model is not None else planned_model(context, "policy")
+        training = plan_training(facts, config, at=context.at)
     if facts is not None:
-        faults.found += length_faults(facts, config.max_length, where=look.at("max_length"))
+        errors.found += length_errors(facts, config.max_length, where=context.at("max_length"))
     if tokenizer is not None and facts is not None:
-        faults.found += vocabulary_faults(facts, len(tokenizer), where=look.where)
+        errors.found += vocabulary_errors(facts, len(tokenizer), where=context.where)
     if tokenizer is not None:
-        with faults:
+        with errors:
             data = prepare(tokenizer)
     if data is not None:
-        faults.found += _longest_fits(config, facts, data, look)
-        faults.found += _measurable(config, data, look)
-    faults.raise_if_any()
-    assert data is not None, "without a fault there is data"
-    assert training is not None, "without a fault there is a model"
+        errors.found += _longest_fits(config, facts, data, context)
+        errors.found += _measurable(config, data, context)
+    errors.raise_if_any()
+    assert data is not None, "without an error there is data"
+    assert training is not None, "without an error there is a model"
     rows = len(data.train)
     if pack_to:
         labels = (labelled(row.input_ids, row.trained) for row in data.train)
@@ -81,10 +81,10 @@ def look_at_training(
 
 def training_plan(
     looked: Looked,
-    look: Look,
+    context: PlanContext,
     *,
     summary: str,
-    figures: frozenset[str],
+    metrics: frozenset[str],
     measured: frozenset[str],
     reference: str = "",
     slot: Slot = "policy",
@@ -92,7 +92,7 @@ def training_plan(
     """The Plan of a training step.
 
     Args:
-        figures: What the step always records.
+        metrics: What the step always records.
         measured: What it records besides where there are held-out rows.
         slot: What it fills with the model it trains.
     """
@@ -107,16 +107,16 @@ def training_plan(
         parameters=training.parameters,
         incoming=training.incoming,
         reference=reference,
-        figures=figures | (measured if held_out else frozenset()),
+        metrics=metrics | (measured if held_out else frozenset()),
         data=data.hashes,
         ledgers=data.ledgers_as_dict(),
         skipped={name: [asdict(one) for one in rows] for name, rows in data.skipped.items()},
-        slots={slot: Outlook(made_by=look.step, facts={"model": training.after})},
+        slots={slot: SlotForecast(made_by=context.step, facts={"model": training.after})},
         notes=(*((f"{held_out} rows held out",) if held_out else ()), *looked.notes),
     )
 
 
-def _of_outliers(config: Any, data: Prepared[Any]) -> tuple[str, ...]:
+def _of_outliers(config: Any, data: PreparedData[Any]) -> tuple[str, ...]:
     """What is to be said of rows that may not fit in memory though all others do."""
     ledger = data.ledgers["data"]
     found = ledger.found.get("outliers")
@@ -130,7 +130,7 @@ def _of_outliers(config: Any, data: Prepared[Any]) -> tuple[str, ...]:
 
 
 def _longest_fits(
-    config: Any, facts: Facts | None, data: Prepared[Any], look: Look
+    config: Any, facts: ModelInfo | None, data: PreparedData[Any], context: PlanContext
 ) -> list[AlignerError]:
     if config.max_length is not None or facts is None or facts.positions is None:
         return []
@@ -140,21 +140,21 @@ def _longest_fits(
     return [
         ModelError(
             f"the longest row has {longest} tokens, and the model {facts.positions} positions",
-            where=look.at("data"),
+            where=context.at("data"),
             hint=f"set max_length to {facts.positions} or less; overflow says what becomes of longer rows",
         )
     ]
 
 
-def _measurable(config: Any, data: Prepared[Any], look: Look) -> list[AlignerError]:
+def _measurable(config: Any, data: PreparedData[Any], context: PlanContext) -> list[AlignerError]:
     if data.held_out:
         return []
     return [
         ChainError(
             f"{option} needs rows to measure on, and none are held out",
-            where=look.at(option),
+            where=context.at(option),
             hint="give eval_data, or a share to hold_out",
         )
-        for option in ("evaluate_every", "early_stopping")
+        for option in ("eval_steps", "early_stopping_patience")
         if getattr(config, option) is not None
     ]

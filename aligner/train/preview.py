@@ -6,10 +6,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aligner.data.spelling import Speller
+from aligner.data.encoding.spelling import TokenSpeller
 from aligner.errors import DataError
-from aligner.preview import Asked, Batch, Lane, Role, Section, Shown, Token, counts_of
-from aligner.stage import Look
+from aligner.preview import (
+    PreviewBatch,
+    PreviewRequest,
+    PreviewRow,
+    PreviewSection,
+    PreviewToken,
+    Role,
+    TokenSequence,
+    counts_of,
+)
+from aligner.stage import PlanContext
 
 SHUFFLED = "training makes its batches of rows of like length, so they hold less padding"
 
@@ -18,13 +27,13 @@ SHUFFLED = "training makes its batches of rows of like length, so they hold less
 class Laid:
     """A row's sequences as they lie in a batch."""
 
-    lanes: tuple[Lane, ...]
+    sequences: tuple[TokenSequence, ...]
     shared: int = 0
     facts: tuple[str, ...] = ()
 
 
 class Reader:
-    """Makes lanes of what stands in the tensors of a batch."""
+    """Makes sequences of what stands in the tensors of a batch."""
 
     def __init__(self, tokenizer: Any, *, stops: Sequence[int] = (), word: str = "trained") -> None:
         """Args:
@@ -33,7 +42,7 @@ class Reader:
         word: What to call the tokens that a loss is put on.
         """
         self.word = word
-        self._spell, self._stops = Speller(tokenizer), tuple(stops)
+        self._spell, self._stops = TokenSpeller(tokenizer), tuple(stops)
 
     def name(self, token: int) -> str:
         return self._spell.text(token)
@@ -45,9 +54,9 @@ class Reader:
         present: Iterable[int],
         *,
         name: str = "",
-        seams: Mapping[int, str] | None = None,
+        boundaries: Mapping[int, str] | None = None,
         notes: tuple[str, ...] = (),
-    ) -> Lane:
+    ) -> TokenSequence:
         """A lane of three lists, or tensors (T,), of one length.
 
         Args:
@@ -62,25 +71,29 @@ class Reader:
             self._token(int(token), "padding" if not there else "trained" if on else "masked")
             for token, on, there in zip(ids, trained, present, strict=True)
         )
-        lane = Lane(name=name, tokens=tokens, seams=dict(seams or {}), notes=notes)
+        lane = TokenSequence(
+            name=name, tokens=tokens, boundaries=dict(boundaries or {}), notes=notes
+        )
         if notes or not self._stops:
             return lane
         said, warned = self._endings(lane)
-        return Lane(name=name, tokens=tokens, seams=lane.seams, notes=said, warnings=warned)
+        return TokenSequence(
+            name=name, tokens=tokens, boundaries=lane.boundaries, notes=said, warnings=warned
+        )
 
     def scored_lane(
         self, ids: Sequence[int], present: Iterable[int], *, pad: int, name: str = ""
-    ) -> Lane:
+    ) -> TokenSequence:
         """A lane of a model that reads one score from the last token that is no `pad`."""
         read = max((place for place, token in enumerate(ids) if token != pad), default=0)
         note = f"the score is read at position {read}, {self.name(ids[read])}"
         scored = [place == read for place in range(len(ids))]
         return self.lane(ids, scored, present, name=name, notes=(note,))
 
-    def _token(self, token: int, role: Role) -> Token:
-        return Token(token, self._spell.text(token), role, self._spell.special(token))
+    def _token(self, token: int, role: Role) -> PreviewToken:
+        return PreviewToken(token, self._spell.text(token), role, self._spell.special(token))
 
-    def _endings(self, lane: Lane) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    def _endings(self, lane: TokenSequence) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """How the trained stretches of a lane end, and which of them do not as they should."""
         ends = _stretch_ends(lane)
         if not ends:
@@ -94,14 +107,14 @@ class Reader:
             said = (f"{len(good)} of {len(ends)} answers end with {names}, {self.word}",)
         return said, tuple(self._unstopped(lane, end) for end in ends if end not in good)
 
-    def _unstopped(self, lane: Lane, end: int) -> str:
+    def _unstopped(self, lane: TokenSequence, end: int) -> str:
         after = lane.tokens[end + 1] if end + 1 < len(lane.tokens) else None
         if after is not None and after.id in self._stops and after.role != "trained":
             return f"the stop token {after.text} at {end + 1} is not {self.word}"
         return f"no stop token is {self.word} at {end}: it ends with {lane.tokens[end].text!r}"
 
 
-def _stretch_ends(lane: Lane) -> list[int]:
+def _stretch_ends(lane: TokenSequence) -> list[int]:
     """Where each trained stretch of a lane has its last token."""
     tokens = lane.tokens
     return [
@@ -120,10 +133,10 @@ def after_first(trained: Iterable[int]) -> list[int]:
 
 def section(
     rows: Sequence[Any],
-    asked: Asked,
+    request: PreviewRequest,
     lay: Callable[[Sequence[Any]], Sequence[Laid]],
     *,
-    look: Look,
+    context: PlanContext,
     size: int,
     option: str | None = None,
     word: str = "trained",
@@ -132,7 +145,7 @@ def section(
     joined: bool = False,
     number_of: Callable[[int | str], int | None] | None = None,
     notes: tuple[str, ...] = (),
-) -> Section:
+) -> PreviewSection:
     """The rows that are asked for, each in the batch of `size` that it and its neighbours make.
 
     Args:
@@ -153,13 +166,13 @@ def section(
         DataError: there is no such row.
     """
     option = option or (
-        "eval_data" if asked.held_out and "eval_data" in look.option_lines else "data"
+        "eval_data" if request.held_out and "eval_data" in context.option_lines else "data"
     )
-    purpose = "held out" if asked.held_out else purpose
+    purpose = "held out" if request.held_out else purpose
     title = f"{len(rows)} {row_word}{'' if len(rows) == 1 else 's'} {purpose}"
-    places = _places(rows, asked, number_of or _by_number_or_origin(rows), title, look, option)
-    shown: list[Shown] = []
-    batches: list[Batch] = []
+    places = _places(rows, request, number_of or _by_number_or_origin(rows), title, context, option)
+    shown: list[PreviewRow] = []
+    batches: list[PreviewBatch] = []
     for start in dict.fromkeys(place - place % size for place in places):
         part = [rows[place] for place in range(start, min(start + size, len(rows)))]
         laid = lay(part)
@@ -169,7 +182,7 @@ def section(
                 shown.append(_shown(rows[place], place, laid[place - start], row_word))
     order = {place + 1: position for position, place in enumerate(places)}
     shown.sort(key=lambda one: order[one.number])
-    return Section(
+    return PreviewSection(
         option=option,
         title=title,
         rows=tuple(shown),
@@ -181,21 +194,21 @@ def section(
 
 def _places(
     rows: Sequence[Any],
-    asked: Asked,
+    request: PreviewRequest,
     number_of: Callable[[int | str], int | None],
     title: str,
-    look: Look,
+    context: PlanContext,
     option: str,
 ) -> list[int]:
     """Where the rows that are asked for stand, counted from 0, each once."""
     places: list[int] = []
-    for name in asked.rows:
+    for name in request.rows:
         place = number_of(name)
         if place is not None:
             places.append(place)
-        elif asked.by_name:
-            what = f"step {look.step!r} has no row {name}: there are {title}"
-            raise DataError(what, where=look.at(option), hint=_hint(rows))
+        elif request.by_name:
+            what = f"step {context.step!r} has no row {name}: there are {title}"
+            raise DataError(what, where=context.at(option), hint=_hint(rows))
     return list(dict.fromkeys(places))
 
 
@@ -222,28 +235,28 @@ def is_called(origin: str, name: str) -> bool:
     return origin == name or origin.endswith("/" + name)
 
 
-def _shown(row: Any, place: int, laid: Laid, row_word: str) -> Shown:
-    return Shown(
+def _shown(row: Any, place: int, laid: Laid, row_word: str) -> PreviewRow:
+    return PreviewRow(
         number=place + 1,
         title=f"{row_word} {place + 1}",
         origin=row.origin,
-        lanes=laid.lanes,
+        sequences=laid.sequences,
         shared=laid.shared,
         facts=laid.facts,
     )
 
 
-def _batch(laid: Sequence[Laid], start: int, row_word: str, *, joined: bool) -> Batch:
-    lanes = [lane for one in laid for lane in one.lanes]
+def _batch(laid: Sequence[Laid], start: int, row_word: str, *, joined: bool) -> PreviewBatch:
+    sequences = [lane for one in laid for lane in one.sequences]
     last = start + len(laid)
     to = "and" if len(laid) == 2 else "to"
     which = f"{row_word} {last}" if len(laid) == 1 else f"{row_word}s {start + 1} {to} {last}"
-    widths = [len(lane.tokens) for lane in lanes]
-    return Batch(
+    widths = [len(lane.tokens) for lane in sequences]
+    return PreviewBatch(
         title=which,
-        sequences=1 if joined else len(lanes),
+        sequences=1 if joined else len(sequences),
         columns=sum(widths) if joined else max(widths),
-        counts=counts_of(lanes),
+        counts=counts_of(sequences),
     )
 
 
@@ -253,15 +266,15 @@ def answer_begins(reader: Reader, stops: Sequence[int], longest: int) -> str:
     return f"here the answer begins: up to {longest} tokens, until {names}"
 
 
-def prompt_shared(lanes: Sequence[Lane], *, most: int | None = None) -> int:
-    """How many first tokens all lanes have in common and none of them trains.
+def prompt_shared(sequences: Sequence[TokenSequence], *, most: int | None = None) -> int:
+    """How many first tokens all sequences have in common and none of them trains.
 
     Args:
-        lanes: Two or more.
+        sequences: Two or more.
         most: No more than this, where it is known how long the prompt is.
     """
     count = 0
-    for tokens in zip(*(lane.tokens for lane in lanes), strict=False):
+    for tokens in zip(*(lane.tokens for lane in sequences), strict=False):
         alike = len({token.id for token in tokens}) == 1
         if not alike or any(token.role != "masked" for token in tokens):
             break

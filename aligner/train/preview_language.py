@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from aligner.preview import Asked, Section
-from aligner.stage import Look
+from aligner.preview import PreviewRequest, PreviewSection
+from aligner.stage import PlanContext
 from aligner.train.collating import language_collator
 from aligner.train.packing import IGNORED, labelled, packed, stream
 from aligner.train.preview import Laid, Reader, after_first, is_called, section
@@ -21,7 +21,7 @@ class Strip:
     row: Mapping[str, Any]
     """`input_ids`, `labels`, and of rows laid end to end `seq_lengths`."""
     origin: str
-    seams: Mapping[int, str] = field(default_factory=dict)
+    boundaries: Mapping[int, str] = field(default_factory=dict)
     members: tuple[int, ...] = ()
     """Numbers of the rows that are laid end to end in it."""
 
@@ -48,7 +48,7 @@ class _Strips(Sequence[Strip]):
 class Some(Sequence[Strip]):
     """Strips of which only those are kept that are asked for, with the batches they are in."""
 
-    def __init__(self, strips: Iterable[Strip], asked: Asked, *, size: int) -> None:
+    def __init__(self, strips: Iterable[Strip], request: PreviewRequest, *, size: int) -> None:
         """Args:
         strips: All of them, in order; there may be very many.
         asked: Which rows.
@@ -63,7 +63,7 @@ class Some(Sequence[Strip]):
                 waiting = []
             waiting.append(strip)
             self._count = place + 1
-            for name in asked.rows:
+            for name in request.rows:
                 if name not in self._places and _holds(strip, place, name):
                     self._places[name] = place
             if place == 0 or any(where // size == place // size for where in self._places.values()):
@@ -84,7 +84,7 @@ class Some(Sequence[Strip]):
 def _holds(strip: Strip, place: int, name: int | str) -> bool:
     if isinstance(name, int):
         return name in strip.members if strip.members else name == place + 1
-    return any(is_called(label.rpartition("  ")[2], name) for label in strip.seams.values())
+    return any(is_called(label.rpartition("  ")[2], name) for label in strip.boundaries.values())
 
 
 def end_to_end(rows: Iterable[Any], length: int) -> Iterator[Strip]:
@@ -103,15 +103,15 @@ def end_to_end(rows: Iterable[Any], length: int) -> Iterator[Strip]:
 
 
 def _bin(row: dict[str, Any], numbers: Mapping[int, deque[int]], origins: Sequence[str]) -> Strip:
-    seams: dict[int, str] = {}
+    boundaries: dict[int, str] = {}
     members: list[int] = []
     start = 0
     for length in row["seq_lengths"]:
         number = numbers[hash(tuple(row["input_ids"][start : start + length]))].popleft()
         members.append(number + 1)
-        seams[start] = f"row {number + 1}  {origins[number]}"
+        boundaries[start] = f"row {number + 1}  {origins[number]}"
         start += length
-    return Strip(row, _listed(members), seams, tuple(members))
+    return Strip(row, _listed(members), boundaries, tuple(members))
 
 
 def _listed(members: Sequence[int]) -> str:
@@ -132,28 +132,28 @@ def streamed(documents: Iterable[Any], length: int) -> Iterator[Strip]:
 
     last = ""
     for number, row in enumerate(stream(joined(), length)):
-        seams: dict[int, str] = {}
+        boundaries: dict[int, str] = {}
         if (starts and starts[0][0] > number * length) or not starts:
-            seams[0] = f"going on  {last}"
+            boundaries[0] = f"going on  {last}"
         while starts and starts[0][0] < (number + 1) * length:
             position, last = starts.popleft()
-            seams[position - number * length] = last
-        origin = next(iter(seams.values())).rpartition("  ")[2]
-        yield Strip(labelled(row, [True] * len(row)), origin, seams)
+            boundaries[position - number * length] = last
+        origin = next(iter(boundaries.values())).rpartition("  ")[2]
+        yield Strip(labelled(row, [True] * len(row)), origin, boundaries)
 
 
 def language_section(
     strips: Sequence[Strip],
-    asked: Asked,
+    request: PreviewRequest,
     reader: Reader,
     tokenizer: Any,
     *,
-    look: Look,
+    context: PlanContext,
     size: int,
     joined: bool = False,
     bins: bool = False,
     notes: tuple[str, ...] = (),
-) -> Section:
+) -> PreviewSection:
     """Strips as the collator of language models lays them out.
 
     Args:
@@ -179,9 +179,9 @@ def language_section(
 
     return section(
         strips,
-        asked,
+        request,
         lay,
-        look=look,
+        context=context,
         size=size,
         row_word="bin" if bins else "row",
         joined=joined,
@@ -195,7 +195,9 @@ def _padded(batch: Any, part: Sequence[Strip], reader: Reader) -> list[Laid]:
     laid = []
     for strip, ids, labels, present in zip(part, *(c.tolist() for c in columns), strict=True):
         trained = after_first(label != IGNORED for label in labels)
-        laid.append(Laid(lanes=(reader.lane(ids, trained, present, seams=strip.seams),)))
+        laid.append(
+            Laid(sequences=(reader.lane(ids, trained, present, boundaries=strip.boundaries),))
+        )
     return laid
 
 
@@ -211,10 +213,10 @@ def _joined(batch: Any, part: Sequence[Strip], reader: Reader) -> list[Laid]:
             ids[start:end],
             after_first(trained),
             [True] * (end - start),
-            seams={place: strip.seams.get(place, "a row begins") for place in begins}
-            if strip.seams
+            boundaries={place: strip.boundaries.get(place, "a row begins") for place in begins}
+            if strip.boundaries
             else {},
         )
-        laid.append(Laid(lanes=(lane,)))
+        laid.append(Laid(sequences=(lane,)))
         start = end
     return laid

@@ -14,19 +14,19 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
-from aligner.data.chat import Chat
-from aligner.data.pieces import Piece
-from aligner.data.tokenizers import load_tokenizer
-from aligner.errors import AlignerError, ChainError, Collected, ModelError, did_you_mean
+from aligner.data.encoding.chat import ChatEncoder
+from aligner.data.encoding.pieces import TextPiece
+from aligner.data.encoding.tokenizers import load_tokenizer
+from aligner.errors import AlignerError, ChainError, ErrorCollector, ModelError, did_you_mean
 from aligner.models.inspect import planned_model
+from aligner.models.options import Attention, Precision
 from aligner.models.padding import from_the_left, longest_first
 from aligner.models.precision import device, precision_of
 from aligner.models.reward import RewardParts, load_reward, parts_of
-from aligner.models.spec import Attention, Precision
-from aligner.offers import Completion, RewardFunction
-from aligner.stage import Look, Run
-from aligner.state import Artifact, Live, ModelState
-from aligner.train.reward_spec import MODEL, RewardSpec
+from aligner.registry import Completion, RewardFunction
+from aligner.stage import PlanContext, StepContext
+from aligner.state import Artifact, ModelCache, ModelState
+from aligner.train.reward_options import MODEL, RewardSpec
 
 Encode = Callable[[Sequence[Completion]], list[list[int]]]
 """Prompts with their responses in the reward model's own tokens and template."""
@@ -39,7 +39,7 @@ class ConversationEncoder:
     """
 
     def __init__(self, tokenizer: Any, *, where: str = "") -> None:
-        self._chat = Chat(tokenizer, where=where)
+        self._chat = ChatEncoder(tokenizer, where=where)
         question = {"role": "user", "content": "question"}
         sample, count = self._chat.pair((question,), ({"role": "assistant", "content": "answer"},))
         # Whether an answer follows text or a control token decides its first token in some tokenizers.
@@ -48,7 +48,9 @@ class ConversationEncoder:
         self._prompts: dict[str, list[int]] = {}
 
     def __call__(self, completions: Sequence[Completion]) -> list[list[int]]:
-        pieces = [Piece(one.text, literal=True, continues=self._continues) for one in completions]
+        pieces = [
+            TextPiece(one.text, literal=True, continues=self._continues) for one in completions
+        ]
         texts = self._chat.encoder.encode(pieces)
         return [
             [*self._prompt(one), *text, *(self._end if one.ended else ())]
@@ -100,7 +102,7 @@ class RewardModel:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class RewardSource:
     """One source of reward, with its weight."""
 
     name: str
@@ -112,7 +114,7 @@ def sources_of(
     specs: Sequence[RewardSpec],
     functions: Mapping[str, type[RewardFunction]],
     model: RewardModel | None,
-) -> tuple[Source, ...]:
+) -> tuple[RewardSource, ...]:
     """The sources a recipe names, made; the check has shown that there are such."""
     found = []
     for reward in specs:
@@ -122,30 +124,30 @@ def sources_of(
             scorer = model
         else:
             kind = functions[reward.name]
-            scorer = kind(kind.Config(**reward.options))
-        found.append(Source(name=reward.name, weight=reward.weight, scorer=scorer))
+            scorer = kind(kind.Options(**reward.options))
+        found.append(RewardSource(name=reward.name, weight=reward.weight, scorer=scorer))
     return tuple(found)
 
 
 def load_sources(
     specs: Sequence[RewardSpec],
     state: ModelState,
-    run: Run,
+    context: StepContext,
     *,
     batch_size: int,
     precision: Precision,
-    attention: Attention,
+    attn_implementation: Attention,
     parts: RewardParts | None = None,
-) -> tuple[Source, ...]:
+) -> tuple[RewardSource, ...]:
     """The sources that `specs` name, the reward model of `state` loaded where it is one of them.
 
     Args:
         specs: What the recipe names.
         state: Holds the reward model.
-        run: Its `live` may have it in memory, and has it again afterwards.
+        run: Its `model_cache` may have it in memory, and has it again afterwards.
         batch_size: Completions that the reward model reads at one time.
         precision: What it computes in.
-        attention: Kernel that computes attention.
+        attn_implementation: Kernel that computes attention.
         parts: The reward model, where it is in memory already.
     """
     model: RewardModel | None = None
@@ -153,29 +155,37 @@ def load_sources(
         artifact = state.get("reward")
         if parts is None:
             loaded = load_reward(
-                artifact, run.live, precision=precision, attention=attention, where=run.where
+                artifact,
+                context.model_cache,
+                precision=precision,
+                attn_implementation=attn_implementation,
+                where=context.where,
             )
             parts = parts_of(loaded)
             # It is only looked at: a later step takes the very weights.
-            run.live.keep(artifact, loaded)
+            context.model_cache.keep(artifact, loaded)
         model = RewardModel(
             parts,
-            ConversationEncoder(reward_tokenizer(artifact, where=run.where), where=run.where),
+            ConversationEncoder(
+                reward_tokenizer(artifact, where=context.where), where=context.where
+            ),
             batch_size=batch_size,
             device=device(),
             half=precision_of(precision) == "bf16",
         )
-    return sources_of(specs, run.offers.reward_functions, model)
+    return sources_of(specs, context.registry.reward_functions, model)
 
 
 def reward_tokenizer(artifact: Artifact, *, where: str = "") -> Any:
     """The tokenizer a reward model was trained with, which lies beside its weights."""
     folder = artifact.adapters[-1] if artifact.adapters else artifact.path
     beside = Artifact(path=folder, revision=None if artifact.adapters else artifact.revision)
-    return load_tokenizer(beside, Live(), where=where)
+    return load_tokenizer(beside, ModelCache(), where=where)
 
 
-def reward_faults(specs: Sequence[RewardSpec], look: Look, *, option: str) -> list[AlignerError]:
+def reward_errors(
+    specs: Sequence[RewardSpec], context: PlanContext, *, option: str
+) -> list[AlignerError]:
     """Reward functions that nobody offers, options they do not take, a reward slot that is wrong.
 
     Args:
@@ -183,27 +193,27 @@ def reward_faults(specs: Sequence[RewardSpec], look: Look, *, option: str) -> li
         look: Where the step stands.
         option: The option they stand under, for complaints.
     """
-    faults = Collected()
-    offered = look.offers.reward_functions
+    errors = ErrorCollector()
+    offered = context.registry.reward_functions
     for reward in specs:
         if reward.name == MODEL:
-            with faults:
-                planned_model(look, "reward")
-                _needs_a_tokenizer(look)
+            with errors:
+                planned_model(context, "reward")
+                _needs_a_tokenizer(context)
         elif reward.name not in offered:
-            faults.found.append(
+            errors.found.append(
                 ChainError(
                     f"no installed plugin offers a reward function {reward.name!r}",
-                    where=look.at(option),
+                    where=context.at(option),
                     hint=did_you_mean(reward.name, {MODEL, *offered}),
                 )
             )
         else:
-            faults.found += _option_faults(offered[reward.name].Config, reward, look.at(option))
-    return faults.found
+            errors.found += _option_errors(offered[reward.name].Options, reward, context.at(option))
+    return errors.found
 
 
-def _option_faults(kind: Any, reward: RewardSpec, where: str) -> list[AlignerError]:
+def _option_errors(kind: Any, reward: RewardSpec, where: str) -> list[AlignerError]:
     try:
         kind(**reward.options)
     except ValidationError as error:
@@ -221,15 +231,15 @@ def _option_faults(kind: Any, reward: RewardSpec, where: str) -> list[AlignerErr
     return []
 
 
-def _needs_a_tokenizer(look: Look) -> None:
+def _needs_a_tokenizer(context: PlanContext) -> None:
     """A reward model from elsewhere must bring the tokenizer it was trained with."""
-    artifact = look.slots["reward"].facts.get("artifact")
+    artifact = context.slots["reward"].facts.get("artifact")
     if not isinstance(artifact, Artifact) or not artifact.local:
         return
     folder = Path(artifact.adapters[-1] if artifact.adapters else artifact.path)
     if not (folder / "tokenizer.json").is_file():
         raise ModelError(
             f"the reward model in {folder} has no tokenizer beside it",
-            where=look.where,
+            where=context.where,
             hint="save the tokenizer it was trained with, chat template included, in its folder",
         )

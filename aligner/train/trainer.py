@@ -15,10 +15,10 @@ from transformers import PrinterCallback, ProgressCallback, Trainer
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from aligner.errors import StageError
-from aligner.stage import Run
+from aligner.stage import StepContext
 from aligner.train import checkpoints
-from aligner.train.moved import refuse_unmoved, sample_of
-from aligner.train.watch import Watch
+from aligner.train.watch import TrainingMonitor
+from aligner.train.weight_check import check_weights_changed, sample_of
 
 TRAINABLE = "trainable.safetensors"
 
@@ -74,18 +74,18 @@ class StepTrainer(Trainer):
             checkpoints.prune(folder, keep=frozenset({Path(best)} if best else ()))
 
 
-def drive(trainer: Any, run: Run, *, steps: int) -> Watch:
+def run_trainer(trainer: Any, context: StepContext, *, steps: int) -> TrainingMonitor:
     """Train to the end, from the newest whole checkpoint where there is one; say what was seen.
 
     Raises StageError when nothing is trainable, nothing moved, or the weights are no numbers any more.
     """
-    watch = Watch(run)
+    watch = TrainingMonitor(context)
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(watch)
     model = trainer.accelerator.unwrap_model(trainer.model)
-    _refuse_frozen(model, run)
-    _refuse_full_disk(model, run)
+    _refuse_frozen(model, context)
+    _refuse_full_disk(model, context)
     folder = Path(trainer.args.output_dir)
     newest = checkpoints.newest_whole(folder)
     before = sample_of(_trained(model))
@@ -93,14 +93,14 @@ def drive(trainer: Any, run: Run, *, steps: int) -> Watch:
         _put_back(model, newest)  # trained to the end already: one more step would be one too many
     else:
         trainer.train(resume_from_checkpoint=str(newest) if newest else None)
-    refuse_unmoved(before, _trained(model), run)
+    check_weights_changed(before, _trained(model), context)
     return watch
 
 
-def discard_checkpoints(run: Run) -> None:
+def discard_checkpoints(context: StepContext) -> None:
     """Drop the step's checkpoints: its result is about to be saved."""
-    if run.writes:
-        shutil.rmtree(run.folder / "checkpoints", ignore_errors=True)
+    if context.writes:
+        shutil.rmtree(context.folder / "checkpoints", ignore_errors=True)
 
 
 def _trained(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -116,26 +116,26 @@ def _put_back(model: nn.Module, checkpoint: Path) -> None:
             parameters[name].copy_(tensor)
 
 
-def _refuse_frozen(model: nn.Module, run: Run) -> None:
+def _refuse_frozen(model: nn.Module, context: StepContext) -> None:
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise StageError(
             "no parameter of the model would be trained",
-            where=run.where,
+            where=context.where,
             hint="give the step an adapter with targets the model has, or train full weights",
         )
 
 
-def _refuse_full_disk(model: nn.Module, run: Run) -> None:
+def _refuse_full_disk(model: nn.Module, context: StepContext) -> None:
     trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
     whole = sum(p.numel() * p.element_size() for p in model.parameters())
     # Parameters and Adam's two means for each checkpoint kept and the one being written, and the result.
     needed = trained * 3 * (checkpoints.KEPT + 1) + whole
-    stat = os.statvfs(run.folder)
+    stat = os.statvfs(context.folder)
     free = stat.f_bavail * stat.f_frsize
     if free < needed:
         raise StageError(
             f"{free / 2**30:.1f} GiB are free where {needed / 2**30:.1f} GiB may be needed "
             "for checkpoints and the result",
-            where=str(run.folder),
+            where=str(context.folder),
             hint="free some space, or put the runs elsewhere with --runs",
         )

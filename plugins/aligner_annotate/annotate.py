@@ -9,20 +9,20 @@ from dataclasses import dataclass
 from statistics import fmean, pstdev
 from typing import Any
 
-from aligner.data.fitted import PromptTokens
-from aligner.data.made import save_rows
-from aligner.data.tokenizers import load_tokenizer
+from aligner.data.encoding.tokenizers import load_tokenizer
+from aligner.data.reading.step_datasets import save_rows
+from aligner.data.store.token_rows import PromptTokens
 from aligner.errors import StageError
-from aligner.offers import Completion
+from aligner.registry import Completion
 from aligner.run.durable import write_lines
-from aligner.stage import Run
+from aligner.stage import StepContext
 from aligner.state import Artifact, ModelState
-from aligner.train.scoring import Source, load_sources
+from aligner.train.scoring import RewardSource, load_sources
 from aligner_annotate.answers import Candidate, Share, candidates, gathered, write_answers
 from aligner_annotate.judge import judge_of
 from aligner_annotate.prompts import prompts_of
 from aligner_annotate.select import rows_of, usable
-from aligner_annotate.stage import AnnotateConfig, figures_of
+from aligner_annotate.stage import AnnotateOptions, metrics_of
 from aligner_annotate.work import Work
 
 
@@ -37,35 +37,35 @@ class Answered:
     """The weighted sum."""
 
 
-def annotate(config: AnnotateConfig, state: ModelState, run: Run) -> Artifact:
+def annotate(options: AnnotateOptions, state: ModelState, context: StepContext) -> Artifact:
     """The whole work of an annotate step. Returns the rows it leaves.
 
     Raises:
         StageError: a source gives no numbers, or no row can be made.
     """
-    tokenizer = load_tokenizer(state.get("tokenizer"), run.live, where=run.where)
-    prompts = prompts_of(config, run, tokenizer).train
+    tokenizer = load_tokenizer(state.get("tokenizer"), context.model_cache, where=context.where)
+    prompts = prompts_of(options, context, tokenizer).train
     tokens = [one.input_ids for one in prompts]
     share = Share(
         [len(ids) for ids in tokens],
-        samples=config.samples_per_prompt,
-        batch_size=config.batch_size,
+        samples=options.samples_per_prompt,
+        batch_size=options.batch_size,
         passes=2,
-        run=run,
+        context=context,
     )
-    written = Work(run.folder, "written", rank=run.rank)
-    scored = Work(run.folder, "scored", rank=run.rank)
-    write_answers(tokens, share, written, config, tokenizer, state, run)
-    _score(prompts, share, written, scored, config, state, run)
+    written = Work(context.folder, "written", rank=context.rank)
+    scored = Work(context.folder, "scored", rank=context.rank)
+    write_answers(tokens, share, written, options, tokenizer, state, context)
+    _score(prompts, share, written, scored, options, state, context)
 
     def make() -> Artifact:
-        found = list(_answered(prompts, written.done(), scored.done(), config))
-        made = _made(found, config, run)
+        found = list(_answered(prompts, written.done(), scored.done(), options))
+        made = _made(found, options, context)
         written.forget()
         scored.forget()
         return made
 
-    return gathered(run, make)
+    return gathered(context, make)
 
 
 def _score(
@@ -73,24 +73,24 @@ def _score(
     share: Share,
     written: Work,
     scored: Work,
-    config: AnnotateConfig,
+    options: AnnotateOptions,
     state: ModelState,
-    run: Run,
+    context: StepContext,
 ) -> None:
     """Score this process's share of the answers."""
     sources = list(
         load_sources(
-            config.score,
+            options.score,
             state,
-            run,
-            batch_size=config.batch_size,
-            precision=config.precision,
-            attention=config.attention,
+            context,
+            batch_size=options.batch_size,
+            precision=options.precision,
+            attn_implementation=options.attn_implementation,
         )
     )
-    if config.judge is not None:
-        judge = judge_of(config.judge, config, state, run)
-        sources.append(Source(name=judge.name, weight=config.judge.weight, scorer=judge))
+    if options.judge is not None:
+        judge = judge_of(options.judge, options, state, context)
+        sources.append(RewardSource(name=judge.name, weight=options.judge.weight, scorer=judge))
     answers = written.done()
     for batch in share.left(scored):
         said = {number: candidates(answers[number]) for number in batch}
@@ -106,7 +106,7 @@ def _score(
             for number in batch
             for one in said[number]
         ]
-        by_source = {one.name: iter(_numbers(one, completions, run)) for one in sources}
+        by_source = {one.name: iter(_numbers(one, completions, context)) for one in sources}
         scored.keep(
             {
                 number: {
@@ -118,14 +118,16 @@ def _score(
         )
 
 
-def _numbers(source: Source, completions: Sequence[Completion], run: Run) -> list[float]:
+def _numbers(
+    source: RewardSource, completions: Sequence[Completion], context: StepContext
+) -> list[float]:
     numbers = [float(one) for one in source.scorer.score(completions)]
     finite = sum(map(math.isfinite, numbers))
     if not len(numbers) == len(completions) == finite:
         raise StageError(
             f"reward function {source.name!r} gave {len(numbers)} numbers for "
             f"{len(completions)} answers, {finite} of them finite",
-            where=run.at("score"),
+            where=context.at("score"),
             hint="a source of reward returns one finite number an answer",
         )
     return numbers
@@ -135,9 +137,9 @@ def _answered(
     prompts: Sequence[PromptTokens],
     written: Mapping[int, Mapping[str, Any]],
     scored: Mapping[int, Mapping[str, Any]],
-    config: AnnotateConfig,
+    options: AnnotateOptions,
 ) -> Iterator[Answered]:
-    weights = config.weights
+    weights = options.weights
     for number, prompt in enumerate(prompts):
         scores, said = scored[number], candidates(written[number])
         total = [
@@ -147,33 +149,33 @@ def _answered(
         yield Answered(prompt=prompt, candidates=said, scores=scores, total=total)
 
 
-def _made(answered: Sequence[Answered], config: AnnotateConfig, run: Run) -> Artifact:
-    """Write the rows, every answer with its scores beside them, and the figures."""
+def _made(answered: Sequence[Answered], options: AnnotateOptions, context: StepContext) -> Artifact:
+    """Write the rows, every answer with its scores beside them, and the metrics."""
     rows: list[Mapping[str, Any]] = []
     dropped: Counter[str] = Counter()
     without, best = 0, []
     for one in answered:
-        kept = usable(one.candidates, config, dropped)
+        kept = usable(one.candidates, options, dropped)
         answers = [(one.candidates[place].text, one.total[place]) for place in kept]
-        made = rows_of(one.prompt.messages, one.prompt.tools, answers, config, dropped)
+        made = rows_of(one.prompt.messages, one.prompt.tools, answers, options, dropped)
         best += [max(score for _, score in answers)] if answers else []
         rows += made
         without += not made
     shown = [_shown(one) for one in answered]
-    write_lines(run.folder / "answers.jsonl", shown)
+    write_lines(context.folder / "answers.jsonl", shown)
     if not rows:
         reasons = ", ".join(f"{count} {why}" for why, count in dropped.items() if count)
         raise StageError(
-            f"no row can be made of {len(answered)} prompts with {config.samples_per_prompt} answers "
+            f"no row can be made of {len(answered)} prompts with {options.samples_per_prompt} answers "
             f"each: {reasons}",
-            where=run.where,
-            hint=f"{run.folder / 'answers.jsonl'} has every answer with its scores",
+            where=context.where,
+            hint=f"{context.folder / 'answers.jsonl'} has every answer with its scores",
         )
-    artifact = save_rows(rows, run.folder / "data", made_by=run.step)
-    _record(answered, rows, without, best, dropped, config, run)
+    artifact = save_rows(rows, context.folder / "data", made_by=context.step)
+    _record(answered, rows, without, best, dropped, options, context)
     # Written again when a step that was stopped here goes on.
-    (run.folder / "samples.jsonl").unlink(missing_ok=True)
-    run.samples(shown[: config.samples])
+    (context.folder / "samples.jsonl").unlink(missing_ok=True)
+    context.samples(shown[: options.samples])
     return artifact
 
 
@@ -183,8 +185,8 @@ def _record(
     without: int,
     best: Sequence[float],
     dropped: Counter[str],
-    config: AnnotateConfig,
-    run: Run,
+    options: AnnotateOptions,
+    context: StepContext,
 ) -> None:
     every = [one for prompt in answered for one in prompt.candidates]
     known: dict[str, Callable[[], float]] = {
@@ -196,15 +198,15 @@ def _record(
         "length_tokens": lambda: fmean(one.tokens for one in every),
         "without_rows": lambda: without,
     }
-    for figure in figures_of(config):
-        if figure in known:
-            value = known[figure]()
-        elif figure.startswith("dropped_"):
-            value = dropped[figure.removeprefix("dropped_")]
+    for metric in metrics_of(options):
+        if metric in known:
+            value = known[metric]()
+        elif metric.startswith("dropped_"):
+            value = dropped[metric.removeprefix("dropped_")]
         else:
-            name = figure.removeprefix("reward_")
+            name = metric.removeprefix("reward_")
             value = fmean(score for one in answered for score in one.scores[name])
-        run.record(**{figure: value})
+        context.record(**{metric: value})
 
 
 def _shown(one: Answered) -> dict[str, Any]:

@@ -8,11 +8,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from aligner.data.chat import stop_tokens
+from aligner.data.encoding.chat import stop_tokens
 from aligner.models.generate import Sampling, generate
 from aligner.models.load import load_model
 from aligner.run import ranks
-from aligner.stage import Run
+from aligner.stage import StepContext
 from aligner.state import Artifact, ModelState
 from aligner_annotate.options import WritingOptions
 from aligner_annotate.work import Work, parts
@@ -34,7 +34,13 @@ class Share:
     """This process's part of the prompts, in batches, and how much of it is done."""
 
     def __init__(
-        self, lengths: Sequence[int], *, samples: int, batch_size: int, passes: int, run: Run
+        self,
+        lengths: Sequence[int],
+        *,
+        samples: int,
+        batch_size: int,
+        passes: int,
+        context: StepContext,
     ) -> None:
         """Deal out the prompts.
 
@@ -46,8 +52,8 @@ class Share:
             run: The step's.
         """
         # Dealt out in whole batches: what is written then is the same on any number of processes.
-        self.batches = parts(lengths, max(batch_size // samples, 1))[run.rank :: run.world]
-        self.samples, self._run, self._done = samples, run, 0
+        self.batches = parts(lengths, max(batch_size // samples, 1))[context.rank :: context.world]
+        self.samples, self._run, self._done = samples, context, 0
         self._total = passes * samples * sum(map(len, self.batches))
 
     def left(self, work: Work) -> Iterator[Sequence[int]]:
@@ -69,7 +75,7 @@ def write_answers(
     options: WritingOptions,
     tokenizer: Any,
     state: ModelState,
-    run: Run,
+    context: StepContext,
 ) -> None:
     """Let the policy answer this process's share; it goes back to where the next step finds it.
 
@@ -93,11 +99,11 @@ def write_answers(
     )
     model = load_model(
         policy,
-        run.live,
+        context.model_cache,
         precision=options.precision,
         quantize=options.quantize,
-        attention=options.attention,
-        where=run.where,
+        attn_implementation=options.attn_implementation,
+        where=context.where,
     )
     try:
         for batch in share.left(work):
@@ -105,7 +111,7 @@ def write_answers(
                 model,
                 [prompts[number] for number in batch],
                 sampling=sampling,
-                seed=_seed(run, policy),
+                seed=_seed(context, policy),
                 samples=samples,
                 numbers=batch,
                 batch_size=options.batch_size,
@@ -121,7 +127,7 @@ def write_answers(
                 }
             )
     finally:
-        run.live.keep(policy, model)
+        context.model_cache.keep(policy, model)
 
 
 def candidates(entry: Mapping[str, Any]) -> list[Candidate]:
@@ -129,23 +135,23 @@ def candidates(entry: Mapping[str, Any]) -> list[Candidate]:
     return [Candidate(**one) for one in entry["answers"]]
 
 
-def gathered(run: Run, make: Callable[[], Artifact]) -> Artifact:
+def gathered(context: StepContext, make: Callable[[], Artifact]) -> Artifact:
     """What the first process makes of every process's share, once all have done theirs."""
 
     def ended(rank: int) -> Path:
-        return run.folder / f".process-{rank}.share.{ranks.start_of()}"
+        return context.folder / f".process-{rank}.share.{ranks.start_of()}"
 
     def wait_and_make() -> Artifact:
-        for other in range(1, run.world):
+        for other in range(1, context.world):
             what = f"the share of process {other}"
             ranks.wait_until(ended(other).exists, what=what, seconds=_PATIENCE)
         return make()
 
-    if run.rank:
-        ended(run.rank).touch()
-    return ranks.written_once(run.folder / "data", wait_and_make)
+    if context.rank:
+        ended(context.rank).touch()
+    return ranks.written_once(context.folder / "data", wait_and_make)
 
 
-def _seed(run: Run, policy: Artifact) -> int:
+def _seed(context: StepContext, policy: Artifact) -> int:
     """Another one for another policy: a second round draws anew where little has changed."""
-    return int.from_bytes(sha256(f"{run.seed} {policy.hash}".encode()).digest()[:7])
+    return int.from_bytes(sha256(f"{context.seed} {policy.hash}".encode()).digest()[:7])

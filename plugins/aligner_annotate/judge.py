@@ -10,15 +10,15 @@ from typing import Any, ClassVar
 
 import torch
 
-from aligner.data.chat import Chat
-from aligner.data.tokenizers import load_tokenizer
+from aligner.data.encoding.chat import ChatEncoder
+from aligner.data.encoding.tokenizers import load_tokenizer
 from aligner.errors import ModelError
 from aligner.models.load import load_model
 from aligner.models.padding import from_the_left, longest_first
-from aligner.offers import Completion, Message, RewardFunction
-from aligner.stage import Run
+from aligner.registry import Completion, Message, RewardFunction
+from aligner.stage import StepContext
 from aligner.state import ModelState
-from aligner_annotate.stage import ANSWER, JUDGE, PROMPT, AnnotateConfig, JudgeSpec
+from aligner_annotate.stage import ANSWER, JUDGE, PROMPT, AnnotateOptions, JudgeSpec
 
 
 class Questions:
@@ -30,7 +30,7 @@ class Questions:
         Raises:
             ModelError: they begin alike, or the tokenizer has no usable chat template.
         """
-        self._spec, self._chat = spec, Chat(tokenizer, where=where)
+        self._spec, self._chat = spec, ChatEncoder(tokenizer, where=where)
         asked = self._turns((), "")
         bare, yes, no = self._chat.encode(
             [
@@ -100,20 +100,22 @@ class Judge(RewardFunction):
         return odds
 
 
-def judge_of(spec: JudgeSpec, config: AnnotateConfig, state: ModelState, run: Run) -> Judge:
+def judge_of(
+    spec: JudgeSpec, options: AnnotateOptions, state: ModelState, context: StepContext
+) -> Judge:
     """The judge: the policy itself, or the model that an earlier step left."""
-    there = state if spec.of is None else run.past[spec.of]
-    policy, where = there.get("policy"), run.at("judge")
+    there = state if spec.of is None else context.past[spec.of]
+    policy, where = there.get("policy"), context.at("judge")
     model = load_model(
         policy,
-        run.live,
-        precision=config.precision,
-        quantize=config.quantize,
-        attention=config.attention,
+        context.model_cache,
+        precision=options.precision,
+        quantize=options.quantize,
+        attn_implementation=options.attn_implementation,
         where=where,
     )
     if policy.hash == state.get("policy").hash:
-        run.live.keep(policy, model)
-    tokenizer = load_tokenizer(there.get("tokenizer"), run.live, where=where)
+        context.model_cache.keep(policy, model)
+    tokenizer = load_tokenizer(there.get("tokenizer"), context.model_cache, where=where)
     questions = Questions(spec, tokenizer, where=where)
-    return Judge(model, questions, batch_size=config.batch_size)
+    return Judge(model, questions, batch_size=options.batch_size)

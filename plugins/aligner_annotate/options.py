@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from aligner.data.spec import Limits
-from aligner.models.spec import Attention, Precision, Quantize
-from aligner.stage import StageConfig
+from aligner.data.options import Limits
+from aligner.models.options import Attention, Precision, Quantize
+from aligner.stage import StageOptions
 
 
-class WritingOptions(StageConfig):
+class WritingOptions(StageOptions):
     """How the policy writes."""
 
     max_new_tokens: int = Field(256, gt=0)
@@ -36,7 +36,7 @@ class WritingOptions(StageConfig):
     quantize: Quantize | None = None
     """Hold the weights below the policy's adapters in 4 bits (nf4) or 8 (int8), as the step that
     trained them did."""
-    attention: Attention = "auto"
+    attn_implementation: Attention = "auto"
     """Kernel that computes attention; `auto` takes sdpa where the architecture has it."""
 
     @model_validator(mode="after")

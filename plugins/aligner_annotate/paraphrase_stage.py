@@ -6,9 +6,9 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from aligner import Look, ModelState, Plan, Run, Stage
-from aligner.data.spec import DataSpecs
-from aligner.preview import Asked, Section
+from aligner import ModelState, Plan, PlanContext, Stage, StepContext
+from aligner.data.options import DataSpecs
+from aligner.preview import PreviewRequest, PreviewSection
 from aligner_annotate.options import WritingOptions
 
 PLACE = "{text}"
@@ -19,7 +19,7 @@ INSTRUCTION = (
 )
 
 
-class ParaphraseConfig(WritingOptions):
+class ParaphraseOptions(WritingOptions):
     """Options of the paraphrase stage."""
 
     data: DataSpecs = Field(json_schema_extra={"determines": False})
@@ -47,7 +47,7 @@ class ParaphraseConfig(WritingOptions):
         return value
 
     @model_validator(mode="after")
-    def _options_that_fit_together(self) -> ParaphraseConfig:
+    def _options_that_fit_together(self) -> ParaphraseOptions:
         if self.shortest > self.longest:
             raise ValueError("shortest is above longest")
         if self.versions > 1 and not self.temperature:
@@ -55,27 +55,27 @@ class ParaphraseConfig(WritingOptions):
         return self
 
 
-class Paraphrase(Stage[ParaphraseConfig]):
+class Paraphrase(Stage[ParaphraseOptions]):
     """Let the policy say prompts in other words, and make rows with the answers they had."""
 
     name = "paraphrase"
     requires = frozenset({"policy", "tokenizer"})
     provides = frozenset({"data"})
 
-    def plan(self, look: Look) -> Plan:
+    def plan(self, context: PlanContext) -> Plan:
         from aligner_annotate.paraphrase_plan import plan  # reading data and tokenizers is heavy
 
-        return plan(self.config, look)
+        return plan(self.options, context)
 
-    def preview(self, look: Look, asked: Asked) -> tuple[Section, ...]:
+    def preview(self, context: PlanContext, request: PreviewRequest) -> tuple[PreviewSection, ...]:
         from aligner_annotate.preview import paraphrased  # the tokenizer waits until it is wanted
 
-        return paraphrased(self.config, look, asked)
+        return paraphrased(self.options, context, request)
 
-    def run(self, state: ModelState, run: Run) -> ModelState:
+    def run(self, state: ModelState, context: StepContext) -> ModelState:
         from aligner_annotate.paraphrase import paraphrase  # torch waits until a step really runs
 
-        return state.put(run.step, data=paraphrase(self.config, state, run))
+        return state.put(context.step, data=paraphrase(self.options, state, context))
 
 
 FIGURES = (

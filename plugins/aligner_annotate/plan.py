@@ -4,57 +4,57 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from aligner import Look, Plan
-from aligner.data.made import outlook_of_rows
-from aligner.data.planned import planned_policy
-from aligner.errors import Collected
+from aligner import Plan, PlanContext
+from aligner.data.encoding.planned_policy import planned_policy
+from aligner.data.reading.step_datasets import forecast_rows
+from aligner.errors import ErrorCollector
 from aligner.state import Slot
-from aligner.train.reward_spec import MODEL
-from aligner.train.scoring import reward_faults
-from aligner_annotate.faults import endless, judge_faults, machine_faults, too_long
+from aligner.train.reward_options import MODEL
+from aligner.train.scoring import reward_errors
+from aligner_annotate.errors import endless, judge_errors, machine_errors, too_long
 from aligner_annotate.prompts import prompts_of
 from aligner_annotate.select import stand_ins
-from aligner_annotate.stage import AnnotateConfig, Keep, figures_of
+from aligner_annotate.stage import AnnotateOptions, Keep, metrics_of
 
 
-def plan(config: AnnotateConfig, look: Look) -> Plan:
+def plan(options: AnnotateOptions, context: PlanContext) -> Plan:
     """Look at the prompts, the models and what scores.
 
     Raises:
-        AlignerError: every fault found.
+        AlignerError: every error found.
     """
-    faults = Collected()
+    errors = ErrorCollector()
     data = None
-    tokenizer, _ = planned_policy(look, faults)
+    tokenizer, _ = planned_policy(context, errors)
     if tokenizer is not None:
-        with faults:
-            data = prompts_of(config, look, tokenizer)
-        faults.found += endless(tokenizer, look)
+        with errors:
+            data = prompts_of(options, context, tokenizer)
+        errors.found += endless(tokenizer, context)
     if data is not None:
         longest = max(len(row.input_ids) for row in data.train)
         readers: list[tuple[Slot, str]] = [("policy", "the policy")]
-        readers += [("reward", "the reward model")] if config.by_model else []
-        faults.found += too_long(longest, config.max_new_tokens, readers, look)
-    faults.found += reward_faults(config.score, look, option="score")
-    if data is not None and config.judge is not None:
-        with faults:
-            faults.found += judge_faults(config, config.judge, data.train, look)
-    faults.found += machine_faults(config, look)
-    faults.raise_if_any()
-    assert data is not None, "without a fault there is data"
-    rows = [row for one in data.train for row in stand_ins(one.messages, one.tools, config)]
+        readers += [("reward", "the reward model")] if options.by_model else []
+        errors.found += too_long(longest, options.max_new_tokens, readers, context)
+    errors.found += reward_errors(options.score, context, option="score")
+    if data is not None and options.judge is not None:
+        with errors:
+            errors.found += judge_errors(options, options.judge, data.train, context)
+    errors.found += machine_errors(options, context)
+    errors.raise_if_any()
+    assert data is not None, "without an error there is data"
+    rows = [row for one in data.train for row in stand_ins(one.messages, one.tools, options)]
     return Plan(
-        summary=_summary(config, look),
+        summary=_summary(options, context),
         rows=len(data.train),
         tokens=data.tokens,
-        figures=frozenset(figures_of(config)),
+        metrics=frozenset(metrics_of(options)),
         data={"prompts": data.hash},
         ledgers={"prompts": data.ledgers["data"].as_dict()},
         skipped={"prompts": [asdict(one) for one in data.skipped.get("data", ())]},
-        slots={"data": outlook_of_rows(rows, made_by=look.step)},
+        slots={"data": forecast_rows(rows, made_by=context.step)},
         notes=(
-            f"{len(data.train) * config.samples_per_prompt} answers, "
-            f"of which at most {len(rows)} {_KIND[config.keep]} are made",
+            f"{len(data.train) * options.samples_per_prompt} answers, "
+            f"of which at most {len(rows)} {_KIND[options.keep]} are made",
         ),
     )
 
@@ -75,22 +75,26 @@ _KEPT: dict[Keep, str] = {
 }
 
 
-def _summary(config: AnnotateConfig, look: Look) -> str:
+def _summary(options: AnnotateOptions, context: PlanContext) -> str:
     by = [
-        (f"the reward model of {look.slots['reward'].made_by!r}" if one.name == MODEL else one.name)
+        (
+            f"the reward model of {context.slots['reward'].made_by!r}"
+            if one.name == MODEL
+            else one.name
+        )
         + (f" × {one.weight:g}" if one.weight != 1 else "")
-        for one in config.score
+        for one in options.score
     ]
-    if config.judge is not None:
-        who = "the policy" if config.judge.of is None else f"{config.judge.of}'s policy"
-        weight = f" × {config.judge.weight:g}" if config.judge.weight != 1 else ""
+    if options.judge is not None:
+        who = "the policy" if options.judge.of is None else f"{options.judge.of}'s policy"
+        weight = f" × {options.judge.weight:g}" if options.judge.weight != 1 else ""
         by.append(f"{who} as judge{weight}")
-    kept = _KEPT[config.keep]
-    if config.keep == "above":
-        kept += f" {config.above:g}"
-    if config.keep == "pairs" and config.pairs_per_prompt:
-        kept = f"keep at most {config.pairs_per_prompt} pairs"
+    kept = _KEPT[options.keep]
+    if options.keep == "above":
+        kept += f" {options.above:g}"
+    if options.keep == "pairs" and options.pairs_per_prompt:
+        kept = f"keep at most {options.pairs_per_prompt} pairs"
     return (
-        f"answer each prompt {config.samples_per_prompt} times at temperature "
-        f"{config.temperature:g}, score by {', '.join(by)}, {kept}"
+        f"answer each prompt {options.samples_per_prompt} times at temperature "
+        f"{options.temperature:g}, score by {', '.join(by)}, {kept}"
     )

@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aligner.data.chat import Chat
+from aligner.data.context import DataContext
+from aligner.data.encoding.chat import ChatEncoder
 from aligner.data.ledger import Ledger
-from aligner.data.load import load
-from aligner.data.place import Place
+from aligner.data.reading.load import load_rows
 from aligner.data.rows import Conversation, Messages, Preference, Prompt, Row
-from aligner.errors import Faults
+from aligner.errors import ErrorGroup
 from aligner_annotate.answers import Candidate
-from aligner_annotate.paraphrase_stage import PLACE, ParaphraseConfig
+from aligner_annotate.paraphrase_stage import PLACE, ParaphraseOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class Requests:
     skipped: Sequence[Any]
 
 
-def requests_of(config: ParaphraseConfig, place: Place, tokenizer: Any) -> Requests:
+def requests_of(options: ParaphraseOptions, context: DataContext, tokenizer: Any) -> Requests:
     """Read the rows, and ask for a rewording of each.
 
     A row without a user's turn, or whose request is longer than `max_length`, is asked nothing.
@@ -52,22 +52,22 @@ def requests_of(config: ParaphraseConfig, place: Place, tokenizer: Any) -> Reque
         DataError: the data is missing, malformed, or beyond the step's limits.
         ModelError: the tokenizer has no usable chat template.
     """
-    loaded = load(config.data, want=config.rows, place=place, option="data")
-    Faults.raise_if_any(loaded.ledger.faults(config.limits, place.at("data")))
-    chat = Chat(tokenizer, where=place.at("data"))
+    loaded = load_rows(options.data, want=options.rows, context=context, option="data")
+    ErrorGroup.raise_if_any(loaded.ledger.errors(options.limits, context.at("data")))
+    chat = ChatEncoder(tokenizer, where=context.at("data"))
     found: list[tuple[Row, int, str]] = []
     samples = []
     for row in loaded.rows:
         turns = [n for n, message in enumerate(_asked(row)) if message["role"] == "user"]
         if turns:
             text = str(_asked(row)[turns[-1]]["content"])
-            request = {"role": "user", "content": config.instruction.replace(PLACE, text)}
+            request = {"role": "user", "content": options.instruction.replace(PLACE, text)}
             found.append((row, turns[-1], text))
             samples.append(chat.prompt((request,)))
     requests = [
         Request(row=row, turn=turn, text=text, input_ids=one.input_ids)
         for (row, turn, text), one in zip(found, chat.encode(samples), strict=True)
-        if config.max_length is None or len(one.input_ids) <= config.max_length
+        if options.max_length is None or len(one.input_ids) <= options.max_length
     ]
     return Requests(
         rows=loaded.rows,
@@ -81,7 +81,7 @@ def requests_of(config: ParaphraseConfig, place: Place, tokenizer: Any) -> Reque
 def taken(
     request: Request,
     candidates: Sequence[Candidate],
-    config: ParaphraseConfig,
+    options: ParaphraseOptions,
     dropped: Counter[str],
 ) -> list[str]:
     """What of the policy's answers is a paraphrase, as far as can be told without understanding it.
@@ -106,7 +106,7 @@ def taken(
             dropped["unchanged"] += 1
         elif plain in seen:
             dropped["identical"] += 1
-        elif not config.shortest * words <= len(text.split()) <= config.longest * words:
+        elif not options.shortest * words <= len(text.split()) <= options.longest * words:
             dropped["length"] += 1
         else:
             seen.add(plain)

@@ -9,13 +9,13 @@ from typing import Any
 
 from aligner.data.rows import Messages, Tools
 from aligner_annotate.answers import Candidate
-from aligner_annotate.stage import PAIRING, AnnotateConfig
+from aligner_annotate.stage import PAIRING, AnnotateOptions
 
 Row = Mapping[str, Any]
 
 
 def usable(
-    candidates: Sequence[Candidate], config: AnnotateConfig, dropped: Counter[str]
+    candidates: Sequence[Candidate], options: AnnotateOptions, dropped: Counter[str]
 ) -> list[int]:
     """Which candidates may be kept: that ended, say something, and say it first.
 
@@ -26,7 +26,7 @@ def usable(
     """
     kept: dict[str, int] = {}
     for place, one in enumerate(candidates):
-        if config.ended_only and not one.ended:
+        if options.ended_only and not one.ended:
             dropped["unended"] += 1
         elif not one.text.strip():
             dropped["empty"] += 1
@@ -41,7 +41,7 @@ def rows_of(
     messages: Messages,
     tools: Tools | None,
     answers: Sequence[tuple[str, float]],
-    config: AnnotateConfig,
+    options: AnnotateOptions,
     dropped: Counter[str],
 ) -> list[Row]:
     """The rows that are made of a prompt's usable answers.
@@ -55,7 +55,7 @@ def rows_of(
     """
     extra: dict[str, Any] = {} if tools is None else {"tools": [dict(tool) for tool in tools]}
     prompt = [dict(message) for message in messages]
-    if config.keep in PAIRING:
+    if options.keep in PAIRING:
         return [
             {
                 "prompt": prompt,
@@ -65,9 +65,9 @@ def rows_of(
                 "score_rejected": low,
                 **extra,
             }
-            for (chosen, high), (rejected, low) in _pairs(answers, config, dropped)
+            for (chosen, high), (rejected, low) in _pairs(answers, options, dropped)
         ]
-    if config.keep == "all":
+    if options.keep == "all":
         return (
             [
                 {
@@ -80,9 +80,9 @@ def rows_of(
             if answers
             else []
         )
-    good = [one for one in answers if config.above is None or one[1] > config.above]
+    good = [one for one in answers if options.above is None or one[1] > options.above]
     dropped["below"] += len(answers) - len(good)
-    if config.keep == "best":
+    if options.keep == "best":
         good = [max(good, key=lambda one: one[1])] if good else []
     # Only what was sampled is learnt, not what the assistant is quoted with in the prompt.
     asked = [one | {"weight": 0} if one["role"] == "assistant" else one for one in prompt]
@@ -93,11 +93,11 @@ Scored = tuple[str, float]
 
 
 def _pairs(
-    answers: Sequence[Scored], config: AnnotateConfig, dropped: Counter[str]
+    answers: Sequence[Scored], options: AnnotateOptions, dropped: Counter[str]
 ) -> list[tuple[Scored, Scored]]:
     """Pairs of a better and a worse answer, those that differ most first."""
     ranked = sorted(answers, key=lambda one: -one[1])
-    if config.keep == "best_and_worst":
+    if options.keep == "best_and_worst":
         possible = [(ranked[0], ranked[-1])] if len(ranked) > 1 else []
     else:
         possible = sorted(combinations(ranked, 2), key=lambda pair: pair[1][1] - pair[0][1])
@@ -105,23 +105,23 @@ def _pairs(
     for better, worse in possible:
         if better[1] == worse[1]:
             dropped["ties"] += 1
-        elif better[1] - worse[1] < config.margin:
+        elif better[1] - worse[1] < options.margin:
             dropped["margin"] += 1
-        elif config.above is not None and better[1] <= config.above:
+        elif options.above is not None and better[1] <= options.above:
             dropped["below"] += 1
         else:
             kept.append((better, worse))
-    return kept[: config.pairs_per_prompt]
+    return kept[: options.pairs_per_prompt]
 
 
 def _said(text: str) -> list[dict[str, str]]:
     return [{"role": "assistant", "content": text}]
 
 
-def stand_ins(messages: Messages, tools: Tools | None, config: AnnotateConfig) -> list[Row]:
+def stand_ins(messages: Messages, tools: Tools | None, options: AnnotateOptions) -> list[Row]:
     """As many rows as one prompt may give, with numbers for answers."""
     # Far enough apart for every pair to keep the margin, and all above the bound.
-    step = 2 * max(config.margin, 1.0)
-    top = (config.above or 0.0) + step * config.samples_per_prompt
-    answers = [(str(n + 1), top - step * n) for n in range(config.samples_per_prompt)]
-    return rows_of(messages, tools, answers, config, Counter())
+    step = 2 * max(options.margin, 1.0)
+    top = (options.above or 0.0) + step * options.samples_per_prompt
+    answers = [(str(n + 1), top - step * n) for n in range(options.samples_per_prompt)]
+    return rows_of(messages, tools, answers, options, Counter())

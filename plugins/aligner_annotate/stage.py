@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from aligner import Look, ModelState, Plan, Run, Slot, Stage, StageConfig
-from aligner.data.spec import DataSpecs
-from aligner.preview import Asked, Section
-from aligner.train.reward_spec import MODEL, RewardSpec, RewardSpecs
+from aligner import ModelState, Plan, PlanContext, Slot, Stage, StageOptions, StepContext
+from aligner.data.options import DataSpecs
+from aligner.preview import PreviewRequest, PreviewSection
+from aligner.train.reward_options import MODEL, RewardSpec, RewardSpecs
 from aligner_annotate.options import WritingOptions
 
 Keep = Literal["best_and_worst", "pairs", "best", "above", "all"]
@@ -24,7 +24,7 @@ PROMPT, ANSWER = "{prompt}", "{answer}"
 """Where the judge's question has what was asked, and what was answered."""
 
 
-class JudgeSpec(StageConfig):
+class JudgeSpec(StageOptions):
     """A model of the chain that is asked whether an answer is good."""
 
     of: str | None = None
@@ -50,7 +50,7 @@ class JudgeSpec(StageConfig):
         return value
 
 
-class AnnotateConfig(WritingOptions):
+class AnnotateOptions(WritingOptions):
     """Options of the annotate stage."""
 
     prompts: DataSpecs = Field(json_schema_extra={"determines": False})
@@ -83,7 +83,7 @@ class AnnotateConfig(WritingOptions):
         return {**value, "score": []} if alone else value
 
     @model_validator(mode="after")
-    def _options_that_fit_together(self) -> AnnotateConfig:
+    def _options_that_fit_together(self) -> AnnotateOptions:
         if not self.weights:
             raise ValueError("score is empty: nothing would tell a good answer from a bad one")
         names = [one.name for one in self.score] + ([JUDGE] if self.judge else [])
@@ -120,7 +120,7 @@ class AnnotateConfig(WritingOptions):
         return any(one.name == MODEL for one in self.score)
 
 
-class Annotate(Stage[AnnotateConfig]):
+class Annotate(Stage[AnnotateOptions]):
     """Let the policy answer prompts, score the answers, and make rows of them for later steps."""
 
     name = "annotate"
@@ -129,38 +129,38 @@ class Annotate(Stage[AnnotateConfig]):
     @property
     def requires(self) -> frozenset[Slot]:
         needed: frozenset[Slot] = frozenset({"policy", "tokenizer"})
-        return needed | {"reward"} if self.config.by_model else needed
+        return needed | {"reward"} if self.options.by_model else needed
 
     @property
-    def looks_back(self) -> tuple[str, ...]:
-        judge = self.config.judge
+    def earlier_steps(self) -> tuple[str, ...]:
+        judge = self.options.judge
         return (judge.of,) if judge is not None and judge.of is not None else ()
 
-    def plan(self, look: Look) -> Plan:
+    def plan(self, context: PlanContext) -> Plan:
         from aligner_annotate.plan import plan  # reading data and tokenizers is heavy
 
-        return plan(self.config, look)
+        return plan(self.options, context)
 
-    def preview(self, look: Look, asked: Asked) -> tuple[Section, ...]:
+    def preview(self, context: PlanContext, request: PreviewRequest) -> tuple[PreviewSection, ...]:
         from aligner_annotate.preview import (
             preview,  # the tokenizer waits until a recipe is looked at
         )
 
-        return preview(self.config, look, asked)
+        return preview(self.options, context, request)
 
-    def run(self, state: ModelState, run: Run) -> ModelState:
+    def run(self, state: ModelState, context: StepContext) -> ModelState:
         from aligner_annotate.annotate import annotate  # torch waits until a step really runs
 
-        return state.put(run.step, data=annotate(self.config, state, run))
+        return state.put(context.step, data=annotate(self.options, state, context))
 
 
-def figures_of(config: AnnotateConfig) -> tuple[str, ...]:
-    """Names of all figures that a step with `config` records, in the order of its table row."""
-    dropped = ["unended"] if config.ended_only else []
+def metrics_of(options: AnnotateOptions) -> tuple[str, ...]:
+    """Names of all metrics that a step with `config` records, in the order of its table row."""
+    dropped = ["unended"] if options.ended_only else []
     dropped += ["empty", "identical"]
-    if config.keep in PAIRING:
+    if options.keep in PAIRING:
         dropped += ["ties", "margin"]
-    if config.above is not None:
+    if options.above is not None:
         dropped += ["below"]
     return (
         "rows",
@@ -171,5 +171,5 @@ def figures_of(config: AnnotateConfig) -> tuple[str, ...]:
         "length_tokens",
         "without_rows",
         *(f"dropped_{why}" for why in dropped),
-        *(f"reward_{name}" for name in config.weights),
+        *(f"reward_{name}" for name in options.weights),
     )

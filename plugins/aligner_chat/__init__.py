@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from typing import Any
 
 import aligner
-from aligner_chat.stage import ChatStage
+from aligner_chat.stage import Chat
 
 
 @aligner.hookimpl
 def aligner_stages() -> Iterable[type[aligner.Stage[Any]]]:
-    yield ChatStage
+    yield Chat

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from transformers import PreTrainedModel
 
-from aligner import Artifact, ModelState, Run
-from aligner.data.chat import stop_tokens
-from aligner.data.tokenizers import load_tokenizer, save_tokenizer
-from aligner.models.inspect import model_facts
+from aligner import Artifact, ModelState, StepContext
+from aligner.data.encoding.chat import stop_tokens
+from aligner.data.encoding.tokenizers import load_tokenizer, save_tokenizer
+from aligner.models.inspect import model_info
 from aligner.models.load import load_as
 from aligner.models.save import save_model
 from aligner.models.tokens import resize_embeddings, set_token_ids
@@ -16,24 +16,24 @@ from aligner_chat.stage import ChatOptions
 from aligner_chat.tokens import with_template
 
 
-def apply(config: ChatOptions, state: ModelState, run: Run) -> dict[str, Artifact]:
+def apply(options: ChatOptions, state: ModelState, context: StepContext) -> dict[str, Artifact]:
     """Save the tokenizer with its template, and the policy with a row for each token.
 
     A policy that has all the rows already is handed on as it is; whoever trains it next tells it the
     ids of the tokens that answers stop at.
     """
-    where = run.at("template")
-    before = load_tokenizer(state.get("tokenizer"), run.live, where=where)
-    tokenizer = with_template(before, config, folder=run.recipe_folder, where=where)
-    saved = save_tokenizer(tokenizer, run.folder / "tokenizer")
-    run.live.keep(saved, tokenizer)
+    where = context.at("template")
+    before = load_tokenizer(state.get("tokenizer"), context.model_cache, where=where)
+    tokenizer = with_template(before, options, folder=context.recipe_folder, where=where)
+    saved = save_tokenizer(tokenizer, context.folder / "tokenizer")
+    context.model_cache.keep(saved, tokenizer)
     policy = state.get("policy")
-    facts = model_facts(policy, where=where)
-    added = len(tokenizer) - facts.vocabulary
+    facts = model_info(policy, where=where)
+    added = len(tokenizer) - facts.vocab_size
     if added <= 0:
         return {"tokenizer": saved, "policy": policy}
     # In the precision it is kept in: rows are added, nothing is trained.
-    model = load_as(policy, run.live, dtype=getattr(torch, facts.dtype), where=where)
+    model = load_as(policy, context.model_cache, dtype=getattr(torch, facts.dtype), where=where)
     assert isinstance(model, PreTrainedModel), "the plan refuses adapters"
     resize_embeddings(model, tokenizer)
     # What ended texts before may still end an answer.
@@ -42,6 +42,8 @@ def apply(config: ChatOptions, state: ModelState, run: Run) -> dict[str, Artifac
         *([] if before.eos_token_id is None else [before.eos_token_id]),
     ]
     set_token_ids(model, tokenizer, stop_ids=ends)
-    run.record(tokens_added=added)
-    resized = save_model(model, run.folder / "policy", live=run.live, made_by=run.step)
+    context.record(tokens_added=added)
+    resized = save_model(
+        model, context.folder / "policy", model_cache=context.model_cache, made_by=context.step
+    )
     return {"tokenizer": saved, "policy": resized}

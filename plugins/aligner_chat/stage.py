@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from aligner import Look, ModelState, Plan, Run, Stage, StageConfig
+from aligner import ModelState, Plan, PlanContext, Stage, StageOptions, StepContext
 
 
-class ChatOptions(StageConfig):
+class ChatOptions(StageOptions):
     template: str
     """How conversations are written: a name (chatml, llama-3, qwen, tiny, …), a Jinja file, or `own`
     for the template the tokenizer has already."""
@@ -21,19 +21,19 @@ class ChatOptions(StageConfig):
     """Further texts that become tokens of their own and are never read from what users write."""
 
 
-class ChatStage(Stage[ChatOptions]):
+class Chat(Stage[ChatOptions]):
     """Give the tokenizer its chat template and special tokens, and the policy a row for each of them."""
 
     name = "chat"
     requires = frozenset({"tokenizer", "policy"})
     provides = frozenset({"tokenizer", "policy"})
 
-    def plan(self, look: Look) -> Plan:
+    def plan(self, context: PlanContext) -> Plan:
         from aligner_chat.plan import plan  # the tokenizer waits until a recipe is looked at
 
-        return plan(self.config, look)
+        return plan(self.options, context)
 
-    def run(self, state: ModelState, run: Run) -> ModelState:
+    def run(self, state: ModelState, context: StepContext) -> ModelState:
         from aligner_chat.apply import apply  # torch waits until a step really runs
 
-        return state.put(run.step, **apply(self.config, state, run))
+        return state.put(context.step, **apply(self.options, state, context))

@@ -26,7 +26,7 @@ def words(text: str) -> list[str]:
 
 
 class _Texts(evaluate.Metric):  # type: ignore[misc]  # the library has no types
-    """Strings in, one figure out."""
+    """Strings in, one metric out."""
 
     about = ""
     cites = ""
@@ -111,7 +111,7 @@ CLASSES: Mapping[Metric, type[_Texts]] = {
 }
 
 
-def metric_figures(
+def compute_metrics(
     names: Sequence[Metric], answers: Sequence[str], references: Sequence[str]
 ) -> dict[str, float]:
     """The metrics `names` over `answers`.
@@ -121,12 +121,12 @@ def metric_figures(
         answers: What the model wrote; at least one.
         references: What they are held against; looked at only by the metrics that compare.
     """
-    figures: dict[str, float] = {}
+    metrics: dict[str, float] = {}
     for name in names:
         metric = CLASSES[name](keep_in_memory=True)
         columns = {"references": list(references)} if name in COMPARING else {}
-        figures |= metric.compute(predictions=list(answers), **columns)
-    return figures
+        metrics |= metric.compute(predictions=list(answers), **columns)
+    return metrics
 
 
 def _mean(values: Sequence[float]) -> float:

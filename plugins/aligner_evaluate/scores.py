@@ -15,18 +15,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aligner.data.chat import Chat
-from aligner.data.messages import Malformed
+from aligner.data.encoding.chat import ChatEncoder
+from aligner.data.encoding.tokenizers import load_tokenizer, tokenizer_hash
+from aligner.data.reading.messages import MalformedRowError
 from aligner.data.rows import Prompt
-from aligner.data.tokenizers import fingerprint, load_tokenizer
 from aligner.errors import StageError
 from aligner.models.reward import load_reward
-from aligner.offers import Completion, RewardFunction
-from aligner.options import check_options
-from aligner.stage import Look, Run
+from aligner.options.validation import check_options
+from aligner.registry import Completion, RewardFunction
+from aligner.stage import PlanContext, StepContext
 from aligner.state import Artifact
-from aligner_evaluate.stage import EvaluateConfig, JudgeSpec
-from aligner_evaluate.voices import Said, Voice
+from aligner_evaluate.stage import EvaluateOptions, JudgeSpec
+from aligner_evaluate.voices import Completions, EvaluatedModel
 
 
 def win_rate(own: Sequence[float], others: Sequence[float]) -> float:
@@ -35,23 +35,25 @@ def win_rate(own: Sequence[float], others: Sequence[float]) -> float:
     return wins / len(own)
 
 
-def judge_of(spec: JudgeSpec, place: Look | Run) -> RewardFunction:
+def judge_of(spec: JudgeSpec, place: PlanContext | StepContext) -> RewardFunction:
     """The judge, made with its options.
 
     Raises:
         ChainError: the options are wrong; each is named.
     """
-    kind = place.offers.reward_functions[spec.name]
+    kind = place.registry.reward_functions[spec.name]
     options = check_options(
         spec.options,
-        kind.Config,
+        kind.Options,
         what=f"judge {spec.name!r}",
         where=lambda path: place.at(f"judge.options.{path}"),
     )
     return kind(options)
 
 
-def judged(judge: RewardFunction, rows: Sequence[Prompt], said: Said, *, where: str) -> list[float]:
+def judged(
+    judge: RewardFunction, rows: Sequence[Prompt], said: Completions, *, where: str
+) -> list[float]:
     """The judge's score of each answer.
 
     Raises:
@@ -79,12 +81,12 @@ def judged(judge: RewardFunction, rows: Sequence[Prompt], said: Said, *, where: 
     return scores
 
 
-def reward_tokenizer(artifact: Artifact, run: Run, *, own: Artifact) -> Any:
+def reward_tokenizer(artifact: Artifact, context: StepContext, *, own: Artifact) -> Any:
     """The tokenizer that a reward model was trained with: that in its folder, else the chain's own."""
     for folder in (*reversed(artifact.adapters), artifact.path):
         if (Path(folder) / "tokenizer_config.json").is_file():
-            return load_tokenizer(Artifact(path=folder), run.live, where=run.where)
-    return load_tokenizer(own, run.live, where=run.where)
+            return load_tokenizer(Artifact(path=folder), context.model_cache, where=context.where)
+    return load_tokenizer(own, context.model_cache, where=context.where)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,12 +94,16 @@ class Scorer:
     """A reward model, and how it reads answers."""
 
     model: Any
-    chat: Chat
+    chat: ChatEncoder
     words: str
     batch_size: int
 
     def answers(
-        self, voice: Voice, rows: Sequence[Prompt], said: Said, finished: Callable[[int], None]
+        self,
+        voice: EvaluatedModel,
+        rows: Sequence[Prompt],
+        said: Completions,
+        finished: Callable[[int], None],
     ) -> list[float]:
         """The reward of each answer.
 
@@ -125,13 +131,13 @@ class Scorer:
             finished(len(part))
         return [found[row] for row in range(len(rows))]
 
-    def _read(self, rows: Sequence[Prompt], said: Said) -> list[list[int]]:
+    def _read(self, rows: Sequence[Prompt], said: Completions) -> list[list[int]]:
         samples = []
         for row, text in zip(rows, said.texts, strict=True):
             turn = ({"role": "assistant", "content": text},)
             try:
                 samples.append(self.chat.pair(row.messages, turn, row.tools)[0])
-            except Malformed as error:
+            except MalformedRowError as error:
                 what = f"the reward model's chat template cannot show an answer: {error.what}"
                 raise StageError(what, where=row.origin) from None
         read = [one.input_ids for one in self.chat.encode(samples)]
@@ -164,19 +170,23 @@ def scored_batch(rows: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tenso
 
 @contextmanager
 def reward_in_memory(
-    artifact: Artifact, config: EvaluateConfig, run: Run, *, own: Artifact
+    artifact: Artifact, options: EvaluateOptions, context: StepContext, *, own: Artifact
 ) -> Iterator[Scorer]:
     """The reward model for the body, in eval mode; left where the next step looks for it."""
-    tokenizer = reward_tokenizer(artifact, run, own=own)
+    tokenizer = reward_tokenizer(artifact, context, own=own)
     model = load_reward(
-        artifact, run.live, precision=config.precision, attention=config.attention, where=run.where
+        artifact,
+        context.model_cache,
+        precision=options.precision,
+        attn_implementation=options.attn_implementation,
+        where=context.where,
     )
     try:
         yield Scorer(
             model=model,
-            chat=Chat(tokenizer, where=run.where),
-            words=fingerprint(tokenizer),
-            batch_size=config.batch_size,
+            chat=ChatEncoder(tokenizer, where=context.where),
+            words=tokenizer_hash(tokenizer),
+            batch_size=options.per_device_eval_batch_size,
         )
     finally:
-        run.live.keep(artifact, model)
+        context.model_cache.keep(artifact, model)

@@ -9,10 +9,10 @@ from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, model_validat
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from aligner.data.spec import DataSpecs, Limits, refuse_changed
-from aligner.models.spec import Attention, Precision, Quantize
-from aligner.preview import Asked, Section
-from aligner.stage import Look, Plan, Run, Stage, StageConfig
+from aligner.data.options import DataSpecs, Limits, refuse_changed
+from aligner.models.options import Attention, Precision, Quantize
+from aligner.preview import PreviewRequest, PreviewSection
+from aligner.stage import Plan, PlanContext, Stage, StageOptions, StepContext
 from aligner.state import ModelState, Slot
 
 Metric = Literal["exact_match", "token_f1", "rouge_l", "distinct_1", "distinct_2", "repetition"]
@@ -21,7 +21,7 @@ COMPARING: frozenset[Metric] = frozenset({"exact_match", "token_f1", "rouge_l"})
 """Metrics that hold an answer against the row's reference answer."""
 
 
-class JudgeSpec(StageConfig):
+class JudgeSpec(StageOptions):
     """A reward function that scores answers. A bare string is its `name`."""
 
     name: str
@@ -54,7 +54,7 @@ Metrics = Annotated[
 ]
 
 
-class EvaluateConfig(StageConfig):
+class EvaluateOptions(StageOptions):
     """Options of the evaluate stage. What is measured follows from which data is given."""
 
     prompts: DataSpecs | None = None
@@ -105,24 +105,24 @@ class EvaluateConfig(StageConfig):
     left out and counted. None sets no limit."""
     limits: Limits = Limits()
     """How much of each finding in the data is too much."""
-    batch_size: int = Field(16, gt=0, json_schema_extra={"determines": False})
-    """Rows computed at one time; changes memory and speed, not the figures."""
+    per_device_eval_batch_size: int = Field(16, gt=0, json_schema_extra={"determines": False})
+    """Rows computed at one time; changes memory and speed, not the metrics."""
     precision: Precision = "auto"
     """`auto` is bf16 on a GPU that has it, and fp32 elsewhere."""
     quantize: Quantize | None = None
     """Hold the weights below the policy's adapters in 4 bits (nf4) or 8 (int8), as the step that
     trained them did."""
-    attention: Attention = "auto"
+    attn_implementation: Attention = "auto"
     """Kernel that computes attention; `auto` takes sdpa where the architecture has it."""
 
     @model_validator(mode="after")
-    def _measured_as_it_is(self) -> EvaluateConfig:
+    def _measured_as_it_is(self) -> EvaluateOptions:
         for option in ("prompts", "conversations", "text", "pairs"):
             refuse_changed(getattr(self, option), option)
         return self
 
     @model_validator(mode="after")
-    def _something_to_measure(self) -> EvaluateConfig:
+    def _something_to_measure(self) -> EvaluateOptions:
         if not any((self.prompts, self.conversations, self.text, self.pairs)):
             raise ValueError("give prompts, conversations, text or pairs to measure on")
         asked = [name for name in ("judge", "metrics", "against", "kl_to") if getattr(self, name)]
@@ -140,7 +140,7 @@ class EvaluateConfig(StageConfig):
         return self.compare_by or ("judge" if self.judge else "reward")
 
 
-class Evaluate(Stage[EvaluateConfig]):
+class Evaluate(Stage[EvaluateOptions]):
     """Measure the policy, and the reward model, without changing either."""
 
     name = "evaluate"
@@ -149,55 +149,55 @@ class Evaluate(Stage[EvaluateConfig]):
     @property
     def requires(self) -> frozenset[Slot]:
         needed: frozenset[Slot] = frozenset({"policy", "tokenizer"})
-        return needed | {"reward"} if self.config.pairs else needed
+        return needed | {"reward"} if self.options.pairs else needed
 
     @property
     def uses(self) -> frozenset[Slot]:
-        scored = self.config.prompts is not None and self.config.reward_model
+        scored = self.options.prompts is not None and self.options.reward_model
         return frozenset({"reward"}) if scored else frozenset()
 
     @property
-    def looks_back(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys((*self.config.against, *self.config.kl_to)))
+    def earlier_steps(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((*self.options.against, *self.options.kl_to)))
 
-    def plan(self, look: Look) -> Plan:
+    def plan(self, context: PlanContext) -> Plan:
         from aligner_evaluate.plan import plan  # reading data and tokenizers is heavy
 
-        return plan(self.config, look)
+        return plan(self.options, context)
 
-    def preview(self, look: Look, asked: Asked) -> tuple[Section, ...]:
+    def preview(self, context: PlanContext, request: PreviewRequest) -> tuple[PreviewSection, ...]:
         from aligner_evaluate.preview import preview  # reading data and tokenizers is heavy
 
-        return preview(self.config, look, asked)
+        return preview(self.options, context, request)
 
-    def run(self, state: ModelState, run: Run) -> ModelState:
+    def run(self, state: ModelState, context: StepContext) -> ModelState:
         from aligner_evaluate.measure import measure  # torch waits until a step really runs
 
-        measure(self.config, state, run)
+        measure(self.options, state, context)
         return state
 
 
-def figures_of(config: EvaluateConfig, *, reward: bool) -> Iterator[str]:
-    """Names of all figures that a step with `config` records, in the order of its table row.
+def metrics_of(options: EvaluateOptions, *, reward: bool) -> Iterator[str]:
+    """Names of all metrics that a step with `config` records, in the order of its table row.
 
     Args:
         config: The step's.
         reward: Whether the reward slot is filled.
     """
-    if config.conversations:
+    if options.conversations:
         yield from ("eval_loss", "perplexity")
-    if config.text:
+    if options.text:
         yield from ("text_loss", "text_perplexity")
-    if config.pairs:
+    if options.pairs:
         yield from ("pair_accuracy", "pair_margin")
-    if not config.prompts:
+    if not options.prompts:
         return
-    scorers = [*(["judge"] if config.judge else []), *(["reward"] if reward else [])]
+    scorers = [*(["judge"] if options.judge else []), *(["reward"] if reward else [])]
     yield from scorers
-    for step in config.against:
+    for step in options.against:
         yield f"win_rate_vs_{step}"
         yield from (f"{scorer}_{step}" for scorer in scorers)
-    for step in config.kl_to:
+    for step in options.kl_to:
         yield from (f"kl_to_{step}", f"kl_to_{step}_k1")
-    yield from config.metrics
+    yield from options.metrics
     yield from ("length_tokens", "ended")

@@ -8,20 +8,20 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from aligner.data.chat import Chat
+from aligner.data.encoding.chat import ChatEncoder
+from aligner.data.encoding.tokenizers import load_tokenizer, tokenizer_hash
 from aligner.data.rows import Prompt
-from aligner.data.tokenizers import fingerprint, load_tokenizer
 from aligner.errors import ModelError
 from aligner.models.generate import Answer, Sampling, generate
 from aligner.models.load import load_model
-from aligner.stage import Run
+from aligner.stage import StepContext
 from aligner.state import Artifact, ModelState
 from aligner_evaluate.material import encoded
-from aligner_evaluate.stage import EvaluateConfig
+from aligner_evaluate.stage import EvaluateOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class Voice:
+class EvaluatedModel:
     """A model and the tokenizer that it is spoken to through."""
 
     step: str
@@ -34,31 +34,31 @@ class Voice:
     """`file:line` for a complaint about its chat template."""
 
     @cached_property
-    def chat(self) -> Chat:
+    def chat(self) -> ChatEncoder:
         """How it is spoken to; a model that only reads text needs no chat template."""
-        return Chat(self.tokenizer, where=self.where)
+        return ChatEncoder(self.tokenizer, where=self.where)
 
-    def sampling(self, config: EvaluateConfig) -> Sampling:
+    def sampling(self, options: EvaluateOptions) -> Sampling:
         """How it answers when answers are compared."""
         return Sampling(
             stop_tokens=tuple(self.chat.stops),
-            max_new_tokens=config.max_new_tokens,
-            temperature=config.temperature,
-            top_k=config.top_k,
-            top_p=config.top_p,
+            max_new_tokens=options.max_new_tokens,
+            temperature=options.temperature,
+            top_k=options.top_k,
+            top_p=options.top_p,
         )
 
-    def own_sampling(self, config: EvaluateConfig) -> Sampling:
+    def own_sampling(self, options: EvaluateOptions) -> Sampling:
         """How it answers when its distribution itself is looked at: at temperature 1, uncut."""
         return Sampling(
             stop_tokens=tuple(self.chat.stops),
-            max_new_tokens=config.max_new_tokens,
+            max_new_tokens=options.max_new_tokens,
             temperature=1.0,
         )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Said:
+class Completions:
     """Answers of one model to all prompts."""
 
     prompts: list[list[int]]
@@ -71,15 +71,15 @@ class Answers:
     """Every model's answers, each made once."""
 
     rows: Sequence[Prompt]
-    config: EvaluateConfig
+    options: EvaluateOptions
     seed: int
     finished: Callable[[int], None]
-    _said: dict[tuple[str, str, Sampling], Said] = field(default_factory=dict)
+    _said: dict[tuple[str, str, Sampling], Completions] = field(default_factory=dict)
 
-    def known(self, voice: Voice, sampling: Sampling) -> bool:
+    def known(self, voice: EvaluatedModel, sampling: Sampling) -> bool:
         return (voice.policy.hash, voice.words, sampling) in self._said
 
-    def of(self, voice: Voice, sampling: Sampling, model: Any = None) -> Said:
+    def of(self, voice: EvaluatedModel, sampling: Sampling, model: Any = None) -> Completions:
         """What `voice` says.
 
         Args:
@@ -102,23 +102,23 @@ class Answers:
                 prompts,
                 sampling=sampling,
                 seed=self.seed,
-                batch_size=self.config.batch_size,
+                batch_size=self.options.per_device_eval_batch_size,
                 finished=further,
             )
             texts = [answer.text(voice.tokenizer) for answer in answers]
-            self._said[key] = Said(prompts=prompts, answers=answers, texts=texts)
+            self._said[key] = Completions(prompts=prompts, answers=answers, texts=texts)
         return self._said[key]
 
 
-def own_voice(state: ModelState, run: Run) -> Voice:
+def own_voice(state: ModelState, context: StepContext) -> EvaluatedModel:
     """The policy as it comes in."""
-    tokenizer = load_tokenizer(state.get("tokenizer"), run.live, where=run.where)
-    return Voice(
-        step=run.step,
+    tokenizer = load_tokenizer(state.get("tokenizer"), context.model_cache, where=context.where)
+    return EvaluatedModel(
+        step=context.step,
         policy=state.get("policy"),
         tokenizer=tokenizer,
-        words=fingerprint(tokenizer),
-        where=run.where,
+        words=tokenizer_hash(tokenizer),
+        where=context.where,
     )
 
 
@@ -164,32 +164,36 @@ def spoken_through(
     return tokenizer
 
 
-def earlier_voice(step: str, own: Voice, run: Run, *, same_tokens: bool) -> Voice:
+def earlier_voice(
+    step: str, own: EvaluatedModel, context: StepContext, *, same_tokens: bool
+) -> EvaluatedModel:
     """The model that an earlier step left; see `spoken_through`."""
-    state = run.past[step]
-    where = run.at("kl_to" if same_tokens else "against")
+    state = context.past[step]
+    where = context.at("kl_to" if same_tokens else "against")
     there = state.tokenizer if state.policy is not None else None
     tokenizer = spoken_through(
-        load_tokenizer(there, run.live, where=where) if there is not None else None,
+        load_tokenizer(there, context.model_cache, where=where) if there is not None else None,
         own.tokenizer,
         step=step,
         same_tokens=same_tokens,
         where=where,
     )
     assert state.policy is not None, "without a policy there is no tokenizer to speak through"
-    if tokenizer is own.tokenizer or fingerprint(tokenizer) == own.words:
+    if tokenizer is own.tokenizer or tokenizer_hash(tokenizer) == own.words:
         return replace(own, step=step, policy=state.policy)
-    return Voice(
+    return EvaluatedModel(
         step=step,
         policy=state.policy,
         tokenizer=tokenizer,
-        words=fingerprint(tokenizer),
+        words=tokenizer_hash(tokenizer),
         where=where,
     )
 
 
 @contextmanager
-def in_memory(voice: Voice, config: EvaluateConfig, run: Run, *, keep: bool) -> Iterator[Any]:
+def in_memory(
+    voice: EvaluatedModel, options: EvaluateOptions, context: StepContext, *, keep: bool
+) -> Iterator[Any]:
     """The model of `voice` for the body, in eval mode.
 
     Args:
@@ -200,14 +204,14 @@ def in_memory(voice: Voice, config: EvaluateConfig, run: Run, *, keep: bool) -> 
     """
     model = load_model(
         voice.policy,
-        run.live,
-        precision=config.precision,
-        quantize=config.quantize,
-        attention=config.attention,
-        where=run.where,
+        context.model_cache,
+        precision=options.precision,
+        quantize=options.quantize,
+        attn_implementation=options.attn_implementation,
+        where=context.where,
     )
     try:
         yield model
     finally:
         if keep:
-            run.live.keep(voice.policy, model)
+            context.model_cache.keep(voice.policy, model)

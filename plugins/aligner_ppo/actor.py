@@ -18,10 +18,12 @@ from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from aligner.models.adapters import belongs_to
+from aligner.models.language_model import LanguageModel
+from aligner.models.logps import token_logps
 from aligner.models.reference import Reference
-from aligner_ppo.experience import Measured, Rollouts, cells
-from aligner_ppo.forward import LanguageModel, Rows, rows_of, token_logps
-from aligner_ppo.parallel import Together
+from aligner_ppo.experience import OldLogprobs, Rollouts, cells
+from aligner_ppo.forward import Rows, rows_of
+from aligner_ppo.parallel import ProcessGroup
 from aligner_ppo.value import ADAPTER, ValueFunction
 
 
@@ -116,8 +118,8 @@ def measure(
     rollouts: Rollouts,
     batches: Sequence[Sequence[int]],
     *,
-    together: Together,
-) -> Measured:
+    together: ProcessGroup,
+) -> OldLogprobs:
     """Log-probabilities, entropies and values of all responses, by policy and reference.
 
     The policy is run by the very code, and on the very micro-batches, of the first pass of learning:
@@ -149,7 +151,7 @@ def measure(
                 rows = actor.rows(rollouts, places)
                 found_M = actor.reference_logps(reference_parts, rows)
                 reference_NR[cells(mask_NR, places)] = found_M.cpu()
-    return Measured(
+    return OldLogprobs(
         logps_NR=together.sum(logps_NR),
         reference_logps_NR=together.sum(reference_NR),
         values_NR=together.sum(values_NR),

@@ -20,14 +20,14 @@ from aligner.run.durable import flush_folder, write_text
 from aligner.train.checkpoints import newest_whole, number, prune, seal
 from aligner_ppo.advantage import RunningScale
 from aligner_ppo.guards import Watched
-from aligner_ppo.parallel import Together
-from aligner_ppo.update import Learner
+from aligner_ppo.parallel import ProcessGroup
+from aligner_ppo.update import PPOOptimizer
 
 TENSORS, FACTS = "learner.safetensors", "progress.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Progress:
+class PPOProgress:
     """Where learning stands between two iterations, besides weights and optimizer.
 
     Prompts, minibatches and sampled tokens follow from the run's seed and the iteration's number, so
@@ -40,10 +40,12 @@ class Progress:
     scale: RunningScale = field(default_factory=RunningScale)
     watched: Watched = field(default_factory=Watched)
     first: Mapping[str, float] = field(default_factory=dict)
-    """Figures of the first iteration, to compare the last with."""
+    """Metrics of the first iteration, to compare the last with."""
 
 
-def save(folder: Path, progress: Progress, learner: Learner, *, together: Together) -> None:
+def save(
+    folder: Path, progress: PPOProgress, learner: PPOOptimizer, *, together: ProcessGroup
+) -> None:
     """Write `checkpoint-<iteration>`: beside, hashed, flushed, renamed; then drop all but two."""
     if together.rank == 0:
         final = folder / f"checkpoint-{progress.iteration}"
@@ -66,7 +68,7 @@ def save(folder: Path, progress: Progress, learner: Learner, *, together: Togeth
     together.wait()
 
 
-def load(folder: Path, learner: Learner, *, where: str = "") -> Progress | None:
+def load(folder: Path, learner: PPOOptimizer, *, where: str = "") -> PPOProgress | None:
     """Put the newest checkpoint that verifies back into `learner`; None where there is none.
 
     Raises:
@@ -94,10 +96,10 @@ def load(folder: Path, learner: Learner, *, where: str = "") -> Progress | None:
     random.setstate((version, tuple(internal), gauss))
     raw: dict[str, Any] = facts["progress"]
     nested = {"scale": RunningScale(**raw["scale"]), "watched": Watched(**raw["watched"])}
-    return Progress(**(raw | nested))
+    return PPOProgress(**(raw | nested))
 
 
-def _tensors(learner: Learner) -> dict[str, Tensor]:
+def _tensors(learner: PPOOptimizer) -> dict[str, Tensor]:
     tensors = {"random/torch": torch.get_rng_state()}
     for name, parameter in learner.parameters.items():
         tensors[f"weights/{name}"] = parameter.detach().cpu().contiguous().clone()
@@ -106,7 +108,7 @@ def _tensors(learner: Learner) -> dict[str, Tensor]:
     return tensors
 
 
-def _put_back(learner: Learner, tensors: Mapping[str, Tensor]) -> None:
+def _put_back(learner: PPOOptimizer, tensors: Mapping[str, Tensor]) -> None:
     with torch.no_grad():
         for name, parameter in learner.parameters.items():
             parameter.copy_(tensors[f"weights/{name}"])

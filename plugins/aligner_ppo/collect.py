@@ -7,15 +7,15 @@ from typing import Any
 
 from aligner.models.continuous import generate_continuously
 from aligner.models.generate import Answer, generate
-from aligner.offers import Completion
-from aligner.stage import Run
+from aligner.registry import Completion
+from aligner.stage import StepContext
 from aligner_ppo.experience import Rollouts, derived_seed, share
 from aligner_ppo.rewards import ask
-from aligner_ppo.setting import Prompt, Setting
+from aligner_ppo.setting import PPOContext, PPOPrompt
 
 
 def sample(
-    setting: Setting, prompts: Sequence[Prompt], *, samples: int, seed: int, where: str = ""
+    setting: PPOContext, prompts: Sequence[PPOPrompt], *, samples: int, seed: int, where: str = ""
 ) -> tuple[Rollouts, dict[int, Completion]]:
     """Answer `prompts`, each process its share; returns all responses, and this process's as text."""
     actor, together = setting.actor, setting.together
@@ -39,7 +39,7 @@ def sample(
 
 
 def _answers(
-    setting: Setting,
+    setting: PPOContext,
     prompts: Sequence[Sequence[int]],
     numbers: Sequence[int],
     *,
@@ -47,7 +47,7 @@ def _answers(
     seed: int,
     where: str,
 ) -> list[Answer]:
-    policy, config = setting.actor.policy, setting.config
+    policy, config = setting.actor.policy, setting.options
     if config.sampler == "continuous_batching":
         return generate_continuously(
             policy,
@@ -69,7 +69,7 @@ def _answers(
     )
 
 
-def held_out_reward(setting: Setting, run: Run) -> float | None:
+def held_out_reward(setting: PPOContext, context: StepContext) -> float | None:
     """Mean reward on prompts that are never learnt from, one response each; None without such."""
     if not setting.held_out:
         return None
@@ -77,20 +77,20 @@ def held_out_reward(setting: Setting, run: Run) -> float | None:
         setting,
         setting.held_out,
         samples=1,
-        seed=derived_seed(run.seed, "held out"),
-        where=run.where,
+        seed=derived_seed(context.seed, "held out"),
+        where=context.where,
     )
     scores = ask(
         setting.sources,
         completions,
         number=len(rollouts.responses),
         together=setting.together,
-        where=run.where,
+        where=context.where,
     )
     return float(scores.raw_N.mean())
 
 
-def _completion(prompt: Prompt, response: Answer, tokenizer: Any) -> Completion:
+def _completion(prompt: PPOPrompt, response: Answer, tokenizer: Any) -> Completion:
     return Completion(
         prompt=prompt.messages,
         text=response.text(tokenizer),

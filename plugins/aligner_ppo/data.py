@@ -8,42 +8,43 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aligner.data.chat import Encoded
-from aligner.data.kept import Viewed
-from aligner.data.place import Place, Under
-from aligner.data.prepare import (
-    Prepared,
-    PromptTokens,
+from aligner.data.context import DataContext, OptionContext
+from aligner.data.encoding.prepare import (
+    PreparedData,
     prepare_conversations,
     prepare_prompts,
     prepare_texts,
 )
-from aligner.data.spec import DataOptions
+from aligner.data.options import DataOptions
+from aligner.data.store.row_store import MappedRows
+from aligner.data.store.token_rows import PromptTokens, SequenceTokens
+from aligner.models.logps import token_logps
 from aligner.models.padding import right_padded
 from aligner_ppo.actor import Actor
 from aligner_ppo.experience import derived_seed, prompts_of
-from aligner_ppo.forward import token_logps
-from aligner_ppo.options import PPOConfig, PretrainingMix
-from aligner_ppo.parallel import Together
-from aligner_ppo.setting import Prompt
+from aligner_ppo.options import PPOOptions, PretrainingMix
+from aligner_ppo.parallel import ProcessGroup
+from aligner_ppo.setting import PPOPrompt
 from aligner_ppo.update import Mix
 
 
 def prompts_of_step(
-    config: PPOConfig, place: Place, tokenizer: Any
-) -> tuple[Sequence[Prompt], Sequence[Prompt]]:
+    options: PPOOptions, context: DataContext, tokenizer: Any
+) -> tuple[Sequence[PPOPrompt], Sequence[PPOPrompt]]:
     """The prompts to learn on, and those held out."""
-    data = prepare_prompts(place, config, tokenizer)
-    return Viewed(data.train, _prompt), Viewed(data.held_out, _prompt)
+    data = prepare_prompts(context, options, tokenizer)
+    return MappedRows(data.train, _prompt), MappedRows(data.held_out, _prompt)
 
 
-def _prompt(row: PromptTokens) -> Prompt:
-    return Prompt(
+def _prompt(row: PromptTokens) -> PPOPrompt:
+    return PPOPrompt(
         tokens=tuple(row.input_ids), messages=tuple(row.messages), row=row.row, tools=row.tools
     )
 
 
-def mixed_in(mix: PretrainingMix, place: Place, tokenizer: Any) -> Prepared[Encoded]:
+def mixed_in(
+    mix: PretrainingMix, context: DataContext, tokenizer: Any
+) -> PreparedData[SequenceTokens]:
     """The rows that are mixed into learning, as tokens.
 
     Raises:
@@ -51,11 +52,16 @@ def mixed_in(mix: PretrainingMix, place: Place, tokenizer: Any) -> Prepared[Enco
     """
     options = DataOptions(data=mix.data, max_length=mix.max_length)
     read = prepare_texts if mix.rows == "texts" else prepare_conversations
-    return read(Under(place, "pretraining.data"), options, tokenizer)
+    return read(OptionContext(context, "pretraining.data"), options, tokenizer)
 
 
 def mix_of(
-    rows: Sequence[Encoded], mix: PretrainingMix, *, seed: int, actor: Actor, together: Together
+    rows: Sequence[SequenceTokens],
+    mix: PretrainingMix,
+    *,
+    seed: int,
+    actor: Actor,
+    together: ProcessGroup,
 ) -> Mix:
     """What each optimizer step adds: the gradient of next-token prediction on some rows.
 
@@ -77,12 +83,12 @@ def mix_of(
     return backward
 
 
-def mixed_batch(rows: Sequence[Encoded]) -> tuple[Tensor, Tensor]:
+def mixed_batch(rows: Sequence[SequenceTokens]) -> tuple[Tensor, Tensor]:
     """Ids of mixed-in rows, (B, T) int64, and which of them are learnt, (B, T) bool."""
     return right_padded([row.input_ids for row in rows], [row.trained for row in rows])
 
 
-def _negative_logps(rows: Sequence[Encoded], actor: Actor) -> Tensor:
+def _negative_logps(rows: Sequence[SequenceTokens], actor: Actor) -> Tensor:
     """Sum of −log p over the trained tokens of rows, at temperature 1."""
     tokens_BT, trained_BT = mixed_batch(rows)
     tokens_BT, trained_BT = tokens_BT.to(actor.device), trained_BT.to(actor.device)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from aligner.models.generate import Answer
-from aligner_ppo.parallel import Together
+from aligner_ppo.parallel import ProcessGroup
 
 Tokens = Sequence[int]
 
@@ -54,7 +54,7 @@ class Scores:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
+class OldLogprobs:
     """What the models say of the responses before anything is learnt; fp32, 0 outside the mask."""
 
     logps_NR: Tensor
@@ -66,7 +66,7 @@ class Measured:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Targets:
+class AdvantageTargets:
     """What the update is given for each token."""
 
     advantages_NR: Tensor
@@ -79,7 +79,7 @@ def cells(mask_NR: Tensor, places: Sequence[int]) -> tuple[Tensor, Tensor]:
     return torch.tensor(places)[rows], columns
 
 
-def share(responses: Mapping[int, Answer], number: int, together: Together) -> list[Answer]:
+def share(responses: Mapping[int, Answer], number: int, together: ProcessGroup) -> list[Answer]:
     """Every process's responses, by place, on every process."""
     longest = max((len(r.tokens) for r in responses.values()), default=0)
     widths_W = torch.zeros(together.world, dtype=torch.long)
@@ -109,7 +109,7 @@ def deal(number: int, minibatches: int, *, seed: int) -> list[list[int]]:
 
 
 def micro_batches(
-    minibatch: Sequence[int], lengths: Sequence[int], *, size: int, together: Together
+    minibatch: Sequence[int], lengths: Sequence[int], *, size: int, together: ProcessGroup
 ) -> list[list[int]]:
     """This process's part of a minibatch in micro-batches of like length, the longest first.
 

@@ -11,8 +11,8 @@ from aligner_ppo.options import Guards
 
 _SHOWN = 3
 _HINTS = {
-    "kl": "raise kl_coefficient, set kl_target, or lower learning_rate",
-    "entropy": "lower learning_rate, set entropy_bonus, or raise kl_coefficient",
+    "kl": "raise kl_coef, set kl_target, or lower learning_rate",
+    "entropy": "lower learning_rate, set entropy_coef, or raise kl_coef",
     "unending": "set missing_eos_penalty, raise max_new_tokens, and see that the stop token was trained",
     "length": "take length out of the reward, or give it a `length` reward function with a maximum",
     "not_finite": "lower learning_rate, and look for rewards that are no numbers",
@@ -47,7 +47,7 @@ class Verdict:
 
 
 def judge(
-    figures: Mapping[str, float],
+    metrics: Mapping[str, float],
     guards: Guards,
     watched: Watched,
     *,
@@ -55,10 +55,10 @@ def judge(
     samples: Sequence[str],
     where: str,
 ) -> Verdict:
-    """Compare an iteration's figures with the bounds.
+    """Compare an iteration's metrics with the bounds.
 
     Args:
-        figures: `kl`, `entropy`, `ended` and `length`, and whatever else must be a number.
+        metrics: `kl`, `entropy`, `ended` and `length`, and whatever else must be a number.
         guards: The bounds, and what happens outside them.
         watched: What was remembered from the iterations before.
         iteration: Its number, from 1.
@@ -68,17 +68,17 @@ def judge(
     Raises:
         StageError: a guard says stop. It names the guard, the iteration and samples.
     """
-    broken = [name for name, value in figures.items() if not math.isfinite(value)]
+    broken = [name for name, value in metrics.items() if not math.isfinite(value)]
     if broken:
         if guards.not_finite == "skip":
             return Verdict(watched=replace(watched, skipped=watched.skipped + 1), skip="not_finite")
         raise _stopped("not_finite", iteration, samples, where, name=broken[0])
-    first = watched.first_length or figures["length"]
+    first = watched.first_length or metrics["length"]
     values = {
-        "kl": figures["kl"],
-        "entropy": figures["entropy"],
-        "unending": 1.0 - figures["ended"],
-        "length": figures["length"] / first,
+        "kl": metrics["kl"],
+        "entropy": metrics["entropy"],
+        "unending": 1.0 - metrics["ended"],
+        "length": metrics["length"] / first,
     }
     in_a_row: dict[str, int] = {}
     skip = ""

@@ -31,18 +31,18 @@ def policy_loss(
     old_logps_M: Tensor,
     advantages_M: Tensor,
     *,
-    clip_low: float,
-    clip_high: float,
+    epsilon: float,
+    epsilon_high: float,
     count: int,
 ) -> PolicyLoss:
     """PPO's clipped surrogate, to be minimised (Schulman 2017, eq. 7).
 
-    −min(ρ·A, clip(ρ, 1 − clip_low, 1 + clip_high)·A) with ρ = exp(log π − log π_old). Unequal clips
+    −min(ρ·A, clip(ρ, 1 − epsilon, 1 + epsilon_high)·A) with ρ = exp(log π − log π_old). Unequal clips
     are those of Yu 2025 (DAPO, "clip-higher").
     """
     log_ratio_M = logps_M - old_logps_M
     ratio_M = log_ratio_M.exp()
-    clipped_M = ratio_M.clamp(1.0 - clip_low, 1.0 + clip_high)
+    clipped_M = ratio_M.clamp(1.0 - epsilon, 1.0 + epsilon_high)
     free_M, held_M = ratio_M * advantages_M, clipped_M * advantages_M
     with torch.no_grad():
         cut_M = (held_M < free_M).float()

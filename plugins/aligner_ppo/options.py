@@ -6,14 +6,14 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from aligner.data.spec import DataOptions, DataSpecs
-from aligner.models.spec import ModelOptions, Precision
-from aligner.stage import StageConfig
-from aligner.train.reward_spec import RewardSpec, RewardSpecs
+from aligner.data.options import DataOptions, DataSpecs
+from aligner.models.options import ModelOptions, Precision
+from aligner.stage import StageOptions
+from aligner.train.reward_options import RewardSpec, RewardSpecs
 
 
-class Guard(StageConfig):
-    """When a figure goes out of bounds, and what happens then. A bare number is its `limit`."""
+class Guard(StageOptions):
+    """When a metric goes out of bounds, and what happens then. A bare number is its `limit`."""
 
     limit: float | None = None
     """Where the bounds are; null switches the guard off."""
@@ -28,7 +28,7 @@ class Guard(StageConfig):
         return {"limit": value} if value is None or isinstance(value, int | float) else value
 
 
-class Guards(StageConfig):
+class Guards(StageOptions):
     """What is held to bounds after each rollout, before anything is learnt from it."""
 
     kl: Guard = Guard(limit=100.0)
@@ -45,7 +45,7 @@ class Guards(StageConfig):
     batch. There is no way to learn from one."""
 
 
-class PretrainingMix(StageConfig):
+class PretrainingMix(StageOptions):
     """PPO-ptx (Ouyang 2022, eq. 2): keep modelling text while reward is pursued."""
 
     data: DataSpecs
@@ -60,7 +60,7 @@ class PretrainingMix(StageConfig):
     """Longest row in tokens; longer texts are split, longer conversations dropped and counted."""
 
 
-class PPOConfig(ModelOptions, DataOptions):
+class PPOOptions(ModelOptions, DataOptions):
     """Options of the ppo stage."""
 
     rewards: RewardSpecs = (RewardSpec(),)
@@ -70,26 +70,28 @@ class PPOConfig(ModelOptions, DataOptions):
     """Rounds of sampling and learning; by default as many as one pass over the prompts takes."""
     prompts: int = Field(64, gt=0)
     """Prompts an iteration, over all processes."""
-    samples_per_prompt: int = Field(4, gt=0)
+    num_generations: int = Field(4, gt=0)
     """Responses a prompt; its prefix is computed once for all of them."""
-    epochs: int = Field(2, gt=0)
+    num_ppo_epochs: int = Field(2, gt=0)
     """Passes over each iteration's responses (Stiennon 2020 and TRL use 4, Ouyang 2022 one)."""
-    minibatches: int = Field(4, gt=0)
+    num_mini_batches: int = Field(4, gt=0)
     """Optimizer steps a pass; the responses are dealt out at random, anew each pass."""
-    micro_batch_size: int = Field(8, gt=0, json_schema_extra={"determines": False})
+    per_device_train_batch_size: int = Field(8, gt=0, json_schema_extra={"determines": False})
     """Responses a device holds at once while learning; changes memory and speed, not the result."""
 
     learning_rate: float = Field(3e-6, gt=0)
     """Of the policy. For LoRA take about ten times as much."""
     value_learning_rate: float | None = Field(None, gt=0)
     """Of the value function; by default 1e-5, or 1e-4 for a head or an adapter."""
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    lr_scheduler_type: Literal["constant", "linear", "cosine"] = "constant"
     """How learning rates fall, counted in optimizer steps; the last two end at 0."""
-    warmup: float = Field(0.0, ge=0)
+    warmup_steps: float = Field(0.0, ge=0)
     """Share of the optimizer steps (below 1), or their number (1 and above), with rising rates."""
-    betas: tuple[float, float] = (0.9, 0.95)
-    """Decay of Adam's two running means (Ouyang 2022)."""
-    epsilon: float = Field(1e-8, gt=0)
+    adam_beta1: float = Field(0.9, ge=0, lt=1)
+    """Decay rate of AdamW's mean of gradients."""
+    adam_beta2: float = Field(0.95, ge=0, lt=1)
+    """Decay rate of AdamW's mean of squared gradients (0.95 after Ouyang 2022)."""
+    adam_epsilon: float = Field(1e-8, gt=0)
     """Adam's ε. Larger (1e-5, Huang 2022) damps steps where gradients are tiny."""
     weight_decay: float = Field(0.0, ge=0)
     """Decoupled weight decay, on matrices only."""
@@ -98,20 +100,20 @@ class PPOConfig(ModelOptions, DataOptions):
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass: a third more time, far less memory."""
 
-    clip_low: float = Field(0.2, gt=0, lt=1)
+    epsilon: float = Field(0.2, gt=0, lt=1)
     """How far below 1 the probability ratio may go and still count (Schulman 2017, ε)."""
-    clip_high: float = Field(0.2, gt=0)
-    """How far above 1; more than `clip_low` explores more (Yu 2025, "clip-higher", 0.28)."""
-    value_clip: float | None = Field(0.2, gt=0)
+    epsilon_high: float = Field(0.2, gt=0)
+    """How far above 1; more than `epsilon` explores more (Yu 2025, "clip-higher", 0.28)."""
+    cliprange_value: float | None = Field(0.2, gt=0)
     """How far a value may move in one iteration, in units of reward; null for no clip."""
-    value_weight: float = Field(0.5, gt=0)
+    vf_coef: float = Field(0.5, gt=0)
     """Weight of the value loss, which matters where policy and value share weights."""
-    entropy_bonus: float = Field(0.0, ge=0)
+    entropy_coef: float = Field(0.0, ge=0)
     """Weight of the mean token entropy, in reward per nat (Mnih 2016)."""
 
     gamma: float = Field(1.0, ge=0, le=1)
     """Discount a token; 1, since a response is short and its score comes at its end."""
-    gae_lambda: float = Field(0.95, ge=0, le=1)
+    lam: float = Field(0.95, ge=0, le=1)
     """λ of generalised advantage estimation (Schulman 2016); 1 trusts the value function in nothing."""
     whiten_advantages: bool = True
     """Scale advantages to mean 0 and variance 1 over the whole iteration, on all processes."""
@@ -125,7 +127,7 @@ class PPOConfig(ModelOptions, DataOptions):
     reward_clip: float | None = Field(None, gt=0)
     """Scores are then cut to ± this."""
 
-    kl_coefficient: float = Field(0.05, ge=0)
+    kl_coef: float = Field(0.05, ge=0)
     """β: what a nat of KL to the reference costs, in units of reward (Ziegler 2019; TRL 0.05)."""
     kl_estimator: Literal["k1", "k2", "k3"] = "k1"
     """How KL is estimated from a sampled token (Schulman 2020); as a reward only k1 gives the true
@@ -167,7 +169,7 @@ class PPOConfig(ModelOptions, DataOptions):
     """Texts kept in samples.jsonl each time."""
     samples_every: int = Field(10, gt=0, json_schema_extra={"determines": False})
     """Iterations between samples; those of the first and the last are always kept."""
-    checkpoint_every: int | None = Field(None, gt=0, json_schema_extra={"determines": False})
+    save_steps: int | None = Field(None, gt=0, json_schema_extra={"determines": False})
     """Iterations between checkpoints; by default a tenth of them, at least 5."""
 
     def rounds(self, prompts: int) -> int:
@@ -182,7 +184,7 @@ class PPOConfig(ModelOptions, DataOptions):
         return value
 
     @model_validator(mode="after")
-    def _options_that_fit_together(self) -> PPOConfig:
+    def _options_that_fit_together(self) -> PPOOptions:
         if not self.rewards:
             raise ValueError("rewards is empty: nothing would be learnt")
         names = [reward.name for reward in self.rewards]
@@ -195,12 +197,12 @@ class PPOConfig(ModelOptions, DataOptions):
             )
         if self.min_new_tokens >= self.max_new_tokens:
             raise ValueError("min_new_tokens must be below max_new_tokens")
-        if self.minibatches > self.prompts * self.samples_per_prompt:
-            raise ValueError("there are more minibatches than responses in an iteration")
+        if self.num_mini_batches > self.prompts * self.num_generations:
+            raise ValueError("num_mini_batches is above the number of responses in an iteration")
         if self.value_from == "reward" and self.value not in ("auto", "model"):
             raise ValueError("value_from: reward needs value: model")
-        if self.kl_target is not None and not self.kl_coefficient:
-            raise ValueError("kl_target steers kl_coefficient, which is 0")
-        if self.prompts * self.samples_per_prompt < 2:
+        if self.kl_target is not None and not self.kl_coef:
+            raise ValueError("kl_target steers kl_coef, which is 0")
+        if self.prompts * self.num_generations < 2:
             raise ValueError("an iteration needs at least two responses to compare")
         return self

@@ -12,7 +12,7 @@ from aligner.errors import StageError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Together:
+class ProcessGroup:
     """The processes of a step. Each holds part of the work; sums bring it all to everyone."""
 
     rank: int
@@ -20,7 +20,7 @@ class Together:
     device: torch.device
 
     @classmethod
-    def of(cls, *, rank: int, world: int, device: torch.device) -> Together:
+    def of(cls, *, rank: int, world: int, device: torch.device) -> ProcessGroup:
         """Join the other processes, if there are any.
 
         Raises:

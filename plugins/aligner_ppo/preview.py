@@ -4,61 +4,66 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from aligner import Look
-from aligner.data.chat import Encoded, stop_tokens
-from aligner.data.prepare import PromptTokens, prepare_prompts
-from aligner.data.tokenizers import planned_tokenizer
+from aligner import PlanContext
+from aligner.data.encoding.chat import stop_tokens
+from aligner.data.encoding.prepare import prepare_prompts
+from aligner.data.encoding.tokenizers import planned_tokenizer
+from aligner.data.store.token_rows import PromptTokens, SequenceTokens
 from aligner.models.padding import left_padded
-from aligner.preview import Asked, Section
+from aligner.preview import PreviewRequest, PreviewSection
 from aligner.train.preview import Laid, Reader, answer_begins, section
 from aligner_ppo.data import mixed_batch, mixed_in
-from aligner_ppo.options import PPOConfig, PretrainingMix
+from aligner_ppo.options import PPOOptions, PretrainingMix
 
 
-def preview(config: PPOConfig, look: Look, asked: Asked) -> tuple[Section, ...]:
-    tokenizer = planned_tokenizer(look)
-    data = prepare_prompts(look, config, tokenizer)
+def preview(
+    options: PPOOptions, context: PlanContext, request: PreviewRequest
+) -> tuple[PreviewSection, ...]:
+    tokenizer = planned_tokenizer(context)
+    data = prepare_prompts(context, options, tokenizer)
     stops = stop_tokens(tokenizer)
     reader = Reader(tokenizer)
-    begins = answer_begins(reader, stops, config.max_new_tokens)
+    begins = answer_begins(reader, stops, options.max_new_tokens)
 
     def lay(prompts: Sequence[PromptTokens]) -> list[Laid]:
         tokens_PT, mask_PT = left_padded([prompt.input_ids for prompt in prompts])
         return [
-            Laid(lanes=(reader.lane(ids, [False] * len(ids), mask, notes=(begins,)),))
+            Laid(sequences=(reader.lane(ids, [False] * len(ids), mask, notes=(begins,)),))
             for ids, mask in zip(tokens_PT.tolist(), mask_PT.tolist(), strict=True)
         ]
 
-    samples = 1 if asked.held_out else config.samples_per_prompt
+    samples = 1 if request.held_out else options.num_generations
     prompts = section(
-        data.held_out if asked.held_out else data.train,
-        asked,
+        data.held_out if request.held_out else data.train,
+        request,
         lay,
-        look=look,
-        size=max(config.rollout_batch_size // samples, 1),
+        context=context,
+        size=max(options.rollout_batch_size // samples, 1),
         row_word="prompt",
         notes=(
             f"each is answered {samples} times, in batches of prompts of like length; what is "
             "trained is what the policy will answer",
         )
-        if not asked.held_out
+        if not request.held_out
         else (),
     )
-    if config.pretraining is None or asked.held_out:
+    if options.pretraining is None or request.held_out:
         return (prompts,)
-    return (prompts, _mixed(config.pretraining, look, asked, Reader(tokenizer, stops=stops)))
+    return (prompts, _mixed(options.pretraining, context, request, Reader(tokenizer, stops=stops)))
 
 
-def _mixed(mix: PretrainingMix, look: Look, asked: Asked, reader: Reader) -> Section:
+def _mixed(
+    mix: PretrainingMix, context: PlanContext, request: PreviewRequest, reader: Reader
+) -> PreviewSection:
     """The rows whose next tokens are learnt beside the reward."""
-    data = mixed_in(mix, look, planned_tokenizer(look))
+    data = mixed_in(mix, context, planned_tokenizer(context))
     texts = mix.rows == "texts"
 
-    def lay(rows: Sequence[Encoded]) -> list[Laid]:
+    def lay(rows: Sequence[SequenceTokens]) -> list[Laid]:
         tokens_BT, trained_BT = mixed_batch(rows)
         return [
             Laid(
-                lanes=(
+                sequences=(
                     reader.lane(
                         ids,
                         trained,
@@ -72,9 +77,9 @@ def _mixed(mix: PretrainingMix, look: Look, asked: Asked, reader: Reader) -> Sec
 
     return section(
         data.train,
-        asked if not asked.by_name else Asked(),
+        request if not request.by_name else PreviewRequest(),
         lay,
-        look=look,
+        context=context,
         size=mix.batch_size,
         option="pretraining.data",
         notes=(f"mixed into every optimizer step, weight {mix.weight:g}, in an order of its own",),

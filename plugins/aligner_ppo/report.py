@@ -1,4 +1,4 @@
-"""Say what an iteration was like: figures for curves and gates, and texts to read."""
+"""Say what an iteration was like: metrics for curves and gates, and texts to read."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from collections.abc import Mapping
 
 import torch
 
-from aligner.offers import Completion
-from aligner.stage import Run
-from aligner_ppo.checkpoint import Progress
-from aligner_ppo.experience import Measured, Rollouts, Scores
-from aligner_ppo.setting import Setting
+from aligner.registry import Completion
+from aligner.stage import StepContext
+from aligner_ppo.checkpoint import PPOProgress
+from aligner_ppo.experience import OldLogprobs, Rollouts, Scores
+from aligner_ppo.setting import PPOContext
 
 
-def observe(rollouts: Rollouts, scores: Scores, measured: Measured) -> dict[str, float]:
+def observe(rollouts: Rollouts, scores: Scores, measured: OldLogprobs) -> dict[str, float]:
     """What people watch of an iteration, before anything is learnt from it."""
     here = rollouts.mask_NR
     ratios_NR = measured.logps_NR - measured.reference_logps_NR
     lengths_N = torch.tensor(rollouts.lengths, dtype=torch.float64)
     sampled_M = torch.tensor([p for response in rollouts.responses for p in response.logps])
-    figures = {
+    metrics = {
         "reward": float(scores.raw_N.mean()),
         "reward_deviation": float(scores.raw_N.std(correction=0)),
         "kl": float(ratios_NR.sum(1).mean()),
@@ -29,30 +29,32 @@ def observe(rollouts: Rollouts, scores: Scores, measured: Measured) -> dict[str,
         "value": float(measured.values_NR[here].mean()),
         "sampler_gap": float((sampled_M - measured.logps_NR[here]).abs().mean()),
     }
-    return figures | {
+    return metrics | {
         f"reward_{name}": float(score_N.mean()) for name, score_N in scores.by_source.items()
     }
 
 
-def report(setting: Setting, progress: Progress, figures: Mapping[str, float], run: Run) -> None:
-    """Put an iteration's figures in the curves, and the newest ones in the step's row."""
-    run.record(**figures, reward_first=progress.first["reward"])
-    run.progress(progress.iteration, setting.iterations, unit="iteration", **figures)
+def report(
+    setting: PPOContext, progress: PPOProgress, metrics: Mapping[str, float], context: StepContext
+) -> None:
+    """Put an iteration's metrics in the curves, and the newest ones in the step's row."""
+    context.record(**metrics, reward_first=progress.first["reward"])
+    context.progress(progress.iteration, setting.iterations, unit="iteration", **metrics)
 
 
 def show(
-    setting: Setting,
+    setting: PPOContext,
     rollouts: Rollouts,
     completions: Mapping[int, Completion],
     scores: Scores,
-    progress: Progress,
-    run: Run,
+    progress: PPOProgress,
+    context: StepContext,
 ) -> None:
-    config = setting.config
+    config = setting.options
     last = progress.iteration == setting.iterations
     if not (last or (progress.iteration - 1) % config.samples_every == 0):
         return
-    run.samples(
+    context.samples(
         {
             "iteration": progress.iteration,
             "prompt": [dict(message) for message in one.prompt],

@@ -9,20 +9,20 @@ import torch
 from torch import Tensor
 
 from aligner.errors import StageError
-from aligner.offers import Completion
-from aligner.train.scoring import Source
+from aligner.registry import Completion
+from aligner.train.scoring import RewardSource
 from aligner_ppo.advantage import RunningScale
 from aligner_ppo.experience import Scores
-from aligner_ppo.options import PPOConfig
-from aligner_ppo.parallel import Together
+from aligner_ppo.options import PPOOptions
+from aligner_ppo.parallel import ProcessGroup
 
 
 def ask(
-    sources: Sequence[Source],
+    sources: Sequence[RewardSource],
     completions: Mapping[int, Completion],
     *,
     number: int,
-    together: Together,
+    together: ProcessGroup,
     where: str = "",
 ) -> Scores:
     """Every source's number for all `number` responses, on every process.
@@ -55,7 +55,7 @@ def ask(
 
 
 def final_scores(
-    scores: Scores, ended_N: Tensor, config: PPOConfig, scale: RunningScale
+    scores: Scores, ended_N: Tensor, options: PPOOptions, scale: RunningScale
 ) -> tuple[Tensor, RunningScale]:
     """What is learnt from: scaled, clipped, and less the penalty where a response did not end.
 
@@ -63,13 +63,13 @@ def final_scores(
         (final_N in fp32, the running scale with these scores taken in).
     """
     final_N = scores.raw_N
-    if config.reward_scale == "running":
+    if options.reward_scale == "running":
         if all(map(math.isfinite, final_N.tolist())):
             scale = scale.seeing(final_N)
         final_N = final_N / scale.deviation
     else:
-        final_N = final_N * config.reward_scale
-    if config.reward_clip is not None:
-        final_N = final_N.clamp(-config.reward_clip, config.reward_clip)
-    final_N = final_N - config.missing_eos_penalty * (~ended_N)
+        final_N = final_N * options.reward_scale
+    if options.reward_clip is not None:
+        final_N = final_N.clamp(-options.reward_clip, options.reward_clip)
+    final_N = final_N - options.missing_eos_penalty * (~ended_N)
     return final_N.float(), scale

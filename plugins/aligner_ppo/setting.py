@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from aligner.models.generate import Sampling
+from aligner.models.language_model import LanguageModel
 from aligner.models.reference import Reference
-from aligner.offers import Message
-from aligner.train.scoring import Source
+from aligner.registry import Message
+from aligner.train.scoring import RewardSource
 from aligner_ppo.actor import Actor
-from aligner_ppo.forward import LanguageModel
-from aligner_ppo.options import PPOConfig
-from aligner_ppo.parallel import Together
-from aligner_ppo.update import Learner, Mix
+from aligner_ppo.options import PPOOptions
+from aligner_ppo.parallel import ProcessGroup
+from aligner_ppo.update import Mix, PPOOptimizer
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prompt:
+class PPOPrompt:
     """A prompt in the policy's tokens, and what reward functions are told of it."""
 
     tokens: tuple[int, ...]
@@ -28,15 +28,15 @@ class Prompt:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
+class PPOContext:
     """All that PPO works with: models, prompts and sources of reward."""
 
-    learner: Learner
+    learner: PPOOptimizer
     reference: Reference
     reference_parts: LanguageModel
-    prompts: Sequence[Prompt]
-    held_out: Sequence[Prompt]
-    sources: Sequence[Source]
+    prompts: Sequence[PPOPrompt]
+    held_out: Sequence[PPOPrompt]
+    sources: Sequence[RewardSource]
     sampling: Sampling
     tokenizer: Any
     mix: Mix | None
@@ -47,9 +47,9 @@ class Setting:
         return self.learner.actor
 
     @property
-    def config(self) -> PPOConfig:
-        return self.learner.config
+    def options(self) -> PPOOptions:
+        return self.learner.options
 
     @property
-    def together(self) -> Together:
+    def together(self) -> ProcessGroup:
         return self.learner.together

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from aligner import Look, ModelState, Plan, Run, Slot, Stage
-from aligner.preview import Asked, Section
-from aligner.train.reward_spec import MODEL
-from aligner_ppo.options import PPOConfig
+from aligner import ModelState, Plan, PlanContext, Slot, Stage, StepContext
+from aligner.preview import PreviewRequest, PreviewSection
+from aligner.train.reward_options import MODEL
+from aligner_ppo.options import PPOOptions
 
 
-class PPO(Stage[PPOConfig]):
+class PPO(Stage[PPOOptions]):
     """Let the policy answer prompts, and make what earns reward likelier, held to a reference."""
 
     name = "ppo"
@@ -16,28 +16,28 @@ class PPO(Stage[PPOConfig]):
 
     @property
     def requires(self) -> frozenset[Slot]:
-        by_model = any(reward.name == MODEL for reward in self.config.rewards)
+        by_model = any(reward.name == MODEL for reward in self.options.rewards)
         needed: frozenset[Slot] = frozenset({"policy", "tokenizer"})
-        return needed | {"reward"} if by_model or self.config.value_from == "reward" else needed
+        return needed | {"reward"} if by_model or self.options.value_from == "reward" else needed
 
     @property
     def uses(self) -> frozenset[Slot]:
         from_slot: frozenset[Slot] = frozenset({"value"})
         other: frozenset[Slot] = frozenset({"reference"})
-        return other | from_slot if self.config.value_from == "auto" else other
+        return other | from_slot if self.options.value_from == "auto" else other
 
-    def plan(self, look: Look) -> Plan:
+    def plan(self, context: PlanContext) -> Plan:
         from aligner_ppo.plan import plan  # the tokenizer waits until a recipe is looked at
 
-        return plan(self.config, look)
+        return plan(self.options, context)
 
-    def preview(self, look: Look, asked: Asked) -> tuple[Section, ...]:
+    def preview(self, context: PlanContext, request: PreviewRequest) -> tuple[PreviewSection, ...]:
         from aligner_ppo.preview import preview  # the collator waits until a recipe is looked at
 
-        return preview(self.config, look, asked)
+        return preview(self.options, context, request)
 
-    def run(self, state: ModelState, run: Run) -> ModelState:
+    def run(self, state: ModelState, context: StepContext) -> ModelState:
         from aligner_ppo.step import step  # torch waits until a step really runs
 
-        policy, value = step(self.config, state, run)
-        return state.put(run.step, policy=policy, value=value)
+        policy, value = step(self.options, state, context)
+        return state.put(context.step, policy=policy, value=value)

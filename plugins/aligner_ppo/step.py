@@ -6,31 +6,31 @@ import shutil
 from collections.abc import Sequence
 from typing import Any
 
-from aligner.data.chat import stop_tokens
-from aligner.data.tokenizers import load_tokenizer
+from aligner.data.encoding.chat import stop_tokens
+from aligner.data.encoding.tokenizers import load_tokenizer
 from aligner.models.files import hash_folder
 from aligner.models.generate import Sampling
+from aligner.models.language_model import LanguageModel, split_language_model
+from aligner.models.options import adapter_plan
 from aligner.models.policy import Prepared, load_policy
 from aligner.models.precision import device, precision_of
 from aligner.models.reference import Reference, reference_from, reference_of
 from aligner.models.reward import RewardParts
-from aligner.models.reward_beside import reward_beside
 from aligner.models.save import save_model
-from aligner.models.spec import treatment
-from aligner.stage import Run
+from aligner.models.shared_reward import shared_reward
+from aligner.stage import StepContext
 from aligner.state import Artifact, ModelState
-from aligner.train.moved import refuse_unmoved, sample_of
-from aligner.train.reward_spec import MODEL
-from aligner.train.scoring import Source, load_sources
+from aligner.train.reward_options import MODEL
+from aligner.train.scoring import RewardSource, load_sources
+from aligner.train.weight_check import check_weights_changed, sample_of
 from aligner_ppo.actor import Actor
 from aligner_ppo.collect import held_out_reward
 from aligner_ppo.data import mix_of, mixed_in, prompts_of_step
-from aligner_ppo.forward import LanguageModel, language_model
-from aligner_ppo.options import PPOConfig
-from aligner_ppo.parallel import Together
-from aligner_ppo.setting import Prompt, Setting
+from aligner_ppo.options import PPOOptions
+from aligner_ppo.parallel import ProcessGroup
+from aligner_ppo.setting import PPOContext, PPOPrompt
 from aligner_ppo.train import learn
-from aligner_ppo.update import Learner, Mix
+from aligner_ppo.update import Mix, PPOOptimizer
 from aligner_ppo.value import OwnModel, ValueFunction
 from aligner_ppo.value_files import (
     kind_for,
@@ -45,138 +45,139 @@ from aligner_ppo.value_files import (
 _BESIDE_RATE, _MODEL_RATE = 1e-4, 1e-5
 
 
-def step(config: PPOConfig, state: ModelState, run: Run) -> tuple[Artifact, Artifact]:
+def step(options: PPOOptions, state: ModelState, context: StepContext) -> tuple[Artifact, Artifact]:
     """The whole work of a ppo step. Returns the policy and the value function it leaves.
 
     Raises:
         StageError: a guard stops it, or nothing was learnt.
     """
-    where, live = run.where, run.live
-    together = Together.of(rank=run.rank, world=run.world, device=device())
-    tokenizer = load_tokenizer(state.get("tokenizer"), live, where=where)
-    prompts, held_out = prompts_of_step(config, run, tokenizer)
-    slot = slot_of(config, state.value)
+    where, model_cache = context.where, context.model_cache
+    together = ProcessGroup.of(rank=context.rank, world=context.world, device=device())
+    tokenizer = load_tokenizer(state.get("tokenizer"), model_cache, where=where)
+    prompts, held_out = prompts_of_step(options, context, tokenizer)
+    slot = slot_of(options, state.value)
     kind = kind_for(
-        config,
-        lora=treatment(state.get("policy").adapters, config, where=where) not in ("full", "merge"),
+        options,
+        lora=adapter_plan(state.get("policy").adapters, options, where=where)
+        not in ("full", "merge"),
         slot=None if slot is None else kind_of(slot),
     )
-    own_model = value_model(config, state, run, kind=kind, pad=tokenizer.pad_token_id)
+    own_model = value_model(options, state, context, kind=kind, pad=tokenizer.pad_token_id)
     prepared = load_policy(
-        state.get("policy"), live, config, step="ppo", seed=run.seed, where=where
+        state.get("policy"), model_cache, options, step="ppo", seed=context.seed, where=where
     )
-    parts = language_model(prepared.model)
+    parts = split_language_model(prepared.model)
     if state.reference is None:
         reference = reference_of(prepared)
     else:
         reference = reference_from(
             state.reference,
-            live,
+            model_cache,
             prepared.model,
-            precision=config.precision,
-            attention=config.attention,
+            precision=options.precision,
+            attn_implementation=options.attn_implementation,
             where=where,
         )
     setting = setting_of(
-        config,
-        run,
+        options,
+        context,
         prepared=prepared,
         reference=reference,
         parts=parts,
         value=value_function(
-            config, prepared.model, parts, own_model, kind=kind, state=state, run=run
+            options, prepared.model, parts, own_model, kind=kind, state=state, context=context
         ),
         prompts=prompts,
         held_out=held_out,
         sources=load_sources(
-            config.rewards,
+            options.rewards,
             state,
-            run,
-            batch_size=config.rollout_batch_size,
-            precision=config.precision,
-            attention=config.attention,
-            parts=_shared_reward(config, prepared, state, run),
+            context,
+            batch_size=options.rollout_batch_size,
+            precision=options.precision,
+            attn_implementation=options.attn_implementation,
+            parts=_shared_reward(options, prepared, state, context),
         ),
         tokenizer=tokenizer,
         stops=stop_tokens(tokenizer),
         together=together,
     )
     before = sample_of(setting.learner.policy)
-    first = held_out_reward(setting, run)
-    progress = learn(setting, run)
-    last = held_out_reward(setting, run)
+    first = held_out_reward(setting, context)
+    progress = learn(setting, context)
+    last = held_out_reward(setting, context)
     if first is not None and last is not None:
-        run.record(eval_reward=last, eval_reward_before=first)
+        context.record(eval_reward=last, eval_reward_before=first)
     if progress.watched.skipped < setting.iterations:
-        refuse_unmoved(
+        check_weights_changed(
             before,
             setting.learner.policy,
-            run,
+            context,
             hint="raise learning_rate, and see that the rewards differ from one response to another",
         )
     reference.close()
-    return _save(setting, prepared, run)
+    return _save(setting, prepared, context)
 
 
 def _shared_reward(
-    config: PPOConfig, prepared: Prepared, state: ModelState, run: Run
+    options: PPOOptions, prepared: Prepared, state: ModelState, context: StepContext
 ) -> RewardParts | None:
-    if all(reward.name != MODEL for reward in config.rewards):
+    if all(reward.name != MODEL for reward in options.rewards):
         return None
-    return reward_beside(prepared, state.get("reward"), run.live, where=run.where)
+    return shared_reward(prepared, state.get("reward"), context.model_cache, where=context.where)
 
 
 def setting_of(
-    config: PPOConfig,
-    run: Run,
+    options: PPOOptions,
+    context: StepContext,
     *,
     prepared: Prepared,
     parts: LanguageModel,
     reference: Reference,
     value: ValueFunction,
-    prompts: Sequence[Prompt],
-    held_out: Sequence[Prompt],
-    sources: Sequence[Source],
+    prompts: Sequence[PPOPrompt],
+    held_out: Sequence[PPOPrompt],
+    sources: Sequence[RewardSource],
     tokenizer: Any,
     stops: Sequence[int],
-    together: Together,
-) -> Setting:
+    together: ProcessGroup,
+) -> PPOContext:
     """Everything PPO works with, from its parts."""
     actor = Actor(
         policy=prepared.model,
         parts=parts,
         value=value.to(together.device),
         device=together.device,
-        temperature=config.temperature,
-        half=precision_of(config.precision) == "bf16",
+        temperature=options.temperature,
+        half=precision_of(options.precision) == "bf16",
     )
-    iterations = config.rounds(len(prompts))
-    rate = config.value_learning_rate or (_MODEL_RATE if value.kind == "model" else _BESIDE_RATE)
-    learner = Learner(
+    iterations = options.rounds(len(prompts))
+    rate = options.value_learning_rate or (_MODEL_RATE if value.kind == "model" else _BESIDE_RATE)
+    learner = PPOOptimizer(
         actor=actor,
-        config=config,
+        options=options,
         together=together,
-        total_steps=iterations * config.epochs * config.minibatches,
+        total_steps=iterations * options.num_ppo_epochs * options.num_mini_batches,
         value_learning_rate=rate,
     )
     mix: Mix | None = None
-    if config.pretraining is not None:
-        rows = mixed_in(config.pretraining, run, tokenizer).train
-        mix = mix_of(rows, config.pretraining, seed=run.seed, actor=actor, together=together)
-    return Setting(
+    if options.pretraining is not None:
+        rows = mixed_in(options.pretraining, context, tokenizer).train
+        mix = mix_of(rows, options.pretraining, seed=context.seed, actor=actor, together=together)
+    return PPOContext(
         learner=learner,
         reference=reference,
-        reference_parts=parts if reference.copy is None else language_model(reference.copy),
+        reference_parts=parts if reference.copy is None else split_language_model(reference.copy),
         prompts=prompts,
         held_out=held_out,
         sources=sources,
         sampling=Sampling(
             stop_tokens=tuple(stops),
-            max_new_tokens=config.max_new_tokens,
-            min_new_tokens=config.min_new_tokens,
-            temperature=config.temperature,
-            top_k=config.top_k,
-            top_p=config.top_p,
+            max_new_tokens=options.max_new_tokens,
+            min_new_tokens=options.min_new_tokens,
+            temperature=options.temperature,
+            top_k=options.top_k,
+            top_p=options.top_p,
         ),
         tokenizer=tokenizer,
         mix=mix,
@@ -184,24 +185,31 @@ def setting_of(
     )
 
 
-def _save(setting: Setting, prepared: Prepared, run: Run) -> tuple[Artifact, Artifact]:
+def _save(
+    setting: PPOContext, prepared: Prepared, context: StepContext
+) -> tuple[Artifact, Artifact]:
     """Write policy and value function: the first process does, and the others read what it wrote."""
     value, together = setting.actor.value, setting.together
     # Saving the policy takes foreign adapters off it, the value function's among them.
     beside = {} if isinstance(value, OwnModel) else weights_of(value)
     policy = save_model(
         prepared.model,
-        run.folder / "policy",
-        live=run.live,
+        context.folder / "policy",
+        model_cache=context.model_cache,
         base=prepared.base,
-        made_by=run.step,
+        made_by=context.step,
     )
     if isinstance(value, OwnModel):
-        save_model(value.model, run.folder / "value", live=run.live, made_by=run.step)
-    elif run.writes:
-        save_beside(beside, run.folder / "value", kind=value.kind, policy=policy)
-    if run.writes:
-        shutil.rmtree(run.folder / "checkpoints", ignore_errors=True)
+        save_model(
+            value.model,
+            context.folder / "value",
+            model_cache=context.model_cache,
+            made_by=context.step,
+        )
+    elif context.writes:
+        save_beside(beside, context.folder / "value", kind=value.kind, policy=policy)
+    if context.writes:
+        shutil.rmtree(context.folder / "checkpoints", ignore_errors=True)
     together.wait()
-    folder = run.folder / "value"
+    folder = context.folder / "value"
     return policy, Artifact(path=str(folder), hash=hash_folder(folder))

@@ -12,17 +12,17 @@ from torch import Tensor, nn
 from aligner.errors import StageError
 from aligner_ppo.actor import Actor
 from aligner_ppo.experience import (
-    Measured,
+    AdvantageTargets,
+    OldLogprobs,
     Rollouts,
-    Targets,
     cells,
     deal,
     derived_seed,
     micro_batches,
 )
 from aligner_ppo.loss import policy_loss, value_loss
-from aligner_ppo.options import PPOConfig
-from aligner_ppo.parallel import Together
+from aligner_ppo.options import PPOOptions
+from aligner_ppo.parallel import ProcessGroup
 
 _WATCHED = (
     "policy_loss",
@@ -37,12 +37,12 @@ Mix = Callable[[int], Tensor]
 
 
 @dataclass(kw_only=True)
-class Learner:
+class PPOOptimizer:
     """What is trained, by which optimizer, and how many steps it has made."""
 
     actor: Actor
-    config: PPOConfig
-    together: Together
+    options: PPOOptions
+    together: ProcessGroup
     total_steps: int
     value_learning_rate: float
     step: int = 0
@@ -55,13 +55,14 @@ class Learner:
         groups = [
             {"params": part, "lr": rate, "rate": rate, "weight_decay": decay}
             for parameters, rate in (
-                (self.policy, self.config.learning_rate),
+                (self.policy, self.options.learning_rate),
                 (self.value, self.value_learning_rate),
             )
-            for part, decay in _by_decay(parameters.values(), self.config.weight_decay)
+            for part, decay in _by_decay(parameters.values(), self.options.weight_decay)
             if part
         ]
-        self.optimizer = torch.optim.AdamW(groups, betas=self.config.betas, eps=self.config.epsilon)
+        betas = (self.options.adam_beta1, self.options.adam_beta2)
+        self.optimizer = torch.optim.AdamW(groups, betas=betas, eps=self.options.adam_epsilon)
 
     @property
     def parameters(self) -> dict[str, nn.Parameter]:
@@ -71,7 +72,7 @@ class Learner:
 
     def pass_over(self) -> None:
         """Let an iteration's optimizer steps go by without taking them; the schedule goes on."""
-        self.step += self.config.epochs * self.config.minibatches
+        self.step += self.options.num_ppo_epochs * self.options.num_mini_batches
 
     def take_step(self) -> tuple[float, float]:
         """Sum gradients over processes, clip, step. Returns the norms of policy and value.
@@ -79,7 +80,7 @@ class Learner:
         A gradient that is no number makes no step; the caller sees it in the norms.
         """
         self.together.sum_gradients(self.parameters.values())
-        limit = self.config.max_grad_norm
+        limit = self.options.max_grad_norm
         if self.actor.value.needs_trunk:
             norm = nn.utils.clip_grad_norm_(list(self.parameters.values()), limit)
             norms = float(norm), float(norm)
@@ -89,7 +90,7 @@ class Learner:
                 float(nn.utils.clip_grad_norm_(list(self.value.values()), limit)),
             )
         if all(map(math.isfinite, norms)):
-            factor = rate_factor(self.step, self.total_steps, self.config)
+            factor = rate_factor(self.step, self.total_steps, self.options)
             for group in self.optimizer.param_groups:
                 group["lr"] = group["rate"] * factor
             self.optimizer.step()
@@ -99,34 +100,34 @@ class Learner:
 
 
 def update(
-    learner: Learner,
+    learner: PPOOptimizer,
     rollouts: Rollouts,
-    measured: Measured,
-    targets: Targets,
+    measured: OldLogprobs,
+    targets: AdvantageTargets,
     *,
     iteration: int,
     seed: int,
     mix: Mix | None = None,
     where: str = "",
 ) -> dict[str, float]:
-    """All optimizer steps of an iteration; returns their mean figures, the same on every process.
+    """All optimizer steps of an iteration; returns their mean metrics, the same on every process.
 
     Raises:
         StageError: a gradient is no number, and the recipe does not say to skip such steps.
     """
-    config, together = learner.config, learner.together
+    config, together = learner.options, learner.together
     lengths, mask_NR = rollouts.lengths, rollouts.mask_NR
     # Every process has every name, also one that got no rows: they are summed over all.
     sums = dict.fromkeys((*_WATCHED, *(("pretraining_loss",) if mix else ())), torch.zeros(()))
     norms, lost = [], 0
     with learner.actor.learning(recompute=config.activation_checkpointing):
-        for epoch in range(config.epochs):
+        for epoch in range(config.num_ppo_epochs):
             for minibatch in passes(
                 len(lengths), config, seed=seed, iteration=iteration, epoch=epoch
             ):
                 count = sum(lengths[place] for place in minibatch)
                 for places in micro_batches(
-                    minibatch, lengths, size=config.micro_batch_size, together=together
+                    minibatch, lengths, size=config.per_device_train_batch_size, together=together
                 ):
                     found = _backward(
                         learner, rollouts, measured, targets, mask_NR, places, count=count
@@ -139,57 +140,57 @@ def update(
                 if not all(map(math.isfinite, norms[-1])):
                     lost += 1
                     _refuse(config, norms.pop(), learner.step, where)
-    steps = config.epochs * config.minibatches
+    steps = config.num_ppo_epochs * config.num_mini_batches
     totals = together.sum(torch.stack(list(sums.values()))) / steps
-    figures = dict(zip(sums, totals.tolist(), strict=True))
-    figures["policy_grad_norm"] = sum(p for p, _ in norms) / max(len(norms), 1)
-    figures["value_grad_norm"] = sum(v for _, v in norms) / max(len(norms), 1)
-    figures["lost_steps"] = float(lost)
-    return figures
+    metrics = dict(zip(sums, totals.tolist(), strict=True))
+    metrics["policy_grad_norm"] = sum(p for p, _ in norms) / max(len(norms), 1)
+    metrics["value_grad_norm"] = sum(v for _, v in norms) / max(len(norms), 1)
+    metrics["lost_steps"] = float(lost)
+    return metrics
 
 
 def passes(
-    number: int, config: PPOConfig, *, seed: int, iteration: int, epoch: int
+    number: int, options: PPOOptions, *, seed: int, iteration: int, epoch: int
 ) -> list[list[int]]:
     """The minibatches of one pass over an iteration's responses."""
     return deal(
-        number, config.minibatches, seed=derived_seed(seed, "minibatches", iteration, epoch)
+        number, options.num_mini_batches, seed=derived_seed(seed, "minibatches", iteration, epoch)
     )
 
 
 def _backward(
-    learner: Learner,
+    learner: PPOOptimizer,
     rollouts: Rollouts,
-    measured: Measured,
-    targets: Targets,
+    measured: OldLogprobs,
+    targets: AdvantageTargets,
     mask_NR: Tensor,
     places: Sequence[int],
     *,
     count: int,
 ) -> Mapping[str, Tensor]:
-    """Add one micro-batch's gradient; returns its share of the minibatch's figures."""
-    actor, config = learner.actor, learner.config
+    """Add one micro-batch's gradient; returns its share of the minibatch's metrics."""
+    actor, config = learner.actor, learner.options
     here = cells(mask_NR, places)
     rows = actor.rows(rollouts, places)
-    logps_M, entropies_M, values_K = actor.evaluate(rows, entropy=config.entropy_bonus > 0)
+    logps_M, entropies_M, values_K = actor.evaluate(rows, entropy=config.entropy_coef > 0)
     policy = policy_loss(
         logps_M,
         measured.logps_NR[here].to(actor.device),
         targets.advantages_NR[here].to(actor.device),
-        clip_low=config.clip_low,
-        clip_high=config.clip_high,
+        epsilon=config.epsilon,
+        epsilon_high=config.epsilon_high,
         count=count,
     )
     value = value_loss(
         values_K[rows.chosen_K],
         measured.values_NR[here].to(actor.device),
         targets.returns_NR[here].to(actor.device),
-        clip=config.value_clip,
+        clip=config.cliprange_value,
         count=count,
     )
-    loss = policy.loss + config.value_weight * value.loss
+    loss = policy.loss + config.vf_coef * value.loss
     if entropies_M is not None:
-        loss = loss - config.entropy_bonus * entropies_M.sum() / count
+        loss = loss - config.entropy_coef * entropies_M.sum() / count
     loss.backward()  # type: ignore[no-untyped-call]
     return {
         "policy_loss": policy.loss.detach(),
@@ -201,15 +202,15 @@ def _backward(
     }
 
 
-def rate_factor(step: int, total: int, config: PPOConfig) -> float:
+def rate_factor(step: int, total: int, options: PPOOptions) -> float:
     """What learning rates are multiplied by at optimizer step 0, 1, …"""
-    warmup = config.warmup * total if config.warmup < 1 else config.warmup
+    warmup = options.warmup_steps * total if options.warmup_steps < 1 else options.warmup_steps
     if step < warmup:
         return (step + 1) / (warmup + 1)
     share = (step - warmup) / max(total - warmup, 1)
-    if config.schedule == "linear":
+    if options.lr_scheduler_type == "linear":
         return 1.0 - share
-    return 0.5 * (1.0 + math.cos(math.pi * share)) if config.schedule == "cosine" else 1.0
+    return 0.5 * (1.0 + math.cos(math.pi * share)) if options.lr_scheduler_type == "cosine" else 1.0
 
 
 def _by_decay(
@@ -220,8 +221,8 @@ def _by_decay(
     return [(matrices, decay), ([p for p in every if p.dim() <= 1], 0.0)]
 
 
-def _refuse(config: PPOConfig, norms: tuple[float, float], step: int, where: str) -> None:
-    if config.guards.not_finite == "stop":
+def _refuse(options: PPOOptions, norms: tuple[float, float], step: int, where: str) -> None:
+    if options.guards.not_finite == "stop":
         raise StageError(
             f"guard 'not_finite' at optimizer step {step}: the gradient is no number "
             f"(policy {norms[0]}, value {norms[1]}); nothing of this step is kept",

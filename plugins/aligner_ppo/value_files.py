@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from aligner.errors import ModelError
 from aligner.models.adapters import merge_stack
 from aligner.models.files import hash_folder
+from aligner.models.language_model import LanguageModel
 from aligner.models.load import load_as, load_model
 from aligner.models.reward import head_of, make_reward
 from aligner.run.durable import write_text
-from aligner.stage import Run
-from aligner.state import Artifact, Live, ModelState
-from aligner_ppo.forward import LanguageModel
-from aligner_ppo.options import PPOConfig
+from aligner.stage import StepContext
+from aligner.state import Artifact, ModelCache, ModelState
+from aligner_ppo.options import PPOOptions
 from aligner_ppo.value import (
     HeadOnTrunk,
     Kind,
@@ -33,7 +33,7 @@ from aligner_ppo.value import (
 WEIGHTS, ABOUT = "value.safetensors", "value.json"
 
 
-def kind_for(config: PPOConfig, *, lora: bool, slot: Kind | None) -> Kind:
+def kind_for(options: PPOOptions, *, lora: bool, slot: Kind | None) -> Kind:
     """Which kind of value function a step uses.
 
     Args:
@@ -41,57 +41,57 @@ def kind_for(config: PPOConfig, *, lora: bool, slot: Kind | None) -> Kind:
         lora: Whether the policy is trained through an adapter.
         slot: The kind that lies in the value slot, where that is to be continued.
     """
-    if config.value != "auto":
-        return config.value
+    if options.value != "auto":
+        return options.value
     if slot is not None:
         return slot
-    if not lora or config.value_from == "reward":
+    if not lora or options.value_from == "reward":
         return "model"
     # Activations recomputed in the backward pass would be those of the policy's adapter.
-    return "head" if config.activation_checkpointing else "adapter"
+    return "head" if options.activation_checkpointing else "adapter"
 
 
-def slot_of(config: PPOConfig, artifact: Artifact | None) -> Artifact | None:
+def slot_of(options: PPOOptions, artifact: Artifact | None) -> Artifact | None:
     """The value slot's content, where the step continues it."""
-    return artifact if config.value_from == "auto" else None
+    return artifact if options.value_from == "auto" else None
 
 
 def value_model(
-    config: PPOConfig, state: ModelState, run: Run, *, kind: Kind, pad: int | None
+    options: PPOOptions, state: ModelState, context: StepContext, *, kind: Kind, pad: int | None
 ) -> Any | None:
     """The model of an `OwnModel`, to be made while the policy is still as it came in; else None."""
     if kind != "model":
         return None
-    slot = slot_of(config, state.value)
+    slot = slot_of(options, state.value)
     if slot is not None:
         if kind_of(slot) != "model":
-            raise _other_kind(kind_of(slot), kind, run.where)
+            raise _other_kind(kind_of(slot), kind, context.where)
         return load_model(
             slot,
-            run.live,
-            precision=config.precision,
-            attention=config.attention,
+            context.model_cache,
+            precision=options.precision,
+            attn_implementation=options.attn_implementation,
             trainable=True,
             reward=True,
-            where=run.where,
+            where=context.where,
         )
-    if config.value_from == "reward":
+    if options.value_from == "reward":
         model = load_as(
             state.get("reward"),
-            Live(),
+            ModelCache(),
             dtype=torch.float32,
-            attention=config.attention,
+            attn_implementation=options.attn_implementation,
             reward=True,
-            where=run.where,
+            where=context.where,
         )
         return merge_stack(model) if isinstance(model, PeftModel) else model
     made = make_reward(
         state.get("policy"),
-        run.live,
-        seed=run.seed,
+        context.model_cache,
+        seed=context.seed,
         pad=0 if pad is None else pad,
-        attention=config.attention,
-        where=run.where,
+        attn_implementation=options.attn_implementation,
+        where=context.where,
     )
     for parameter in head_of(made).parameters():
         nn.init.zeros_(parameter)
@@ -99,14 +99,14 @@ def value_model(
 
 
 def value_function(
-    config: PPOConfig,
+    options: PPOOptions,
     policy: Any,
     parts: LanguageModel,
     model: Any | None,
     *,
     kind: Kind,
     state: ModelState,
-    run: Run,
+    context: StepContext,
 ) -> ValueFunction:
     """The value function of a step, filled from the value slot where it continues that."""
     if model is not None:
@@ -114,13 +114,13 @@ def value_function(
     width = int(parts.trunk.config.get_text_config().hidden_size)
     value: HeadOnTrunk | OwnAdapter
     if kind == "adapter":
-        add_value_adapter(policy, seed=run.seed, step="ppo")
+        add_value_adapter(policy, seed=context.seed, step="ppo")
         value = OwnAdapter(policy, parts.trunk, width)
     else:
         value = HeadOnTrunk(width)
-    slot = slot_of(config, state.value)
+    slot = slot_of(options, state.value)
     if slot is not None:
-        fill_beside(value, slot, policy=state.get("policy"), where=run.where)
+        fill_beside(value, slot, policy=state.get("policy"), where=context.where)
     return value
 
 

@@ -4,32 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from aligner import Look
-from aligner.data.tokenizers import planned_tokenizer
-from aligner.preview import Asked, Section
+from aligner import PlanContext
+from aligner.data.encoding.tokenizers import planned_tokenizer
+from aligner.preview import PreviewRequest, PreviewSection
 from aligner.train.preview import SHUFFLED, Reader
 from aligner.train.preview_language import Some, Strip, alone, language_section, streamed
 from aligner_pretrain.plan import fresh_tokenizer, prepare
 from aligner_pretrain.stage import PretrainOptions
 
 
-def preview(config: PretrainOptions, look: Look, asked: Asked) -> tuple[Section, ...]:
-    tokenizer = fresh_tokenizer(config, look) if config.fresh else planned_tokenizer(look)
-    data = prepare(config, look, tokenizer)
-    documents = data.held_out if asked.held_out else data.train
+def preview(
+    options: PretrainOptions, context: PlanContext, request: PreviewRequest
+) -> tuple[PreviewSection, ...]:
+    tokenizer = fresh_tokenizer(options, context) if options.fresh else planned_tokenizer(context)
+    data = prepare(options, context, tokenizer)
+    documents = data.held_out if request.held_out else data.train
     strips: Sequence[Strip] = alone(documents)
-    if config.stream:
-        assert config.max_length is not None, "stream was checked to have a length"
-        strips = Some(streamed(documents, config.max_length), asked, size=config.batch_size)
-    grouped = config.group_by_length and not config.stream and not asked.held_out
+    if options.stream:
+        assert options.max_length is not None, "stream was checked to have a length"
+        strips = Some(
+            streamed(documents, options.max_length),
+            request,
+            size=options.per_device_train_batch_size,
+        )
+    grouped = (
+        options.train_sampling_strategy == "group_by_length"
+        and not options.stream
+        and not request.held_out
+    )
     return (
         language_section(
             strips,
-            asked,
+            request,
             Reader(tokenizer),
             tokenizer,
-            look=look,
-            size=config.batch_size,
+            context=context,
+            size=options.per_device_train_batch_size,
             notes=(SHUFFLED,) if grouped else (),
         ),
     )

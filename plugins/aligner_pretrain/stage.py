@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from aligner import Look, ModelState, Plan, Run, Slot, Stage
-from aligner.data.spec import DataOptions
-from aligner.models.spec import FreshModel, ModelOptions
-from aligner.preview import Asked, Section
-from aligner.train.spec import TrainOptions
+from aligner import ModelState, Plan, PlanContext, Slot, Stage, StepContext
+from aligner.data.options import DataOptions
+from aligner.models.options import FreshModel, ModelOptions
+from aligner.preview import PreviewRequest, PreviewSection
+from aligner.train.options import TrainOptions
 
 
 class PretrainOptions(DataOptions, ModelOptions, TrainOptions):
@@ -19,7 +19,7 @@ class PretrainOptions(DataOptions, ModelOptions, TrainOptions):
     pre-training; off, each document is a row of its own."""
     fresh: FreshModel | None = None
     """Begin with a new model of this shape and random weights, in place of one that comes in."""
-    vocabulary: int = Field(1024, ge=260)
+    vocab_size: int = Field(1024, ge=260)
     """Tokens of the tokenizer that is trained on the data for a fresh model."""
 
     @model_validator(mode="after")
@@ -38,25 +38,25 @@ class Pretrain(Stage[PretrainOptions]):
 
     @property
     def requires(self) -> frozenset[Slot]:
-        return frozenset() if self.config.fresh else frozenset({"policy", "tokenizer"})
+        return frozenset() if self.options.fresh else frozenset({"policy", "tokenizer"})
 
     @property
     def provides(self) -> frozenset[Slot]:
-        return frozenset({"policy", "tokenizer"} if self.config.fresh else {"policy"})
+        return frozenset({"policy", "tokenizer"} if self.options.fresh else {"policy"})
 
-    def plan(self, look: Look) -> Plan:
+    def plan(self, context: PlanContext) -> Plan:
         from aligner_pretrain.plan import plan  # the tokenizer waits until a recipe is looked at
 
-        return plan(self.config, look)
+        return plan(self.options, context)
 
-    def preview(self, look: Look, asked: Asked) -> tuple[Section, ...]:
+    def preview(self, context: PlanContext, request: PreviewRequest) -> tuple[PreviewSection, ...]:
         from aligner_pretrain.preview import (
             preview,
         )  # the collator waits until a recipe is looked at
 
-        return preview(self.config, look, asked)
+        return preview(self.options, context, request)
 
-    def run(self, state: ModelState, run: Run) -> ModelState:
+    def run(self, state: ModelState, context: StepContext) -> ModelState:
         from aligner_pretrain.train import train  # torch and trl wait until a step really runs
 
-        return state.put(run.step, **train(self.config, state, run))
+        return state.put(context.step, **train(self.options, state, context))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from aligner import Artifact, ModelState, Run
-from aligner.data.tokenizers import load_tokenizer, save_tokenizer
-from aligner.models.clean import whole_model
+from aligner import Artifact, ModelState, StepContext
+from aligner.data.encoding.tokenizers import load_tokenizer, save_tokenizer
+from aligner.models.clean import base_model
 from aligner.models.fresh import fresh_model
 from aligner.models.policy import Prepared, load_policy, prepare_policy
 from aligner.models.precision import precision_of
@@ -19,49 +19,62 @@ from aligner_pretrain.plan import fresh_tokenizer, prepare
 from aligner_pretrain.stage import PretrainOptions
 
 
-def train(config: PretrainOptions, state: ModelState, run: Run) -> dict[str, Artifact]:
+def train(options: PretrainOptions, state: ModelState, context: StepContext) -> dict[str, Artifact]:
     """Train on plain text; gives the artifacts of the slots the stage provides."""
-    if config.fresh is not None:
-        tokenizer = fresh_tokenizer(config, run)
+    if options.fresh is not None:
+        tokenizer = fresh_tokenizer(options, context)
     else:
-        tokenizer = load_tokenizer(state.get("tokenizer"), run.live)
-    data = prepare(config, run, tokenizer)
-    prepared = _model(config, state, run, tokenizer)
-    figures = train_language_model(
-        whole_model(prepared.model),
+        tokenizer = load_tokenizer(state.get("tokenizer"), context.model_cache)
+    data = prepare(options, context, tokenizer)
+    prepared = _model(options, state, context, tokenizer)
+    metrics = train_language_model(
+        base_model(prepared.model),
         tokenizer,
-        _rows((row.input_ids for row in data.train), config),
-        _rows((row.input_ids for row in data.held_out), config),
-        options=config,
-        learning_rate=config.learning_rate,
-        precision=precision_of(config.precision),
-        run=run,
+        _rows((row.input_ids for row in data.train), options),
+        _rows((row.input_ids for row in data.held_out), options),
+        options=options,
+        learning_rate=options.learning_rate,
+        precision=precision_of(options.precision),
+        context=context,
     )
-    run.record(**figures)
+    context.record(**metrics)
     policy = save_model(
-        prepared.model, run.folder / "policy", live=run.live, base=prepared.base, made_by=run.step
+        prepared.model,
+        context.folder / "policy",
+        model_cache=context.model_cache,
+        base=prepared.base,
+        made_by=context.step,
     )
-    if config.fresh is None:
+    if options.fresh is None:
         return {"policy": policy}
-    words = save_tokenizer(tokenizer, run.folder / "tokenizer")
-    run.live.keep(words, tokenizer)
+    words = save_tokenizer(tokenizer, context.folder / "tokenizer")
+    context.model_cache.keep(words, tokenizer)
     return {"policy": policy, "tokenizer": words}
 
 
-def _model(config: PretrainOptions, state: ModelState, run: Run, tokenizer: Any) -> Prepared:
-    if config.fresh is None:
+def _model(
+    options: PretrainOptions, state: ModelState, context: StepContext, tokenizer: Any
+) -> Prepared:
+    if options.fresh is None:
         return load_policy(
-            state.get("policy"), run.live, config, step="pretrain", seed=run.seed, where=run.where
+            state.get("policy"),
+            context.model_cache,
+            options,
+            step="pretrain",
+            seed=context.seed,
+            where=context.where,
         )
-    model = fresh_model(config.fresh, vocabulary=len(tokenizer), seed=run.seed, where=run.where)
+    model = fresh_model(
+        options.fresh, vocab_size=len(tokenizer), seed=context.seed, where=context.where
+    )
     set_token_ids(model, tokenizer)
     return prepare_policy(
-        model, None, options=config, step="pretrain", seed=run.seed, where=run.where
+        model, None, options=options, step="pretrain", seed=context.seed, where=context.where
     )
 
 
-def _rows(documents: Iterable[list[int]], config: PretrainOptions) -> Iterator[dict[str, Any]]:
-    if config.stream:
-        assert config.max_length is not None, "stream was checked to have a length"
-        documents = stream(documents, config.max_length)
+def _rows(documents: Iterable[list[int]], options: PretrainOptions) -> Iterator[dict[str, Any]]:
+    if options.stream:
+        assert options.max_length is not None, "stream was checked to have a length"
+        documents = stream(documents, options.max_length)
     return (labelled(row, [True] * len(row)) for row in documents)

@@ -7,14 +7,14 @@ from typing import Any
 
 from trl.trainer.reward_trainer import DataCollatorForPreference
 
-from aligner.data.chat import PreferenceTokens
+from aligner.data.store.token_rows import PreferenceTokens
 from aligner.models.padding import pad_id
 from aligner_reward.stage import RewardOptions
 
 
-def rows(pairs: Sequence[PreferenceTokens], config: RewardOptions) -> Iterator[dict[str, Any]]:
+def rows(pairs: Sequence[PreferenceTokens], options: RewardOptions) -> Iterator[dict[str, Any]]:
     """What the collator reads of pairs, and their lengths, by which batches are made."""
-    margins = config.margin and any(pair.margin is not None for pair in pairs)
+    margins = options.margin and any(pair.margin is not None for pair in pairs)
     for pair in pairs:
         yield {
             "chosen_ids": [*pair.prompt_ids, *pair.chosen_ids],

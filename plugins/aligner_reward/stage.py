@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from aligner import Look, ModelState, Plan, Run, Slot, Stage
-from aligner.data.spec import DataOptions
-from aligner.models.spec import ModelOptions
-from aligner.preview import Asked, Section
-from aligner.train.spec import TrainOptions
+from aligner import ModelState, Plan, PlanContext, Slot, Stage, StepContext
+from aligner.data.options import DataOptions
+from aligner.models.options import ModelOptions
+from aligner.preview import PreviewRequest, PreviewSection
+from aligner.train.options import TrainOptions
 
 
 class RewardOptions(DataOptions, ModelOptions, TrainOptions):
@@ -21,10 +21,10 @@ class RewardOptions(DataOptions, ModelOptions, TrainOptions):
     """Commit, tag or branch of `base` on the hub."""
     margin: bool = True
     """Use the margins that the data gives, where it gives any (Touvron 2023, section 3.2.2)."""
-    centre: float | None = Field(None, gt=0)
+    center_rewards_coefficient: float | None = Field(None, gt=0)
     """Weight of the square of the two rewards' sum, which keeps rewards around zero (Eisenstein 2023)."""
-    dropout: bool = False
-    """Leave the model's dropout on."""
+    disable_dropout: bool = True
+    """Switch the model's dropout off."""
 
 
 class Reward(Stage[RewardOptions]):
@@ -35,19 +35,19 @@ class Reward(Stage[RewardOptions]):
 
     @property
     def requires(self) -> frozenset[Slot]:
-        return frozenset() if self.config.base else frozenset({"policy", "tokenizer"})
+        return frozenset() if self.options.base else frozenset({"policy", "tokenizer"})
 
-    def plan(self, look: Look) -> Plan:
+    def plan(self, context: PlanContext) -> Plan:
         from aligner_reward.plan import plan  # the tokenizer waits until a recipe is looked at
 
-        return plan(self.config, look)
+        return plan(self.options, context)
 
-    def preview(self, look: Look, asked: Asked) -> tuple[Section, ...]:
+    def preview(self, context: PlanContext, request: PreviewRequest) -> tuple[PreviewSection, ...]:
         from aligner_reward.preview import preview  # the collator waits until a recipe is looked at
 
-        return preview(self.config, look, asked)
+        return preview(self.options, context, request)
 
-    def run(self, state: ModelState, run: Run) -> ModelState:
+    def run(self, state: ModelState, context: StepContext) -> ModelState:
         from aligner_reward.train import train  # torch and trl wait until a step really runs
 
-        return state.put(run.step, reward=train(self.config, state, run))
+        return state.put(context.step, reward=train(self.options, state, context))

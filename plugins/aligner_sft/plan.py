@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-from aligner import Look, Plan
-from aligner.data.prepare import prepare_conversations
+from aligner import Plan, PlanContext
+from aligner.data.encoding.prepare import prepare_conversations
 from aligner.errors import ChainError
 from aligner.train.plan import look_at_training, training_plan
 from aligner_sft.stage import SFTOptions
 
 
-def plan(config: SFTOptions, look: Look) -> Plan:
-    if config.packing and config.max_length is None:
+def plan(options: SFTOptions, context: PlanContext) -> Plan:
+    if options.packing and options.max_length is None:
         raise ChainError(
             "packing needs max_length: how many tokens a packed row holds",
-            where=look.at("packing"),
+            where=context.at("packing"),
         )
     looked = look_at_training(
-        config,
-        look,
-        lambda tokenizer: prepare_conversations(look, config, tokenizer, train_on=config.train_on),
-        pack_to=config.max_length if config.packing else None,
+        options,
+        context,
+        lambda tokenizer: prepare_conversations(
+            context, options, tokenizer, train_on=options.train_on
+        ),
+        pack_to=options.max_length if options.packing else None,
     )
     learnt = {"weighted": "assistant turns", "assistant": "assistant turns", "last": "last turns"}
     return training_plan(
         looked,
-        look,
-        summary=f"learn {learnt.get(config.train_on, 'all tokens')}, "
-        f"learning rate {config.learning_rate:g}" + (", packed" if config.packing else ""),
-        figures=frozenset({"loss"}),
+        context,
+        summary=f"learn {learnt.get(options.train_on, 'all tokens')}, "
+        f"learning rate {options.learning_rate:g}" + (", packed" if options.packing else ""),
+        metrics=frozenset({"loss"}),
         measured=frozenset({"eval_loss"}),
     )

@@ -6,11 +6,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from aligner import Look, ModelState, Plan, Run, Stage
-from aligner.data.spec import DataOptions, TrainOn
-from aligner.models.spec import ModelOptions
-from aligner.preview import Asked, Section
-from aligner.train.spec import TrainOptions
+from aligner import ModelState, Plan, PlanContext, Stage, StepContext
+from aligner.data.options import DataOptions, TrainOn
+from aligner.models.options import ModelOptions
+from aligner.preview import PreviewRequest, PreviewSection
+from aligner.train.options import TrainOptions
 
 
 class SFTOptions(DataOptions, ModelOptions, TrainOptions):
@@ -21,7 +21,7 @@ class SFTOptions(DataOptions, ModelOptions, TrainOptions):
     every `assistant` turn, only the `last` one, or `everything`, the user's too."""
     packing: bool = False
     """Lay whole conversations end to end in rows of `max_length` tokens; they do not see one another."""
-    loss: Literal["nll", "dft"] = "nll"
+    loss_type: Literal["nll", "dft"] = "nll"
     """`nll`, the negative log-likelihood, or `dft`, which weighs each token by its own probability
     (Wu 2025)."""
 
@@ -33,17 +33,17 @@ class SFT(Stage[SFTOptions]):
     requires = frozenset({"policy", "tokenizer"})
     provides = frozenset({"policy"})
 
-    def plan(self, look: Look) -> Plan:
+    def plan(self, context: PlanContext) -> Plan:
         from aligner_sft.plan import plan  # the tokenizer waits until a recipe is looked at
 
-        return plan(self.config, look)
+        return plan(self.options, context)
 
-    def preview(self, look: Look, asked: Asked) -> tuple[Section, ...]:
+    def preview(self, context: PlanContext, request: PreviewRequest) -> tuple[PreviewSection, ...]:
         from aligner_sft.preview import preview  # the collator waits until a recipe is looked at
 
-        return preview(self.config, look, asked)
+        return preview(self.options, context, request)
 
-    def run(self, state: ModelState, run: Run) -> ModelState:
+    def run(self, state: ModelState, context: StepContext) -> ModelState:
         from aligner_sft.train import train  # torch and trl wait until a step really runs
 
-        return state.put(run.step, policy=train(self.config, state, run))
+        return state.put(context.step, policy=train(self.options, state, context))

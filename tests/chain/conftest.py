@@ -18,11 +18,11 @@ from aligner import chain
 from aligner.errors import DataError, ModelError
 from aligner.host import Host, host_of
 from aligner.recipe import read_recipe
-from aligner.stage import Look, Outlook, Plan, Run, Stage, StageConfig
-from aligner.state import Artifact, Live, ModelState
+from aligner.stage import Plan, PlanContext, SlotForecast, Stage, StageOptions, StepContext
+from aligner.state import Artifact, ModelCache, ModelState
 
 
-class Options(StageConfig):
+class Options(StageOptions):
     text: str = "x"
     """What is written."""
     data: str | None = None
@@ -33,8 +33,8 @@ class Options(StageConfig):
     """What goes wrong: `plan`, `run`, `stop`, `slot`, `empty`, `noise`."""
 
 
-def write(run: Run, name: str, text: str) -> Artifact:
-    folder = run.folder / name
+def write(context: StepContext, name: str, text: str) -> Artifact:
+    folder = context.folder / name
     folder.mkdir(exist_ok=True)
     (folder / "text").write_text(text)
     return Artifact(path=str(folder), hash=hashlib.sha256(text.encode()).hexdigest())
@@ -47,27 +47,29 @@ class Base(Stage[Options]):
     requires = frozenset()
     provides = frozenset()
 
-    def plan(self, look: Look) -> Plan:
-        if self.config.data and not (look.recipe_folder / self.config.data).exists():
-            raise DataError(f"there is no file {self.config.data}", where=look.at("data"))
-        if self.config.fail == "plan":
-            raise ModelError("it does not fit", where=look.where)
-        left = {slot: Outlook(made_by=look.step, facts={"text": "?"}) for slot in self.provides}
-        return Plan(summary="writes", slots=left, figures=frozenset({"length"}))
+    def plan(self, context: PlanContext) -> Plan:
+        if self.options.data and not (context.recipe_folder / self.options.data).exists():
+            raise DataError(f"there is no file {self.options.data}", where=context.at("data"))
+        if self.options.fail == "plan":
+            raise ModelError("it does not fit", where=context.where)
+        left = {
+            slot: SlotForecast(made_by=context.step, facts={"text": "?"}) for slot in self.provides
+        }
+        return Plan(summary="writes", slots=left, metrics=frozenset({"length"}))
 
-    def run(self, state: ModelState, run: Run) -> ModelState:
-        ran = run.scratch.setdefault("ran", [])
-        ran.append(run.step)
-        if self.config.fail == "run":
+    def run(self, state: ModelState, context: StepContext) -> ModelState:
+        ran = context.memo.setdefault("ran", [])
+        ran.append(context.step)
+        if self.options.fail == "run":
             raise RuntimeError("out of paper")
-        if self.config.fail == "stop":
+        if self.options.fail == "stop":
             raise KeyboardInterrupt
-        if self.config.fail == "noise":
+        if self.options.fail == "noise":
             random.random()
             os.environ["ALIGNER_TEST_NOISE"] = "1"
-        return self.make(state, run)
+        return self.make(state, context)
 
-    def make(self, state: ModelState, run: Run) -> ModelState:
+    def make(self, state: ModelState, context: StepContext) -> ModelState:
         raise NotImplementedError
 
 
@@ -77,10 +79,12 @@ class Begin(Base):
     name = "begin"
     provides = frozenset({"policy", "tokenizer"})
 
-    def make(self, state: ModelState, run: Run) -> ModelState:
-        run.record(length=len(self.config.text))
-        words = write(run, "tokenizer", "abc")
-        return state.put(run.step, policy=write(run, "policy", self.config.text), tokenizer=words)
+    def make(self, state: ModelState, context: StepContext) -> ModelState:
+        context.record(length=len(self.options.text))
+        words = write(context, "tokenizer", "abc")
+        return state.put(
+            context.step, policy=write(context, "policy", self.options.text), tokenizer=words
+        )
 
 
 class Grow(Base):
@@ -90,16 +94,18 @@ class Grow(Base):
     requires = frozenset({"policy", "tokenizer"})
     provides = frozenset({"policy"})
 
-    def make(self, state: ModelState, run: Run) -> ModelState:
-        if self.config.fail == "empty":
+    def make(self, state: ModelState, context: StepContext) -> ModelState:
+        if self.options.fail == "empty":
             return ModelState()
         old = (Path(state.get("policy").path) / "text").read_text()
-        run.progress(1, 2, loss=0.5)
-        run.progress(2, 2, loss=0.25)
-        run.record(length=len(old + self.config.text))
-        grown = state.put(run.step, policy=write(run, "policy", old + self.config.text))
+        context.progress(1, 2, loss=0.5)
+        context.progress(2, 2, loss=0.25)
+        context.record(length=len(old + self.options.text))
+        grown = state.put(context.step, policy=write(context, "policy", old + self.options.text))
         return (
-            grown.put(run.step, value=grown.get("policy")) if self.config.fail == "slot" else grown
+            grown.put(context.step, value=grown.get("policy"))
+            if self.options.fail == "slot"
+            else grown
         )
 
 
@@ -110,9 +116,9 @@ class Judge(Base):
     requires = frozenset({"policy"})
     provides = frozenset({"reward"})
 
-    def make(self, state: ModelState, run: Run) -> ModelState:
-        run.record(length=1.0)
-        return state.put(run.step, reward=write(run, "reward", "judge"))
+    def make(self, state: ModelState, context: StepContext) -> ModelState:
+        context.record(length=1.0)
+        return state.put(context.step, reward=write(context, "reward", "judge"))
 
 
 class Last(Base):
@@ -122,8 +128,8 @@ class Last(Base):
     requires = frozenset({"policy", "reward"})
     provides = frozenset()
 
-    def make(self, state: ModelState, run: Run) -> ModelState:
-        run.record(length=2.0)
+    def make(self, state: ModelState, context: StepContext) -> ModelState:
+        context.record(length=2.0)
         return state
 
 
@@ -146,17 +152,22 @@ def go(tmp_path: Path, host: Host) -> Callable[..., SimpleNamespace]:
         path = tmp_path / f"{name}.yaml"
         path.write_text(text)
         recipe = read_recipe(path, overrides=list(overrides))
-        scratch: dict[str, Any] = {}
-        checked = chain.check(chain.link(recipe, host), host, scratch=scratch)
+        memo: dict[str, Any] = {}
+        checked = chain.check(chain.link(recipe, host), host, memo=memo)
         events: list[Any] = []
         seen = SimpleNamespace(ran=[], events=events, outcome=None, error=None)
         try:
             seen.outcome = chain.run(
-                checked, host, runs=tmp_path / "runs", tell=events.append, live=Live(), **options
+                checked,
+                host,
+                runs=tmp_path / "runs",
+                tell=events.append,
+                model_cache=ModelCache(),
+                **options,
             )
         except BaseException as error:
             seen.error = error
-        seen.ran = scratch.get("ran", [])
+        seen.ran = memo.get("ran", [])
         return seen
 
     return run

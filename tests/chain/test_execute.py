@@ -32,7 +32,7 @@ def test_each_step_works_on_what_the_one_before_it_left(go: Go) -> None:
     assert policy(seen) == "abc"
     assert seen.outcome.state.policy.made_by == "three"
     assert seen.outcome.state.tokenizer.made_by == "begin"
-    assert [(row.step, dict(row.figures), row.reused) for row in seen.outcome.steps] == [
+    assert [(row.step, dict(row.metrics), row.reused) for row in seen.outcome.steps] == [
         ("begin", {"length": 1.0}, False),
         ("two", {"length": 2.0}, False),
         ("three", {"length": 3.0}, False),
@@ -199,7 +199,7 @@ def test_events_tell_the_whole_story_in_order(go: Go) -> None:
         StepFinished,
     ]
     assert [
-        (e.progress.done, e.progress.total, dict(e.progress.figures))
+        (e.progress.done, e.progress.total, dict(e.progress.metrics))
         for e in events
         if isinstance(e, StepProgress)
     ] == [(1, 2, {"loss": 0.5}), (2, 2, {"loss": 0.25})]

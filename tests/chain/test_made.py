@@ -11,16 +11,16 @@ import pytest
 
 from aligner.api import Recipe, Step
 from aligner.chain import StepFailed, StepFinished, StepStarted
-from aligner.data.load import load
-from aligner.data.made import outlook_of_rows, save_rows
-from aligner.data.spec import DataOptions
+from aligner.data.options import DataOptions
+from aligner.data.reading.load import load_rows
+from aligner.data.reading.step_datasets import forecast_rows, save_rows
 from aligner.errors import AlignerError
-from aligner.screen.forecast import differences
-from aligner.stage import Look, Plan, Run, Stage, StageConfig
+from aligner.stage import Plan, PlanContext, Stage, StageOptions, StepContext
 from aligner.state import ModelState
+from aligner.terminal.forecast import differences
 
 
-class MakerOptions(StageConfig):
+class MakerOptions(StageOptions):
     words: tuple[Any, ...] = ("one", "two")
     """A row each."""
     most: int = 3
@@ -36,14 +36,16 @@ class Maker(Stage[MakerOptions]):
     requires = frozenset()
     provides = frozenset({"data"})
 
-    def plan(self, look: Look) -> Plan:
-        rows = [{"text": str(number)} for number in range(self.config.most)]
-        slots = {"data": outlook_of_rows(rows, made_by=look.step)} if self.config.says else {}
+    def plan(self, context: PlanContext) -> Plan:
+        rows = [{"text": str(number)} for number in range(self.options.most)]
+        slots = {"data": forecast_rows(rows, made_by=context.step)} if self.options.says else {}
         return Plan(summary="make rows", slots=slots)
 
-    def run(self, state: ModelState, run: Run) -> ModelState:
-        rows = [{"text": word} for word in self.config.words]
-        return state.put(run.step, data=save_rows(rows, run.folder / "data", made_by=run.step))
+    def run(self, state: ModelState, context: StepContext) -> ModelState:
+        rows = [{"text": word} for word in self.options.words]
+        return state.put(
+            context.step, data=save_rows(rows, context.folder / "data", made_by=context.step)
+        )
 
 
 class ReaderOptions(DataOptions):
@@ -57,26 +59,28 @@ class Reader(Stage[ReaderOptions]):
     requires = frozenset()
     provides = frozenset()
 
-    def plan(self, look: Look) -> Plan:
-        loaded = load(self.config.data, want="text", place=look, option="data")
+    def plan(self, context: PlanContext) -> Plan:
+        loaded = load_rows(self.options.data, want="text", context=context, option="data")
         return Plan(
             summary="read rows",
             rows=len(loaded.rows),
-            figures=frozenset({"planned", "read"}),
+            metrics=frozenset({"planned", "read"}),
             data={"data": loaded.hash},
             ledgers={"data": loaded.ledger.as_dict()},
         )
 
-    def run(self, state: ModelState, run: Run) -> ModelState:
-        loaded = load(self.config.data, want="text", place=run, option="data")
+    def run(self, state: ModelState, context: StepContext) -> ModelState:
+        loaded = load_rows(self.options.data, want="text", context=context, option="data")
         texts = [row.text for row in loaded.rows]  # type: ignore[attr-defined]
-        (run.folder / "read.json").write_text(json.dumps(texts))
-        run.record(planned=run.plan.rows or 0, read=len(texts))
+        (context.folder / "read.json").write_text(json.dumps(texts))
+        context.record(planned=context.plan.rows or 0, read=len(texts))
         return state
 
 
-def chain(tmp_path: Path, *, reads: Any = None, named: str = "maker", **maker: Any) -> Recipe:
-    made = Step(stage=Maker(MakerOptions(**maker)), name=named)
+def chain(
+    tmp_path: Path, *, reads: Any = None, named: str = "maker", **plugin_version: Any
+) -> Recipe:
+    made = Step(stage=Maker(MakerOptions(**plugin_version)), name=named)
     reader = Reader(ReaderOptions(data=reads or {"step": named}))
     return Recipe([made, reader], folder=tmp_path)
 
@@ -96,7 +100,7 @@ def test_a_stage_that_takes_data_reads_made_rows_without_a_line_of_its_own(tmp_p
     assert recipe.check(runs=tmp_path / "runs").plans["reader"].rows == 3
     result = run(recipe, tmp_path)
     assert read(result) == ["one", "two"]
-    assert result["reader"].figures == {"planned": 2, "read": 2}
+    assert result["reader"].metrics == {"planned": 2, "read": 2}
     account = json.loads((Path(result["reader"].folder) / "ledger.json").read_text())
     assert account["data"]["read"] == 2
 
@@ -117,8 +121,8 @@ def test_made_rows_stand_beside_files(tmp_path: Path) -> None:
 
 
 def test_only_the_content_of_made_rows_decides_whether_they_are_read_again(tmp_path: Path) -> None:
-    def reused(**maker: Any) -> bool:
-        return bool(run(chain(tmp_path, **maker), tmp_path)["reader"].reused)
+    def reused(**plugin_version: Any) -> bool:
+        return bool(run(chain(tmp_path, **plugin_version), tmp_path)["reader"].reused)
 
     assert not reused()
     assert reused()

@@ -9,10 +9,10 @@ import pytest
 import aligner
 from aligner import chain
 from aligner.host import Host
-from aligner.offers import Completion, RewardFunction
 from aligner.recipe import read_recipe
-from aligner.stage import Look, Plan, Run, Stage, StageConfig
-from aligner.state import Live, ModelState
+from aligner.registry import Completion, RewardFunction
+from aligner.stage import Plan, PlanContext, Stage, StageOptions, StepContext
+from aligner.state import ModelCache, ModelState
 
 RECIPE = "steps: [{stage: score, by: longer}]\n"
 
@@ -24,7 +24,7 @@ class Longer(RewardFunction):
         return [float(len(one.text)) for one in completions]
 
 
-class Options(StageConfig):
+class Options(StageOptions):
     by: str
 
 
@@ -35,13 +35,13 @@ class Score(Stage[Options]):
     requires = frozenset()
     provides = frozenset()
 
-    def plan(self, look: Look) -> Plan:
-        if self.config.by in look.offers.reward_functions:
-            look.offers.reward_functions[self.config.by]
+    def plan(self, context: PlanContext) -> Plan:
+        if self.options.by in context.registry.reward_functions:
+            context.registry.reward_functions[self.options.by]
         return Plan(summary="scores")
 
-    def run(self, state: ModelState, run: Run) -> ModelState:
-        run.scratch["ran"] = True
+    def run(self, state: ModelState, context: StepContext) -> ModelState:
+        context.memo["ran"] = True
         return state
 
 
@@ -63,10 +63,10 @@ def ran(folder: Path, recipe: str, version: str) -> bool:
     host.add(Functions(), name="functions", version=version)
     path = folder / "mine.yaml"
     path.write_text(recipe)
-    scratch: dict[str, Any] = {}
-    checked = chain.check(chain.link(read_recipe(path), host), host, scratch=scratch)
-    chain.run(checked, host, runs=folder / "runs", live=Live())
-    return "ran" in scratch
+    memo: dict[str, Any] = {}
+    checked = chain.check(chain.link(read_recipe(path), host), host, memo=memo)
+    chain.run(checked, host, runs=folder / "runs", model_cache=ModelCache())
+    return "ran" in memo
 
 
 @pytest.mark.parametrize(("by", "again"), [("longer", True), ("other", False)])

@@ -56,7 +56,7 @@ seed   7
   does   3 prompts
   status runs: 'make' before it runs
 
-no faults; 0 of 4 steps are done, 4 would run
+no errors; 0 of 4 steps are done, 4 would run
 """
 
 NARROW = """\
@@ -132,7 +132,7 @@ def test_check_as_json_says_all_that_is_known_of_a_step(aligner: Aligner) -> Non
         "incoming": "none comes in; all weights are trained",
         "reference": "the policy as 'make' left it",
         "gate": {"accuracy": ">= 0.5"},
-        "figures": ["accuracy", "loss"],
+        "metrics": ["accuracy", "loss"],
         "data": {"lines": "ab" * 32},
         "ledgers": {"lines": {"read": 121000, "too_long": 500, "kept": 120500}},
         "notes": ["no eval_data: nothing is measured on held-out rows"],
@@ -155,14 +155,14 @@ def test_all_faults_are_told_at_once_in_text_and_in_json(aligner: Aligner) -> No
         "where": "bad.yaml:3",
         "what": "stage 'tune' has no option 'raet'",
         "hint": "did you mean 'rate'?",
-    } in json.loads(out)["faults"]
+    } in json.loads(out)["errors"]
 
 
 def test_after_a_run_every_step_is_done(aligner: Aligner) -> None:
     aligner("run", "small.yaml", "--quiet")
     assert standings(aligner) == [("reused", "small", "", [])] * 4
     assert aligner("check", "small.yaml")[1].endswith(
-        "  status done: reused from run 'small'\n\nno faults; 4 of 4 steps are done, 0 would run\n"
+        "  status done: reused from run 'small'\n\nno errors; 4 of 4 steps are done, 0 would run\n"
     )
 
 
@@ -205,7 +205,7 @@ def test_the_run_of_the_same_name_explains_rather_than_one_that_is_more_alike(
 
 
 def test_a_step_that_was_begun_is_told_apart_from_one_that_was_not(aligner: Aligner) -> None:
-    stopped = ("--set", "again.fault=stop")
+    stopped = ("--set", "again.error=stop")
     assert aligner("run", "small.yaml", "--quiet", *stopped)[0] == 75
     assert standings(aligner, *stopped)[2] == ("runs", "", "begun earlier, and goes on", [])
 

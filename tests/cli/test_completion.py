@@ -42,7 +42,7 @@ def completed(desk: Path, *words: str) -> list[str]:
         ),
         (("aligner", "stages", ""), "make measure tune"),
         (("aligner", "completion", ""), "bash zsh fish"),
-        (("aligner", "run", "--no-plugin", "to"), ["toy"]),
+        (("aligner", "run", "--no-plugin", "to"), ["toy", "toy_tasks"]),
     ],
 )
 def test_bash_completes(desk: Path, typed: tuple[str, ...], offered: list[str] | str) -> None:

@@ -11,9 +11,9 @@ from rich.console import Console
 from aligner import Plan, Progress
 from aligner.chain import Event, StepFailed, StepProgress, StepReused, StepStarted
 from aligner.errors import Stopped
-from aligner.screen.console import Joined, Labelled, console_on, line, show
-from aligner.screen.following import Following
-from aligner.screen.progress import PlainLines
+from aligner.terminal.console import Joined, Labelled, console_on, line, show
+from aligner.terminal.progress import PlainLines
+from aligner.terminal.progress_state import Following
 
 
 class Clock:
@@ -31,8 +31,8 @@ def started(number: int = 1, summary: str = "ten steps") -> Event:
     return StepStarted(number=number, of=2, step="s", stage="s", plan=plan, folder=Path())
 
 
-def progress(done: int, total: int = 100, number: int = 1, **figures: float) -> Event:
-    made = Progress(step="s", done=done, total=total, figures=figures)
+def progress(done: int, total: int = 100, number: int = 1, **metrics: float) -> Event:
+    made = Progress(step="s", done=done, total=total, metrics=metrics)
     return StepProgress(number=number, progress=made)
 
 
@@ -110,7 +110,7 @@ def test_a_step_that_is_told_again_after_a_damaged_one_was_set_aside_is_no_troub
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     clock, lines, file = plain(monkeypatch)
-    reused = StepReused(number=1, of=2, step="s", stage="s", figures={}, folder=Path())
+    reused = StepReused(number=1, of=2, step="s", stage="s", metrics={}, folder=Path())
     lines.tell(reused)
     clock.now = 5.0
     lines.tell(started())

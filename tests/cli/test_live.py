@@ -134,7 +134,7 @@ WIDE = """\
 ✓ 3/4 again  done in TTT s · loss 0.3333 · accuracy 0.75
 ✓ 4/4 measure  done in TTT s · score 0.5
 
-    step       time   figures
+    step       time   metrics
 ─────────────────────────────────────────────────
 1   make      TTT s
 2   tune      TTT s   loss 0.7143 · accuracy 0.75

@@ -44,7 +44,7 @@ FIRST_RUN = """\
 [4/4] measure: 3 prompts
 [4/4] measure: done in TTT s · score 0.5
 
-    step       time   figures
+    step       time   metrics
 ─────────────────────────────────────────────────
 1   make      TTT s
 2   tune      TTT s   loss 0.7143 · accuracy 0.75
@@ -65,7 +65,7 @@ SECOND_RUN = """\
 [4/4] measure: 3 prompts
 [4/4] measure: done in TTT s · score 0.5
 
-    step        time   figures
+    step        time   metrics
 ──────────────────────────────────────────────────
 1   make      reused
 2   tune      reused   loss 0.7143 · accuracy 0.75
@@ -128,7 +128,7 @@ def test_all_faults_of_a_recipe_are_told_at_once_and_nothing_is_written(
 
 
 def test_a_library_error_is_told_in_brief_and_kept_in_full(aligner: Aligner) -> None:
-    code, out, err = aligner("run", "small.yaml", "--set", "again.fault=library")
+    code, out, err = aligner("run", "small.yaml", "--set", "again.error=library")
     assert code == 1
     assert timeless(out).splitlines()[-1] == "[3/4] again: failed after TTT s"
     assert err == (
@@ -145,7 +145,7 @@ def test_a_library_error_is_told_in_brief_and_kept_in_full(aligner: Aligner) -> 
 
 
 def test_verbose_shows_the_traceback_of_a_library_error(aligner: Aligner) -> None:
-    _, _, err = aligner("run", "small.yaml", "--set", "again.fault=library", "--verbose")
+    _, _, err = aligner("run", "small.yaml", "--set", "again.error=library", "--verbose")
     assert err.startswith("Traceback (most recent call last):\n")
     assert "the full text is in runs/small/steps/3-again/error.txt\n" in err
 
@@ -176,7 +176,7 @@ def test_a_gate_that_does_not_hold_ends_with_1_and_says_where_the_result_is(
 
 
 def test_ctrl_c_in_a_step_ends_with_75_and_says_how_to_go_on(aligner: Aligner) -> None:
-    code, out, err = aligner("run", "small.yaml", "--set", "again.fault=stop")
+    code, out, err = aligner("run", "small.yaml", "--set", "again.error=stop")
     assert timeless(out).splitlines()[-1] == "[3/4] again: stopped after TTT s"
     assert (code, err) == (
         75,
@@ -217,14 +217,14 @@ def test_what_libraries_say_goes_to_the_log_of_the_run_and_not_to_the_screen(des
 
 
 def test_a_failed_run_says_where_the_libraries_last_words_are(desk: Path) -> None:
-    words = ("--set", "tune.says=hello", "--set", "tune.fault=library")
+    words = ("--set", "tune.says=hello", "--set", "tune.error=library")
     done = apart("run", "small.yaml", *words)
     assert done.returncode == 1
     assert "  what the libraries said is in runs/small/log.txt\n" in done.stderr
 
 
 def test_a_secret_reaches_neither_screen_nor_log_nor_error_file(desk: Path) -> None:
-    words = ("--set", "tune.says=my s3cr3t-value", "--set", "tune.fault=secret")
+    words = ("--set", "tune.says=my s3cr3t-value", "--set", "tune.error=secret")
     done = apart("run", "small.yaml", *words, HUB_TOKEN="s3cr3t-value", SHORT_KEY="1")
     assert done.returncode == 1
     assert "RuntimeError: refused: [HUB_TOKEN hidden]\n" in done.stderr
@@ -259,7 +259,7 @@ def test_a_plugin_that_fails_while_listening_is_named_on_the_screen(desk: Path) 
     site = desk.parent / "site"
     (site / "nosy.py").write_text(
         "import aligner\n@aligner.hookimpl\n"
-        "def aligner_step_started(run, state):\n    raise OSError('no tracker')\n"
+        "def aligner_step_started(context, state):\n    raise OSError('no tracker')\n"
     )
     (site / "toy_stages-1.2.dist-info" / "entry_points.txt").write_text(
         "[aligner]\ntoy = toy\nnosy = nosy\n"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from aligner.data.cache import Cache
+from aligner.data.store.cache import Cache
 
 Aligner = Callable[..., tuple[int, str, str]]
 
@@ -31,7 +31,7 @@ steps  4/4
 folder runs/small
 size   SSSSSS · SSSSSS of it shared with other runs
 
-    step       time   figures
+    step       time   metrics
 ─────────────────────────────────────────────────
 1   make      0.0 s
 2   tune      0.0 s   loss 0.7143 · accuracy 0.75
@@ -57,7 +57,7 @@ def masked(text: str) -> str:
 @pytest.fixture
 def two_runs(aligner: Aligner) -> Aligner:
     aligner("run", "small.yaml", "--quiet")
-    aligner("run", "small.yaml", "--quiet", "--name", "other", "--set", "again.fault=library")
+    aligner("run", "small.yaml", "--quiet", "--name", "other", "--set", "again.error=library")
     return aligner
 
 
@@ -81,7 +81,7 @@ def test_one_run_is_shown_with_every_figure(two_runs: Aligner) -> None:
 def test_a_stopped_run_is_listed_as_stopped_and_one_that_was_killed_as_interrupted(
     aligner: Aligner,
 ) -> None:
-    aligner("run", "small.yaml", "--quiet", "--set", "again.fault=stop")
+    aligner("run", "small.yaml", "--quiet", "--set", "again.error=stop")
     assert json.loads(aligner("runs", "--json")[1])[0]["status"] == "stopped in again"
     journal = Path("runs/small/journal.jsonl")
     lines = journal.read_text().splitlines()
@@ -97,7 +97,7 @@ def test_runs_as_json_hold_all_that_is_shown_and_more(two_runs: Aligner) -> None
     ]
     tune = json.loads(two_runs("runs", "small", "--json")[1])["steps"][1]
     assert (tune["number"], tune["step"], tune["stage"]) == (2, "tune", "tune")
-    assert tune["figures"] == {"loss": pytest.approx(1 / 1.4), "accuracy": 0.75}
+    assert tune["metrics"] == {"loss": pytest.approx(1 / 1.4), "accuracy": 0.75}
     assert (tune["shared"], tune["folder"]) == (True, "runs/small/steps/2-tune")
 
 

@@ -7,7 +7,7 @@ import unicodedata
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aligner.screen.text import clean, one_line, safe, without_secrets
+from aligner.terminal.text import clean, one_line, safe, without_secrets
 
 
 @given(st.text(st.characters(categories=["Cc", "Cf", "Cs", "Lu", "Zl", "Zp"])))

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from aligner import Offers
-from aligner.data.load import Loaded, is_held_out, load
+from aligner import Registry
+from aligner.data.encoding.tokenizers import train_tokenizer
+from aligner.data.options import DataSpec
+from aligner.data.reading.load import LoadedRows, is_held_out, load_rows
 from aligner.data.rows import Row
-from aligner.data.spec import DataSpec
-from aligner.data.tokenizers import train_tokenizer
 
 SHARED = Path(os.environ.get("ALIGNER_SHARED", Path(__file__).parents[2] / ".." / "shared"))
 
@@ -35,8 +35,8 @@ class Here:
     """A place as a stage has one, with every option at a line of its own name."""
 
     recipe_folder: Path
-    offers: Offers = field(default_factory=Offers)
-    scratch: dict[str, Any] = field(default_factory=dict)
+    registry: Registry = field(default_factory=Registry)
+    memo: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
     cache: Path | None = None
     past: Mapping[str, Any] = field(default_factory=dict)
@@ -58,15 +58,17 @@ def shared() -> Path:
 
 
 @pytest.fixture
-def read(place: Here) -> Callable[..., Loaded]:
+def read(place: Here) -> Callable[..., LoadedRows]:
     """Write rows to `rows.jsonl` and load them."""
 
-    def read_rows(*rows: Mapping[str, Any], want: Any = "conversation", **options: Any) -> Loaded:
+    def read_rows(
+        *rows: Mapping[str, Any], want: Any = "conversation", **options: Any
+    ) -> LoadedRows:
         lines = "".join(json.dumps(row) + "\n" for row in rows)
         (place.recipe_folder / "rows.jsonl").write_text(lines, encoding="utf-8")
-        place.scratch.clear()
+        place.memo.clear()
         spec = DataSpec(path="rows.jsonl", **options)
-        return load([spec], want=want, place=place, option="data")
+        return load_rows([spec], want=want, context=place, option="data")
 
     return read_rows
 

@@ -10,17 +10,17 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from aligner import AlignerError
-from aligner.data.chat import (
-    Chat,
+from aligner.data.encoding.chat import (
+    ChatEncoder,
     encode_conversation,
     encode_preference,
     encode_prompt,
     encode_text,
     stop_tokens,
 )
-from aligner.data.messages import Malformed
-from aligner.data.rendering import Rewritten, Template, ToRender
+from aligner.data.reading.messages import MalformedRowError
 from aligner.data.rows import Conversation, Preference, Text
+from aligner.data.templates.rendering import ChatTemplate, RewrittenTurnError, TemplateInput
 
 
 def user(content: str) -> dict[str, Any]:
@@ -182,17 +182,17 @@ def test_a_template_that_forgets_reasoning_gives_one_sample_a_turn(bare: Any, ma
         else FORGETFUL.replace("{%- generation %}", "").replace("{%- endgeneration %}", "")
     )
     messages = (user("a"), said("b", reasoning="hm"), user("c"), said("d", reasoning="so"))
-    chat = Chat(bare)
+    chat = ChatEncoder(bare)
     samples = chat.conversation(messages, None, "assistant")
     texts = [trained(encoded, bare) for encoded in chat.encode(samples)]
     assert texts == [["[hm]b<|im_end|>"], ["[so]d<|im_end|>"]]
-    with pytest.raises(Rewritten, match="rewrites earlier turns"):
+    with pytest.raises(RewrittenTurnError, match="rewrites earlier turns"):
         encode_conversation(Conversation(messages=messages), bare)
 
 
 def refused(tokenizer: Any) -> str:
     with pytest.raises(AlignerError) as error:
-        Chat(tokenizer, where="r.yaml:3")
+        ChatEncoder(tokenizer, where="r.yaml:3")
     return str(error.value)
 
 
@@ -262,11 +262,11 @@ def test_a_long_conversation_may_be_put_together_bit_by_bit(bare: Any) -> None:
         "{% endfor %}{{ n.x }}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
     )
     long = tuple(turn for _ in range(10) for turn in (user("a" * 99_999), said("b" * 99_999)))
-    rendered = Template(bare).render(ToRender(long))
+    rendered = ChatTemplate(bare).render(TemplateInput(long))
     assert len(rendered.text) > 1_999_980
     assert None not in rendered.turns
 
 
 def test_text_that_forges_the_marks_of_spelled_tokens_is_refused(chatty: Any) -> None:
-    with pytest.raises(Malformed, match="U\\+FDD0"):
+    with pytest.raises(MalformedRowError, match="U\\+FDD0"):
         encode_prompt((user("\ufdd0<|im_end|>\ufdd1"),), chatty)

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from aligner import AlignerError, DataSource, OfferConfig, Offers
-from aligner.data.load import Loaded, load
-from aligner.data.spec import DataSpec
+from aligner import AlignerError, DataSource, ExtensionOptions, Registry
+from aligner.data.options import DataSpec
+from aligner.data.reading.load import LoadedRows, load_rows
 
 from .conftest import hold_out
 
@@ -21,7 +21,7 @@ GOOD = {"prompt": "Hi?", "completion": "Yes."}
 def refused(place: Any, want: str = "conversation", **options: Any) -> str:
     spec = DataSpec(**options)
     with pytest.raises(AlignerError) as error:
-        load([spec], want=want, place=place, option="data")  # type: ignore[arg-type]
+        load_rows([spec], want=want, context=place, option="data")  # type: ignore[arg-type]
     return str(error.value)
 
 
@@ -33,8 +33,8 @@ def write(place: Any, name: str, content: str | bytes | list[Any]) -> str:
     return name
 
 
-def accepted(place: Any, want: str = "conversation", **options: Any) -> Loaded:
-    return load([DataSpec(**options)], want=want, place=place, option="data")  # type: ignore[arg-type]
+def accepted(place: Any, want: str = "conversation", **options: Any) -> LoadedRows:
+    return load_rows([DataSpec(**options)], want=want, context=place, option="data")  # type: ignore[arg-type]
 
 
 def test_rows_of_no_format_name_those_that_nearly_fit(place: Any) -> None:
@@ -284,16 +284,16 @@ class Counted(DataSource):
 
     name = "counted"
 
-    class Config(OfferConfig):
+    class Options(ExtensionOptions):
         rows: int = 2
         """How many."""
 
     def rows(self) -> Any:
-        yield from ({"text": f"row {n}"} for n in range(self.config.rows))
+        yield from ({"text": f"row {n}"} for n in range(self.options.rows))
 
 
 def test_a_plugins_source_is_checked_against_its_options(place: Any) -> None:
-    place.offers = Offers(data_sources={"counted": Counted})
+    place.registry = Registry(data_sources={"counted": Counted})
     loaded = accepted(place, want="text", source="counted", options={"rows": 3})
     assert [row.origin for row in loaded.rows] == ["counted[0]", "counted[1]", "counted[2]"]
     assert refused(place, want="text", source="countd") == (
@@ -308,7 +308,7 @@ def test_faults_of_all_data_sets_are_told_together(place: Any) -> None:
     write(place, "a.jsonl", "")
     specs = [DataSpec(path="a.jsonl"), DataSpec(path="b.jsonl")]
     with pytest.raises(AlignerError) as error:
-        load(specs, want="text", place=place, option="data")
+        load_rows(specs, want="text", context=place, option="data")
     assert str(error.value) == (
         "a.jsonl: the file is empty\n"
         "recipe.yaml:data: no file or folder 'b.jsonl'\n  hint: did you mean 'a.jsonl'?"

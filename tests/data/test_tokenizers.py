@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from aligner import AlignerError, Artifact, Live, Look, Offers, Outlook
-from aligner.data.tokenizers import (
-    fingerprint,
+from aligner import AlignerError, Artifact, ModelCache, PlanContext, Registry, SlotForecast
+from aligner.data.encoding.tokenizers import (
     load_tokenizer,
     planned_tokenizer,
     save_tokenizer,
+    tokenizer_hash,
     train_tokenizer,
 )
 
@@ -25,7 +25,7 @@ TEXTS = ["the cat sat on the mat", "a cat is a cat", "mats and cats ☃"]
 
 def test_training_again_gives_the_same_tokenizer(tmp_path: Path) -> None:
     made = [train_tokenizer(TEXTS, 300, special=("<|end|>",)) for _ in range(2)]
-    assert fingerprint(made[0]) == fingerprint(made[1])
+    assert tokenizer_hash(made[0]) == tokenizer_hash(made[1])
     saved = [save_tokenizer(one, tmp_path / str(n)) for n, one in enumerate(made)]
     assert saved[0].hash == saved[1].hash
     assert saved[0].hash != save_tokenizer(train_tokenizer(TEXTS, 280), tmp_path / "other").hash
@@ -53,25 +53,25 @@ def test_a_vocabulary_without_room_is_refused() -> None:
 
 def test_what_a_call_left_on_a_tokenizer_is_not_part_of_it(tmp_path: Path) -> None:
     tokenizer = train_tokenizer(TEXTS, 300)
-    before = fingerprint(tokenizer)
+    before = tokenizer_hash(tokenizer)
     tokenizer(["the cat", "a"], padding=True, truncation=True, max_length=2)
-    assert fingerprint(tokenizer) == before
+    assert tokenizer_hash(tokenizer) == before
     tokenizer(["the cat", "a"], padding=True, truncation=True, max_length=2)
-    saved = load_tokenizer(save_tokenizer(tokenizer, tmp_path), Live())
-    assert fingerprint(saved) == before
+    saved = load_tokenizer(save_tokenizer(tokenizer, tmp_path), ModelCache())
+    assert tokenizer_hash(saved) == before
     saved.chat_template = "other"
-    assert fingerprint(saved) != before
+    assert tokenizer_hash(saved) != before
 
 
 def test_the_live_tokenizer_is_taken_and_left(tmp_path: Path) -> None:
-    tokenizer, live = train_tokenizer(TEXTS, 300), Live()
+    tokenizer, model_cache = train_tokenizer(TEXTS, 300), ModelCache()
     artifact = save_tokenizer(tokenizer, tmp_path)
-    live.keep(artifact, tokenizer)
-    assert load_tokenizer(artifact, live) is tokenizer
-    assert artifact in live
-    live.keep(artifact, "a model of the same hash")
-    assert load_tokenizer(artifact, live) is not tokenizer
-    assert live.take(artifact) == "a model of the same hash"
+    model_cache.keep(artifact, tokenizer)
+    assert load_tokenizer(artifact, model_cache) is tokenizer
+    assert artifact in model_cache
+    model_cache.keep(artifact, "a model of the same hash")
+    assert load_tokenizer(artifact, model_cache) is not tokenizer
+    assert model_cache.take(artifact) == "a model of the same hash"
 
 
 def test_code_of_its_own_is_never_run(tmp_path: Path) -> None:
@@ -83,13 +83,13 @@ def test_code_of_its_own_is_never_run(tmp_path: Path) -> None:
     trace = tmp_path / "it ran"
     (tmp_path / "evil.py").write_text(f"open({str(trace)!r}, 'w')\nclass Evil: pass\n")
     with suppress(AlignerError):
-        load_tokenizer(Artifact(path=str(tmp_path)), Live())
+        load_tokenizer(Artifact(path=str(tmp_path)), ModelCache())
     assert not trace.exists()
 
 
 def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
     with pytest.raises(AlignerError) as error:
-        load_tokenizer(Artifact(path=str(tmp_path)), Live(), where="recipe.yaml:1")
+        load_tokenizer(Artifact(path=str(tmp_path)), ModelCache(), where="recipe.yaml:1")
     message = str(error.value)
     assert message.startswith(f"recipe.yaml:1: no tokenizer can be loaded from {str(tmp_path)!r}: ")
     assert message.endswith(
@@ -97,25 +97,25 @@ def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
     )
 
 
-def look(tmp_path: Path, **slots: Outlook) -> Look:
+def look(tmp_path: Path, **slots: SlotForecast) -> PlanContext:
     parts: Any = slots
-    return Look(step="sft", where="recipe.yaml:7", recipe_folder=tmp_path, seed=0, slots=parts,
-                offers=Offers(), scratch={})  # fmt: skip
+    return PlanContext(step="sft", where="recipe.yaml:7", recipe_folder=tmp_path, seed=0, slots=parts,
+                registry=Registry(), memo={})  # fmt: skip
 
 
 def test_the_planned_tokenizer_is_what_the_step_before_will_leave(tmp_path: Path) -> None:
     tokenizer = train_tokenizer(TEXTS, 300)
-    made = Outlook(made_by="chat", facts={"tokenizer": tokenizer})
+    made = SlotForecast(made_by="chat", facts={"tokenizer": tokenizer})
     assert planned_tokenizer(look(tmp_path, tokenizer=made)) is tokenizer
     artifact = save_tokenizer(tokenizer, tmp_path)
-    seen = look(tmp_path, tokenizer=Outlook(made_by="model", facts={"artifact": artifact}))
-    assert fingerprint(planned_tokenizer(seen)) == fingerprint(tokenizer)
+    seen = look(tmp_path, tokenizer=SlotForecast(made_by="model", facts={"artifact": artifact}))
+    assert tokenizer_hash(planned_tokenizer(seen)) == tokenizer_hash(tokenizer)
     assert planned_tokenizer(seen) is planned_tokenizer(seen)
 
 
 def test_a_tokenizer_nobody_knows_is_said_so(tmp_path: Path) -> None:
     with pytest.raises(AlignerError) as error:
-        planned_tokenizer(look(tmp_path, tokenizer=Outlook(made_by="other")))
+        planned_tokenizer(look(tmp_path, tokenizer=SlotForecast(made_by="other")))
     assert str(error.value) == (
         "recipe.yaml:7: step 'other' does not say which tokenizer it will leave"
     )
@@ -124,7 +124,7 @@ def test_a_tokenizer_nobody_knows_is_said_so(tmp_path: Path) -> None:
     assert str(error.value) == "recipe.yaml:7: no step before fills the slot 'tokenizer'"
 
 
-@pytest.mark.parametrize("module", ["aligner.data.spec", "aligner.data.rows", "aligner_chat"])
+@pytest.mark.parametrize("module", ["aligner.data.options", "aligner.data.rows", "aligner_chat"])
 def test_declarations_load_nothing_heavy(module: str) -> None:
     heavy = ("torch", "transformers", "trl", "peft", "datasets", "tokenizers", "pyarrow")
     code = f"import sys, {module}; print([m for m in {heavy} if m in sys.modules])"

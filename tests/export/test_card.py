@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from aligner.run.folder import RunFolder
-from aligner.screen.text import duration, figure
+from aligner.terminal.text import duration, format_number
 
 Aligner = Callable[..., tuple[int, str, str]]
 
@@ -34,7 +34,7 @@ def test_the_card_tells_the_whole_chain(aligner: Aligner, small_run: Path, tmp_p
     assert lines[3] == ("The policy that step `dpo` of run `small` made: whole weights in float32.")
     steps = list(RunFolder(small_run / "runs" / "small").finished())[:4]
     for number, name, one in steps:
-        shown = ", ".join(f"{key} {figure(value)}" for key, value in one.figures.items())
+        shown = ", ".join(f"{key} {format_number(value)}" for key, value in one.metrics.items())
         assert f"| {number} {name} | {one.stage} | {shown} | {duration(one.seconds)} |" in lines
         assert f"- fingerprint `{one.fingerprint}`" in lines
     sft, dpo = steps[2][2], steps[3][2]

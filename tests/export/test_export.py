@@ -20,13 +20,13 @@ from transformers import (
     GenerationConfig,
 )
 
-from aligner.data.tokenizers import load_tokenizer
+from aligner.data.encoding.tokenizers import load_tokenizer
 from aligner.export import weights
 from aligner.export.spec import Wanted
 from aligner.models.reward import load_reward
 from aligner.models.save import save_model
 from aligner.run.chosen import chosen_step, find_run
-from aligner.state import Artifact, Live
+from aligner.state import Artifact, ModelCache
 
 Aligner = Callable[..., tuple[int, str, str]]
 ASKED = ["the small dog sees a big cat", "a", "red cat"]
@@ -100,7 +100,7 @@ def test_a_model_whose_settings_name_another_end_gets_the_templates_too(
     shutil.copytree(chosen.artifact("policy").path, tmp_path / "before")
     (tmp_path / "before" / "generation_config.json").write_text('{"eos_token_id": [7, 2]}')
     (tmp_path / "after").mkdir()
-    tokenizer = load_tokenizer(chosen.artifact("tokenizer"), Live())
+    tokenizer = load_tokenizer(chosen.artifact("tokenizer"), ModelCache())
     weights.write_weights(
         Artifact(path=str(tmp_path / "before")),
         tokenizer,
@@ -152,7 +152,7 @@ def test_an_exported_reward_model_gives_the_scores_of_the_runs(
         "  loaded back with plain libraries: the same scores to th",
     )
     chosen = chosen_step(find_run(small_run / "runs", "small"), "reward", slot="reward")
-    ours = load_reward(chosen.artifact("reward"), Live())
+    ours = load_reward(chosen.artifact("reward"), ModelCache())
     plain = AutoModelForSequenceClassification.from_pretrained(to)
     tokenizer = AutoTokenizer.from_pretrained(to)
     turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "cat"}]

@@ -13,9 +13,9 @@ from torch import nn
 
 from aligner.models.load import load_model
 from aligner.run.durable import hash_tree
-from aligner.state import Live
+from aligner.state import ModelCache
 
-LORA = "adapter: {method: lora, r: 2, alpha: 4, dropout: 0.1}"
+LORA = "adapter: {method: lora, r: 2, lora_alpha: 4, lora_dropout: 0.1}"
 MODELS = ("model.safetensors", "config.json")
 
 
@@ -67,8 +67,8 @@ def test_nothing_of_a_trainer_stays_on_the_model(options: list[str], chains: Any
     outcome = chains.run(
         chains.step("sft", "talks.jsonl", *options), chains.step("dpo", "pairs.jsonl")
     )
-    model = outcome.live.take(outcome.state.policy)
-    fresh = load_model(outcome.state.policy, Live())
+    model = outcome.model_cache.take(outcome.state.policy)
+    fresh = load_model(outcome.state.policy, ModelCache())
     assert describe(model) == describe(fresh)
     ids = torch.arange(12).reshape(2, 6)
     with torch.no_grad():
@@ -134,7 +134,7 @@ def test_a_reward_model_leaves_the_policy_alone_and_brings_its_head_back(chains:
     before = chains.run(sft).state
     after = chains.run(sft, chains.step("reward", "pairs.jsonl")).state
     assert after.policy == before.policy
-    model = load_model(after.reward, Live(), reward=True)
+    model = load_model(after.reward, ModelCache(), reward=True)
     saved = weights(after.reward)
     assert torch.equal(model.score.weight, saved["score.weight"])
     assert model.score.weight.abs().sum() > 0
@@ -150,13 +150,13 @@ def test_each_step_computes_in_its_own_precision_whatever_came_before(
     sft = chains.step("sft", "talks.jsonl", "precision: fp32")
     dpo = chains.step("dpo", "pairs.jsonl", f"precision: {second}")
     between = chains.step("sft", "talks.jsonl", "as: between", f"precision: {first}")
-    live = losses(chains.run(sft, between, dpo, runs="live"), "dpo")
+    model_cache = losses(chains.run(sft, between, dpo, runs="live"), "dpo")
     for step in ("sft", "between", "dpo"):
         apart = chains.run(sft, between, dpo, runs="apart", until=step)
-    assert live == losses(apart, "dpo")
+    assert model_cache == losses(apart, "dpo")
     other = "fp32" if second == "bf16" else "bf16"
     swapped = chains.run(sft, between, dpo, runs="live", sets=[f"dpo.precision={other}"])
-    assert losses(swapped, "dpo") != live
+    assert losses(swapped, "dpo") != model_cache
 
 
 def test_a_chain_starts_no_process_and_leaves_the_environment(chains: Any) -> None:

@@ -21,23 +21,34 @@ from transformers import (
 )
 
 from aligner.models.fresh import fresh_model
+from aligner.models.options import FreshModel
 from aligner.models.save import save_model
-from aligner.models.spec import FreshModel
-from aligner.state import Artifact, Live
+from aligner.state import Artifact, ModelCache
 
 VOCABULARY = 24
 Make = Callable[..., Artifact]
 
 
 def _llama() -> Any:
-    shape = FreshModel(hidden_size=16, layers=2, heads=2, kv_heads=1, mlp=24, positions=32)
-    return fresh_model(shape, vocabulary=VOCABULARY, seed=1)
+    shape = FreshModel(
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        intermediate_size=24,
+        max_position_embeddings=32,
+    )
+    return fresh_model(shape, vocab_size=VOCABULARY, seed=1)
 
 
 def _wide() -> Any:
     """Wide enough for the kernels that compute on four bits."""
     return fresh_model(
-        FreshModel(hidden_size=64, layers=1, heads=2, mlp=128), vocabulary=VOCABULARY, seed=1
+        FreshModel(
+            hidden_size=64, num_hidden_layers=1, num_attention_heads=2, intermediate_size=128
+        ),
+        vocab_size=VOCABULARY,
+        seed=1,
     )
 
 
@@ -96,7 +107,7 @@ def make(tmp_path: Path) -> Make:
         model.config.dtype = dtype
         for settings in (model.config, model.generation_config):
             settings.bos_token_id, settings.eos_token_id, settings.pad_token_id = 1, 2, 0
-        return save_model(model, tmp_path / "start", live=Live())
+        return save_model(model, tmp_path / "start", model_cache=ModelCache())
 
     return made
 

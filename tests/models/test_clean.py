@@ -11,17 +11,17 @@ import torch
 from datasets import Dataset
 
 from aligner.models.adapters import attach_config
-from aligner.models.clean import clean, whole_model
+from aligner.models.clean import base_model, clean
 from aligner.models.load import load_model
+from aligner.models.options import Adapter, ModelOptions
 from aligner.models.policy import load_policy
 from aligner.models.reference import frozen_copy
 from aligner.models.reward import load_reward_to_train
 from aligner.models.save import save_model
-from aligner.models.spec import Adapter, ModelOptions
-from aligner.state import Live
+from aligner.state import ModelCache
 
 FULL = ModelOptions()
-LORA = ModelOptions(adapter=Adapter(r=2, dropout=0.1))
+LORA = ModelOptions(adapter=Adapter(r=2, lora_dropout=0.1))
 PAIRS = [
     {"prompt": "a b", "chosen": " c d e", "rejected": " f g"},
     {"prompt": "c d", "chosen": " h i", "rejected": " j k l"},
@@ -80,7 +80,7 @@ def reward(
     return trainer.model
 
 
-def figures(model: Any, ids: torch.Tensor) -> torch.Tensor:
+def metrics(model: Any, ids: torch.Tensor) -> torch.Tensor:
     with torch.no_grad():
         logits: torch.Tensor = model(ids).logits
     return logits
@@ -105,23 +105,25 @@ def test_nothing_of_a_trainer_stays_on_the_model(
 ) -> None:
     start = make(kind)
     if trainer is reward:
-        prepared = load_reward_to_train(start, Live(), options, step="x", seed=7, pad=0)
+        prepared = load_reward_to_train(start, ModelCache(), options, step="x", seed=7, pad=0)
     else:
-        prepared = load_policy(start, Live(), options, step="x", seed=7)
+        prepared = load_policy(start, ModelCache(), options, step="x", seed=7)
     before = {n: p.detach().clone() for n, p in prepared.model.named_parameters()}
     trained = trainer(prepared.model, tokenizer, tmp_path / "t", bf16=bf16, checkpoint=bf16)
     assert trained is prepared.model
-    live = Live()
-    artifact = save_model(prepared.model, tmp_path / "out", live=live, base=prepared.base)
+    model_cache = ModelCache()
+    artifact = save_model(
+        prepared.model, tmp_path / "out", model_cache=model_cache, base=prepared.base
+    )
     moved = {n for n, p in prepared.model.named_parameters() if not torch.equal(p, before[n])}
     assert moved <= {n for n, p in prepared.model.named_parameters() if p.requires_grad}
     assert moved
     is_reward = trainer is reward
-    handed = load_model(artifact, live, reward=is_reward)
-    loaded = load_model(artifact, Live(), reward=is_reward)
+    handed = load_model(artifact, model_cache, reward=is_reward)
+    loaded = load_model(artifact, ModelCache(), reward=is_reward)
     assert handed is prepared.model
     assert differences(handed, loaded) == []
-    assert torch.equal(figures(handed, ids), figures(loaded, ids))
+    assert torch.equal(metrics(handed, ids), metrics(loaded, ids))
     assert handed(ids).logits.dtype == torch.float32
 
 
@@ -132,30 +134,32 @@ def test_nothing_stays_of_a_trainer_that_saw_the_model_without_its_wrapper(
 ) -> None:
     start, is_reward = make(), trainer is reward
     if is_reward:
-        prepared = load_reward_to_train(start, Live(), LORA, step="x", seed=7, pad=0)
+        prepared = load_reward_to_train(start, ModelCache(), LORA, step="x", seed=7, pad=0)
     else:
-        prepared = load_policy(start, Live(), LORA, step="x", seed=7)
-    trainer(whole_model(prepared.model), tokenizer, tmp_path / "t", bf16=True, checkpoint=True)
-    live = Live()
-    artifact = save_model(prepared.model, tmp_path / "out", live=live, base=prepared.base)
-    handed = load_model(artifact, live, reward=is_reward)
-    assert differences(handed, load_model(artifact, Live(), reward=is_reward)) == []
+        prepared = load_policy(start, ModelCache(), LORA, step="x", seed=7)
+    trainer(base_model(prepared.model), tokenizer, tmp_path / "t", bf16=True, checkpoint=True)
+    model_cache = ModelCache()
+    artifact = save_model(
+        prepared.model, tmp_path / "out", model_cache=model_cache, base=prepared.base
+    )
+    handed = load_model(artifact, model_cache, reward=is_reward)
+    assert differences(handed, load_model(artifact, ModelCache(), reward=is_reward)) == []
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 def test_a_copy_of_a_cleaned_model_runs_its_own_weights(
     make: Any, tokenizer: Any, tmp_path: Path, ids: torch.Tensor
 ) -> None:
-    prepared = load_policy(make(), Live(), FULL, step="x", seed=7)
+    prepared = load_policy(make(), ModelCache(), FULL, step="x", seed=7)
     sft(prepared.model, tokenizer, tmp_path / "t")
     with pytest.raises(AssertionError, match="clean the model before it is copied"):
         frozen_copy(prepared.model)
     twin = frozen_copy(clean(prepared.model))
-    expected = figures(prepared.model, ids)
+    expected = metrics(prepared.model, ids)
     for parameter in twin.parameters():
         parameter.zero_()
-    assert torch.equal(figures(prepared.model, ids), expected)
-    assert not figures(twin, ids).any()
+    assert torch.equal(metrics(prepared.model, ids), expected)
+    assert not metrics(twin, ids).any()
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
@@ -163,7 +167,7 @@ def test_the_precision_of_a_later_trainer_is_its_own(
     make: Any, tokenizer: Any, tmp_path: Path
 ) -> None:
     """accelerate marks a model it has prepared, and then never wraps it in autocast again."""
-    prepared = load_policy(make(), Live(), FULL, step="x", seed=7)
+    prepared = load_policy(make(), ModelCache(), FULL, step="x", seed=7)
     seen: list[torch.dtype] = []
     for number, bf16 in enumerate([True, False, True]):
         model = prepared.model
@@ -180,7 +184,7 @@ def test_the_precision_of_a_later_trainer_is_its_own(
 
 
 def test_every_adapter_that_is_not_ours_is_taken_off(make: Any) -> None:
-    prepared = load_policy(make(), Live(), LORA, step="x", seed=7)
+    prepared = load_policy(make(), ModelCache(), LORA, step="x", seed=7)
     model: Any = prepared.model
     attach_config(model, copy.deepcopy(model.peft_config["default"]), "ref")
     model.set_adapter("ref")
@@ -193,7 +197,7 @@ def test_every_adapter_that_is_not_ours_is_taken_off(make: Any) -> None:
 
 
 def test_settings_that_trainers_overwrite_come_back(make: Any) -> None:
-    model: Any = load_model(make("gpt2"), Live())
+    model: Any = load_model(make("gpt2"), ModelCache())
     kept = copy.deepcopy(model.generation_config.to_dict())
     model.config.use_cache = False
     model.config.pad_token_id = model.config.eos_token_id = 9
@@ -209,10 +213,10 @@ def test_settings_that_trainers_overwrite_come_back(make: Any) -> None:
 
 
 def test_collecting_hidden_states_survives_a_cleaning(make: Any, ids: torch.Tensor) -> None:
-    model: Any = load_model(make(), Live())
+    model: Any = load_model(make(), ModelCache())
     first = model(ids, output_hidden_states=True).hidden_states
     clean(model)
     again = model(ids, output_hidden_states=True).hidden_states
     assert again is not None
     assert len(again) == len(first) == 3
-    assert whole_model(model) is model
+    assert base_model(model) is model

@@ -17,11 +17,11 @@ from safetensors.torch import load_file, save_file
 from aligner.errors import ModelError
 from aligner.models.files import artifact_hash, hash_folder, tensor_headers, verify
 from aligner.models.load import load_model
+from aligner.models.options import Adapter, ModelOptions
 from aligner.models.policy import load_policy
 from aligner.models.resolve import resolve, resolve_tokenizer
 from aligner.models.save import save_model
-from aligner.models.spec import Adapter, ModelOptions
-from aligner.state import Artifact, Live
+from aligner.state import Artifact, ModelCache
 
 LORA = ModelOptions(adapter=Adapter(r=2))
 
@@ -55,7 +55,7 @@ def refusals(artifact: Artifact) -> tuple[str, str]:
     with pytest.raises(ModelError) as checked:
         resolve(artifact.path, where="r.yaml:1")
     with pytest.raises(ModelError) as loaded:
-        load_model(artifact, Live(), where="r.yaml:1")
+        load_model(artifact, ModelCache(), where="r.yaml:1")
     return str(checked.value), str(loaded.value)
 
 
@@ -82,18 +82,18 @@ def test_damaged_weights_do_not_fall_back_to_pickled_ones(
     weights.write_bytes({"header": b"\xff" * 80, "body": whole[:-9], "empty": b""}[damage])
     spring(folder(start) / "pytorch_model.bin", trace)
     with pytest.raises(ModelError, match="is damaged"):
-        load_model(start, Live())
+        load_model(start, ModelCache())
     assert not trace.exists()
 
 
 def test_a_pickled_adapter_is_never_read(make: Any, tmp_path: Path) -> None:
-    prepared = load_policy(make(), Live(), LORA, step="x", seed=7)
-    saved = save_model(prepared.model, tmp_path / "a", live=Live(), base=prepared.base)
+    prepared = load_policy(make(), ModelCache(), LORA, step="x", seed=7)
+    saved = save_model(prepared.model, tmp_path / "a", model_cache=ModelCache(), base=prepared.base)
     trace = tmp_path / "trace"
     (tmp_path / "a" / "adapter_model.safetensors").unlink()
     spring(tmp_path / "a" / "adapter_model.bin", trace)
     with pytest.raises(ModelError) as refused:
-        load_model(saved, Live())
+        load_model(saved, ModelCache())
     assert str(refused.value) == (
         f"{tmp_path / 'a'} holds no adapter_model.safetensors, and adapter_model.bin may run code "
         "when read\n  hint: save the adapter again with a current version of peft"
@@ -126,7 +126,7 @@ def test_a_pickled_adapter_is_never_read(make: Any, tmp_path: Path) -> None:
             "config.json",
             {"_attn_implementation": "somebody/kernel"},
             "names a kernel to download (_attn_implementation: somebody/kernel)\n  hint: remove that "
-            "line; a step's `attention` option chooses the kernel",
+            "line; a step's `attn_implementation` option chooses the kernel",
         ),
         (
             "config.json",
@@ -156,7 +156,7 @@ def test_an_architecture_that_transformers_does_not_know_is_refused(make: Any) -
     start = make()
     edit(folder(start) / "config.json", model_type="evil")
     with pytest.raises(ModelError) as refused:
-        load_model(start, Live())
+        load_model(start, ModelCache())
     assert str(refused.value) == (
         "model_type 'evil' is none that transformers knows\n"
         "  hint: aligner runs no code that comes with a model"
@@ -199,7 +199,7 @@ def test_weights_that_a_hub_cache_links_to_its_blobs_are_read(make: Any, tmp_pat
     for path in folder(start).iterdir():
         shutil.copy(path, blobs / f"blob-{path.name}")
         (snapshot / path.name).symlink_to(blobs / f"blob-{path.name}")
-    load_model(Artifact(path=str(snapshot)), Live())
+    load_model(Artifact(path=str(snapshot)), ModelCache())
 
 
 def test_an_index_that_names_a_missing_or_foreign_file_is_refused(make: Any) -> None:
@@ -232,8 +232,8 @@ def test_a_folder_that_is_no_model_says_what_it_lacks(tmp_path: Path, make: Any)
         f"r.yaml:1: {tmp_path} holds no tokenizer\n"
         "  hint: a tokenizer folder holds tokenizer.json, as save_pretrained writes it"
     )
-    prepared = load_policy(make(), Live(), LORA, step="x", seed=7)
-    save_model(prepared.model, tmp_path / "a", live=Live(), base=prepared.base)
+    prepared = load_policy(make(), ModelCache(), LORA, step="x", seed=7)
+    save_model(prepared.model, tmp_path / "a", model_cache=ModelCache(), base=prepared.base)
     with pytest.raises(ModelError) as refused:
         resolve(str(tmp_path / "a"), where="r.yaml:1")
     assert str(refused.value) == (
@@ -272,10 +272,10 @@ def test_a_hub_id_in_the_cache_is_known_by_its_commit(
     assert (artifact.path, artifact.revision) == ("o/m", commit)
     assert artifact_hash(artifact) == artifact.hash
     assert artifact.hash != resolve_tokenizer("o/m").hash
-    load_model(artifact, Live())
+    load_model(artifact, ModelCache())
     (home / "snapshots" / commit / "model.safetensors").unlink()
     with pytest.raises(ModelError) as refused:
-        load_model(artifact, Live(), where="r.yaml:1")
+        load_model(artifact, ModelCache(), where="r.yaml:1")
     assert str(refused.value).startswith("r.yaml:1: ")
     (home / "snapshots" / commit / "config.json").unlink()
     with pytest.raises(ModelError) as refused:
@@ -298,8 +298,10 @@ def test_an_adapter_saved_twice_has_one_hash(make: Any, tmp_path: Path) -> None:
     start = make()
     hashes = []
     for name in ("a", "b"):
-        prepared = load_policy(start, Live(), LORA, step="x", seed=7)
-        saved = save_model(prepared.model, tmp_path / name, live=Live(), base=prepared.base)
+        prepared = load_policy(start, ModelCache(), LORA, step="x", seed=7)
+        saved = save_model(
+            prepared.model, tmp_path / name, model_cache=ModelCache(), base=prepared.base
+        )
         raw = json.loads((tmp_path / name / "adapter_config.json").read_text())
         assert raw["target_modules"] == sorted(raw["target_modules"])
         assert saved.hash == artifact_hash(saved)

@@ -10,16 +10,16 @@ import pytest
 import torch
 
 from aligner.models.load import load_model
+from aligner.models.options import Adapter, ModelOptions, Precision
 from aligner.models.policy import load_policy
 from aligner.models.save import save_model
-from aligner.models.spec import Adapter, ModelOptions, Precision
-from aligner.state import Artifact, Live
+from aligner.state import Artifact, ModelCache
 
 FULL = ModelOptions()
-LORA = ModelOptions(adapter=Adapter(r=2, dropout=0.1))
+LORA = ModelOptions(adapter=Adapter(r=2, lora_dropout=0.1))
 RSLORA = ModelOptions(adapter=Adapter(method="rslora", r=2))
 DORA = ModelOptions(adapter=Adapter(method="dora", r=2))
-ATTENTION = ModelOptions(adapter=Adapter(r=2, targets=("q_proj", "v_proj")))
+ATTENTION = ModelOptions(adapter=Adapter(r=2, target_modules=("q_proj", "v_proj")))
 CONTINUE = ModelOptions(incoming="continue")
 MERGE = ModelOptions(incoming="merge")
 MERGE_FRESH = ModelOptions(adapter=Adapter(r=2), incoming="merge")
@@ -41,7 +41,7 @@ CHAINS = {
     "dora, merge": [DORA, MERGE],
     "attention, merge and fresh": [ATTENTION, ATTENTION.model_copy(update={"incoming": "merge"})],
 }
-Walk = Callable[..., tuple[Artifact, Live]]
+Walk = Callable[..., tuple[Artifact, ModelCache]]
 
 
 @pytest.fixture
@@ -50,17 +50,20 @@ def walk(tmp_path: Path, train: Any) -> Walk:
 
     def walked(
         start: Artifact, steps: list[ModelOptions], *, reload: bool, name: str = "walk"
-    ) -> tuple[Artifact, Live]:
-        artifact, live = start, Live()
+    ) -> tuple[Artifact, ModelCache]:
+        artifact, model_cache = start, ModelCache()
         for number, options in enumerate(steps):
-            live = Live() if reload else live
-            prepared = load_policy(artifact, live, options, step="x", seed=7)
+            model_cache = ModelCache() if reload else model_cache
+            prepared = load_policy(artifact, model_cache, options, step="x", seed=7)
             torch.manual_seed(number)
             train(prepared.model, rate=0.5)
             artifact = save_model(
-                prepared.model, tmp_path / name / str(number), live=live, base=prepared.base
+                prepared.model,
+                tmp_path / name / str(number),
+                model_cache=model_cache,
+                base=prepared.base,
             )
-        return artifact, live
+        return artifact, model_cache
 
     return walked
 
@@ -82,10 +85,10 @@ def walk(tmp_path: Path, train: Any) -> Walk:
 def test_the_live_model_and_the_reloaded_one_are_the_same_to_the_bit(
     make: Any, walk: Walk, ids: torch.Tensor, differences: Any, kind: str, chain: str
 ) -> None:
-    artifact, live = walk(make(kind), CHAINS[chain], reload=False)
-    assert artifact in live
-    handed, loaded = load_model(artifact, live), load_model(artifact, Live())
-    assert artifact not in live
+    artifact, model_cache = walk(make(kind), CHAINS[chain], reload=False)
+    assert artifact in model_cache
+    handed, loaded = load_model(artifact, model_cache), load_model(artifact, ModelCache())
+    assert artifact not in model_cache
     assert differences(handed, loaded) == []
     assert torch.equal(handed(ids).logits, loaded(ids).logits)
 
@@ -98,7 +101,7 @@ def test_one_process_and_a_process_for_each_step_end_in_the_same_model(
     together, _ = walk(start, CHAINS[chain], reload=False, name="one")
     apart, _ = walk(start, CHAINS[chain], reload=True, name="many")
     assert together.hash == apart.hash
-    assert differences(load_model(together, Live()), load_model(apart, Live())) == []
+    assert differences(load_model(together, ModelCache()), load_model(apart, ModelCache())) == []
 
 
 @pytest.mark.parametrize(
@@ -124,10 +127,10 @@ def test_precision_is_what_this_step_says_whatever_came_before(
     options: ModelOptions,
     trainable: bool,
 ) -> None:
-    live = Live()
+    model_cache = ModelCache()
     before = load_policy(
         make("llama", dtype=stored),
-        live,
+        model_cache,
         options.model_copy(update={"precision": first}),
         step="x",
         seed=7,
@@ -136,9 +139,9 @@ def test_precision_is_what_this_step_says_whatever_came_before(
         for parameter in before.model.parameters():
             if parameter.requires_grad:
                 parameter.add_(0.01)
-    artifact = save_model(before.model, tmp_path / "out", live=live, base=before.base)
-    handed = load_model(artifact, live, precision=then, trainable=trainable)
-    loaded = load_model(artifact, Live(), precision=then, trainable=trainable)
+    artifact = save_model(before.model, tmp_path / "out", model_cache=model_cache, base=before.base)
+    handed = load_model(artifact, model_cache, precision=then, trainable=trainable)
+    loaded = load_model(artifact, ModelCache(), precision=then, trainable=trainable)
     assert differences(handed, loaded) == []
     assert torch.equal(handed(ids).logits, loaded(ids).logits)
     whole = [p.dtype for n, p in handed.named_parameters() if ".lora_" not in n]
@@ -151,20 +154,20 @@ def test_precision_is_what_this_step_says_whatever_came_before(
 def test_a_live_model_that_is_coarser_than_its_files_is_not_handed_over(
     make: Any, tmp_path: Path
 ) -> None:
-    start, live = make(), Live()
-    coarse = load_model(start, live, precision="pure_bf16")
-    live.keep(start, coarse)
-    fine = load_model(start, live, precision="fp32")
+    start, model_cache = make(), ModelCache()
+    coarse = load_model(start, model_cache, precision="pure_bf16")
+    model_cache.keep(start, coarse)
+    fine = load_model(start, model_cache, precision="fp32")
     assert fine is not coarse
-    assert torch.equal(fine.lm_head.weight, load_model(start, Live()).lm_head.weight)
+    assert torch.equal(fine.lm_head.weight, load_model(start, ModelCache()).lm_head.weight)
 
 
 def test_the_live_model_is_the_very_object_and_is_moved_not_shared(make: Any) -> None:
-    start, live = make(), Live()
-    model = load_model(start, live)
-    live.keep(start, model)
-    assert load_model(start, live) is model
-    assert start not in live
+    start, model_cache = make(), ModelCache()
+    model = load_model(start, model_cache)
+    model_cache.keep(start, model)
+    assert load_model(start, model_cache) is model
+    assert start not in model_cache
 
 
 def test_loading_leaves_the_random_numbers_of_the_step_alone(make: Any, tmp_path: Path) -> None:
@@ -172,16 +175,21 @@ def test_loading_leaves_the_random_numbers_of_the_step_alone(make: Any, tmp_path
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    prepared = load_policy(start, Live(), LORA, step="x", seed=7)
-    artifact = save_model(prepared.model, tmp_path / "out", live=Live(), base=prepared.base)
-    load_model(artifact, Live())
+    prepared = load_policy(start, ModelCache(), LORA, step="x", seed=7)
+    artifact = save_model(
+        prepared.model, tmp_path / "out", model_cache=ModelCache(), base=prepared.base
+    )
+    load_model(artifact, ModelCache())
     assert torch.equal(torch.rand(3), expected)
 
 
 def test_an_attention_kernel_is_this_steps_own(make: Any) -> None:
-    start, live = make(), Live()
-    live.keep(start, load_model(start, live, attention="eager"))
-    model = load_model(start, live)
+    start, model_cache = make(), ModelCache()
+    model_cache.keep(start, load_model(start, model_cache, attn_implementation="eager"))
+    model = load_model(start, model_cache)
     assert model.config._attn_implementation == "sdpa"
-    live.keep(start, model)
-    assert load_model(start, live, attention="eager").config._attn_implementation == "eager"
+    model_cache.keep(start, model)
+    assert (
+        load_model(start, model_cache, attn_implementation="eager").config._attn_implementation
+        == "eager"
+    )

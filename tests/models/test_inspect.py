@@ -10,34 +10,34 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from aligner.errors import AlignerError, Faults, ModelError
+from aligner.errors import AlignerError, ErrorGroup, ModelError
 from aligner.models.fresh import fresh_model
 from aligner.models.inspect import (
-    fresh_facts,
-    length_faults,
-    model_facts,
-    pad_faults,
+    fresh_info,
+    length_errors,
+    model_info,
+    pad_errors,
     plan_training,
     planned_model,
-    reward_facts,
-    vocabulary_faults,
+    reward_info,
+    vocabulary_errors,
     with_vocabulary,
 )
 from aligner.models.load import load_model
+from aligner.models.options import Adapter, FreshModel, ModelOptions
 from aligner.models.policy import load_policy
 from aligner.models.reward import load_reward_to_train
 from aligner.models.save import save_model
-from aligner.models.spec import Adapter, FreshModel, ModelOptions
-from aligner.offers import Offers
-from aligner.stage import Look, Outlook
-from aligner.state import Artifact, Live
+from aligner.registry import Registry
+from aligner.stage import PlanContext, SlotForecast
+from aligner.state import Artifact, ModelCache
 
 FULL = ModelOptions()
 ADAPTERS = {
     "lora": Adapter(r=2),
-    "rslora": Adapter(method="rslora", r=4, alpha=3),
+    "rslora": Adapter(method="rslora", r=4, lora_alpha=3),
     "dora": Adapter(method="dora", r=3),
-    "targets": Adapter(r=2, targets=("q_proj", "v_proj")),
+    "targets": Adapter(r=2, target_modules=("q_proj", "v_proj")),
     "head": Adapter(r=2, modules_to_save=("lm_head",)),
 }
 
@@ -62,21 +62,23 @@ def complaint(action: Any) -> str:
 def test_planned_parameters_are_those_that_are_trained(
     make: Any, tmp_path: Path, name: str, then: str | None
 ) -> None:
-    start, live = make("qwen2"), Live()
+    start, model_cache = make("qwen2"), ModelCache()
     steps = [ModelOptions(adapter=ADAPTERS[name])]
     if then is not None:
         new = Adapter(r=5) if then in ("merge and fresh", "stack") else None
         word: Any = then.split()[0]
         steps.append(ModelOptions(adapter=new, incoming=word))
-    facts, artifact = model_facts(start), start
+    facts, artifact = model_info(start), start
     for number, options in enumerate(steps):
         plan = plan_training(facts, options)
-        prepared = load_policy(artifact, live, options, step="x", seed=7)
-        assert (plan.treatment, plan.incoming) == (prepared.treatment, prepared.incoming)
+        prepared = load_policy(artifact, model_cache, options, step="x", seed=7)
+        assert (plan.adapter_plan, plan.incoming) == (prepared.adapter_plan, prepared.incoming)
         assert (plan.trained, plan.parameters) == (prepared.trained, prepared.parameters)
-        artifact = save_model(prepared.model, tmp_path / str(number), live=live, base=prepared.base)
+        artifact = save_model(
+            prepared.model, tmp_path / str(number), model_cache=model_cache, base=prepared.base
+        )
         facts = plan.after
-        found = model_facts(artifact)
+        found = model_info(artifact)
         assert len(facts.adapters) == len(found.adapters) == len(artifact.adapters)
         assert facts.parameters == found.parameters
 
@@ -87,49 +89,51 @@ def test_a_reward_model_is_counted_with_its_head(
     make: Any, tmp_path: Path, kind: str, options: ModelOptions
 ) -> None:
     start = make(kind)
-    plan = plan_training(reward_facts(model_facts(start)), options)
-    prepared = load_reward_to_train(start, Live(), options, step="x", seed=7, pad=0)
+    plan = plan_training(reward_info(model_info(start)), options)
+    prepared = load_reward_to_train(start, ModelCache(), options, step="x", seed=7, pad=0)
     assert (plan.trained, plan.parameters) == (prepared.trained, prepared.parameters)
-    saved = save_model(prepared.model, tmp_path / "r", live=Live(), base=prepared.base)
-    found = model_facts(saved, reward=True)
+    saved = save_model(prepared.model, tmp_path / "r", model_cache=ModelCache(), base=prepared.base)
+    found = model_info(saved, reward=True)
     assert (found.parameters, len(found.adapters)) == (plan.after.parameters, len(saved.adapters))
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2", "qwen2"])
 def test_facts_are_those_of_the_loaded_model(make: Any, kind: str) -> None:
     start = make(kind)
-    facts, model = model_facts(start), load_model(start, Live())
+    facts, model = model_info(start), load_model(start, ModelCache())
     assert facts.parameters == sum(parameter.numel() for parameter in model.parameters())
-    assert (facts.positions, facts.vocabulary, facts.dtype) == (32, 24, "float32")
+    assert (facts.positions, facts.vocab_size, facts.dtype) == (32, 24, "float32")
     assert with_vocabulary(facts, 24) == facts
-    assert with_vocabulary(facts, 30).vocabulary == 30
+    assert with_vocabulary(facts, 30).vocab_size == 30
     assert with_vocabulary(facts, 30).parameters > facts.parameters
 
 
 def test_facts_of_a_fresh_model_are_those_of_the_one_that_is_made() -> None:
-    shape = FreshModel(hidden_size=32, layers=2, heads=4, tied=False)
-    model = fresh_model(shape, vocabulary=50, seed=1)
-    facts = fresh_facts(shape, vocabulary=50)
+    shape = FreshModel(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=4, tie_word_embeddings=False
+    )
+    model = fresh_model(shape, vocab_size=50, seed=1)
+    facts = fresh_info(shape, vocab_size=50)
     assert facts.parameters == sum(parameter.numel() for parameter in model.parameters())
-    assert (facts.positions, facts.vocabulary) == (512, 50)
+    assert (facts.positions, facts.vocab_size) == (512, 50)
 
 
 def test_planning_takes_the_model_that_an_earlier_step_will_leave(make: Any) -> None:
     start = make()
 
-    def look(**facts: Any) -> Look:
-        slots: Any = {"policy": Outlook(made_by="model", facts=facts)}
-        return Look(
+    def look(**facts: Any) -> PlanContext:
+        slots: Any = {"policy": SlotForecast(made_by="model", facts=facts)}
+        return PlanContext(
             step="x",
             where="r.yaml:3",
             recipe_folder=Path(),
             seed=1,
             slots=slots,
-            offers=Offers(),
-            scratch=scratch,
+            registry=Registry(),
+            memo=memo,
         )
 
-    scratch: dict[str, Any] = {}
+    memo: dict[str, Any] = {}
     first = planned_model(look(artifact=start), "policy")
     assert planned_model(look(artifact=start), "policy") is first
     wider = with_vocabulary(first, 40)
@@ -137,10 +141,10 @@ def test_planning_takes_the_model_that_an_earlier_step_will_leave(make: Any) -> 
 
 
 def test_all_that_is_wrong_with_an_adapter_is_said_at_once(make: Any) -> None:
-    adapter = Adapter(targets=("q_prj", "lm_head"), modules_to_save=("embed_tokens", "nrm"))
-    with pytest.raises(Faults) as refused:
+    adapter = Adapter(target_modules=("q_prj", "lm_head"), modules_to_save=("embed_tokens", "nrm"))
+    with pytest.raises(ErrorGroup) as refused:
         plan_training(
-            model_facts(make()), ModelOptions(adapter=adapter), at=lambda name: f"r.yaml:3 ({name})"
+            model_info(make()), ModelOptions(adapter=adapter), at=lambda name: f"r.yaml:3 ({name})"
         )
     assert str(refused.value).splitlines() == [
         "r.yaml:3 (adapter): the model has no module 'q_prj' for the adapter",
@@ -156,8 +160,8 @@ def test_all_that_is_wrong_with_an_adapter_is_said_at_once(make: Any) -> None:
 
 
 def test_an_adapter_on_what_takes_none_is_refused(make: Any) -> None:
-    options = ModelOptions(adapter=Adapter(targets=("norm",)))
-    text = complaint(lambda: plan_training(model_facts(make()), options, at=lambda _: "r.yaml:3"))
+    options = ModelOptions(adapter=Adapter(target_modules=("norm",)))
+    text = complaint(lambda: plan_training(model_info(make()), options, at=lambda _: "r.yaml:3"))
     assert text == (
         "r.yaml:3: an adapter on 'norm' is not possible: it is a LlamaRMSNorm\n"
         "  hint: name linear modules, or leave `targets` out"
@@ -166,27 +170,27 @@ def test_an_adapter_on_what_takes_none_is_refused(make: Any) -> None:
 
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
 def test_an_adapter_on_the_experts_of_a_mixture_is_refused(make: Any, dropout: float) -> None:
-    start, options = make("moe"), ModelOptions(adapter=Adapter(r=2, dropout=dropout))
+    start, options = make("moe"), ModelOptions(adapter=Adapter(r=2, lora_dropout=dropout))
     expected = (
         "r.yaml:3: an adapter on the experts of a mixture cannot be carried along a chain\n"
-        "  hint: name other modules, such as `targets: [q_proj, k_proj, v_proj, o_proj]`"
+        "  hint: name other modules, such as `target_modules: [q_proj, k_proj, v_proj, o_proj]`"
     )
-    facts = model_facts(start)
+    facts = model_info(start)
     assert complaint(lambda: plan_training(facts, options, at=lambda _: "r.yaml:3")) == expected
     load: dict[str, Any] = {"step": "x", "seed": 7, "where": "r.yaml:3"}
-    assert complaint(lambda: load_policy(start, Live(), options, **load)) == expected
+    assert complaint(lambda: load_policy(start, ModelCache(), options, **load)) == expected
 
 
 def test_stacking_what_cannot_be_stacked_is_refused_before_loading(
     make: Any, tmp_path: Path
 ) -> None:
-    facts = plan_training(model_facts(make()), ModelOptions(adapter=ADAPTERS["dora"])).after
+    facts = plan_training(model_info(make()), ModelOptions(adapter=ADAPTERS["dora"])).after
     options = ModelOptions(adapter=Adapter(r=2), incoming="stack")
     assert complaint(lambda: plan_training(facts, options, at=lambda _: "r.yaml:3")) == (
         "r.yaml:3: a dora adapter rescales the whole weight, so it cannot be one of a stack\n"
         "  hint: use `incoming: merge`, or `incoming: continue`"
     )
-    reward = reward_facts(model_facts(make()))
+    reward = reward_info(model_info(make()))
     reward = plan_training(reward, ModelOptions(adapter=Adapter(r=2))).after
     assert complaint(lambda: plan_training(reward, options)) == (
         "the head of a reward model lies in its adapter, which cannot be one of a stack\n"
@@ -196,7 +200,7 @@ def test_stacking_what_cannot_be_stacked_is_refused_before_loading(
 
 def test_whole_weights_in_four_bits_cannot_be_trained(make: Any) -> None:
     options = ModelOptions(quantize="nf4")
-    assert complaint(lambda: plan_training(model_facts(make()), options)) == (
+    assert complaint(lambda: plan_training(model_info(make()), options)) == (
         "`quantize: nf4` holds weights that cannot be trained\n"
         "  hint: add an `adapter`, or leave `quantize` out"
     )
@@ -207,8 +211,12 @@ def foreign(make: Any, tmp_path: Path) -> Any:
     """An artifact whose adapter's settings or weights have been edited."""
 
     def made(weights: Any = None, **settings: Any) -> Artifact:
-        prepared = load_policy(make(), Live(), ModelOptions(adapter=Adapter(r=2)), step="x", seed=7)
-        saved = save_model(prepared.model, tmp_path / "a", live=Live(), base=prepared.base)
+        prepared = load_policy(
+            make(), ModelCache(), ModelOptions(adapter=Adapter(r=2)), step="x", seed=7
+        )
+        saved = save_model(
+            prepared.model, tmp_path / "a", model_cache=ModelCache(), base=prepared.base
+        )
         path = tmp_path / "a" / "adapter_config.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | settings))
         if weights is not None:
@@ -250,8 +258,8 @@ def test_adapters_that_a_chain_cannot_carry_are_refused(
 ) -> None:
     artifact = foreign(**settings)
     expected = f"{tmp_path / 'a'} {what}"
-    assert complaint(lambda: model_facts(artifact)) == expected
-    assert complaint(lambda: load_model(artifact, Live())) == expected
+    assert complaint(lambda: model_info(artifact)) == expected
+    assert complaint(lambda: load_model(artifact, ModelCache())) == expected
 
 
 @pytest.mark.parametrize("change", ["shape", "missing", "foreign"])
@@ -266,7 +274,7 @@ def test_an_adapter_of_another_model_is_refused(foreign: Any, tmp_path: Path, ch
         return weights | {name.replace("layers.0", "layers.9"): torch.zeros(2, 24)}
 
     artifact = foreign(edit)
-    planned = complaint(lambda: model_facts(artifact))
+    planned = complaint(lambda: model_info(artifact))
     what = {
         "shape": f"{name} is [2, 99], and the model wants [2, 24]",
         "missing": f"it has no {name}",
@@ -277,28 +285,28 @@ def test_an_adapter_of_another_model_is_refused(foreign: Any, tmp_path: Path, ch
         "  hint: it was trained on another model, or with another vocabulary"
     )
     with pytest.raises(ModelError, match="does not fit this model"):
-        load_model(artifact, Live())
+        load_model(artifact, ModelCache())
 
 
 def test_a_policy_is_not_taken_for_a_reward_model(make: Any) -> None:
     start = make()
-    assert complaint(lambda: model_facts(start, reward=True, where="r.yaml:3")) == (
+    assert complaint(lambda: model_info(start, reward=True, where="r.yaml:3")) == (
         f"r.yaml:3: {start.path} holds no reward head (score.weight)\n"
         "  hint: it would be drawn at random; train a reward model first"
     )
 
 
 def test_lengths_tokens_and_padding_are_held_against_the_model(make: Any) -> None:
-    facts = model_facts(make())
-    assert length_faults(facts, 32) == vocabulary_faults(facts, 24) == pad_faults(0, 2) == []
-    assert [str(fault) for fault in length_faults(facts, 64, where="r.yaml:3")] == [
+    facts = model_info(make())
+    assert length_errors(facts, 32) == vocabulary_errors(facts, 24) == pad_errors(0, 2) == []
+    assert [str(error) for error in length_errors(facts, 64, where="r.yaml:3")] == [
         "r.yaml:3: max_length 64 is above the 32 positions of the model\n  hint: use 32 or less"
     ]
-    assert [str(fault) for fault in vocabulary_faults(facts, 25, where="r.yaml:3")] == [
+    assert [str(error) for error in vocabulary_errors(facts, 25, where="r.yaml:3")] == [
         "r.yaml:3: the tokenizer has 25 tokens, and the model's embedding 24 rows\n"
         "  hint: let an earlier step fit the model to its tokenizer"
     ]
-    assert [str(fault) for fault in (*pad_faults(None, 2), *pad_faults(2, 2))] == [
+    assert [str(error) for error in (*pad_errors(None, 2), *pad_errors(2, 2))] == [
         "the tokenizer has no padding token\n  hint: let an earlier step give it one",
         "the padding token is also the end of text (id 2): a reward could never see an answer end\n"
         "  hint: let an earlier step give it a padding token of its own",
@@ -306,5 +314,5 @@ def test_lengths_tokens_and_padding_are_held_against_the_model(make: Any) -> Non
 
 
 def test_a_real_pretrained_model_is_known_by_its_published_size(shared: Path) -> None:
-    facts = model_facts(Artifact(path=str(shared / "models" / "stories260K")))
-    assert (facts.parameters, facts.positions, facts.vocabulary) == (260_032, 512, 512)
+    facts = model_info(Artifact(path=str(shared / "models" / "stories260K")))
+    assert (facts.parameters, facts.positions, facts.vocab_size) == (260_032, 512, 512)

@@ -11,10 +11,10 @@ import torch
 from aligner.errors import ModelError
 from aligner.models.adapters import belongs_to
 from aligner.models.load import load_model
+from aligner.models.options import Adapter, ModelOptions, adapter_plan
 from aligner.models.policy import incoming_text, load_policy
 from aligner.models.save import save_model
-from aligner.models.spec import Adapter, ModelOptions, treatment
-from aligner.state import Live
+from aligner.state import ModelCache
 
 LORA = ModelOptions(adapter=Adapter(r=2))
 STACK = ModelOptions(adapter=Adapter(r=3), incoming="stack")
@@ -23,9 +23,13 @@ STACK = ModelOptions(adapter=Adapter(r=3), incoming="stack")
 @pytest.fixture
 def trained_adapter(make: Any, train: Any, tmp_path: Path) -> Any:
     def made(adapter: Adapter, kind: str = "llama") -> Any:
-        prepared = load_policy(make(kind), Live(), ModelOptions(adapter=adapter), step="a", seed=7)
+        prepared = load_policy(
+            make(kind), ModelCache(), ModelOptions(adapter=adapter), step="a", seed=7
+        )
         train(prepared.model)
-        return save_model(prepared.model, tmp_path / "a", live=Live(), base=prepared.base)
+        return save_model(
+            prepared.model, tmp_path / "a", model_cache=ModelCache(), base=prepared.base
+        )
 
     return made
 
@@ -43,7 +47,7 @@ def trained_adapter(make: Any, train: Any, tmp_path: Path) -> Any:
 def test_what_should_move_moves_and_what_should_not_does_not(
     trained_adapter: Any, train: Any, options: ModelOptions, moves: tuple[str | None, bool]
 ) -> None:
-    prepared = load_policy(trained_adapter(Adapter(r=2)), Live(), options, step="b", seed=7)
+    prepared = load_policy(trained_adapter(Adapter(r=2)), ModelCache(), options, step="b", seed=7)
     before = {n: p.detach().clone() for n, p in prepared.model.named_parameters()}
     train(prepared.model)
     moved = {n for n, p in prepared.model.named_parameters() if not torch.equal(p, before[n])}
@@ -60,7 +64,7 @@ def test_what_should_move_moves_and_what_should_not_does_not(
 def test_after_a_merge_all_weights_are_trained(trained_adapter: Any) -> None:
     """peft leaves a merged model without a single trainable parameter, and says nothing."""
     artifact = trained_adapter(Adapter(r=2))
-    prepared = load_policy(artifact, Live(), ModelOptions(incoming="merge"), step="b", seed=7)
+    prepared = load_policy(artifact, ModelCache(), ModelOptions(incoming="merge"), step="b", seed=7)
     assert all(parameter.requires_grad for parameter in prepared.model.parameters())
     assert prepared.base is None
 
@@ -69,16 +73,18 @@ def test_below_a_new_adapter_every_older_one_still_counts(
     trained_adapter: Any, tmp_path: Path, train: Any, ids: torch.Tensor
 ) -> None:
     lowest = trained_adapter(Adapter(r=2))
-    live = Live()
-    prepared = load_policy(lowest, live, STACK, step="b", seed=7)
+    model_cache = ModelCache()
+    prepared = load_policy(lowest, model_cache, STACK, step="b", seed=7)
     train(prepared.model)
-    stacked = save_model(prepared.model, tmp_path / "b", live=live, base=prepared.base)
+    stacked = save_model(
+        prepared.model, tmp_path / "b", model_cache=model_cache, base=prepared.base
+    )
     assert stacked.path == lowest.path
     assert stacked.adapters == (lowest.adapters[0], str(tmp_path / "b"))
-    whole: Any = load_model(stacked, live)
+    whole: Any = load_model(stacked, model_cache)
     logits = whole(ids).logits
     for adapter in ("below0", "default"):
-        twin: Any = load_model(stacked, Live())
+        twin: Any = load_model(stacked, ModelCache())
         with torch.no_grad():
             for name, parameter in twin.named_parameters():
                 if belongs_to(name, adapter) and "lora_B" in name:
@@ -91,7 +97,7 @@ def test_a_new_adapter_depends_on_seed_and_step_alone(make: Any, tmp_path: Path)
 
     def weights(seed: int, step: str) -> torch.Tensor:
         torch.manual_seed(torch.initial_seed() % 1000 + 1)
-        model = load_policy(start, Live(), LORA, step=step, seed=seed).model
+        model = load_policy(start, ModelCache(), LORA, step=step, seed=seed).model
         return next(p for n, p in model.named_parameters() if "lora_A" in n)
 
     assert torch.equal(weights(1, "sft"), weights(1, "sft"))
@@ -133,7 +139,7 @@ def test_a_treatment_that_is_unclear_is_refused(
     came: int, options: ModelOptions, complaint: str
 ) -> None:
     with pytest.raises(ModelError) as refused:
-        treatment(["adapter"] * came, options, where="r.yaml:3")
+        adapter_plan(["adapter"] * came, options, where="r.yaml:3")
     assert str(refused.value) == complaint
 
 
@@ -144,7 +150,7 @@ def test_a_dora_adapter_is_not_stacked(trained_adapter: Any, on_top: bool) -> No
     with pytest.raises(ModelError) as refused:
         load_policy(
             below,
-            Live(),
+            ModelCache(),
             ModelOptions(adapter=new, incoming="stack"),
             step="b",
             seed=7,
@@ -159,7 +165,7 @@ def test_a_dora_adapter_is_not_stacked(trained_adapter: Any, on_top: bool) -> No
 def test_an_adapter_that_replaces_a_module_is_not_stacked(trained_adapter: Any) -> None:
     below = trained_adapter(Adapter(r=2, modules_to_save=("lm_head",)), "qwen2")
     with pytest.raises(ModelError) as refused:
-        load_policy(below, Live(), STACK, step="b", seed=7)
+        load_policy(below, ModelCache(), STACK, step="b", seed=7)
     assert str(refused.value) == (
         "an adapter that replaces lm_head cannot be one of a stack\n"
         "  hint: use `incoming: merge`, or `incoming: continue`"
@@ -177,6 +183,6 @@ def test_the_table_says_what_becomes_of_incoming_adapters() -> None:
 
 def test_targets_are_a_list_or_all_linear() -> None:
     with pytest.raises(ValueError, match="give 'all-linear' or a list of module names, such as"):
-        Adapter(targets="q_proj")
+        Adapter(target_modules="q_proj")
     with pytest.raises(ValueError, match="an adapter needs at least one target module"):
-        Adapter(targets=[])
+        Adapter(target_modules=[])

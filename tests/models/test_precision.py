@@ -11,10 +11,10 @@ import torch
 import aligner.models.precision as precision
 from aligner.errors import ModelError
 from aligner.models.load import load_model
+from aligner.models.options import Adapter, ModelOptions
 from aligner.models.policy import load_policy
-from aligner.models.precision import option_faults, precision_of, weights_dtype
-from aligner.models.spec import Adapter, ModelOptions
-from aligner.state import Live
+from aligner.models.precision import option_errors, precision_of, weights_dtype
+from aligner.state import ModelCache
 
 
 @pytest.fixture(autouse=True)
@@ -76,18 +76,18 @@ def test_all_that_this_machine_lacks_is_said_at_once(monkeypatch: pytest.MonkeyP
     options = ModelOptions(
         precision="fp16",
         quantize="nf4",
-        attention="flash_attention_2",
+        attn_implementation="flash_attention_2",
         incoming="merge",
     )
-    assert [str(fault) for fault in option_faults(options, at=lambda name: f"r.yaml ({name})")] == [
+    assert [str(error) for error in option_errors(options, at=lambda name: f"r.yaml ({name})")] == [
         "r.yaml (precision): `precision: fp16` needs a CUDA GPU, and this is cpu\n"
         "  hint: leave `precision` out: auto takes what the machine has",
         "r.yaml (quantize): `quantize: nf4` needs bitsandbytes, which is not installed\n"
         "  hint: pip install 'aligner[quantize]'",
         "r.yaml (quantize): `incoming: merge` with `quantize: nf4` would round the merged model\n"
         "  hint: use `incoming: stack` or `continue`, or leave `quantize` out of this step",
-        "r.yaml (attention): `attention: flash_attention_2` needs a CUDA GPU\n"
-        "  hint: leave `attention` out: auto takes sdpa",
+        "r.yaml (attn_implementation): `attn_implementation: flash_attention_2` needs a CUDA GPU\n"
+        "  hint: leave `attn_implementation` out: auto takes sdpa",
     ]
 
 
@@ -95,10 +95,10 @@ def test_the_same_is_refused_when_loading(make: Any, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(precision, "find_spec", lambda name: None)
     start = make()
     with pytest.raises(ModelError, match="needs bitsandbytes, which is not installed"):
-        load_model(start, Live(), quantize="int8")
+        load_model(start, ModelCache(), quantize="int8")
     with pytest.raises(ModelError, match="`quantize: nf4` needs bitsandbytes"):
         load_policy(
-            start, Live(), ModelOptions(adapter=Adapter(), quantize="nf4"), step="x", seed=1
+            start, ModelCache(), ModelOptions(adapter=Adapter(), quantize="nf4"), step="x", seed=1
         )
 
 
@@ -106,7 +106,7 @@ def test_the_options_and_the_resolver_load_no_torch() -> None:
     import subprocess
 
     code = (
-        "import aligner.models.spec, aligner.models.resolve, aligner.models.files, sys; "
+        "import aligner.models.options, aligner.models.resolve, aligner.models.files, sys; "
         "print([m for m in ('torch', 'transformers', 'peft', 'huggingface_hub') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from aligner.models.load import load_model
+from aligner.models.options import Adapter, ModelOptions, Quantize
 from aligner.models.policy import load_policy
 from aligner.models.reference import reference_of
 from aligner.models.save import save_model
-from aligner.models.spec import Adapter, ModelOptions, Quantize
-from aligner.state import Live
+from aligner.state import ModelCache
 
 pytest.importorskip("bitsandbytes", reason="needs aligner[quantize]")
 
@@ -30,9 +30,9 @@ def test_a_chain_of_adapters_on_quantised_weights(
         ModelOptions(adapter=Adapter(r=2), quantize=quantize),
         ModelOptions(adapter=new, incoming=incoming, quantize=quantize),
     ]
-    artifact, live = make("wide"), Live()
+    artifact, model_cache = make("wide"), ModelCache()
     for number, options in enumerate(steps):
-        prepared = load_policy(artifact, live, options, step="x", seed=7)
+        prepared = load_policy(artifact, model_cache, options, step="x", seed=7)
         policy = prepared.model(ids).logits.detach()
         reference = reference_of(prepared)
         with reference.active() as model:
@@ -42,10 +42,12 @@ def test_a_chain_of_adapters_on_quantised_weights(
         with reference.active() as model:
             assert torch.equal(model(ids).logits, policy)
         reference.close()
-        artifact = save_model(prepared.model, tmp_path / str(number), live=live, base=prepared.base)
-    handed = load_model(artifact, live, quantize=quantize)
+        artifact = save_model(
+            prepared.model, tmp_path / str(number), model_cache=model_cache, base=prepared.base
+        )
+    handed = load_model(artifact, model_cache, quantize=quantize)
     assert handed is prepared.model
-    loaded = load_model(artifact, Live(), quantize=quantize)
+    loaded = load_model(artifact, ModelCache(), quantize=quantize)
     assert torch.equal(handed(ids).logits, loaded(ids).logits)
 
 
@@ -54,9 +56,11 @@ def test_a_step_without_quantisation_gets_whole_weights_again(
     make: Any, tmp_path: Path, ids: torch.Tensor, differences: Any
 ) -> None:
     options = ModelOptions(adapter=Adapter(r=2), quantize="nf4")
-    live = Live()
-    prepared = load_policy(make("wide"), live, options, step="x", seed=7)
-    artifact = save_model(prepared.model, tmp_path / "a", live=live, base=prepared.base)
-    handed = load_model(artifact, live)
-    assert differences(handed, load_model(artifact, Live())) == []
+    model_cache = ModelCache()
+    prepared = load_policy(make("wide"), model_cache, options, step="x", seed=7)
+    artifact = save_model(
+        prepared.model, tmp_path / "a", model_cache=model_cache, base=prepared.base
+    )
+    handed = load_model(artifact, model_cache)
+    assert differences(handed, load_model(artifact, ModelCache())) == []
     assert not getattr(handed.get_base_model(), "is_quantized", False)

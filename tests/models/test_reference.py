@@ -12,21 +12,21 @@ from torch.nn.functional import logsigmoid
 from aligner.models.adapters import REFERENCE
 from aligner.models.clean import clean
 from aligner.models.load import load_model
+from aligner.models.options import Adapter, ModelOptions
 from aligner.models.policy import load_policy
 from aligner.models.reference import frozen_copy, reference_from, reference_of, reference_text
 from aligner.models.save import save_model
-from aligner.models.spec import Adapter, ModelOptions
-from aligner.state import Live
+from aligner.state import ModelCache
 
 FULL = ModelOptions()
-LORA = ModelOptions(adapter=Adapter(r=2, dropout=0.2))
+LORA = ModelOptions(adapter=Adapter(r=2, lora_dropout=0.2))
 RSLORA = ModelOptions(adapter=Adapter(method="rslora", r=2))
 DORA = ModelOptions(adapter=Adapter(method="dora", r=2))
 HEAD = ModelOptions(adapter=Adapter(r=2, modules_to_save=("lm_head",)))
 CONTINUE = ModelOptions(incoming="continue")
 MERGE = ModelOptions(incoming="merge")
-MERGE_FRESH = ModelOptions(adapter=Adapter(r=3, dropout=0.2), incoming="merge")
-STACK = ModelOptions(adapter=Adapter(r=3, dropout=0.2), incoming="stack")
+MERGE_FRESH = ModelOptions(adapter=Adapter(r=3, lora_dropout=0.2), incoming="merge")
+STACK = ModelOptions(adapter=Adapter(r=3, lora_dropout=0.2), incoming="stack")
 
 COMBINATIONS = {
     "full": ([], FULL),
@@ -49,12 +49,14 @@ WHOLE_HEAD = {"head to continue": ([HEAD], CONTINUE), "head to merge": ([HEAD], 
 
 def step_into(start: Any, before: list[ModelOptions], folder: Path, train: Any) -> Any:
     """The artifact and live weights after `before`."""
-    artifact, live = start, Live()
+    artifact, model_cache = start, ModelCache()
     for number, options in enumerate(before):
-        prepared = load_policy(artifact, live, options, step=f"step{number}", seed=7)
+        prepared = load_policy(artifact, model_cache, options, step=f"step{number}", seed=7)
         train(prepared.model)
-        artifact = save_model(prepared.model, folder / str(number), live=live, base=prepared.base)
-    return artifact, live
+        artifact = save_model(
+            prepared.model, folder / str(number), model_cache=model_cache, base=prepared.base
+        )
+    return artifact, model_cache
 
 
 def logits_of(model: Any, ids: torch.Tensor) -> torch.Tensor:
@@ -79,9 +81,9 @@ def test_the_reference_is_the_incoming_policy_and_stays_it(
     make: Any, train: Any, tmp_path: Path, ids: torch.Tensor, kind: str, combination: str
 ) -> None:
     before, options = (COMBINATIONS | WHOLE_HEAD)[combination]
-    artifact, live = step_into(make(kind), before, tmp_path, train)
-    incoming = logits_of(load_model(artifact, Live()), ids)
-    prepared = load_policy(artifact, live, options, step="now", seed=7)
+    artifact, model_cache = step_into(make(kind), before, tmp_path, train)
+    incoming = logits_of(load_model(artifact, ModelCache()), ids)
+    prepared = load_policy(artifact, model_cache, options, step="now", seed=7)
     reference = reference_of(prepared)
     policy = logits_of(prepared.model, ids)
     with reference.active() as model:
@@ -89,7 +91,7 @@ def test_the_reference_is_the_incoming_policy_and_stays_it(
         assert torch.equal(model(ids).logits, policy)
         assert not model(ids).logits.requires_grad
     # A merge adds in another order than the adapters do; nothing else rounds.
-    close = prepared.treatment.startswith("merge")
+    close = prepared.adapter_plan.startswith("merge")
     assert torch.allclose(policy, incoming, atol=1e-5) if close else torch.equal(policy, incoming)
     train(prepared.model)
     assert not torch.equal(logits_of(prepared.model, ids), policy)
@@ -107,8 +109,8 @@ def test_the_first_dpo_loss_of_any_chain_is_ln_2(
 ) -> None:
     """-log sigmoid(beta * (policy margin - reference margin)) = -log sigmoid(0) = ln 2."""
     before, options = COMBINATIONS[combination]
-    artifact, live = step_into(make(), before, tmp_path, train)
-    prepared = load_policy(artifact, live, options, step="now", seed=7)
+    artifact, model_cache = step_into(make(), before, tmp_path, train)
+    prepared = load_policy(artifact, model_cache, options, step="now", seed=7)
     reference = reference_of(prepared)
 
     def margin(model: Any) -> torch.Tensor:
@@ -131,7 +133,7 @@ def test_asking_the_reference_in_the_middle_of_a_step_changes_no_update(
     artifact, _ = step_into(make(), before, tmp_path, train)
     ends = []
     for asks in (False, True):
-        prepared = load_policy(artifact, Live(), options, step="now", seed=7)
+        prepared = load_policy(artifact, ModelCache(), options, step="now", seed=7)
         model = prepared.model
         reference = reference_of(prepared)
         model.train()
@@ -153,15 +155,17 @@ def test_asking_the_reference_in_the_middle_of_a_step_changes_no_update(
 def test_a_reference_is_not_trained_nor_saved_with_the_policy(
     make: Any, train: Any, tmp_path: Path, differences: Any
 ) -> None:
-    artifact, live = step_into(make(), [LORA], tmp_path, train)
-    prepared = load_policy(artifact, live, CONTINUE, step="now", seed=7)
+    artifact, model_cache = step_into(make(), [LORA], tmp_path, train)
+    prepared = load_policy(artifact, model_cache, CONTINUE, step="now", seed=7)
     reference_of(prepared)
     copies = [p for n, p in prepared.model.named_parameters() if REFERENCE in n]
     assert copies
     assert not any(parameter.requires_grad for parameter in copies)
     train(prepared.model)
-    saved = save_model(prepared.model, tmp_path / "out", live=live, base=prepared.base)
-    assert differences(load_model(saved, live), load_model(saved, Live())) == []
+    saved = save_model(
+        prepared.model, tmp_path / "out", model_cache=model_cache, base=prepared.base
+    )
+    assert differences(load_model(saved, model_cache), load_model(saved, ModelCache())) == []
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "adapter_config.json",
         "adapter_model.safetensors",
@@ -171,8 +175,8 @@ def test_a_reference_is_not_trained_nor_saved_with_the_policy(
 def test_an_error_inside_the_reference_leaves_the_policy_as_it_was(
     make: Any, train: Any, tmp_path: Path, ids: torch.Tensor
 ) -> None:
-    artifact, live = step_into(make(), [LORA], tmp_path, train)
-    prepared = load_policy(artifact, live, STACK, step="now", seed=7)
+    artifact, model_cache = step_into(make(), [LORA], tmp_path, train)
+    prepared = load_policy(artifact, model_cache, STACK, step="now", seed=7)
     train(prepared.model)
     expected = logits_of(prepared.model, ids)
     with pytest.raises(ZeroDivisionError), reference_of(prepared).active():
@@ -182,7 +186,7 @@ def test_an_error_inside_the_reference_leaves_the_policy_as_it_was(
 
 
 def test_a_frozen_copy_shares_nothing_with_the_policy(make: Any, ids: torch.Tensor) -> None:
-    prepared = load_policy(make(), Live(), FULL, step="now", seed=7)
+    prepared = load_policy(make(), ModelCache(), FULL, step="now", seed=7)
     twin = frozen_copy(clean(prepared.model))
     expected = logits_of(prepared.model, ids)
     with torch.no_grad():
@@ -194,8 +198,8 @@ def test_a_frozen_copy_shares_nothing_with_the_policy(make: Any, ids: torch.Tens
 
 def test_another_model_can_be_the_reference(make: Any, ids: torch.Tensor) -> None:
     start = make()
-    prepared = load_policy(start, Live(), LORA, step="now", seed=7)
-    reference = reference_from(start, Live(), prepared.model)
+    prepared = load_policy(start, ModelCache(), LORA, step="now", seed=7)
+    reference = reference_from(start, ModelCache(), prepared.model)
     with reference.active() as model:
         assert torch.equal(model(ids).logits, logits_of(prepared.model, ids))
     reference.close()

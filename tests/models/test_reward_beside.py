@@ -8,18 +8,18 @@ from typing import Any
 import pytest
 import torch
 
-from aligner.models.inspect import model_facts, plan_training, reward_facts
+from aligner.models.inspect import model_info, plan_training, reward_info
 from aligner.models.load import load_model
+from aligner.models.options import Adapter, ModelOptions
 from aligner.models.policy import Prepared, load_policy
 from aligner.models.reference import reference_of
 from aligner.models.reward import RewardParts, load_reward, load_reward_to_train, parts_of
-from aligner.models.reward_beside import REWARD, reward_beside, will_lie_beside
 from aligner.models.save import save_model
-from aligner.models.spec import Adapter, ModelOptions
-from aligner.state import Artifact, Live
+from aligner.models.shared_reward import REWARD, can_share_backbone, shared_reward
+from aligner.state import Artifact, ModelCache
 
 FULL = ModelOptions()
-LORA = ModelOptions(adapter=Adapter(r=2, dropout=0.1))
+LORA = ModelOptions(adapter=Adapter(r=2, lora_dropout=0.1))
 CONTINUED = ModelOptions()
 STACKED = ModelOptions(adapter=Adapter(r=3), incoming="stack")
 MERGED = ModelOptions(adapter=Adapter(r=3), incoming="merge")
@@ -32,14 +32,20 @@ class Pair:
         self.start, self.folder, self.train = start, folder, train
 
     def reward(self, options: ModelOptions = LORA, *, of: Artifact | None = None) -> Artifact:
-        prepared = load_reward_to_train(of or self.start, Live(), options, step="r", seed=7, pad=0)
+        prepared = load_reward_to_train(
+            of or self.start, ModelCache(), options, step="r", seed=7, pad=0
+        )
         self.train(prepared.model, rate=0.1)
-        return save_model(prepared.model, self.folder / "r", live=Live(), base=prepared.base)
+        return save_model(
+            prepared.model, self.folder / "r", model_cache=ModelCache(), base=prepared.base
+        )
 
     def policy(self, options: ModelOptions) -> Artifact:
-        prepared = load_policy(self.start, Live(), options, step="s", seed=7)
+        prepared = load_policy(self.start, ModelCache(), options, step="s", seed=7)
         self.train(prepared.model)
-        return save_model(prepared.model, self.folder / "p", live=Live(), base=prepared.base)
+        return save_model(
+            prepared.model, self.folder / "p", model_cache=ModelCache(), base=prepared.base
+        )
 
 
 @pytest.fixture
@@ -56,7 +62,7 @@ def scores(parts: RewardParts, ids: torch.Tensor) -> torch.Tensor:
 
 
 def prepare(artifact: Artifact, options: ModelOptions) -> Prepared:
-    return load_policy(artifact, Live(), options, step="ppo", seed=3)
+    return load_policy(artifact, ModelCache(), options, step="ppo", seed=3)
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2", "qwen2"])
@@ -65,10 +71,10 @@ def test_it_scores_as_it_does_alone_with_dropout_off(
     pair: Any, ids: torch.Tensor, kind: str, method: str
 ) -> None:
     made = pair(kind)
-    reward = made.reward(ModelOptions(adapter=Adapter(r=2, dropout=0.5, method=method)))
+    reward = made.reward(ModelOptions(adapter=Adapter(r=2, lora_dropout=0.5, method=method)))
     prepared = prepare(made.start, LORA)
-    alone = scores(parts_of(load_reward(reward, Live())), ids)
-    found = reward_beside(prepared, reward, Live())
+    alone = scores(parts_of(load_reward(reward, ModelCache())), ids)
+    found = shared_reward(prepared, reward, ModelCache())
     assert found is not None
     prepared.model.train()  # as a trainer would leave it
     torch.testing.assert_close(scores(found, ids), alone, atol=1e-5, rtol=0)
@@ -88,13 +94,13 @@ def test_it_scores_the_same_below_adapters_that_were_trained_before(
     policy = made.policy(LORA if options is STACKED else wider)
     prepared = prepare(policy, options)
     reference = reference_of(prepared)
-    found = reward_beside(prepared, reward, Live())
+    found = shared_reward(prepared, reward, ModelCache())
     assert found is not None
-    alone = scores(parts_of(load_reward(reward, Live())), ids)
+    alone = scores(parts_of(load_reward(reward, ModelCache())), ids)
     torch.testing.assert_close(scores(found, ids), alone, atol=1e-5, rtol=0)
     train(prepared.model)
     torch.testing.assert_close(scores(found, ids), alone, atol=1e-5, rtol=0)
-    incoming: Any = load_model(policy, Live())
+    incoming: Any = load_model(policy, ModelCache())
     with reference.active() as model, torch.no_grad():
         torch.testing.assert_close(model(ids).logits, incoming(ids).logits, atol=1e-5, rtol=0)
 
@@ -105,7 +111,7 @@ def test_the_policy_computes_trains_and_is_saved_as_without_it(
     made = pair()
     reward = made.reward()
     plain, shared = prepare(made.start, LORA), prepare(made.start, LORA)
-    parts = reward_beside(shared, reward, Live())
+    parts = shared_reward(shared, reward, ModelCache())
     assert parts is not None
     foreign = {n: p for n, p in shared.model.named_parameters() if f".{REWARD}." in n}
     before = {name: parameter.detach().clone() for name, parameter in foreign.items()}
@@ -119,7 +125,7 @@ def test_the_policy_computes_trains_and_is_saved_as_without_it(
     assert trained == {n for n, p in plain.model.named_parameters() if p.requires_grad}
     assert all(torch.equal(before[name], parameter) for name, parameter in foreign.items())
     saved = [
-        save_model(one.model, tmp_path / name, live=Live(), base=one.base)
+        save_model(one.model, tmp_path / name, model_cache=ModelCache(), base=one.base)
         for name, one in (("plain", plain), ("shared", shared))
     ]
     assert saved[0].hash == saved[1].hash
@@ -129,11 +135,11 @@ def test_the_policy_computes_trains_and_is_saved_as_without_it(
 def test_what_lies_in_memory_is_let_go_of_and_the_files_stay(pair: Any) -> None:
     made = pair()
     reward = made.reward()
-    live = Live()
-    live.keep(reward, load_reward(reward, Live()))
+    model_cache = ModelCache()
+    model_cache.keep(reward, load_reward(reward, ModelCache()))
     files = {path: path.read_bytes() for path in made.folder.rglob("*") if path.is_file()}
-    assert reward_beside(prepare(made.start, LORA), reward, live) is not None
-    assert reward not in live
+    assert shared_reward(prepare(made.start, LORA), reward, model_cache) is not None
+    assert reward not in model_cache
     assert files == {path: path.read_bytes() for path in files}
 
 
@@ -166,13 +172,13 @@ def test_the_plan_knows_whether_weights_are_shared(
         "full": FULL,
         "adapter with more": ModelOptions(adapter=Adapter(r=2, modules_to_save=("embed_tokens",))),
     }.get(reward, LORA)
-    planned = plan_training(reward_facts(model_facts(below)), how).after
-    training = plan_training(model_facts(start), options)
-    assert will_lie_beside(training, planned, quantize=None) == shared
-    assert not will_lie_beside(training, planned, quantize="nf4")
-    live = Live()
+    planned = plan_training(reward_info(model_info(below)), how).after
+    training = plan_training(model_info(start), options)
+    assert can_share_backbone(training, planned, quantize=None) == shared
+    assert not can_share_backbone(training, planned, quantize="nf4")
+    model_cache = ModelCache()
     scored = made.reward(how, of=below)
-    live.keep(scored, "kept")
-    found = reward_beside(prepare(start, options), scored, live)
+    model_cache.keep(scored, "kept")
+    found = shared_reward(prepare(start, options), scored, model_cache)
     assert (found is not None) == shared
-    assert (scored in live) == (not shared)
+    assert (scored in model_cache) == (not shared)

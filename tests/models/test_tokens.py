@@ -12,14 +12,14 @@ from aligner.models.clean import clean
 from aligner.models.load import load_model
 from aligner.models.save import save_model
 from aligner.models.tokens import resize_embeddings, set_token_ids
-from aligner.state import Live
+from aligner.state import ModelCache
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2", "qwen2"])
 def test_new_rows_are_the_mean_of_the_old(
     make: Any, tokenizer: Any, tmp_path: Path, ids: torch.Tensor, differences: Any, kind: str
 ) -> None:
-    model: Any = load_model(make(kind), Live(), trainable=True)
+    model: Any = load_model(make(kind), ModelCache(), trainable=True)
     before = model(ids).logits
     ends = model.get_input_embeddings(), model.get_output_embeddings()
     old = [end.weight.detach().clone() for end in ends]
@@ -36,14 +36,14 @@ def test_new_rows_are_the_mean_of_the_old(
     assert tied == (kind != "qwen2")
     assert torch.equal(model(ids).logits[..., :24], before)
     assert model.config.vocab_size == 26
-    live = Live()
-    saved = save_model(model, tmp_path / "out", live=live)
-    assert differences(load_model(saved, live), load_model(saved, Live())) == []
+    model_cache = ModelCache()
+    saved = save_model(model, tmp_path / "out", model_cache=model_cache)
+    assert differences(load_model(saved, model_cache), load_model(saved, ModelCache())) == []
     assert model.get_input_embeddings().weight.requires_grad is False
 
 
 def test_rows_are_never_taken_away(make: Any, tokenizer: Any) -> None:
-    model: Any = load_model(make(), Live())
+    model: Any = load_model(make(), ModelCache())
     assert len(tokenizer) == 24
     tokenizer.add_tokens(["x1"])
     assert resize_embeddings(model, tokenizer) == 1
@@ -55,12 +55,12 @@ def test_rows_are_never_taken_away(make: Any, tokenizer: Any) -> None:
 def test_the_ids_of_special_tokens_outlive_a_cleaning_and_a_save(
     make: Any, tokenizer: Any, tmp_path: Path
 ) -> None:
-    model: Any = load_model(make(), Live())
+    model: Any = load_model(make(), ModelCache())
     model.generation_config.eos_token_id = 9
     set_token_ids(model, tokenizer, stop_ids=[5, 2])
     clean(model)
-    saved = save_model(model, tmp_path / "out", live=Live())
-    again: Any = load_model(saved, Live())
+    saved = save_model(model, tmp_path / "out", model_cache=ModelCache())
+    again: Any = load_model(saved, ModelCache())
     for one in (model, again):
         config, generation = one.config, one.generation_config
         assert (config.bos_token_id, config.eos_token_id, config.pad_token_id) == (1, 5, 0)

@@ -10,19 +10,32 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aligner import AlignerError, Live, Look, ModelState, Offers, Outlook, Run
-from aligner.data.chat import (
+from aligner import (
+    AlignerError,
+    ModelCache,
+    ModelState,
+    PlanContext,
+    Registry,
+    SlotForecast,
+    StepContext,
+)
+from aligner.data.encoding.chat import (
     encode_conversation,
     encode_preference,
     encode_prompt,
     stop_tokens,
 )
+from aligner.data.encoding.tokenizers import (
+    load_tokenizer,
+    save_tokenizer,
+    tokenizer_hash,
+    train_tokenizer,
+)
 from aligner.data.rows import Conversation, Preference
-from aligner.data.tokenizers import fingerprint, load_tokenizer, save_tokenizer, train_tokenizer
-from aligner.models.inspect import model_facts
+from aligner.models.inspect import model_info
 from aligner.models.resolve import resolve, resolve_tokenizer
 from aligner_chat.catalogue import names
-from aligner_chat.stage import ChatOptions, ChatStage
+from aligner_chat.stage import Chat, ChatOptions
 from aligner_chat.tokens import with_template
 
 SHARED = Path(os.environ.get("ALIGNER_SHARED", Path(__file__).parents[2] / ".." / "shared"))
@@ -154,8 +167,8 @@ def test_a_template_writes_what_its_users_know(made: dict[str, Any], name: str) 
 def test_ids_are_those_of_the_saved_tokenizer_in_the_library(
     made: dict[str, Any], name: str, tmp_path: Path
 ) -> None:
-    exported = load_tokenizer(save_tokenizer(made[name], tmp_path / name), Live())
-    assert fingerprint(exported) == fingerprint(made[name])
+    exported = load_tokenizer(save_tokenizer(made[name], tmp_path / name), ModelCache())
+    assert tokenizer_hash(exported) == tokenizer_hash(made[name])
     for messages in (TALK, (SYSTEM, *TALK)):
         encoded = encode_conversation(Conversation(messages=messages), made[name])
         theirs = exported.apply_chat_template(list(messages), return_dict=False)
@@ -328,7 +341,7 @@ def stories() -> Path:
 def test_ids_are_those_of_the_library_for_a_tokenizer_that_puts_spaces_before_texts(
     stories: Path, name: str
 ) -> None:
-    words = load_tokenizer(resolve_tokenizer(str(stories)), Live())
+    words = load_tokenizer(resolve_tokenizer(str(stories)), ModelCache())
     tokenizer = given_template(words, name)
     for messages in (TALK, (SYSTEM, *TALK)):
         encoded = encode_conversation(Conversation(messages=messages), tokenizer)
@@ -343,26 +356,26 @@ def test_ids_are_those_of_the_library_for_a_tokenizer_that_puts_spaces_before_te
 def test_the_stage_gives_the_model_the_rows_its_plan_says(stories: Path, tmp_path: Path) -> None:
     policy, words = resolve(str(stories)), resolve_tokenizer(str(stories))
     slots: Any = {
-        "policy": Outlook(made_by="model", facts={"artifact": policy}),
-        "tokenizer": Outlook(made_by="model", facts={"artifact": words}),
+        "policy": SlotForecast(made_by="model", facts={"artifact": policy}),
+        "tokenizer": SlotForecast(made_by="model", facts={"artifact": words}),
     }
-    look = Look(step="chat", where="recipe.yaml:3", recipe_folder=tmp_path, seed=0, slots=slots,
-                offers=Offers(), scratch={})  # fmt: skip
-    stage = ChatStage(ChatOptions(template="tiny"))
+    look = PlanContext(step="chat", where="recipe.yaml:3", recipe_folder=tmp_path, seed=0, slots=slots,
+                registry=Registry(), memo={})  # fmt: skip
+    stage = Chat(ChatOptions(template="tiny"))
     plan = stage.plan(look)
     assert plan.summary == "write conversations as tiny, ended by <|end|>"
     assert plan.notes == ("6 tokens are new to the tokenizer, 6 to the model",)
-    live = Live()
-    run = Run(step="chat", folder=tmp_path, recipe_folder=tmp_path, where="recipe.yaml:3", seed=0,
-              plan=plan, live=live, offers=Offers(), scratch={})  # fmt: skip
+    model_cache = ModelCache()
+    run = StepContext(step="chat", folder=tmp_path, recipe_folder=tmp_path, where="recipe.yaml:3", seed=0,
+              plan=plan, model_cache=model_cache, registry=Registry(), memo={})  # fmt: skip
     state = stage.run(ModelState(policy=policy, tokenizer=words), run)
     assert state.policy is not None
     assert state.tokenizer is not None
-    planned, found = plan.slots["policy"].facts["model"], model_facts(state.policy)
-    assert (found.vocabulary, found.parameters) == (planned.vocabulary, planned.parameters)
-    saved = load_tokenizer(state.tokenizer, Live())
-    assert fingerprint(saved) == fingerprint(plan.slots["tokenizer"].facts["tokenizer"])
-    model = live.take(state.policy)
+    planned, found = plan.slots["policy"].facts["model"], model_info(state.policy)
+    assert (found.vocab_size, found.parameters) == (planned.vocab_size, planned.parameters)
+    saved = load_tokenizer(state.tokenizer, ModelCache())
+    assert tokenizer_hash(saved) == tokenizer_hash(plan.slots["tokenizer"].facts["tokenizer"])
+    model = model_cache.take(state.policy)
     rows = model.get_input_embeddings().weight
     assert rows.shape[0] == len(saved) == 518
     assert rows[512:].allclose(rows[:512].mean(dim=0).expand(6, -1), atol=1e-6)
@@ -378,13 +391,22 @@ def test_a_model_that_has_all_the_rows_is_handed_on_as_it_is(stories: Path, tmp_
         "{% for m in messages %}{{ m.role + ': ' + m.content + eos_token }}{% endfor %}"
         "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
     )
-    tokenizer = load_tokenizer(words, Live())
+    tokenizer = load_tokenizer(words, ModelCache())
     tokenizer.pad_token = "<0x00>"
     words = save_tokenizer(tokenizer, tmp_path / "words")
-    run: Any = Run(step="chat", folder=tmp_path / "out", recipe_folder=tmp_path, where="recipe.yaml:3",
-                   seed=0, plan=None, live=Live(), offers=Offers(), scratch={})  # type: ignore[arg-type]  # fmt: skip
-    state = ChatStage(ChatOptions(template="own.jinja")).run(
-        ModelState(policy=policy, tokenizer=words), run
+    context: Any = StepContext(
+        step="chat",
+        folder=tmp_path / "out",
+        recipe_folder=tmp_path,
+        where="recipe.yaml:3",
+        seed=0,
+        plan=None,  # type: ignore[arg-type]
+        model_cache=ModelCache(),
+        registry=Registry(),
+        memo={},
+    )
+    state = Chat(ChatOptions(template="own.jinja")).run(
+        ModelState(policy=policy, tokenizer=words), context
     )
     assert state.policy is not None
     assert (state.policy.path, state.policy.hash) == (policy.path, policy.hash)

@@ -9,7 +9,7 @@ import pytest
 from aligner.testing import StageContract, conversations, preferences, prompts, texts
 from aligner_annotate.paraphrase_stage import Paraphrase
 from aligner_annotate.stage import Annotate
-from aligner_chat.stage import ChatStage
+from aligner_chat.stage import Chat
 from aligner_dpo.stage import DPO
 from aligner_evaluate.stage import Evaluate
 from aligner_ppo.stage import PPO
@@ -19,10 +19,10 @@ from aligner_sft.stage import SFT
 
 TRAINING: dict[str, Any] = {
     "max_steps": 4,
-    "batch_size": 4,
+    "per_device_train_batch_size": 4,
     "learning_rate": 1e-2,
-    "log_every": 1,
-    "checkpoint_every": 2,
+    "logging_steps": 1,
+    "save_steps": 2,
 }
 
 
@@ -31,14 +31,19 @@ class TestPretrain(StageContract):
     options: ClassVar = TRAINING | {
         "data": "texts.jsonl",
         "max_length": 32,
-        "vocabulary": 300,
-        "fresh": {"hidden_size": 16, "layers": 2, "heads": 2, "positions": 64},
+        "vocab_size": 300,
+        "fresh": {
+            "hidden_size": 16,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "max_position_embeddings": 64,
+        },
     }
     files: ClassVar = {"texts.jsonl": texts()}
 
 
 class TestChat(StageContract):
-    stage = ChatStage
+    stage = Chat
     options: ClassVar = {"template": "chatml"}
     interrupt_at = None
 
@@ -140,12 +145,12 @@ class TestPPO(StageContract):
         "data": "prompts.jsonl",
         "iterations": 4,
         "prompts": 2,
-        "samples_per_prompt": 2,
-        "epochs": 1,
-        "minibatches": 1,
+        "num_generations": 2,
+        "num_ppo_epochs": 1,
+        "num_mini_batches": 1,
         "max_new_tokens": 4,
         "learning_rate": 1e-3,
-        "checkpoint_every": 2,
+        "save_steps": 2,
         "guards": {"unending": {"limit": None}},
     }
     files: ClassVar = {"prompts.jsonl": prompts(4)}

@@ -10,20 +10,20 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-import aligner_tasks
+import aligner_toy_tasks
 from aligner import Completion
 from aligner.errors import DataError
 from aligner.host import host_of
-from aligner_tasks.answers import CHATTER, COURTESIES
-from aligner_tasks.judge import TaskJudge
-from aligner_tasks.questions import COLOURS, KINDS, NUMBERS, OPPOSITES, WORDS, Draw, ask, read
-from aligner_tasks.source import TaskConfig, TaskSource
+from aligner_toy_tasks.answers import CHATTER, COURTESIES
+from aligner_toy_tasks.judge import ToyTasksJudge
+from aligner_toy_tasks.questions import COLOURS, KINDS, NUMBERS, OPPOSITES, WORDS, Draw, ask, read
+from aligner_toy_tasks.source import ToyTasks, ToyTasksOptions
 
 Row = Mapping[str, Any]
 
 
 def made(part: str, rows: int, **options: Any) -> list[Row]:
-    return list(TaskSource(TaskConfig(part=part, rows=rows, **options)).rows())
+    return list(ToyTasks(ToyTasksOptions(part=part, rows=rows, **options)).rows())
 
 
 STORIES = [
@@ -138,13 +138,13 @@ def asked(row: Row) -> list[tuple[str, ...]]:
 
 def score(prompt: str | Sequence[Mapping[str, str]], text: str, *, ended: bool = True) -> float:
     turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
-    return TaskJudge().score([Completion(prompt=tuple(turns), text=text, ended=ended)])[0]
+    return ToyTasksJudge().score([Completion(prompt=tuple(turns), text=text, ended=ended)])[0]
 
 
 def test_the_plugin_offers_one_source_and_one_judge() -> None:
-    offers = host_of([aligner_tasks]).offers()
-    assert dict(offers.data_sources) == {"tasks": TaskSource}
-    assert dict(offers.reward_functions) == {"tasks": TaskJudge}
+    registry = host_of([aligner_toy_tasks]).registry()
+    assert dict(registry.data_sources) == {"tasks": ToyTasks}
+    assert dict(registry.reward_functions) == {"tasks": ToyTasksJudge}
 
 
 def test_the_same_options_make_the_same_rows_on_every_machine() -> None:
@@ -197,7 +197,7 @@ def test_no_two_prompts_are_the_same() -> None:
 
 def test_more_prompts_than_there_are_is_refused() -> None:
     with pytest.raises(ValidationError) as caught:
-        TaskConfig(part="prompts", rows=1001)
+        ToyTasksOptions(part="prompts", rows=1001)
     assert caught.value.errors()[0]["msg"] == (
         "Value error, there are not 1001 different prompts: ask for at most 1000"
     )
@@ -342,8 +342,9 @@ def test_a_prompt_without_a_user_turn_is_refused() -> None:
 
 def test_making_and_judging_load_nothing_heavy() -> None:
     program = (
-        "import sys, aligner_tasks\n"
-        "list(aligner_tasks.TaskSource(aligner_tasks.TaskSource.Config(part='prompts', rows=5)).rows())\n"
+        "import sys, aligner_toy_tasks\n"
+        "from aligner_toy_tasks import ToyTasks\n"
+        "list(ToyTasks(ToyTasks.Options(part='prompts', rows=5)).rows())\n"
         "print(sorted({'torch', 'transformers', 'datasets', 'numpy'} & set(sys.modules)))"
     )
     ran = subprocess.run(

@@ -10,7 +10,7 @@ import pytest
 
 from aligner import chain
 from aligner.host import Host
-from aligner.preview import Asked, Section, Shown
+from aligner.preview import PreviewRequest, PreviewRow, PreviewSection
 from aligner.recipe import recipe_from
 from aligner.testing import conversations, preferences, prompts, texts, write_files, write_tiny
 
@@ -45,31 +45,31 @@ def host() -> Host:
 
 
 @pytest.fixture
-def look(desk: Path, host: Host) -> Callable[..., chain.Preview]:
-    """Previews the given steps on `base`: `look({"stage": …}, rows=(1, 2))`."""
+def preview_steps(desk: Path, host: Host) -> Callable[..., chain.ChainPreview]:
+    """Previews the given steps on `base`: `preview_steps({"stage": …}, rows=(1, 2))`."""
 
     def preview(*steps: dict[str, Any], steps_shown: tuple[str, ...] = (), **asked: Any) -> Any:
         sheet = {"name": "tiny", "model": "base", "steps": list(steps)}
         linked = chain.link(recipe_from(sheet, folder=desk), host)
-        return chain.preview(linked, host, Asked(**asked), steps=steps_shown)
+        return chain.preview(linked, host, PreviewRequest(**asked), steps=steps_shown)
 
     return preview
 
 
 @pytest.fixture
-def section(look: Callable[..., chain.Preview]) -> Callable[..., Section]:
-    """The only section of a preview of one step without faults."""
+def section(preview_steps: Callable[..., chain.ChainPreview]) -> Callable[..., PreviewSection]:
+    """The only section of a preview of one step without errors."""
 
-    def only(step: dict[str, Any], **asked: Any) -> Section:
-        shown = look(step, **asked)
-        assert shown.faults == ()
+    def only(step: dict[str, Any], **asked: Any) -> PreviewSection:
+        shown = preview_steps(step, **asked)
+        assert shown.errors == ()
         ((one,),) = (step.sections for step in shown.steps)
         return one
 
     return only
 
 
-def spelled(row: Shown, lane: int = 0) -> str:
+def spelled(row: PreviewRow, lane: int = 0) -> str:
     """A lane as text: masked as it is, trained in [brackets], padding in {braces}."""
     marks = {"masked": "{}", "trained": "[{}]", "padding": "{{{}}}"}
-    return "".join(marks[token.role].format(token.text) for token in row.lanes[lane].tokens)
+    return "".join(marks[token.role].format(token.text) for token in row.sequences[lane].tokens)

@@ -15,13 +15,13 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 import aligner
 from aligner import chain
-from aligner.preview import Section
-from aligner.screen.console import console_on, show
-from aligner.screen.preview import previewed
-from aligner.screen.preview_page import page
+from aligner.preview import PreviewSection
+from aligner.terminal.console import console_on, show
+from aligner.terminal.preview import previewed
+from aligner.terminal.preview_page import page
 from tests.preview.conftest import LONGER, TALKS, spelled
 
-Only = Callable[..., Section]
+Only = Callable[..., PreviewSection]
 Break = Callable[[dict[str, Any]], None]
 
 
@@ -39,14 +39,14 @@ def _break(monkeypatch: pytest.MonkeyPatch, collator: Any, spoil: Break) -> None
 def test_a_stop_token_that_a_collator_masks_is_seen(
     section: Only, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step = {"stage": "sft", "data": "talks.jsonl", "batch_size": 1}
-    stop = section(step, rows=(1,)).rows[0].lanes[0].tokens[-1]
+    step = {"stage": "sft", "data": "talks.jsonl", "per_device_train_batch_size": 1}
+    stop = section(step, rows=(1,)).rows[0].sequences[0].tokens[-1]
     _break(
         monkeypatch,
         DataCollatorForLanguageModeling,
         lambda batch: batch["labels"].masked_fill_(batch["labels"] == stop.id, -100),
     )
-    lane = section(step, rows=(1,)).rows[0].lanes[0]
+    lane = section(step, rows=(1,)).rows[0].sequences[0]
     assert lane.tokens[-1].role == "masked"
     assert lane.notes == ()
     place = len(lane.tokens) - 1
@@ -54,7 +54,7 @@ def test_a_stop_token_that_a_collator_masks_is_seen(
 
 
 def test_a_collator_that_masks_everything_is_seen(
-    section: Only, look: Callable[..., chain.Preview], monkeypatch: pytest.MonkeyPatch
+    section: Only, preview_steps: Callable[..., chain.ChainPreview], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _break(
         monkeypatch,
@@ -62,16 +62,16 @@ def test_a_collator_that_masks_everything_is_seen(
         lambda batch: batch["labels"].fill_(-100),
     )
     step = {"stage": "sft", "data": "talks.jsonl"}
-    lane = section(step).rows[0].lanes[0]
+    lane = section(step).rows[0].sequences[0]
     assert lane.counts["trained"] == 0
     assert lane.warnings == ("nothing in it is trained",)
     file = io.StringIO()
     console = console_on(file)
-    show(console, previewed(look(step, rows=(1,)), console))
+    show(console, previewed(preview_steps(step, rows=(1,)), console))
     assert "  8 tokens · none trained · 8 masked · 5 padding\n  ! nothing in it is trained\n" in (
         file.getvalue()
     )
-    assert '<p class="warning">⚠ nothing in it is trained</p>' in page(look(step))
+    assert '<p class="warning">⚠ nothing in it is trained</p>' in page(preview_steps(step))
 
 
 def test_a_preference_collator_that_trains_the_prompt_is_seen(
@@ -79,7 +79,7 @@ def test_a_preference_collator_that_trains_the_prompt_is_seen(
 ) -> None:
     _break(monkeypatch, DPOCollator, lambda batch: batch["completion_mask"].fill_(1))
     row = section({"stage": "dpo", "data": "pairs.jsonl"}, rows=(1,)).rows[0]
-    assert row.lanes[0].tokens[1].role == "trained"
+    assert row.sequences[0].tokens[1].role == "trained"
     assert row.shared == 1, "only the first token, which nothing predicts, is not trained"
 
 
@@ -92,7 +92,7 @@ def test_padding_that_is_read_is_seen(section: Only, monkeypatch: pytest.MonkeyP
 def test_tokens_that_a_collator_shifts_are_seen(
     section: Only, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step = {"stage": "sft", "data": "talks.jsonl", "batch_size": 1}
+    step = {"stage": "sft", "data": "talks.jsonl", "per_device_train_batch_size": 1}
     true = spelled(section(step, rows=(1,)).rows[0])
 
     def roll(batch: dict[str, Any]) -> None:
@@ -108,7 +108,7 @@ def test_tokens_that_a_collator_shifts_are_seen(
     ("step", "collator", "keys"),
     [
         (
-            {"stage": "sft", "data": "talks.jsonl", "batch_size": len(TALKS)},
+            {"stage": "sft", "data": "talks.jsonl", "per_device_train_batch_size": len(TALKS)},
             DataCollatorForLanguageModeling,
             ("input_ids", "labels", "attention_mask"),
         ),
@@ -116,7 +116,7 @@ def test_tokens_that_a_collator_shifts_are_seen(
             {
                 "stage": "sft",
                 "data": "longer.jsonl",
-                "batch_size": len(LONGER),
+                "per_device_train_batch_size": len(LONGER),
                 "packing": True,
                 "max_length": 64,
             },
@@ -124,12 +124,12 @@ def test_tokens_that_a_collator_shifts_are_seen(
             ("input_ids", "labels", "position_ids"),
         ),
         (
-            {"stage": "dpo", "data": "pairs.jsonl", "batch_size": 8},
+            {"stage": "dpo", "data": "pairs.jsonl", "per_device_train_batch_size": 8},
             DPOCollator,
             ("input_ids", "completion_mask", "attention_mask"),
         ),
         (
-            {"stage": "reward", "data": "pairs.jsonl", "batch_size": 8},
+            {"stage": "reward", "data": "pairs.jsonl", "per_device_train_batch_size": 8},
             RewardCollator,
             ("input_ids", "attention_mask"),
         ),

@@ -1,4 +1,4 @@
-"""`aligner preview`: which rows, of which steps, in which form, and what it says of faults."""
+"""`aligner preview`: which rows, of which steps, in which form, and what it says of errors."""
 
 from __future__ import annotations
 
@@ -67,7 +67,9 @@ def test_one_step_and_some_rows_can_be_asked_for(aligner: Aligner, desk: Path) -
 
 
 def test_options_can_be_laid_over_as_for_a_run(aligner: Aligner) -> None:
-    _, out, _ = aligner("small.yaml", "--step", "sft", "--rows", "1", "--set", "sft.batch_size=1")
+    _, out, _ = aligner(
+        "small.yaml", "--step", "sft", "--rows", "1", "--set", "sft.per_device_train_batch_size=1"
+    )
     assert "batch of row 1: 1 × 8 = 8 places: 3 trained (38%), 5 masked (62%)\n" in out
 
 
@@ -146,12 +148,12 @@ def test_json_holds_every_token_and_the_faults(aligner: Aligner) -> None:
     assert (code, err) == (2, "")
     assert [step["step"] for step in said["steps"]] == ["sft"]
     (section,) = said["steps"][0]["sections"]
-    (lane,) = section["rows"][0]["lanes"]
+    (lane,) = section["rows"][0]["sequences"]
     assert lane["tokens"][0]["text"] == "<|user|>"
     assert lane["tokens"][0]["role"] == "masked"
     assert lane["tokens"][0]["special"] is True
     assert lane["counts"] == {"trained": 3, "masked": 5, "padding": 5}
-    assert said["faults"] == [
+    assert said["errors"] == [
         {
             "where": "--set dpo.data=pears.jsonl",
             "what": "no file or folder 'pears.jsonl'",

@@ -11,22 +11,22 @@ import pytest
 
 import aligner
 from aligner import chain
-from aligner.preview import Token
-from aligner.screen.preview_page import page
+from aligner.preview import PreviewToken
+from aligner.terminal.preview_page import page
 from aligner.testing import write_files
 
-Look = Callable[..., chain.Preview]
+PlanContext = Callable[..., chain.ChainPreview]
 
-SFT = {"stage": "sft", "data": "talks.jsonl", "batch_size": 3}
-DPO = {"stage": "dpo", "data": "pairs.jsonl", "batch_size": 2}
+SFT = {"stage": "sft", "data": "talks.jsonl", "per_device_train_batch_size": 3}
+DPO = {"stage": "dpo", "data": "pairs.jsonl", "per_device_train_batch_size": 2}
 HOSTILE = ("<script>alert(1)</script>", "<img src=x onerror=a()>\"'&", "\x1b[31m\u202e</style>-->")
 LONG = """\
 name: long
 steps:
   - stage: pretrain
     data: long.txt
-    fresh: {hidden_size: 16, layers: 1, heads: 2, positions: 4096}
-    vocabulary: 270
+    fresh: {hidden_size: 16, num_hidden_layers: 1, num_attention_heads: 2, max_position_embeddings: 4096}
+    vocab_size: 270
     max_length: 4096
 """
 
@@ -67,23 +67,25 @@ def _tokens(text: str) -> list[tuple[int, str]]:
     return found
 
 
-def _expected(tokens: tuple[Token, ...]) -> list[tuple[int, str]]:
+def _expected(tokens: tuple[PreviewToken, ...]) -> list[tuple[int, str]]:
     kept = [(token.id, token.role) for token in tokens if token.role != "padding"]
     return kept + [(t.id, "padding") for t in tokens if t.role == "padding"][:1]
 
 
-def test_every_token_is_in_the_page_with_its_id_and_its_role(look: Look) -> None:
-    shown = look(SFT)
+def test_every_token_is_in_the_page_with_its_id_and_its_role(preview_steps: PlanContext) -> None:
+    shown = preview_steps(SFT)
     rows = shown.steps[0].sections[0].rows
-    expected = [one for row in rows for one in _expected(row.lanes[0].tokens)]
+    expected = [one for row in rows for one in _expected(row.sequences[0].tokens)]
     assert _tokens(page(shown)) == expected
 
 
-def test_a_shared_prompt_is_in_it_once_and_both_answers_beside_each_other(look: Look) -> None:
-    shown = look(DPO, rows=(1,))
+def test_a_shared_prompt_is_in_it_once_and_both_answers_beside_each_other(
+    preview_steps: PlanContext,
+) -> None:
+    shown = preview_steps(DPO, rows=(1,))
     (row,) = shown.steps[0].sections[0].rows
-    chosen, rejected = (lane.tokens[row.shared :] for lane in row.lanes)
-    prompt = row.lanes[0].tokens[: row.shared]
+    chosen, rejected = (lane.tokens[row.shared :] for lane in row.sequences)
+    prompt = row.sequences[0].tokens[: row.shared]
     assert _tokens(page(shown)) == _expected(prompt) + _expected(chosen) + _expected(rejected)
     said = Reading(page(shown)).text
     assert f"prompt, the same in all: {row.shared} tokens" in said
@@ -114,8 +116,8 @@ def test_what_rows_hold_cannot_become_part_of_the_page(tmp_path: Path, desk: Pat
     assert not handlers
 
 
-def test_the_page_needs_nothing_and_runs_nothing(look: Look) -> None:
-    text = page(look(SFT, DPO))
+def test_the_page_needs_nothing_and_runs_nothing(preview_steps: PlanContext) -> None:
+    text = page(preview_steps(SFT, DPO))
     elements = Reading(text).elements
     assert not any("src" in attributes for _, attributes in elements)
     links = {str(a["href"]) for tag, a in elements if tag == "a"}
@@ -127,8 +129,10 @@ def test_the_page_needs_nothing_and_runs_nothing(look: Look) -> None:
     assert policies == ["default-src 'none'; style-src 'unsafe-inline'"]
 
 
-def test_roles_differ_by_more_than_colour_and_there_is_a_dark_page_too(look: Look) -> None:
-    text = page(look(SFT))
+def test_roles_differ_by_more_than_colour_and_there_is_a_dark_page_too(
+    preview_steps: PlanContext,
+) -> None:
+    text = page(preview_steps(SFT))
     assert "prefers-color-scheme: dark" in text
     for role, sign in (
         ("trained", "2px solid"),
@@ -147,17 +151,17 @@ def test_the_middle_of_a_long_stretch_waits_until_it_is_asked_for(tmp_path: Path
     (tmp_path / "r.yaml").write_text(LONG)
     shown = aligner.Recipe.load(tmp_path / "r.yaml").preview()
     (row,) = shown.steps["pretrain"][0].rows
-    trained = row.lanes[0].counts["trained"]
+    trained = row.sequences[0].counts["trained"]
     reading = Reading(page(shown.inner))
     assert [tag for tag, _ in reading.elements].count("details") == 1
     assert f"⋯ {trained - 120:,} more trained tokens" in reading.text
-    assert len(_tokens(page(shown.inner))) == len(row.lanes[0].tokens), "none is left out"
+    assert len(_tokens(page(shown.inner))) == len(row.sequences[0].tokens), "none is left out"
 
 
-def test_the_bar_says_its_shares_in_words(look: Look) -> None:
+def test_the_bar_says_its_shares_in_words(preview_steps: PlanContext) -> None:
     bars = [
         attributes["aria-label"]
-        for _, attributes in Reading(page(look(SFT, rows=(1,)))).elements
+        for _, attributes in Reading(page(preview_steps(SFT, rows=(1,)))).elements
         if attributes.get("role") == "img"
     ]
     assert bars[0] == "8 tokens, 3 trained, 5 masked, 5 padding"

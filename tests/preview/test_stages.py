@@ -12,18 +12,18 @@ from aligner_brevity.stage import RDPO, RDPOOptions
 
 import aligner
 from aligner import chain
-from aligner.preview import Asked, Section
+from aligner.preview import PreviewRequest, PreviewSection
 from aligner.testing import Nothing
 from aligner.train.preview_language import Some, Strip
 from aligner_dpo.stage import DPO as DPO_STAGE
 from aligner_dpo.stage import DPOOptions
 from tests.preview.conftest import spelled
 
-Only = Callable[..., Section]
-Look = Callable[..., chain.Preview]
+Only = Callable[..., PreviewSection]
+PlanContext = Callable[..., chain.ChainPreview]
 
-SFT = {"stage": "sft", "data": "talks.jsonl", "batch_size": 3}
-DPO = {"stage": "dpo", "data": "pairs.jsonl", "batch_size": 2}
+SFT = {"stage": "sft", "data": "talks.jsonl", "per_device_train_batch_size": 3}
+DPO = {"stage": "dpo", "data": "pairs.jsonl", "per_device_train_batch_size": 2}
 
 
 def test_of_a_conversation_the_answer_is_trained_and_the_batch_is_filled_up(section: Only) -> None:
@@ -33,21 +33,21 @@ def test_of_a_conversation_the_answer_is_trained_and_the_batch_is_filled_up(sect
         "<|user|>the dog\nruns<|end|><|assistant|>[s][mal][l][ cat][<|end|>]",
     ]
     assert [row.origin for row in shown.rows] == ["talks.jsonl:1", "talks.jsonl:2"]
-    assert shown.rows[0].lanes[0].notes == ("ends with <|end|>, trained",)
+    assert shown.rows[0].sequences[0].notes == ("ends with <|end|>, trained",)
     (batch,) = shown.batches
     assert (batch.title, batch.sequences) == ("rows 1 to 3", 3)
     assert sum(batch.counts.values()) == 3 * batch.columns
 
 
 def test_a_row_is_shown_in_the_batch_of_its_neighbours(section: Only) -> None:
-    alone = section({**SFT, "batch_size": 1}, rows=(1,)).rows[0].lanes[0]
+    alone = section({**SFT, "per_device_train_batch_size": 1}, rows=(1,)).rows[0].sequences[0]
     assert alone.counts["padding"] == 0
-    late = section({**SFT, "batch_size": 2}, rows=(3,))
+    late = section({**SFT, "per_device_train_batch_size": 2}, rows=(3,))
     assert [batch.title for batch in late.batches] == ["row 3"]
 
 
 def test_training_on_everything_leaves_only_the_first_token_out(section: Only) -> None:
-    lane = section({**SFT, "train_on": "everything"}, rows=(1,)).rows[0].lanes[0]
+    lane = section({**SFT, "train_on": "everything"}, rows=(1,)).rows[0].sequences[0]
     roles = [token.role for token in lane.tokens if token.role != "padding"]
     assert roles == ["masked"] + ["trained"] * (len(roles) - 1)
 
@@ -58,17 +58,17 @@ def test_packed_rows_lie_in_the_bin_that_is_trained_each_with_its_seam(section: 
         "data": "longer.jsonl",
         "packing": True,
         "max_length": 64,
-        "batch_size": 2,
+        "per_device_train_batch_size": 2,
     }
     shown = section(packed, rows=(5,))
     (row,) = shown.rows
-    lane = row.lanes[0]
-    assert any(name.startswith("row 5  longer.jsonl:5") for name in lane.seams.values())
-    assert row.origin == f"rows {', '.join(n.split()[1] for n in lane.seams.values())}"
+    lane = row.sequences[0]
+    assert any(name.startswith("row 5  longer.jsonl:5") for name in lane.boundaries.values())
+    assert row.origin == f"rows {', '.join(n.split()[1] for n in lane.boundaries.values())}"
     assert lane.counts["padding"] == 0
-    for place in lane.seams:
+    for place in lane.boundaries:
         assert (lane.tokens[place].text, lane.tokens[place].role) == ("<|user|>", "masked")
-    answers = len(lane.seams)
+    answers = len(lane.boundaries)
     assert lane.notes == (f"{answers} of {answers} answers end with <|end|>, trained",)
     (batch,) = shown.batches
     assert (batch.sequences, batch.counts["padding"]) == (1, 0)
@@ -77,17 +77,29 @@ def test_packed_rows_lie_in_the_bin_that_is_trained_each_with_its_seam(section: 
 
 
 def test_a_stream_shows_where_each_document_begins_and_which_one_goes_on(section: Only) -> None:
-    pretrain = {"stage": "pretrain", "data": "texts.jsonl", "max_length": 16, "batch_size": 2}
+    pretrain = {
+        "stage": "pretrain",
+        "data": "texts.jsonl",
+        "max_length": 16,
+        "per_device_train_batch_size": 2,
+    }
     first, second = section(pretrain).rows
-    assert first.lanes[0].seams[0] == "texts.jsonl:1"
-    assert all(first.lanes[0].tokens[place].text == "<s>" for place in first.lanes[0].seams)
-    going_on = second.lanes[0].seams[0]
-    assert going_on == f"going on  {list(first.lanes[0].seams.values())[-1]}"
+    assert first.sequences[0].boundaries[0] == "texts.jsonl:1"
+    assert all(
+        first.sequences[0].tokens[place].text == "<s>" for place in first.sequences[0].boundaries
+    )
+    going_on = second.sequences[0].boundaries[0]
+    assert going_on == f"going on  {list(first.sequences[0].boundaries.values())[-1]}"
     assert spelled(second).count("[") == 15, "nothing predicts the first token of a row"
 
 
 def test_documents_may_be_rows_of_their_own(section: Only) -> None:
-    alone = {"stage": "pretrain", "data": "texts.jsonl", "stream": False, "batch_size": 4}
+    alone = {
+        "stage": "pretrain",
+        "data": "texts.jsonl",
+        "stream": False,
+        "per_device_train_batch_size": 4,
+    }
     (row,) = section(alone, rows=(2,)).rows
     text = spelled(row).split("{")[0]
     assert text.startswith("<s>[")
@@ -96,7 +108,7 @@ def test_documents_may_be_rows_of_their_own(section: Only) -> None:
 
 def test_the_answers_of_a_pair_stand_after_the_prompt_they_share(section: Only) -> None:
     row = section(DPO).rows[0]
-    chosen, rejected = row.lanes
+    chosen, rejected = row.sequences
     assert (chosen.name, rejected.name) == ("chosen", "rejected")
     prompt = [token.text for token in chosen.tokens[: row.shared]]
     assert (prompt[0], prompt[-1]) == ("<|user|>", "<|assistant|>")
@@ -111,17 +123,19 @@ def test_the_answers_of_a_pair_stand_after_the_prompt_they_share(section: Only) 
 
 
 def test_a_reward_model_is_trained_on_the_score_it_gives_at_the_last_token(section: Only) -> None:
-    shown = section({"stage": "reward", "data": "pairs.jsonl", "batch_size": 8}, rows=(1, 2, 3))
+    shown = section(
+        {"stage": "reward", "data": "pairs.jsonl", "per_device_train_batch_size": 8}, rows=(1, 2, 3)
+    )
     assert shown.word == "scored"
     for row in shown.rows:
         assert row.facts == ()
-        for lane in row.lanes:
+        for lane in row.sequences:
             assert lane.counts["trained"] == 1
             (place,) = (n for n, token in enumerate(lane.tokens) if token.role == "trained")
             assert lane.tokens[place].text == "<|end|>"
             assert {token.role for token in lane.tokens[place + 1 :]} <= {"padding"}
             assert lane.notes == (f"the score is read at position {place}, <|end|>",)
-        assert row.lanes[0].tokens[row.shared - 1].text == "<|assistant|>"
+        assert row.sequences[0].tokens[row.shared - 1].text == "<|assistant|>"
 
 
 def test_margins_are_shown_where_the_data_gives_them(section: Only) -> None:
@@ -129,7 +143,9 @@ def test_margins_are_shown_where_the_data_gives_them(section: Only) -> None:
     assert [row.facts for row in shown.rows] == [("margin 0",), ("margin 1.5",)]
 
 
-def test_prompts_are_filled_up_on_the_left_where_the_policy_goes_on(look: Look) -> None:
+def test_prompts_are_filled_up_on_the_left_where_the_policy_goes_on(
+    preview_steps: PlanContext,
+) -> None:
     ppo: dict[str, Any] = {
         "stage": "ppo",
         "data": "prompts.jsonl",
@@ -138,13 +154,13 @@ def test_prompts_are_filled_up_on_the_left_where_the_policy_goes_on(look: Look) 
         "prompts": 4,
         "pretraining": {"data": "texts.jsonl", "batch_size": 3, "max_length": 32},
     }
-    shown = look(ppo, rows=(1, 2, 3, 4, 5, 6))
-    assert shown.faults == ()
+    shown = preview_steps(ppo, rows=(1, 2, 3, 4, 5, 6))
+    assert shown.errors == ()
     prompts, mixed = shown.steps[0].sections
     assert (prompts.option, mixed.option) == ("data", "pretraining.data")
     widths = set()
     for row in prompts.rows:
-        lane = row.lanes[0]
+        lane = row.sequences[0]
         widths.add(len(lane.tokens))
         assert lane.counts["trained"] == 0
         assert lane.tokens[-1].text == "<|assistant|>"
@@ -156,7 +172,7 @@ def test_prompts_are_filled_up_on_the_left_where_the_policy_goes_on(look: Look) 
     assert spelled(mixed.rows[0]).startswith("<s>[")
 
 
-def test_what_is_measured_is_called_counted_or_scored(look: Look) -> None:
+def test_what_is_measured_is_called_counted_or_scored(preview_steps: PlanContext) -> None:
     evaluate = {
         "stage": "evaluate",
         "conversations": "talks.jsonl",
@@ -164,8 +180,10 @@ def test_what_is_measured_is_called_counted_or_scored(look: Look) -> None:
         "prompts": "prompts.jsonl",
         "max_new_tokens": 8,
     }
-    shown = look({"stage": "reward", "data": "pairs.jsonl"}, evaluate | {"pairs": "pairs.jsonl"})
-    assert shown.faults == ()
+    shown = preview_steps(
+        {"stage": "reward", "data": "pairs.jsonl"}, evaluate | {"pairs": "pairs.jsonl"}
+    )
+    assert shown.errors == ()
     sections = shown.steps[1].sections
     assert [(one.option, one.word) for one in sections] == [
         ("conversations", "counted"),
@@ -175,15 +193,17 @@ def test_what_is_measured_is_called_counted_or_scored(look: Look) -> None:
     ]
     assert sections[0].title == "3 rows to measure on"
     assert spelled(sections[0].rows[0]).startswith("<|user|>a cat<|end|><|assistant|>[")
-    assert sections[3].rows[0].lanes[0].counts["trained"] == 0
+    assert sections[3].rows[0].sequences[0].counts["trained"] == 0
 
 
-def test_the_second_step_is_shown_with_the_template_that_the_first_will_set(look: Look) -> None:
-    shown = look({"stage": "chat", "template": "chatml"}, SFT)
+def test_the_second_step_is_shown_with_the_template_that_the_first_will_set(
+    preview_steps: PlanContext,
+) -> None:
+    shown = preview_steps({"stage": "chat", "template": "chatml"}, SFT)
     assert [step.link.step.name for step in shown.steps] == ["sft"], "chat reads no rows"
     row = shown.steps[0].sections[0].rows[0]
     assert spelled(row).startswith("<s><|im_start|>user\na cat<|im_end|>\n<|im_start|>assistant\n[")
-    assert row.lanes[0].notes == ("ends with <|im_end|>, trained",)
+    assert row.sequences[0].notes == ("ends with <|im_end|>, trained",)
 
 
 @pytest.mark.parametrize("step", [SFT, DPO, {"stage": "pretrain", "data": "texts.jsonl"}])
@@ -199,14 +219,16 @@ def test_what_is_held_out_can_be_shown_and_may_be_nothing(
 
 def test_a_foreign_stage_is_shown_like_our_own(desk: Path) -> None:
     recipe = aligner.Recipe(
-        [RDPO(RDPOOptions(data="pairs.jsonl", batch_size=2))],
+        [RDPO(RDPOOptions(data="pairs.jsonl", per_device_train_batch_size=2))],
         model=desk / "base",
         folder=desk,
         plugins=[aligner_brevity],
     )
     ((theirs,),) = recipe.preview(runs=desk / "runs").steps.values()
     ours = aligner.Recipe(
-        [DPO_STAGE(DPOOptions(data="pairs.jsonl", batch_size=2))], model=desk / "base", folder=desk
+        [DPO_STAGE(DPOOptions(data="pairs.jsonl", per_device_train_batch_size=2))],
+        model=desk / "base",
+        folder=desk,
     )
     ((dpo,),) = ours.preview(runs=desk / "runs").steps.values()
     assert theirs.batches == dpo.batches
@@ -215,7 +237,7 @@ def test_a_foreign_stage_is_shown_like_our_own(desk: Path) -> None:
         for lane in (0, 1):
             # Its collator fills up with token 0, and that is shown as well.
             assert spelled(other, lane) == spelled(mine, lane).replace("<pad>", "<unk>")
-            assert other.lanes[lane].notes == mine.lanes[lane].notes
+            assert other.sequences[lane].notes == mine.sequences[lane].notes
 
 
 def test_a_stage_that_says_nothing_of_it_shows_nothing(desk: Path) -> None:
@@ -226,7 +248,7 @@ def test_a_stage_that_says_nothing_of_it_shows_nothing(desk: Path) -> None:
 
 def test_of_very_many_rows_only_those_near_the_asked_are_kept() -> None:
     made = (Strip({"number": number}, "", {0: f"big.txt:{number + 1}"}) for number in range(10_000))
-    kept = Some(made, Asked(rows=(7, "big.txt:5000"), by_name=True), size=4)
+    kept = Some(made, PreviewRequest(rows=(7, "big.txt:5000"), by_name=True), size=4)
     assert len(kept) == 10_000
     assert (kept.find(7), kept.find("big.txt:5000"), kept.find(8)) == (6, 4999, None)
     assert [kept[place].row["number"] for place in range(4, 8)] == [4, 5, 6, 7]
@@ -235,15 +257,17 @@ def test_of_very_many_rows_only_those_near_the_asked_are_kept() -> None:
         kept[100]
 
 
-def test_rows_that_a_step_has_yet_to_make_are_said_to_be_stand_ins(look: Look) -> None:
+def test_rows_that_a_step_has_yet_to_make_are_said_to_be_stand_ins(
+    preview_steps: PlanContext,
+) -> None:
     annotate = {
         "stage": "annotate",
         "prompts": "prompts.jsonl",
         "score": "tasks",
         "max_new_tokens": 8,
     }
-    shown = look(annotate, {"stage": "dpo", "data": {"step": "annotate"}}, rows=(1,))
-    assert shown.faults == ()
+    shown = preview_steps(annotate, {"stage": "dpo", "data": {"step": "annotate"}}, rows=(1,))
+    assert shown.errors == ()
     asked, made = (step.sections[0] for step in shown.steps)
     note = (
         "rows that 'annotate' will make are shown with real prompts; "
@@ -253,4 +277,4 @@ def test_rows_that_a_step_has_yet_to_make_are_said_to_be_stand_ins(look: Look) -
     assert made.notes[0] == note
     prompt = spelled(asked.rows[0]).split("}")[-1]
     both = made.rows[0]
-    assert "".join(token.text for token in both.lanes[0].tokens[: both.shared]) == prompt
+    assert "".join(token.text for token in both.sequences[0].tokens[: both.shared]) == prompt

@@ -14,16 +14,16 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from aligner import chain
-from aligner.preview import Role, Token
-from aligner.screen.console import console_on, show
-from aligner.screen.preview import previewed
-from aligner.screen.preview_strip import Strip, pieces, visible
+from aligner.preview import PreviewToken, Role
+from aligner.terminal.console import console_on, show
+from aligner.terminal.preview import previewed
+from aligner.terminal.preview_strip import Strip, pieces, visible
 
-Look = Callable[..., chain.Preview]
+PlanContext = Callable[..., chain.ChainPreview]
 TEXTS = st.text(st.characters(exclude_characters="┗╵"), max_size=12)
 
-SFT = {"stage": "sft", "data": "talks.jsonl", "batch_size": 3}
-DPO = {"stage": "dpo", "data": "pairs.jsonl", "batch_size": 2}
+SFT = {"stage": "sft", "data": "talks.jsonl", "per_device_train_batch_size": 3}
+DPO = {"stage": "dpo", "data": "pairs.jsonl", "per_device_train_batch_size": 2}
 
 SFT_IN_MARKS = """\
 tiny  recipe
@@ -70,7 +70,7 @@ tiny  recipe
 """
 
 
-def _drawn(shown: chain.Preview, width: int, **how: Any) -> str:
+def _drawn(shown: chain.ChainPreview, width: int, **how: Any) -> str:
     file = io.StringIO()
     console = console_on(file)
     console.width = width
@@ -78,7 +78,9 @@ def _drawn(shown: chain.Preview, width: int, **how: Any) -> str:
     return file.getvalue()
 
 
-def _strip(tokens: list[Token], width: int, *, colour: bool = False, **how: Any) -> list[str]:
+def _strip(
+    tokens: list[PreviewToken], width: int, *, colour: bool = False, **how: Any
+) -> list[str]:
     console = Console(
         file=io.StringIO(), width=width, color_system="standard" if colour else None,
         force_terminal=colour, no_color=False, legacy_windows=False, markup=False,
@@ -89,25 +91,27 @@ def _strip(tokens: list[Token], width: int, *, colour: bool = False, **how: Any)
     return [line.rstrip() for line in capture.get().splitlines()]
 
 
-def _tokens(*stretches: tuple[Role, str]) -> list[Token]:
+def _tokens(*stretches: tuple[Role, str]) -> list[PreviewToken]:
     """Tokens written `a| b`, whose role is given with them."""
     return [
-        Token(number, text, role)
+        PreviewToken(number, text, role)
         for role, texts in stretches
         for number, text in enumerate(texts.split("|"))
     ]
 
 
-def test_without_colours_every_token_has_its_mark_beneath(look: Look) -> None:
-    assert _drawn(look(SFT), 78) == SFT_IN_MARKS
+def test_without_colours_every_token_has_its_mark_beneath(preview_steps: PlanContext) -> None:
+    assert _drawn(preview_steps(SFT), 78) == SFT_IN_MARKS
 
 
-def test_the_answers_of_a_pair_stand_side_by_side_where_there_is_room(look: Look) -> None:
-    assert _drawn(look(DPO, rows=(1,)), 100) == DPO_IN_MARKS
+def test_the_answers_of_a_pair_stand_side_by_side_where_there_is_room(
+    preview_steps: PlanContext,
+) -> None:
+    assert _drawn(preview_steps(DPO, rows=(1,)), 100) == DPO_IN_MARKS
 
 
-def test_they_stand_below_each_other_where_there_is_none(look: Look) -> None:
-    lines = _drawn(look(DPO, rows=(1,)), 60).splitlines()
+def test_they_stand_below_each_other_where_there_is_none(preview_steps: PlanContext) -> None:
+    lines = _drawn(preview_steps(DPO, rows=(1,)), 60).splitlines()
     assert lines.index("  chosen") < lines.index("  rejected")
     assert all(cell_len(line) <= 60 for line in lines)
 
@@ -122,11 +126,11 @@ def test_with_colours_trained_tokens_are_blocks_and_there_are_no_marks() -> None
 
 
 def test_no_colours_are_used_where_none_are_wanted(
-    look: Look, monkeypatch: pytest.MonkeyPatch
+    preview_steps: PlanContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("FORCE_COLOR", "1")
-    drawn = _drawn(look(SFT), 70)
+    drawn = _drawn(preview_steps(SFT), 70)
     assert "┗" in drawn
     assert "\x1b[30;46m" not in drawn
 
@@ -137,7 +141,7 @@ def test_long_stretches_are_folded_in_the_middle_and_borders_stay() -> None:
             ("masked", "|".join("q" for _ in range(200))),
             ("trained", "|".join("a" for _ in range(100))),
         )
-        + [Token(0, "_", "padding")] * 37
+        + [PreviewToken(0, "_", "padding")] * 37
     )
     lines = _strip(tokens, 120)
     assert lines == [
@@ -179,7 +183,10 @@ def test_white_space_is_seen_and_nothing_steers_the_terminal(text: str, drawn: s
 
 
 def test_an_accent_alone_does_not_stand_on_its_neighbour() -> None:
-    assert _strip([Token(1, "e", "masked"), Token(2, "\u0301", "masked")], 20)[0] == "e◌\u0301"
+    assert (
+        _strip([PreviewToken(1, "e", "masked"), PreviewToken(2, "\u0301", "masked")], 20)[0]
+        == "e◌\u0301"
+    )
 
 
 def test_the_documentation_shows_just_that() -> None:
@@ -197,7 +204,7 @@ def test_the_documentation_shows_just_that() -> None:
 def test_no_line_is_wider_than_asked_and_no_token_is_lost(
     made: list[tuple[str, Role]], width: int
 ) -> None:
-    tokens = [Token(number, text, role) for number, (text, role) in enumerate(made)]
+    tokens = [PreviewToken(number, text, role) for number, (text, role) in enumerate(made)]
     lines = _strip(tokens, width, full=True)
     assert all(cell_len(line) <= width for line in lines)
     drawn, roles = "".join(lines), [role for _, role in made]

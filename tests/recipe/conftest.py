@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from aligner.errors import AlignerError
-from aligner.recipe import Recipe, read_recipe
+from aligner.recipe import RecipeSpec, read_recipe
 
 
 @pytest.fixture
@@ -43,10 +43,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def read() -> Callable[..., Recipe]:
+def read() -> Callable[..., RecipeSpec]:
     """Write a text as `r.yaml` and read it, with overrides and an environment."""
 
-    def write_and_read(text: str, *overrides: str, **environment: str) -> Recipe:
+    def write_and_read(text: str, *overrides: str, **environment: str) -> RecipeSpec:
         Path("r.yaml").write_text(dedent(text), encoding="utf-8")
         return read_recipe("r.yaml", overrides=overrides, environment=environment)
 
@@ -54,7 +54,7 @@ def read() -> Callable[..., Recipe]:
 
 
 @pytest.fixture
-def complaint(read: Callable[..., Recipe]) -> Callable[..., str]:
+def complaint(read: Callable[..., RecipeSpec]) -> Callable[..., str]:
     """All that is said of a text that must not read."""
 
     def said(text: str, *overrides: str, **environment: str) -> str:
@@ -66,7 +66,7 @@ def complaint(read: Callable[..., Recipe]) -> Callable[..., str]:
 
 
 @pytest.fixture
-def options(read: Callable[..., Recipe]) -> Callable[..., dict[str, Any]]:
+def options(read: Callable[..., RecipeSpec]) -> Callable[..., dict[str, Any]]:
     """Options of the only step, whose lines are a text."""
 
     def read_options(text: str, **environment: str) -> dict[str, Any]:
@@ -90,10 +90,10 @@ def family() -> Callable[..., None]:
 
 
 @pytest.fixture
-def essence() -> Callable[[Recipe], tuple[Any, ...]]:
+def essence() -> Callable[[RecipeSpec], tuple[Any, ...]]:
     """A recipe without the places where it is written."""
 
-    def without_places(recipe: Recipe) -> tuple[Any, ...]:
+    def without_places(recipe: RecipeSpec) -> tuple[Any, ...]:
         steps = [(step.stage, step.name, step.options, step.gate) for step in recipe.steps]
         return recipe.name, recipe.description, recipe.model, recipe.seed, steps
 
@@ -102,11 +102,11 @@ def essence() -> Callable[[Recipe], tuple[Any, ...]]:
 
 @pytest.fixture
 def assert_reads_back(
-    essence: Callable[[Recipe], tuple[Any, ...]],
-) -> Callable[[Recipe], None]:
+    essence: Callable[[RecipeSpec], tuple[Any, ...]],
+) -> Callable[[RecipeSpec], None]:
     """Hold a recipe against what its own text reads as."""
 
-    def check(recipe: Recipe) -> None:
+    def check(recipe: RecipeSpec) -> None:
         Path("again.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
         assert essence(read_recipe("again.yaml", environment={})) == essence(recipe)
 

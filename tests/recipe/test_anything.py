@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aligner.errors import AlignerError
-from aligner.recipe import Recipe, read_recipe, recipe_from
+from aligner.recipe import RecipeSpec, read_recipe, recipe_from
 
 SCALARS = st.one_of(
     st.none(), st.booleans(), st.integers(-(10**30), 10**30), st.floats(allow_nan=False),
@@ -34,7 +34,7 @@ OPTIONS = st.dictionaries(
 )
 @given(options=OPTIONS)
 def test_any_options_written_out_read_back_the_same(
-    assert_reads_back: Callable[[Recipe], None], folder: Path, options: dict[str, Any]
+    assert_reads_back: Callable[[RecipeSpec], None], folder: Path, options: dict[str, Any]
 ) -> None:
     recipe = recipe_from({"name": "x", "steps": [{"stage": "sft", **options}]}, folder=folder)
     assert recipe.steps[0].options == options
@@ -57,7 +57,7 @@ FRAGMENTS = st.sampled_from(
 )
 @given(text=st.lists(FRAGMENTS | st.text(max_size=3), max_size=30).map("".join))
 def test_any_text_is_a_recipe_or_a_complaint(
-    assert_reads_back: Callable[[Recipe], None], text: str
+    assert_reads_back: Callable[[RecipeSpec], None], text: str
 ) -> None:
     Path("r.yaml").write_bytes(text.encode("utf-8", "surrogatepass"))
     try:
@@ -86,8 +86,8 @@ def test_any_bytes_are_a_recipe_or_a_complaint(raw: bytes) -> None:
     | st.builds("sft.{}={}".format, st.text(max_size=5), st.text(max_size=9))
 )
 def test_any_override_is_laid_over_or_complained_about(
-    read: Callable[..., Recipe],
-    assert_reads_back: Callable[[Recipe], None],
+    read: Callable[..., RecipeSpec],
+    assert_reads_back: Callable[[RecipeSpec], None],
     sft_dpo: str,
     text: str,
 ) -> None:

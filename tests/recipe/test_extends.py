@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from aligner.errors import Faults, RecipeError
-from aligner.recipe import Bound, ModelSpec, Recipe, read_recipe
+from aligner.errors import ErrorGroup, RecipeError
+from aligner.recipe import Bound, ModelSpec, RecipeSpec, read_recipe
 
 
 def test_a_recipe_is_laid_over_the_one_it_extends(
-    assert_reads_back: Callable[[Recipe], None],
-    essence: Callable[[Recipe], tuple[Any, ...]],
+    assert_reads_back: Callable[[RecipeSpec], None],
+    essence: Callable[[RecipeSpec], tuple[Any, ...]],
     family: Callable[..., None],
 ) -> None:
     family(
@@ -26,7 +26,7 @@ def test_a_recipe_is_laid_over_the_one_it_extends(
             steps:
               - stage: sft
                 data: a.jsonl
-                adapter: {r: 8, alpha: 16}
+                adapter: {r: 8, lora_alpha: 16}
                 gate: {loss: "< 3", kl: "< 1"}
               - stage: reward
               - stage: dpo
@@ -61,7 +61,7 @@ def test_a_recipe_is_laid_over_the_one_it_extends(
             (
                 "sft",
                 "sft",
-                {"data": "a.jsonl", "adapter": {"r": 16, "alpha": 16}},
+                {"data": "a.jsonl", "adapter": {"r": 16, "lora_alpha": 16}},
                 {"loss": Bound.parse("< 3")},
             ),
             ("merge", "merge", {}, {}),
@@ -75,10 +75,10 @@ def test_a_recipe_is_laid_over_the_one_it_extends(
         "child.yaml:2",
         "child.yaml:5",
     )
-    assert {key: sft.lines[key] for key in ("data", "adapter.r", "adapter.alpha")} == {
+    assert {key: sft.lines[key] for key in ("data", "adapter.r", "adapter.lora_alpha")} == {
         "data": "shared/base.yaml:7",
         "adapter.r": "child.yaml:7",
-        "adapter.alpha": "shared/base.yaml:8",
+        "adapter.lora_alpha": "shared/base.yaml:8",
     }
     assert_reads_back(recipe)
 
@@ -110,7 +110,7 @@ def test_faults_between_recipes_name_both_files(family: Callable[..., None]) -> 
                 after: rewrad
         """,
     )
-    with pytest.raises(Faults) as caught:
+    with pytest.raises(ErrorGroup) as caught:
         read_recipe("r.yaml")
     assert str(caught.value).splitlines() == [
         "base.yaml:1: a recipe has no key 'sed'",

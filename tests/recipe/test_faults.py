@@ -1,4 +1,4 @@
-"""Every fault of a recipe is reported at once, each in full."""
+"""Every error of a recipe is reported at once, each in full."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ MODEL = "not text\n  hint: write 'model: FOLDER_OR_HUB_ID', or 'model: {path: â€
         ("model:\nsteps: [{stage: a}]", f"r.yaml:1: 'model' is empty, {MODEL}"),
         ("model: {path: a, revision: 12}\nsteps: []", f"r.yaml:1: 'model.revision' is 12, {MODEL}"),
         ("steps:\n- stage: a\n  gate: small",
-         "r.yaml:3: 'gate' is 'small', not a mapping from figures to bounds\n"
+         "r.yaml:3: 'gate' is 'small', not a mapping from metrics to bounds\n"
          "  hint: gate: {eval_loss: \"< 2.5\"}"),
         ("steps:\n- {stage: a}\n- {stage: b, after: a, before: a}",
          "r.yaml:3: step 'b' says both 'after' and 'before'\n  hint: keep one"),

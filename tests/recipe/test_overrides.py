@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from aligner.recipe import Bound, ModelSpec, Recipe
+from aligner.recipe import Bound, ModelSpec, RecipeSpec
 
 
-def test_overrides_are_laid_over_what_is_written(read: Callable[..., Recipe], sft_dpo: str) -> None:
+def test_overrides_are_laid_over_what_is_written(
+    read: Callable[..., RecipeSpec], sft_dpo: str
+) -> None:
     recipe = read(
         sft_dpo,
         "sft.learning_rate=2e-5",
@@ -37,13 +39,15 @@ def test_overrides_are_laid_over_what_is_written(read: Callable[..., Recipe], sf
     assert dpo.lines["adapter.extra.deep"] == "--set first-dpo.adapter.extra.deep=yes"
 
 
-def test_a_list_is_set_whole(read: Callable[..., Recipe], sft_dpo: str) -> None:
+def test_a_list_is_set_whole(read: Callable[..., RecipeSpec], sft_dpo: str) -> None:
     step = read(sft_dpo, "sft.data=[a.jsonl,b.jsonl]").steps[0]
     assert step.options["data"] == ["a.jsonl", "b.jsonl"]
     assert step.lines["data.1"] == "--set sft.data=[a.jsonl,b.jsonl]"
 
 
-def test_the_model_may_be_replaced_and_a_word_made_a_mapping(read: Callable[..., Recipe]) -> None:
+def test_the_model_may_be_replaced_and_a_word_made_a_mapping(
+    read: Callable[..., RecipeSpec],
+) -> None:
     text = "model: a/b\nsteps: [{stage: sft}]"
     assert read(text, "model=c/d").model == ModelSpec(path="c/d")
     assert read(text, "model.revision=main").model == ModelSpec(path="a/b", revision="main")

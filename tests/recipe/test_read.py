@@ -8,21 +8,21 @@ from typing import Any
 
 import pytest
 
-from aligner.errors import Faults, RecipeError
-from aligner.recipe import Bound, ModelSpec, Recipe, Step, read_recipe, recipe_from
+from aligner.errors import ErrorGroup, RecipeError
+from aligner.recipe import Bound, ModelSpec, RecipeSpec, StepSpec, read_recipe, recipe_from
 
 
 def test_a_recipe_is_read_with_the_line_of_every_option(
-    read: Callable[..., Recipe], sft_dpo: str, folder: Path
+    read: Callable[..., RecipeSpec], sft_dpo: str, folder: Path
 ) -> None:
-    assert read(sft_dpo) == Recipe(
+    assert read(sft_dpo) == RecipeSpec(
         name="r",
         description="A small chain",
         model=ModelSpec(path="some/model", revision="main"),
         model_where="r.yaml:3",
         seed=17,
         steps=(
-            Step(
+            StepSpec(
                 stage="sft",
                 name="sft",
                 options={"learning_rate": 1e-5, "data": [{"path": "a.jsonl"}, "b.jsonl"]},
@@ -39,7 +39,7 @@ def test_a_recipe_is_read_with_the_line_of_every_option(
                     "gate.eval_loss": "r.yaml:10",
                 },
             ),
-            Step(
+            StepSpec(
                 stage="dpo",
                 name="first-dpo",
                 options={"adapter": {"r": 8}},
@@ -58,14 +58,14 @@ def test_a_recipe_is_read_with_the_line_of_every_option(
 
 
 def test_a_place_that_is_not_written_is_that_of_what_surrounds_it(
-    read: Callable[..., Recipe], sft_dpo: str
+    read: Callable[..., RecipeSpec], sft_dpo: str
 ) -> None:
     step = read(sft_dpo).steps[0]
     assert step.at("data.0.format") == "r.yaml:8"
     assert step.at("batch_size") == "r.yaml:5"
 
 
-def test_a_recipe_may_leave_out_all_but_its_steps(read: Callable[..., Recipe]) -> None:
+def test_a_recipe_may_leave_out_all_but_its_steps(read: Callable[..., RecipeSpec]) -> None:
     recipe = read("steps: [{stage: pretrain}]")
     assert (recipe.name, recipe.model, recipe.model_where, recipe.seed) == (
         "r",
@@ -75,7 +75,7 @@ def test_a_recipe_may_leave_out_all_but_its_steps(read: Callable[..., Recipe]) -
     )
 
 
-def test_a_model_may_be_given_as_one_word(read: Callable[..., Recipe]) -> None:
+def test_a_model_may_be_given_as_one_word(read: Callable[..., RecipeSpec]) -> None:
     assert read("model: a/b\nsteps: [{stage: sft}]").model == ModelSpec(path="a/b", revision=None)
 
 
@@ -94,8 +94,8 @@ def test_a_recipe_is_shown_by_the_path_it_was_given(folder: Path) -> None:
     "text", ["steps: [{stage: sft}]", "name: a.b\nsteps: [{stage: x, gate: {e: 1 .. 2}}]"]
 )
 def test_a_recipe_written_out_reads_back_the_same(
-    read: Callable[..., Recipe],
-    assert_reads_back: Callable[[Recipe], None],
+    read: Callable[..., RecipeSpec],
+    assert_reads_back: Callable[[RecipeSpec], None],
     sft_dpo: str,
     text: str,
 ) -> None:
@@ -154,7 +154,7 @@ def test_a_number_that_is_none_is_refused(
     assert complaint(f"steps:\n  - stage: sft\n    x: {value}") == f"r.yaml:3: {what}"
 
 
-def test_an_alias_repeats_a_value_and_keeps_its_lines(read: Callable[..., Recipe]) -> None:
+def test_an_alias_repeats_a_value_and_keeps_its_lines(read: Callable[..., RecipeSpec]) -> None:
     text = "steps:\n- stage: sft\n  lora: &lora\n    r: 8\n- stage: dpo\n  lora: *lora\n"
     second = read(text).steps[1]
     assert second.options == {"lora": {"r": 8}}
@@ -168,8 +168,8 @@ def test_a_byte_order_mark_and_windows_line_ends_are_read() -> None:
 
 
 def test_a_recipe_made_in_python_is_the_same_as_one_read(
-    read: Callable[..., Recipe],
-    essence: Callable[[Recipe], tuple[Any, ...]],
+    read: Callable[..., RecipeSpec],
+    essence: Callable[[RecipeSpec], tuple[Any, ...]],
     sft_dpo: str,
     folder: Path,
 ) -> None:
@@ -207,7 +207,7 @@ def test_a_recipe_made_in_python_is_the_same_as_one_read(
 def test_faults_of_a_recipe_made_in_python_name_their_place(folder: Path) -> None:
     endless: list[Any] = []
     endless.append(endless)
-    with pytest.raises(Faults) as caught:
+    with pytest.raises(ErrorGroup) as caught:
         recipe_from(
             {
                 "seed": 1.5,
@@ -232,7 +232,7 @@ def test_faults_of_a_recipe_made_in_python_name_their_place(folder: Path) -> Non
 
 
 def test_variables_in_a_recipe_made_in_python_are_text(
-    assert_reads_back: Callable[[Recipe], None], folder: Path
+    assert_reads_back: Callable[[RecipeSpec], None], folder: Path
 ) -> None:
     recipe = recipe_from({"steps": [{"stage": "sft", "x": "${HOME}"}]}, folder=folder)
     assert recipe.steps[0].options == {"x": "${HOME}"}
@@ -243,7 +243,7 @@ def test_variables_in_a_recipe_made_in_python_are_text(
     "word", ["1e-5", "1e5", "0x1F", "017", "true", "~", "", ".5", ".nan", "no"]
 )
 def test_text_that_looks_like_something_else_is_written_out_as_text(
-    assert_reads_back: Callable[[Recipe], None], folder: Path, word: str
+    assert_reads_back: Callable[[RecipeSpec], None], folder: Path, word: str
 ) -> None:
     assert_reads_back(recipe_from({"steps": [{"stage": "sft", "x": word}]}, folder=folder))
 

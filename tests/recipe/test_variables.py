@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from aligner.recipe import Recipe
+from aligner.recipe import RecipeSpec
 
 
 def test_a_variable_is_put_in_where_it_is_written_and_nowhere_else(
@@ -28,7 +28,7 @@ def test_the_value_of_a_variable_stays_text(
     assert options("a: ${A}\nb: ['${A}']", A=value, B="no") == {"a": value, "b": [value]}
 
 
-def test_a_variable_may_hold_the_seed(read: Callable[..., Recipe]) -> None:
+def test_a_variable_may_hold_the_seed(read: Callable[..., RecipeSpec]) -> None:
     assert read("seed: ${SEED}\nsteps: [{stage: sft}]", SEED="12").seed == 12
 
 

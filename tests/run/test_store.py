@@ -26,7 +26,7 @@ def commit(store: Store, text: str = "weights") -> Finished:
         state=ModelState(policy=Artifact(path=str(work / "policy"), hash="h", made_by="first")),
         provides=frozenset({"policy"}),
         determinants={"seed": 1},
-        figures={"loss": 0.5},
+        metrics={"loss": 0.5},
         seconds=1.23456,
     )
 
@@ -38,7 +38,7 @@ def test_a_committed_step_is_found_whole_with_paths_where_it_now_lies(tmp_path: 
     assert found is not None
     assert found.damage(hashes=True) == ""
     assert found.state().get("policy").path == str(found.folder / "policy")
-    assert (found.step, found.figures, found.seconds) == ("first", {"loss": 0.5}, 1.235)
+    assert (found.step, found.metrics, found.seconds) == ("first", {"loss": 0.5}, 1.235)
     assert [one.name for one in store.folder.iterdir()] == [KEY[:16]]
 
 
@@ -63,7 +63,7 @@ def test_a_changed_manifest_is_no_finished_step(tmp_path: Path) -> None:
     store = Store(tmp_path)
     manifest = commit(store).folder / MANIFEST
     raw = json.loads(manifest.read_text())
-    manifest.write_text(json.dumps(raw | {"figures": {"loss": 0.0}}))
+    manifest.write_text(json.dumps(raw | {"metrics": {"loss": 0.0}}))
     assert store.find(KEY) is None
 
 

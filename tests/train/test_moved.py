@@ -9,23 +9,23 @@ import torch
 from torch import nn
 
 from aligner.errors import StageError
-from aligner.offers import Offers
-from aligner.stage import Plan, Run
-from aligner.state import Live
-from aligner.train.moved import refuse_unmoved, sample_of
+from aligner.registry import Registry
+from aligner.stage import Plan, StepContext
+from aligner.state import ModelCache
+from aligner.train.weight_check import check_weights_changed, sample_of
 
 
-def run_in(folder: Path) -> Run:
-    return Run(
+def run_in(folder: Path) -> StepContext:
+    return StepContext(
         step="learn",
         folder=folder,
         recipe_folder=folder,
         where="recipe.yaml:7",
         seed=0,
         plan=Plan(summary=""),
-        live=Live(),
-        offers=Offers(),
-        scratch={},
+        model_cache=ModelCache(),
+        registry=Registry(),
+        memo={},
     )
 
 
@@ -38,13 +38,13 @@ def test_one_parameter_that_moved_is_enough(tmp_path: Path) -> None:
     before = sample_of(trained)
     with torch.no_grad():
         trained["two"][1] = 1e-6
-    refuse_unmoved(before, trained, run_in(tmp_path))
+    check_weights_changed(before, trained, run_in(tmp_path))
 
 
 def test_nothing_moved_is_an_error_with_the_steps_own_hint(tmp_path: Path) -> None:
     trained = parameters()
     with pytest.raises(StageError) as caught:
-        refuse_unmoved(sample_of(trained), trained, run_in(tmp_path), hint="pay more")
+        check_weights_changed(sample_of(trained), trained, run_in(tmp_path), hint="pay more")
     assert str(caught.value) == (
         "recipe.yaml:7: training ended and not one of 2 trained parameters has moved\n"
         "  hint: pay more"
@@ -57,7 +57,7 @@ def test_what_is_no_number_is_an_error_that_names_the_parameter(tmp_path: Path) 
     with torch.no_grad():
         trained["two"][0] = torch.inf
     with pytest.raises(StageError) as caught:
-        refuse_unmoved(before, trained, run_in(tmp_path))
+        check_weights_changed(before, trained, run_in(tmp_path))
     assert str(caught.value) == (
         "recipe.yaml:7: 1 parameters are no numbers any more, 'two' first; nothing is kept\n"
         "  hint: lower learning_rate or use precision: fp32"

@@ -9,7 +9,7 @@ from typing import Any
 from datasets import Dataset
 from trl import pack_dataset
 
-from aligner.train.on_disk import on_disk
+from aligner.train.arrow_dataset import to_arrow_dataset
 from aligner.train.packing import labelled, packed, stream, streamed_rows
 
 
@@ -21,7 +21,7 @@ def rows(count: int) -> list[dict[str, Any]]:
 
 def test_what_is_laid_on_the_disk_is_read_back_and_leaves_no_file(tmp_path: Path) -> None:
     given = [{**row, "margin": 0.5 * number} for number, row in enumerate(rows(2500))]
-    laid = on_disk(iter(given), tmp_path)
+    laid = to_arrow_dataset(iter(given), tmp_path)
     assert list(tmp_path.iterdir()) == []
     assert list(laid) == given == list(Dataset.from_list(given))
     assert laid[2400] == given[2400]
@@ -30,7 +30,7 @@ def test_what_is_laid_on_the_disk_is_read_back_and_leaves_no_file(tmp_path: Path
 
 
 def test_no_rows_are_an_empty_data_set(tmp_path: Path) -> None:
-    assert len(on_disk([], tmp_path)) == 0
+    assert len(to_arrow_dataset([], tmp_path)) == 0
 
 
 def test_rows_packed_a_thousand_at_a_time_are_packed_as_all_at_once() -> None:

@@ -6,17 +6,17 @@ import argparse
 import json
 import sys
 
-from aligner.chain import Checked, check
+from aligner.chain import CheckedChain, check
 from aligner.cli.shared.recipes import host_for, linked
-from aligner.errors import AlignerError, Faults
+from aligner.errors import AlignerError, ErrorGroup
 from aligner.run import ranks
-from aligner.screen.chatter import kept
-from aligner.screen.console import console_on, show
-from aligner.screen.ending import say
-from aligner.screen.forecast import Forecast, forecast
-from aligner.screen.listing import print_json
-from aligner.screen.planned import as_json, planned
-from aligner.screen.text import safe
+from aligner.terminal.console import console_on, show
+from aligner.terminal.exit_codes import say
+from aligner.terminal.forecast import Forecast, forecast
+from aligner.terminal.listing import print_json
+from aligner.terminal.output_capture import kept
+from aligner.terminal.plan_table import as_json, planned
+from aligner.terminal.text import safe
 
 
 def check_recipe(arguments: argparse.Namespace) -> int:
@@ -29,7 +29,7 @@ def check_recipe(arguments: argparse.Namespace) -> int:
             if not arguments.json:
                 raise
             if ranks.rank() == 0:
-                print(safe(json.dumps({"faults": as_faults(error)}, indent=2)), file=chatter.screen)
+                print(safe(json.dumps({"errors": as_errors(error)}, indent=2)), file=chatter.screen)
             return error.exit_code
         finally:
             if arguments.verbose:
@@ -46,7 +46,7 @@ def check_recipe(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _checked(arguments: argparse.Namespace) -> tuple[Checked, list[Forecast]]:
+def _checked(arguments: argparse.Namespace) -> tuple[CheckedChain, list[Forecast]]:
     host = host_for(arguments)
     chain = linked(arguments, host)
     checked = check(chain, host, runs=arguments.runs)
@@ -61,7 +61,7 @@ def _checked(arguments: argparse.Namespace) -> tuple[Checked, list[Forecast]]:
     return checked, answers
 
 
-def as_faults(error: AlignerError) -> list[dict[str, str]]:
+def as_errors(error: AlignerError) -> list[dict[str, str]]:
     """What is wrong, for programs."""
-    faults = error.faults if isinstance(error, Faults) else (error,)
-    return [{"where": one.where, "what": one.what, "hint": one.hint} for one in faults]
+    errors = error.errors if isinstance(error, ErrorGroup) else (error,)
+    return [{"where": one.where, "what": one.what, "hint": one.hint} for one in errors]

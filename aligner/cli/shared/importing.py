@@ -9,16 +9,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from aligner.errors import AlignerError, ChainError, Collected, Faults, did_you_mean
+from aligner.errors import AlignerError, ChainError, ErrorCollector, ErrorGroup, did_you_mean
 from aligner.host import Host
-from aligner.offers import Foreign, Remark, Translated, Translation
-from aligner.options import validate
+from aligner.options.validation import validate
 from aligner.recipe import read_recipe, recipe_from
 from aligner.recipe.names import RECIPE_NAME
 from aligner.recipe.source import read_source
 from aligner.recipe.tree import Value
-from aligner.screen.listing import print_json
-from aligner.screen.text import safe
+from aligner.registry import ConfigImporter, ExternalConfig, ImportNote, ImportResult
+from aligner.terminal.listing import print_json
+from aligner.terminal.text import safe
 
 _TOLD = ("no counterpart", "other meaning", "added", "default", "not needed")
 _WRITTEN = ("no counterpart", "other meaning", "added")
@@ -26,7 +26,7 @@ _WRITTEN = ("no counterpart", "other meaning", "added")
 
 
 def import_recipe(arguments: argparse.Namespace) -> int:
-    """Write the recipe and the remarks about it.
+    """Write the recipe and the notes about it.
 
     Raises:
         AlignerError: A file cannot be read, is of no known tool, or says what cannot be done here;
@@ -35,7 +35,7 @@ def import_recipe(arguments: argparse.Namespace) -> int:
     out = _target(arguments)
     host = Host.discover()
     files = [_read(path, out, arguments.method) for path in arguments.files]
-    tool = _tool(files, host.offers().translations, arguments.tool)
+    tool = _tool(files, host.registry().config_importers, arguments.tool)
     translated = tool.translate(files, host.stages())
     text = _written(translated, files, out, tool)
     with out.open("x", encoding="utf-8") as file:
@@ -46,11 +46,11 @@ def import_recipe(arguments: argparse.Namespace) -> int:
     else:
         sys.stdout.write(_report(translated, out, tool, steps))
     sys.stdout.flush()
-    faults = Collected()
+    errors = ErrorCollector()
     for step in read_recipe(out).steps:
-        with faults:
+        with errors:
             validate(step, host.stage(step.stage, where=step.where))
-    faults.raise_if_any()
+    errors.raise_if_any()
     return 0
 
 
@@ -65,17 +65,17 @@ def _target(arguments: argparse.Namespace) -> Path:
     return out
 
 
-def _read(path: Path, out: Path, method: str | None) -> Foreign:
+def _read(path: Path, out: Path, method: str | None) -> ExternalConfig:
     shown = os.fspath(path)
-    faults: list[AlignerError] = []
-    source = read_source(path, shown=shown, asked="", environment=os.environ, faults=faults)
-    Faults.raise_if_any(faults)
+    errors: list[AlignerError] = []
+    source = read_source(path, shown=shown, asked="", environment=os.environ, errors=errors)
+    ErrorGroup.raise_if_any(errors)
     settings = source.tree.plain()
     if not isinstance(settings, Mapping):
         raise ChainError("this is no mapping of settings, so nobody's recipe", where=shown)
     lines: dict[str, str] = {}
     _note(source.tree, "", lines)
-    return Foreign(
+    return ExternalConfig(
         path=path,
         where=shown,
         settings=settings,
@@ -99,8 +99,8 @@ def _note(value: Value, at: str, lines: dict[str, str]) -> None:
 
 
 def _tool(
-    files: Sequence[Foreign], known: Mapping[str, Translation], asked: str | None
-) -> Translation:
+    files: Sequence[ExternalConfig], known: Mapping[str, ConfigImporter], asked: str | None
+) -> ConfigImporter:
     if asked is not None:
         if asked not in known:
             hint = did_you_mean(asked, known)
@@ -108,7 +108,7 @@ def _tool(
         return known[asked]
     names: dict[str, str] = {}
     for one in files:
-        found = [name for name, tool in known.items() if tool.recognise(one.settings)]
+        found = [name for name, tool in known.items() if tool.recognize(one.settings)]
         if len(found) != 1:
             what = f"this looks like a recipe of {' and of '.join(found)}" if found else (
                 "this is not recognised as a recipe of another tool"
@@ -122,32 +122,34 @@ def _tool(
     return known[next(iter(names))]
 
 
-def _written(translated: Translated, files: Sequence[Foreign], out: Path, tool: Translation) -> str:
+def _written(
+    translated: ImportResult, files: Sequence[ExternalConfig], out: Path, tool: ConfigImporter
+) -> str:
     """The recipe, read once so that it is one, with what must not be forgotten at its head."""
     name = out.stem if RECIPE_NAME.fullmatch(out.stem) else "imported"
     recipe = recipe_from({"name": name, **translated.recipe}, folder=out.absolute().parent)
     head = [f"From {', '.join(one.where for one in files)} ({tool.name}), by aligner import."]
     for kind in _WRITTEN:
-        found = [one for one in translated.remarks if one.kind == kind]
+        found = [one for one in translated.notes if one.kind == kind]
         head += [f"{kind}:", *(f"  {_line(one)}" for one in found)] if found else []
     return "".join(f"# {safe(line)}\n" for line in head) + recipe.to_yaml()
 
 
-def _line(remark: Remark) -> str:
+def _line(remark: ImportNote) -> str:
     return f"{remark.where}: {remark.key}: {remark.text}"
 
 
-def _report(translated: Translated, out: Path, tool: Translation, steps: Sequence[str]) -> str:
+def _report(translated: ImportResult, out: Path, tool: ConfigImporter, steps: Sequence[str]) -> str:
     lines = []
     for kind in _TOLD:
-        found = [one for one in translated.remarks if one.kind == kind]
+        found = [one for one in translated.notes if one.kind == kind]
         if found:
             lines += [f"{kind}:", *(f"  {safe(_line(one))}" for one in found)]
     counts = [f"{translated.taken} settings of {tool.name} taken over"]
     counts += [
         f"{number} {kind}"
         for kind in _TOLD
-        if (number := sum(one.kind == kind for one in translated.remarks))
+        if (number := sum(one.kind == kind for one in translated.notes))
     ]
     lines += [
         f"{out}: {' → '.join(steps)}",
@@ -157,13 +159,13 @@ def _report(translated: Translated, out: Path, tool: Translation, steps: Sequenc
     return "".join(f"{line}\n" for line in lines)
 
 
-def _as_json(translated: Translated, out: Path, tool: Translation) -> dict[str, Any]:
+def _as_json(translated: ImportResult, out: Path, tool: ConfigImporter) -> dict[str, Any]:
     return {
         "recipe": os.fspath(out),
         "from": tool.name,
         "taken": translated.taken,
-        "remarks": [
+        "notes": [
             {"kind": one.kind, "where": one.where, "key": one.key, "text": one.text}
-            for one in translated.remarks
+            for one in translated.notes
         ],
     }

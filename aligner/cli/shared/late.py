@@ -6,7 +6,7 @@ import argparse
 from importlib import import_module
 
 from aligner.cli.shared.recipes import quieten_libraries
-from aligner.screen.chatter import kept
+from aligner.terminal.output_capture import kept
 
 
 def carry_out(work: str, arguments: argparse.Namespace) -> int:

@@ -12,10 +12,8 @@ from typing import Any
 from aligner.errors import ChainError, did_you_mean
 from aligner.run.folder import all_runs
 from aligner.run.lock import LOCK, is_held
-from aligner.screen.console import console_on, show
-from aligner.screen.history import run_page, runs_table, to_remove
-from aligner.screen.listing import print_json
-from aligner.screen.past import (
+from aligner.terminal.console import console_on, show
+from aligner.terminal.history import (
     Leftover,
     PastRun,
     data_octets,
@@ -24,7 +22,9 @@ from aligner.screen.past import (
     old_data,
     past_runs,
 )
-from aligner.screen.text import size
+from aligner.terminal.listing import print_json
+from aligner.terminal.runs_table import run_page, runs_table, to_remove
+from aligner.terminal.text import size
 
 
 def list_runs(arguments: argparse.Namespace) -> int:
@@ -105,7 +105,7 @@ def _as_json(one: PastRun) -> dict[str, Any]:
                 "number": step.number,
                 "step": step.step,
                 "stage": step.stage,
-                "figures": step.figures,
+                "metrics": step.metrics,
                 "seconds": step.seconds,
                 "bytes": step.octets,
                 "shared": step.shared,

@@ -76,7 +76,7 @@ def _check_name(name: str) -> None:
     host = Host.discover()
     if name in host.stages():
         raise PluginError(
-            f"there is a stage {name!r} already, of plugin {host.maker(name)}",
+            f"there is a stage {name!r} already, of plugin {host.plugin_version(name)}",
             where="NAME",
             hint="give yours another name",
         )

@@ -40,4 +40,4 @@ def add_recipe(below: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
 def _recipe(arguments: argparse.Namespace) -> int:
     from aligner.cli.shared.late import carry_out  # not needed for --help, which must be quick
 
-    return carry_out("aligner.write.command:new_recipe", arguments)
+    return carry_out("aligner.scaffold.command:new_recipe", arguments)

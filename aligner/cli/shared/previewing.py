@@ -7,19 +7,19 @@ import sys
 from pathlib import Path
 
 from aligner import chain
-from aligner.chain import Preview
-from aligner.cli.shared.checking import as_faults
+from aligner.chain import ChainPreview
+from aligner.cli.shared.checking import as_errors
 from aligner.cli.shared.recipes import host_for, linked
-from aligner.errors import AlignerError, ChainError, Faults
-from aligner.preview import Asked
+from aligner.errors import AlignerError, ChainError, ErrorGroup
+from aligner.preview import PreviewRequest
 from aligner.run import ranks
-from aligner.screen.chatter import kept
-from aligner.screen.console import console_on, show
-from aligner.screen.ending import say
-from aligner.screen.listing import print_json
-from aligner.screen.preview import as_json, previewed
-from aligner.screen.preview_page import page
-from aligner.screen.text import size
+from aligner.terminal.console import console_on, show
+from aligner.terminal.exit_codes import say
+from aligner.terminal.listing import print_json
+from aligner.terminal.output_capture import kept
+from aligner.terminal.preview import as_json, previewed
+from aligner.terminal.preview_page import page
+from aligner.terminal.text import size
 
 
 def preview_recipe(arguments: argparse.Namespace) -> int:
@@ -31,7 +31,7 @@ def preview_recipe(arguments: argparse.Namespace) -> int:
     except AlignerError as error:
         if not arguments.json:
             raise
-        print_json({"faults": as_faults(error)})
+        print_json({"errors": as_errors(error)})
         return error.exit_code
     if ranks.rank() != 0:
         return 0
@@ -40,18 +40,18 @@ def preview_recipe(arguments: argparse.Namespace) -> int:
     if arguments.html is not None:
         _write(shown, Path(arguments.html))
     if arguments.json:
-        faults = {"faults": as_faults(Faults(shown.faults))} if shown.faults else {}
-        print_json(as_json(shown) | faults)
-    elif arguments.html is None and (shown.steps or not shown.faults):
+        errors = {"errors": as_errors(ErrorGroup(shown.errors))} if shown.errors else {}
+        print_json(as_json(shown) | errors)
+    elif arguments.html is None and (shown.steps or not shown.errors):
         _draw(shown, arguments)
-    if shown.faults and not arguments.json:
-        raise Faults(shown.faults)
-    return Faults.exit_code if shown.faults else 0
+    if shown.errors and not arguments.json:
+        raise ErrorGroup(shown.errors)
+    return ErrorGroup.exit_code if shown.errors else 0
 
 
-def _preview(arguments: argparse.Namespace) -> Preview:
+def _preview(arguments: argparse.Namespace) -> ChainPreview:
     host = host_for(arguments)
-    asked = Asked(
+    asked = PreviewRequest(
         rows=tuple(map(_name, arguments.row)) or tuple(range(1, (arguments.rows or 2) + 1)),
         by_name=bool(arguments.row),
         held_out=arguments.held_out,
@@ -65,14 +65,14 @@ def _name(text: str) -> int | str:
     return int(text) if text.isdecimal() else text
 
 
-def _draw(shown: Preview, arguments: argparse.Namespace) -> None:
+def _draw(shown: ChainPreview, arguments: argparse.Namespace) -> None:
     console = console_on()
     if arguments.width is not None:
         console.width = arguments.width
     show(console, previewed(shown, console, full=arguments.full))
 
 
-def _write(shown: Preview, path: Path) -> None:
+def _write(shown: ChainPreview, path: Path) -> None:
     text = page(shown)
     try:
         path.write_text(text, encoding="utf-8")

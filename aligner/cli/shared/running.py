@@ -9,19 +9,19 @@ from pathlib import Path
 
 from rich.console import Console
 
-from aligner.chain import Chain, Checked, Event, Outcome, StepFailed, StepStarted, check
+from aligner.chain import Chain, CheckedChain, Event, Outcome, StepFailed, StepStarted, check
 from aligner.chain import run as run_chain
 from aligner.cli.shared.recipes import host_for, linked
 from aligner.errors import AlignerError, GateError, Stopped
 from aligner.host import Host
 from aligner.run import ranks
-from aligner.screen.chatter import Chatter, kept
-from aligner.screen.closing import closing, near
-from aligner.screen.console import console_on, is_live, show
-from aligner.screen.ending import Told, full_text, in_brief, say
-from aligner.screen.following import Following
-from aligner.screen.progress import Display, PlainLines, Silent, shown_live
-from aligner.screen.text import safe
+from aligner.terminal.console import console_on, is_live, show
+from aligner.terminal.exit_codes import Told, full_text, in_brief, say
+from aligner.terminal.output_capture import Chatter, kept
+from aligner.terminal.progress import Display, PlainLines, Silent, shown_live
+from aligner.terminal.progress_state import Following
+from aligner.terminal.summary import closing, near
+from aligner.terminal.text import safe
 
 GO_ON = "what finished before is kept: the same command goes on from there"
 
@@ -57,7 +57,7 @@ def run_recipe(arguments: argparse.Namespace) -> None:
 
 def _run(
     arguments: argparse.Namespace,
-    checked: Checked,
+    checked: CheckedChain,
     host: Host,
     failures: _Failures,
     display: Display,

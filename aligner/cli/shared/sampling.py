@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from aligner.chat.numbers import SETTINGS
 from aligner.cli.shared.recipes import add_runs_argument
-from aligner.talk.numbers import SETTINGS
 
 
 def add_step_arguments(parser: argparse.ArgumentParser, *, having: str) -> None:

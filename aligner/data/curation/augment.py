@@ -10,17 +10,15 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from aligner.data.context import DataContext
 from aligner.data.curation.spec import Augment
-from aligner.data.curation.texts import changed
-from aligner.data.kinds import content_key
+from aligner.data.describe import printable_name
 from aligner.data.ledger import Tally
-from aligner.data.messages import shown
-from aligner.data.place import Place
+from aligner.data.options import DataSpec
+from aligner.data.row_keys import content_key
+from aligner.data.row_texts import map_texts
 from aligner.data.rows import Row
-from aligner.data.spec import DataSpec
-from aligner.errors import AlignerError, DataError, Faults
-
-__all__ = ["augmented", "thesaurus"]
+from aligner.errors import AlignerError, DataError, ErrorGroup
 
 Thesaurus = Mapping[str, Sequence[str]]
 
@@ -30,7 +28,7 @@ _FENCED = re.compile(r"(```.*?(?:```|\Z))", re.DOTALL)
 
 
 def augmented(
-    rows: Iterator[Row], spec: DataSpec, tally: Tally, *, place: Place, option: str
+    rows: Iterator[Row], spec: DataSpec, tally: Tally, *, context: DataContext, option: str
 ) -> Iterator[Row]:
     """`rows`, each followed by its changed copies, if `spec` asks for any.
 
@@ -43,8 +41,8 @@ def augmented(
     """
     if spec.augment is None:
         return rows
-    synonyms = thesaurus(spec.augment, place, option) if spec.augment.synonyms else {}
-    return _with_copies(rows, spec.augment, synonyms, tally, place.seed)
+    synonyms = thesaurus(spec.augment, context, option) if spec.augment.synonyms else {}
+    return _with_copies(rows, spec.augment, synonyms, tally, context.seed)
 
 
 def _with_copies(
@@ -58,7 +56,7 @@ def _with_copies(
             digest = hashlib.sha256(f"{seed} {copy} ".encode() + key).digest()
             dice = random.Random(int.from_bytes(digest))
             varied = partial(_varied, how=how, synonyms=synonyms, dice=dice)
-            made = changed(row, varied, roles=roles)
+            made = map_texts(row, varied, roles=roles)
             if made not in seen:
                 seen.append(made)
                 made = replace(made, origin=f"{row.origin} (copy {copy})")
@@ -117,30 +115,30 @@ def _shuffled(line: str, dice: random.Random) -> str:
     return " ".join(sentences)
 
 
-def thesaurus(how: Augment, place: Place, option: str) -> Thesaurus:
+def thesaurus(how: Augment, context: DataContext, option: str) -> Thesaurus:
     """The synonyms of each word, in lower case, of the file that `how` names.
 
     Raises:
         DataError: it cannot be read, or a line is no word with synonyms; all such lines together.
     """
-    name, where = str(how.synonyms), place.at(option)
+    name, where = str(how.synonyms), context.at(option)
     try:
-        written = (place.recipe_folder / Path(name).expanduser()).read_text(encoding="utf-8-sig")
+        written = (context.recipe_folder / Path(name).expanduser()).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         said = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise DataError(f"cannot read the thesaurus {name!r}: {said}", where=where) from None
     known: dict[str, list[str]] = {}
-    faults: list[AlignerError] = []
+    errors: list[AlignerError] = []
     for number, line in enumerate(written.splitlines(), 1):
         if not line.strip() or line.startswith("#"):
             continue
         word, tab, listed = line.partition("\t")
         synonyms = [one.strip() for one in listed.split(",") if one.strip()]
         if not tab or not word.strip() or not synonyms:
-            what = f"a thesaurus line should be a word, a tab and its synonyms, not {shown(line)!r}"
-            faults.append(DataError(what, where=f"{name}:{number}"))
+            what = f"a thesaurus line should be a word, a tab and its synonyms, not {printable_name(line)!r}"
+            errors.append(DataError(what, where=f"{name}:{number}"))
         else:
             others = [one for one in synonyms if one.lower() != word.strip().lower()]
             known.setdefault(word.strip().lower(), []).extend(others)
-    Faults.raise_if_any(faults[:20])
+    ErrorGroup.raise_if_any(errors[:20])
     return {word: tuple(others) for word, others in known.items() if others}

@@ -9,15 +9,13 @@ from hashlib import blake2b, sha256
 
 import numpy
 
+from aligner.data.context import DataContext
 from aligner.data.curation.reading import as_written
-from aligner.data.curation.texts import prompt, texts
-from aligner.data.kinds import prompt_key
 from aligner.data.ledger import Tally
-from aligner.data.place import Place
+from aligner.data.options import DataOptions, Decontaminate
+from aligner.data.row_keys import prompt_key
+from aligner.data.row_texts import prompt_text, texts_of
 from aligner.data.rows import Row
-from aligner.data.spec import DataOptions, Decontaminate
-
-__all__ = ["Runs", "decontaminated", "measured"]
 
 # Signs of sums and code are words by themselves: 2 + 2 is not 2 - 2.
 _TOKEN = re.compile(r"\w+|[^\w\s.,;:!?…\"'“”‘’«»`*_]")
@@ -58,14 +56,14 @@ class Runs:
     def of(self, row: Row) -> list[int]:
         """Hashes of all runs of words in the row's texts, the system's turns left out."""
         found: list[int] = []
-        for _, role, text in texts(row):
+        for _, role, text in texts_of(row):
             if role != "system":
                 found += self._hashes(_TOKEN.findall(text.lower()))
         return found
 
     def short(self, row: Row) -> bytes | None:
         """A key of the row's prompt, where that is shorter than a run."""
-        words = _TOKEN.findall(prompt(row).lower())
+        words = _TOKEN.findall(prompt_text(row).lower())
         if not words or len(words) >= self.ngram:
             return None
         return blake2b(" ".join(words).encode("utf-8", "surrogatepass"), digest_size=16).digest()
@@ -91,7 +89,7 @@ class Runs:
 _FACTOR = numpy.uint64(0x9E3779B97F4A7C15)
 
 
-def measured(options: DataOptions, how: Decontaminate, place: Place) -> Runs:
+def measured(options: DataOptions, how: Decontaminate, context: DataContext) -> Runs:
     """The runs of `eval_data` and of the data sets in `against`; read once a process.
 
     Raises:
@@ -100,16 +98,16 @@ def measured(options: DataOptions, how: Decontaminate, place: Place) -> Runs:
     sets = [("eval_data", spec) for spec in options.eval_data or ()]
     sets += [("decontaminate.against", spec) for spec in how.against or ()]
     named = " ".join(f"{option} {spec.model_dump_json()}" for option, spec in sets)
-    key = f"measured {place.recipe_folder} {place.seed} {how.ngram} {how.common} {named}"
-    if key not in place.scratch:
+    key = f"measured {context.recipe_folder} {context.seed} {how.ngram} {how.common} {named}"
+    if key not in context.memo:
         found, hashes = Runs(how.ngram), []
         for option, spec in sets:
-            flow = as_written(spec, place, option)
+            flow = as_written(spec, context, option)
             found.add(flow.rows(), common=how.common)
             hashes.append(flow.hash)
         found.hash = sha256(" ".join(hashes).encode()).hexdigest()
-        place.scratch[key] = found
-    runs: Runs = place.scratch[key]
+        context.memo[key] = found
+    runs: Runs = context.memo[key]
     return runs
 
 

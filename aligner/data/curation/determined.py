@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 from hashlib import sha256
 
+from aligner.data.context import DataContext
 from aligner.data.curation import VERSION
 from aligner.data.curation.augment import thesaurus
 from aligner.data.curation.contamination import measured
 from aligner.data.curation.spec import EntryCuration, StepCuration
-from aligner.data.place import Place
-from aligner.data.spec import DataOptions, DataSpec
-
-__all__ = ["by_entry", "by_step"]
+from aligner.data.options import DataOptions, DataSpec
 
 
-def by_entry(spec: DataSpec, place: Place, option: str) -> str:
+def by_entry(spec: DataSpec, context: DataContext, option: str) -> str:
     """All that decides what `curated` and `augmented` make of an entry's rows; empty for nothing.
 
     Raises:
@@ -24,15 +22,15 @@ def by_entry(spec: DataSpec, place: Place, option: str) -> str:
     asked = spec.model_dump_json(include=set(EntryCuration.model_fields), exclude_none=True)
     if asked == "{}":
         return ""
-    seed = place.seed if spec.sample is not None or spec.augment is not None else None
+    seed = context.seed if spec.sample is not None or spec.augment is not None else None
     synonyms = ""
     if spec.augment is not None and spec.augment.synonyms:
-        known = sorted(thesaurus(spec.augment, place, option).items())
+        known = sorted(thesaurus(spec.augment, context, option).items())
         synonyms = sha256(json.dumps(known).encode()).hexdigest()
     return f"{VERSION} {asked} {seed} {synonyms}"
 
 
-def by_step(options: DataOptions, place: Place) -> str:
+def by_step(options: DataOptions, context: DataContext) -> str:
     """All that decides what `curated_together` and `order` make of a step's rows; empty for nothing.
 
     The data sets that rows are held against count by their content.
@@ -48,7 +46,7 @@ def by_step(options: DataOptions, place: Place) -> str:
     weights = [spec.weight for spec in options.data]
     if not asked and not any(weights):
         return ""
-    held = measured(options, options.decontaminate, place).hash if options.decontaminate else ""
+    held = measured(options, options.decontaminate, context).hash if options.decontaminate else ""
     drawn = options.mixture is not None or options.shuffle or any(weights)
-    seed = place.seed if drawn else None
+    seed = context.seed if drawn else None
     return f"{VERSION} {json.dumps(asked, sort_keys=True)} {weights} {seed} {held}"

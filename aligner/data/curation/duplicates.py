@@ -12,15 +12,20 @@ from hashlib import blake2b
 import numpy
 from numpy.typing import NDArray
 
+from aligner.data.context import DataContext
 from aligner.data.curation.spec import Deduplicate
-from aligner.data.curation.texts import prompt, turns
 from aligner.data.ledger import Tally
-from aligner.data.place import Place
-from aligner.data.rows import Classified, Labelled, Preference, Row, Scored, Text
+from aligner.data.row_texts import prompt_text, turns_of
+from aligner.data.rows import (
+    ClassifiedText,
+    LabeledCompletion,
+    Preference,
+    Row,
+    ScoredCompletion,
+    Text,
+)
 from aligner.errors import DataError
-from aligner.offers import Message
-
-__all__ = ["deduplicated", "shingles"]
+from aligner.registry import Message
 
 Find = Callable[[Row], str]
 """Where the row stands that this one repeats, or nothing; a row that repeats none is remembered."""
@@ -33,7 +38,7 @@ _MARKS = re.compile(r"[.,;:!?…]+(?=\s|\Z)|[\"'“”‘’«»`]")
 
 
 def deduplicated(
-    rows: Iterator[Row], how: Deduplicate, tally: Tally, *, place: Place, option: str
+    rows: Iterator[Row], how: Deduplicate, tally: Tally, *, context: DataContext, option: str
 ) -> Iterator[Row]:
     """The rows without those that repeat one before them; `tally` names each with the row it repeats.
 
@@ -42,7 +47,7 @@ def deduplicated(
     Raises:
         DataError: `near` needs a library that is not installed.
     """
-    repeats = _near(how, place, option) if how.method == "near" else _exact(how)
+    repeats = _near(how, context, option) if how.method == "near" else _exact(how)
     what = {
         "all": "repeats another row",
         "prompt": "asks what another row asks",
@@ -66,12 +71,12 @@ Said = tuple[str, str, str]
 def _compared(row: Row, of: str) -> list[Said]:
     """The texts that make a row the same as another."""
     if of == "prompt":
-        return [("", "", prompt(row))]
-    if isinstance(row, Text | Classified):
+        return [("", "", prompt_text(row))]
+    if isinstance(row, Text | ClassifiedText):
         return [("", "", row.text), ("", "", getattr(row, "pair", None) or "")]
     return [
         (name, one["role"], _text(one))
-        for name, messages in turns(row)
+        for name, messages in turns_of(row)
         for one in messages
         if of == "all" or one["role"] == "assistant"
     ]
@@ -86,9 +91,9 @@ def _text(message: Message) -> str:
 
 def _verdict(row: Row) -> str:
     """What is said of a text: the same text with another verdict is no repeat."""
-    if isinstance(row, Labelled | Classified):
+    if isinstance(row, LabeledCompletion | ClassifiedText):
         return str(row.label)
-    return str(row.score) if isinstance(row, Scored) else ""
+    return str(row.score) if isinstance(row, ScoredCompletion) else ""
 
 
 def _digest(said: Sequence[Said], verdict: str = "") -> bytes:
@@ -118,13 +123,13 @@ def _normal(text: str) -> str:
     return " ".join(_MARKS.sub("", text.casefold()).split())
 
 
-def _near(how: Deduplicate, place: Place, option: str) -> Find:
+def _near(how: Deduplicate, context: DataContext, option: str) -> Find:
     try:
         from datasketch import MinHash, MinHashLSH  # an extra: only near repeats need it
     except ImportError:
         what = "finding near repeats needs datasketch, which is not installed"
         hint = "pip install aligner[curation], or use `deduplicate: exact`"
-        raise DataError(what, where=place.at("deduplicate"), hint=hint) from None
+        raise DataError(what, where=context.at("deduplicate"), hint=hint) from None
     blank = MinHash(num_perm=how.permutations, hashfunc=zlib.crc32)
     near = MinHashLSH(threshold=how.threshold, num_perm=how.permutations)
     kept: list[tuple[str, str, NDArray[numpy.uint32]]] = []

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from aligner.data.context import DataContext
 from aligner.data.curation import parts
 from aligner.data.curation.clean import cleaner
 from aligner.data.curation.filters import filters
 from aligner.data.curation.redact import redacted
 from aligner.data.curation.spec import Clean
-from aligner.data.curation.texts import changed
 from aligner.data.ledger import Tally
-from aligner.data.place import Place
+from aligner.data.options import DataSpec
+from aligner.data.row_texts import map_texts
 from aligner.data.rows import Row
-from aligner.data.spec import DataSpec
 
 
 def curated(
-    rows: Iterator[Row], spec: DataSpec, tally: Tally, *, place: Place, option: str
+    rows: Iterator[Row], spec: DataSpec, tally: Tally, *, context: DataContext, option: str
 ) -> Iterator[Row]:
     """The rows that `spec` asks for, as it asks for them; what became of the others is in `tally`.
 
@@ -27,24 +27,24 @@ def curated(
         DataError: a library is not installed, or a pattern is none or takes too long.
     """
     if spec.clean is not None:
-        rows = _cleaned(rows, spec.clean, tally, place, option)
+        rows = _cleaned(rows, spec.clean, tally, context, option)
     if spec.redact is not None:
-        rows = redacted(rows, spec.redact, tally, place=place, option=option)
+        rows = redacted(rows, spec.redact, tally, context=context, option=option)
     if spec.part is not None and spec.parts is not None:
         rows = parts.in_part(rows, spec.part, spec.parts, tally)
     if spec.sample is not None and spec.sample < 1:
-        rows = parts.share(rows, spec.sample, place.seed, tally)
+        rows = parts.share(rows, spec.sample, context.seed, tally)
     elif spec.sample is not None:
-        rows = parts.count(rows, int(spec.sample), place.seed, tally)
+        rows = parts.count(rows, int(spec.sample), context.seed, tally)
     return rows
 
 
 def _cleaned(
-    rows: Iterator[Row], how: Clean, tally: Tally, place: Place, option: str
+    rows: Iterator[Row], how: Clean, tally: Tally, context: DataContext, option: str
 ) -> Iterator[Row]:
-    clean, reasons = cleaner(how), filters(how, place, option)
+    clean, reasons = cleaner(how), filters(how, context, option)
     for row in rows:
-        new = changed(row, clean)
+        new = map_texts(row, clean)
         reason = next((said for one in reasons if (said := one(new))), "")
         if reason:
             tally.leave_out(reason, row.origin)

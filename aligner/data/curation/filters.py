@@ -6,13 +6,12 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from aligner.data.context import DataContext
 from aligner.data.curation.spec import Clean
-from aligner.data.curation.texts import answers, prompt, texts, whole
-from aligner.data.place import Place
-from aligner.data.rows import Classified, Preference, Prompt, Row, Text
-from aligner.errors import AlignerError, DataError, Faults
-
-__all__ = ["PATTERN_SECONDS", "filters", "language_of", "repetition"]
+from aligner.data.language import language_of
+from aligner.data.row_texts import answers_of, full_text, prompt_text, texts_of
+from aligner.data.rows import ClassifiedText, Preference, Prompt, Row, Text
+from aligner.errors import AlignerError, DataError, ErrorGroup
 
 Filter = Callable[[Row], str]
 """The reason to leave a row out, or nothing."""
@@ -21,13 +20,11 @@ PATTERN_SECONDS = 1.0
 """How long one search for a pattern in one text may take."""
 RUN = 5
 """Words in a run that may repeat."""
-JUDGED = 1000
-"""Characters of a text that its language is told by."""
 
 _WORD = re.compile(r"\w+")
 
 
-def filters(how: Clean, place: Place, option: str) -> list[Filter]:
+def filters(how: Clean, context: DataContext, option: str) -> list[Filter]:
     """What `how` asks to leave out, cheapest first; each is to be given cleaned rows.
 
     Raises:
@@ -35,30 +32,30 @@ def filters(how: Clean, place: Place, option: str) -> list[Filter]:
     """
     found: list[Filter] = [_empty, *_lengths(how)]
     if how.drop_matching or how.keep_matching:
-        found.append(_patterns(how, place, option))
+        found.append(_patterns(how, context, option))
     if how.max_repetition is not None:
         found.append(_repetitive(how.max_repetition))
     if how.languages is not None:
-        found.append(_languages(how.languages, how.language_min_chars, place, option))
+        found.append(_languages(how.languages, how.language_min_chars, context, option))
     return found
 
 
 def _empty(row: Row) -> str:
     if isinstance(row, Preference) and row.chosen == row.rejected:
         return "chosen and rejected are identical after cleaning"
-    if any(not one.strip() for one in answers(row)):
+    if any(not one.strip() for one in answers_of(row)):
         return "an answer is empty after cleaning"
     # What is asked may be a picture or nothing; a text or a prompt that says nothing is of no use.
-    if isinstance(row, Text | Classified) and not row.text.strip():
+    if isinstance(row, Text | ClassifiedText) and not row.text.strip():
         return "the text is empty after cleaning"
-    if isinstance(row, Prompt) and not prompt(row).strip():
+    if isinstance(row, Prompt) and not prompt_text(row).strip():
         return "the prompt is empty after cleaning"
     return ""
 
 
 def _lengths(how: Clean) -> list[Filter]:
     def by_whole(row: Row) -> str:
-        length = sum(len(text) for _, _, text in texts(row))
+        length = sum(len(text) for _, _, text in texts_of(row))
         if how.min_chars is not None and length < how.min_chars:
             return f"fewer than {how.min_chars} characters"
         if how.max_chars is not None and length > how.max_chars:
@@ -66,7 +63,7 @@ def _lengths(how: Clean) -> list[Filter]:
         return ""
 
     def by_answer(row: Row) -> str:
-        lengths = [len(one) for one in answers(row)]
+        lengths = [len(one) for one in answers_of(row)]
         if how.min_answer_chars is not None and lengths and min(lengths) < how.min_answer_chars:
             return f"an answer of fewer than {how.min_answer_chars} characters"
         if how.max_answer_chars is not None and lengths and max(lengths) > how.max_answer_chars:
@@ -80,11 +77,11 @@ def _lengths(how: Clean) -> list[Filter]:
     return [one for one, *limits in asked if limits != [None, None]]
 
 
-def _patterns(how: Clean, place: Place, option: str) -> Filter:
+def _patterns(how: Clean, context: DataContext, option: str) -> Filter:
     # Comes with transformers, untyped; unlike `re` it can be stopped.
     import regex  # type: ignore[import-untyped]
 
-    where, faults = place.at(option), list[AlignerError]()
+    where, errors = context.at(option), list[AlignerError]()
 
     def compiled(patterns: Sequence[str], name: str) -> list[Any]:
         made = []
@@ -93,12 +90,12 @@ def _patterns(how: Clean, place: Place, option: str) -> Filter:
                 made.append(regex.compile(pattern))
             except regex.error as error:
                 what = f"clean.{name}: {pattern!r} is no regular expression: {error}"
-                faults.append(DataError(what, where=where))
+                errors.append(DataError(what, where=where))
         return made
 
     drop = compiled(how.drop_matching, "drop_matching")
     keep = compiled(how.keep_matching, "keep_matching")
-    Faults.raise_if_any(faults)
+    ErrorGroup.raise_if_any(errors)
 
     def finds(pattern: Any, text: str, row: Row) -> bool:
         try:
@@ -111,7 +108,7 @@ def _patterns(how: Clean, place: Place, option: str) -> Filter:
             raise DataError(what, where=row.origin or where, hint=hint) from None
 
     def by_pattern(row: Row) -> str:
-        said = [text for _, _, text in texts(row)]
+        said = [text for _, _, text in texts_of(row)]
         for pattern in drop:
             if any(finds(pattern, text, row) for text in said):
                 return f"matches {pattern.pattern!r}"
@@ -124,7 +121,7 @@ def _patterns(how: Clean, place: Place, option: str) -> Filter:
 
 def _repetitive(limit: float) -> Filter:
     def by_repetition(row: Row) -> str:
-        over = any(repetition(text) > limit for _, _, text in texts(row))
+        over = any(repetition(text) > limit for _, _, text in texts_of(row))
         return f"more than {limit:.0%} of a text repeats" if over else ""
 
     return by_repetition
@@ -153,38 +150,15 @@ def repetition(text: str) -> float:
     return max(by_lines, sum(covered) / max(1, len(words)))
 
 
-def _languages(allowed: Sequence[str], shortest: int, place: Place, option: str) -> Filter:
-    identify = language_of(place, option, allowed=allowed)
+def _languages(allowed: Sequence[str], shortest: int, context: DataContext, option: str) -> Filter:
+    identify = language_of(context, option, allowed=allowed)
 
     def by_language(row: Row) -> str:
-        said = whole(row)
+        said = full_text(row)
         if len(said) < shortest:
             return ""
         language = identify(said)
-        # What is told to be in none is code, or figures.
+        # What is told to be in none is code, or metrics.
         return "" if language in (*allowed, "zxx") else f"in another language: {language}"
 
     return by_language
-
-
-def language_of(place: Place, option: str, *, allowed: Sequence[str] = ()) -> Callable[[str], str]:
-    """What tells the ISO 639-1 code of a text's language.
-
-    Raises:
-        DataError: py3langid is not installed, or knows no language in `allowed` by that code.
-    """
-    where = place.at(option)
-    try:
-        from py3langid import langid  # an extra: only telling languages apart needs it
-    except ImportError:
-        what = "telling languages apart needs py3langid, which is not installed"
-        raise DataError(what, where=where, hint="pip install aligner[curation]") from None
-    if "languages" not in place.scratch:
-        place.scratch["languages"] = langid.LanguageIdentifier.from_model_file(langid.MODEL_FILE)
-    model = place.scratch["languages"]
-    known = sorted(model.labels)
-    unknown = [one for one in allowed if one not in known]
-    if unknown:
-        what = f"clean.languages: no language is known as {' or '.join(map(repr, unknown))}"
-        raise DataError(what, where=where, hint=f"known: {', '.join(known)}")
-    return lambda text: str(model.classify(text[:JUDGED])[0])

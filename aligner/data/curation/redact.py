@@ -8,14 +8,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from aligner.data.context import DataContext
 from aligner.data.curation.spec import Redact, RedactKind
-from aligner.data.curation.texts import R, changed
 from aligner.data.ledger import Tally
-from aligner.data.place import Place
+from aligner.data.row_texts import R, map_texts
 from aligner.data.rows import Prompt, Row
 from aligner.errors import DataError
-
-__all__ = ["redacted", "redactor"]
 
 Replace = Callable[[str], str]
 
@@ -59,7 +57,7 @@ _DIGITS = re.compile(r"\d(?:\D{0,3}\d){6}")
 
 
 def redacted(
-    rows: Iterator[Row], how: Redact, tally: Tally, *, place: Place, option: str
+    rows: Iterator[Row], how: Redact, tally: Tally, *, context: DataContext, option: str
 ) -> Iterator[Row]:
     """The rows with what `how` names replaced, in all texts, tool calls and other columns.
 
@@ -69,7 +67,7 @@ def redacted(
         DataError: `phone` needs a library that is not installed, or there is no such region.
     """
     found: set[RedactKind] = set()
-    replaced = redactor(how, found, place, option)
+    replaced = redactor(how, found, context, option)
     for row in rows:
         found.clear()
         row = _everywhere(row, replaced)
@@ -79,7 +77,7 @@ def redacted(
         yield row
 
 
-def redactor(how: Redact, found: set[RedactKind], place: Place, option: str) -> Replace:
+def redactor(how: Redact, found: set[RedactKind], context: DataContext, option: str) -> Replace:
     """What replaces all that `how` names in one text, and puts the kinds into `found`."""
     makers: Mapping[RedactKind, Callable[[], Replace]] = {
         "key": lambda: _keys,
@@ -87,7 +85,7 @@ def redactor(how: Redact, found: set[RedactKind], place: Place, option: str) -> 
         "iban": lambda: lambda text: _IBAN.sub(_iban, text),
         "card": lambda: lambda text: _CARD.sub(_card, text),
         "ip": lambda: lambda text: _IP.sub(_ip, text),
-        "phone": lambda: _phones(how.region, place, option),
+        "phone": lambda: _phones(how.region, context, option),
     }
     # In this order: a card's number may look like a telephone's.
     steps = [(kind, make()) for kind, make in makers.items() if kind in how.kinds]
@@ -107,7 +105,7 @@ def redactor(how: Redact, found: set[RedactKind], place: Place, option: str) -> 
 
 
 def _everywhere(row: R, change: Replace) -> R:
-    row = changed(row, change)
+    row = map_texts(row, change)
     new: dict[str, Any] = {}
     for name in ("messages", "prompt", "chosen", "rejected", "completion"):
         turns = getattr(row, name, None)
@@ -177,8 +175,8 @@ def _ip(match: re.Match[str]) -> str:
     return "[ip]" if address.is_global else match[0]
 
 
-def _phones(region: str | None, place: Place, option: str) -> Replace:
-    where = place.at(option)
+def _phones(region: str | None, context: DataContext, option: str) -> Replace:
+    where = context.at(option)
     try:
         import phonenumbers  # an extra: only telephone numbers need it
     except ImportError:

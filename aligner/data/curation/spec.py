@@ -7,13 +7,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from aligner.stage import StageConfig
+from aligner.stage import StageOptions
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Characters = Annotated[int, Field(ge=0)]
 
 
-class Clean(StageConfig):
+class Clean(StageOptions):
     """What is tidied in every turn, and which rows are left out then. `true` takes the defaults."""
 
     whitespace: Literal["tidy", "collapse", "keep"] = "tidy"
@@ -52,7 +52,7 @@ class Clean(StageConfig):
 RedactKind = Literal["email", "phone", "key", "ip", "card", "iban"]
 
 
-class Redact(StageConfig):
+class Redact(StageOptions):
     """What is replaced by `[email]`, `[phone]` and so on. `true` is all; a list names the kinds."""
 
     kinds: Annotated[tuple[RedactKind, ...], Field(min_length=1)] = (
@@ -65,7 +65,7 @@ class Redact(StageConfig):
     are."""
 
 
-class Augment(StageConfig):
+class Augment(StageOptions):
     """Changed copies of rows, made only of rows that are trained on, after some were held out."""
 
     copies: int = Field(1, ge=1, le=20)
@@ -109,7 +109,7 @@ _SwitchedRedact = Annotated[
 ]
 
 
-class EntryCuration(StageConfig):
+class EntryCuration(StageOptions):
     """What is done to the rows of one data entry, in this order."""
 
     clean: _SwitchedClean = None
@@ -145,7 +145,7 @@ class EntryCuration(StageConfig):
         return self
 
 
-class Deduplicate(StageConfig):
+class Deduplicate(StageOptions):
     """Which rows count as repeating an earlier one; the first is kept."""
 
     method: Literal["exact", "near"] = "exact"
@@ -180,7 +180,7 @@ _SwitchedDeduplicate = Annotated[
 ]
 
 
-class Mixture(StageConfig):
+class Mixture(StageOptions):
     """How many rows of each data entry there are in one pass."""
 
     temperature: float | None = Field(None, ge=1)
@@ -199,7 +199,7 @@ class Mixture(StageConfig):
         return self
 
 
-class StepCuration(StageConfig):
+class StepCuration(StageOptions):
     """What is done to the rows of all entries of `data` together, in this order."""
 
     deduplicate: _SwitchedDeduplicate = None

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from aligner.data.context import DataContext
 from aligner.data.curation.contamination import decontaminated, measured
 from aligner.data.curation.duplicates import deduplicated
 from aligner.data.ledger import Tally
-from aligner.data.place import Place
+from aligner.data.options import DataOptions
 from aligner.data.rows import Row
-from aligner.data.spec import DataOptions
 
 
 def curated_together(
-    rows: Iterator[Row], options: DataOptions, tally: Tally, *, place: Place, option: str
+    rows: Iterator[Row], options: DataOptions, tally: Tally, *, context: DataContext, option: str
 ) -> Iterator[Row]:
     """The rows of `data` without those that `deduplicate` and `decontaminate` leave out.
 
@@ -25,8 +25,8 @@ def curated_together(
     if option != "data":
         return rows
     if options.deduplicate is not None:
-        rows = deduplicated(rows, options.deduplicate, tally, place=place, option=option)
+        rows = deduplicated(rows, options.deduplicate, tally, context=context, option=option)
     if options.decontaminate is not None:
-        runs = measured(options, options.decontaminate, place)
+        runs = measured(options, options.decontaminate, context)
         rows = decontaminated(rows, runs, options.decontaminate, tally)
     return rows

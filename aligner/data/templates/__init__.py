@@ -1,1 +1,1 @@
-"""Chat templates, rendered in a process whose memory and processor time are limited."""
+"""Render conversations through a chat template, in a process with limited memory and time."""

@@ -1,6 +1,7 @@
 """The dialect of Jinja that chat templates are written in, as transformers defines it.
 
-transformers itself would take a second to load in each process that renders, and twice the time for each text.
+transformers itself would take a second to load in each process that renders, and twice the time for
+each text.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ def render(source: str, variables: Mapping[str, Any]) -> tuple[str, list[tuple[i
     environment.blocks, environment.spans = blocks, _ = [], []
     context = template.new_context({**known, **variables}, shared=True)
     for block in template.root_render_func(context):
-        blocks.append(block)  # noqa: PERF402  # the tag counts what is there by now
+        blocks.append(block)  # the tag counts what is there by now
     return "".join(blocks), environment.spans
 
 

@@ -11,14 +11,15 @@ import threading
 from contextlib import suppress
 from functools import cache
 
-from aligner.data.messages import Malformed
+from aligner.data.reading.messages import MalformedRowError
 
 
 class WorkerProcess:
     """The process that runs `worker.py`: started when first needed, and anew after it has ended.
 
-    It is a fresh interpreter, never a fork: this process runs the threads of torch and of tokenizers, may fill most
-    of the memory, and has files, sockets and an accelerator open that must not stay open in another one.
+    It is a fresh interpreter, never a fork: this process runs the threads of torch and of tokenizers, may
+    fill most of the memory, and has files, sockets and an accelerator open that must not stay open in
+    another one.
     """
 
     def __init__(self) -> None:
@@ -29,7 +30,7 @@ class WorkerProcess:
         """Send a line of JSON, and return the line that answers it.
 
         Raises:
-            Malformed: A template ended the process, at its limit of `seconds` or otherwise.
+            MalformedRowError: A template ended the process, at its limit of `seconds` or otherwise.
         """
         with self._lock:
             try:
@@ -38,7 +39,7 @@ class WorkerProcess:
                     self._process = _start()
                 reply = _reply(self._process, request)
                 if not reply.endswith(b"\n"):
-                    raise Malformed(_end_reason(self._process.wait(), seconds))
+                    raise MalformedRowError(_end_reason(self._process.wait(), seconds))
             except BaseException:
                 # A reply that nobody took must not be read as that to the next request.
                 self.stop()

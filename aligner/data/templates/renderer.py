@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aligner.data.messages import Malformed
+from aligner.data.reading.messages import MalformedRowError
 from aligner.data.templates.process import worker_process
 
 SECONDS = 10.0
@@ -32,7 +32,7 @@ class RenderRequest:
 class RenderReply:
     """The texts of a conversation, in the order in which they were wanted."""
 
-    texts: Sequence[str | Malformed]
+    texts: Sequence[str | MalformedRowError]
     spans: Sequence[tuple[int, int]] = ()
     """The stretches of the first text that the template marks with `{% generation %}`."""
 
@@ -55,7 +55,7 @@ class Renderer:
         """
         for start in range(0, len(requests), TOGETHER):
             for request, reply in self._exchange(requests[start : start + TOGETHER]):
-                if isinstance(reply, Malformed):
+                if isinstance(reply, MalformedRowError):
                     yield RenderReply([reply] * len(request.wanted))
                 else:
                     spans, *texts = reply
@@ -63,7 +63,7 @@ class Renderer:
 
     def _exchange(
         self, requests: Sequence[RenderRequest]
-    ) -> Iterator[tuple[RenderRequest, list[Any] | Malformed]]:
+    ) -> Iterator[tuple[RenderRequest, list[Any] | MalformedRowError]]:
         # JSON keeps all that templates are given, NaN and halves of surrogate pairs too, but for tuples,
         # which become lists, and keys that are numbers, which become texts, as they do where rows are stored.
         conversations = [(each.messages, each.tools, each.wanted) for each in requests]
@@ -73,7 +73,7 @@ class Renderer:
         if alone or len(line) <= LARGE:
             try:
                 replies = json.loads(worker_process().exchange(line, seconds=SECONDS))
-            except Malformed as error:
+            except MalformedRowError as error:
                 if alone:
                     yield requests[0], error
                     return
@@ -85,7 +85,7 @@ class Renderer:
             yield from self._exchange([request])
 
 
-def _text(text: Any, first: str) -> str | Malformed:
+def _text(text: Any, first: str) -> str | MalformedRowError:
     if isinstance(text, int):
         return first[:text]
-    return text if isinstance(text, str) else Malformed(text[0])
+    return text if isinstance(text, str) else MalformedRowError(text[0])

@@ -1,7 +1,7 @@
 """Program of the process that renders chat templates, with limited memory and processor time.
 
-Requests are lines of JSON on the standard input, replies are lines of JSON on the standard output. The process ends
-when its input ends, that is, with its parent, however that ends.
+Requests are lines of JSON on the standard input, replies are lines of JSON on the standard output. The
+process ends when its input ends, that is, with its parent, however that ends.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ def _reply(
     """Render all texts of one conversation.
 
     Returns:
-        The stretches of the first text that the template marks, then for each text itself, or the number of its
-        characters where it is a beginning of the first, or a list with an error message.
+        The stretches of the first text that the template marks, then for each text itself, or the number
+        of its characters where it is a beginning of the first, or a list with an error message.
     """
     source = batch["templates"][tools is not None]
     reply: list[Any] = [[]]
@@ -84,7 +84,7 @@ def _reply(
         }
         try:
             text, spans = render(source, given)
-        except Exception as error:  # noqa: BLE001  # a template can raise anything
+        except Exception as error:  # a template can raise anything
             reply.append([_message(error)])
             continue
         if len(text) > 1 << 20 and len(text) > (1 << 20) + LARGEST * (length := _length(given)):

@@ -13,17 +13,26 @@ from typing import Any
 from pydantic import Field
 
 import aligner
-from aligner import Artifact, Look, ModelState, Outlook, Plan, Run, Stage, StageConfig
+from aligner import (
+    Artifact,
+    ModelState,
+    Plan,
+    PlanContext,
+    SlotForecast,
+    Stage,
+    StageOptions,
+    StepContext,
+)
 
 
-def _file(run: Run, slot: str, text: str) -> Artifact:
-    folder = run.folder / slot
+def _file(context: StepContext, slot: str, text: str) -> Artifact:
+    folder = context.folder / slot
     folder.mkdir(exist_ok=True)
     (folder / "weights.txt").write_text(text)
     return Artifact(path=str(folder), hash=hashlib.sha256(text.encode()).hexdigest())
 
 
-class MakeConfig(StageConfig):
+class MakeConfig(StageOptions):
     width: int = Field(8, gt=0)
     """How wide the model is."""
 
@@ -35,26 +44,31 @@ class Make(Stage[MakeConfig]):
     requires: frozenset[Any] = frozenset()
     provides = frozenset({"policy", "tokenizer"})
 
-    def plan(self, look: Look) -> Plan:
+    def plan(self, context: PlanContext) -> Plan:
         return Plan(
-            summary=f"a new model, {self.config.width} wide",
-            parameters=self.config.width**2,
-            slots={"policy": Outlook(made_by=look.step), "tokenizer": Outlook(made_by=look.step)},
+            summary=f"a new model, {self.options.width} wide",
+            parameters=self.options.width**2,
+            slots={
+                "policy": SlotForecast(made_by=context.step),
+                "tokenizer": SlotForecast(made_by=context.step),
+            },
         )
 
-    def run(self, state: ModelState, run: Run) -> ModelState:
-        width = str(self.config.width)
+    def run(self, state: ModelState, context: StepContext) -> ModelState:
+        width = str(self.options.width)
         return state.put(
-            run.step, policy=_file(run, "policy", width), tokenizer=_file(run, "tokenizer", "abc")
+            context.step,
+            policy=_file(context, "policy", width),
+            tokenizer=_file(context, "tokenizer", "abc"),
         )
 
 
-class TuneConfig(StageConfig):
+class TuneConfig(StageOptions):
     rate: float = Field(0.1, gt=0)
     """How far each optimizer step goes."""
     steps: int = Field(4, ge=0)
     """Optimizer steps."""
-    fault: str = ""
+    error: str = ""
     """What goes wrong: `library`, `secret` or `stop`; nothing where empty."""
     pause: float = 0.0
     """Seconds each optimizer step takes."""
@@ -71,47 +85,47 @@ class Tune(Stage[TuneConfig]):
     requires = frozenset({"policy", "tokenizer"})
     provides = frozenset({"policy"})
 
-    def plan(self, look: Look) -> Plan:
+    def plan(self, context: PlanContext) -> Plan:
         return Plan(
-            summary=f"{self.config.steps} steps at rate {self.config.rate:g}",
+            summary=f"{self.options.steps} steps at rate {self.options.rate:g}",
             rows=120_500,
             tokens=2_048_000,
-            optimizer_steps=self.config.steps,
+            optimizer_steps=self.options.steps,
             trained=1_000,
             parameters=260_032,
             incoming="none comes in; all weights are trained",
-            reference=f"the policy as {look.slots['policy'].made_by!r} left it",
-            figures=frozenset({"loss", "accuracy"}),
+            reference=f"the policy as {context.slots['policy'].made_by!r} left it",
+            metrics=frozenset({"loss", "accuracy"}),
             data={"lines": "ab" * 32},
             ledgers={"lines": {"read": 121_000, "too_long": 500, "kept": 120_500}},
             notes=("no eval_data: nothing is measured on held-out rows",),
         )
 
-    def run(self, state: ModelState, run: Run) -> ModelState:
+    def run(self, state: ModelState, context: StepContext) -> ModelState:
         loss = 0.0
-        for done in range(1, self.config.steps + 1):
-            time.sleep(self.config.pause)
-            loss = 1 / (1 + self.config.rate * done)
-            run.progress(done, self.config.steps, loss=loss, tokens_per_second=12_345.6)
-        if self.config.says:
-            said = os.path.expandvars(self.config.says)
+        for done in range(1, self.options.steps + 1):
+            time.sleep(self.options.pause)
+            loss = 1 / (1 + self.options.rate * done)
+            context.progress(done, self.options.steps, loss=loss, tokens_per_second=12_345.6)
+        if self.options.says:
+            said = os.path.expandvars(self.options.says)
             print(said)
             print(said, file=sys.stderr)
             os.write(2, b"written past Python\n")
             warnings.warn("a library warns", FutureWarning, stacklevel=1)
-        fault = self.config.fault or os.environ.get("TOY_FAULT")
-        if fault == "library":
+        error = self.options.error or os.environ.get("TOY_FAULT")
+        if error == "library":
             raise RuntimeError("the matrix is singular\x1b[31m")
-        if fault == "secret":
+        if error == "secret":
             raise RuntimeError(f"refused: {os.environ['HUB_TOKEN']}")
-        if fault == "stop":
+        if error == "stop":
             raise KeyboardInterrupt
-        run.record(loss=loss, accuracy=0.75)
+        context.record(loss=loss, accuracy=0.75)
         weights = Path(state.get("policy").path, "weights.txt").read_text()
-        return state.put(run.step, policy=_file(run, "policy", f"{weights} {loss}"))
+        return state.put(context.step, policy=_file(context, "policy", f"{weights} {loss}"))
 
 
-class MeasureConfig(StageConfig):
+class MeasureConfig(StageOptions):
     prompts: int = 3
     """How many questions to ask."""
 
@@ -123,11 +137,11 @@ class Measure(Stage[MeasureConfig]):
     requires = frozenset({"policy"})
     provides: frozenset[Any] = frozenset()
 
-    def plan(self, look: Look) -> Plan:
-        return Plan(summary=f"{self.config.prompts} prompts", figures=frozenset({"score"}))
+    def plan(self, context: PlanContext) -> Plan:
+        return Plan(summary=f"{self.options.prompts} prompts", metrics=frozenset({"score"}))
 
-    def run(self, state: ModelState, run: Run) -> ModelState:
-        run.record(score=0.5)
+    def run(self, state: ModelState, context: StepContext) -> ModelState:
+        context.record(score=0.5)
         return state
 
 

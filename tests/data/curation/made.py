@@ -7,8 +7,8 @@ from typing import Any
 
 from aligner.data.curation.entry import curated
 from aligner.data.ledger import Count, Tally
+from aligner.data.options import DataSpec
 from aligner.data.rows import Conversation, Preference, Prompt, Row, Text
-from aligner.data.spec import DataSpec
 
 
 def turns(*said: str) -> tuple[dict[str, Any], ...]:
@@ -42,7 +42,7 @@ def curate(rows: Iterable[Row], place: Any, **options: Any) -> tuple[list[Row], 
     """What an entry with these options leaves of the rows, and the tally of the others."""
     tally = Tally()
     spec = DataSpec(path="a.jsonl", **options)
-    return list(curated(iter(rows), spec, tally, place=place, option="data")), tally
+    return list(curated(iter(rows), spec, tally, context=place, option="data")), tally
 
 
 def said(rows: Iterable[Row]) -> list[list[str]]:

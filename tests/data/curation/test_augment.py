@@ -10,8 +10,8 @@ import pytest
 from aligner.data.curation.augment import augmented
 from aligner.data.curation.determined import by_entry
 from aligner.data.ledger import Tally
-from aligner.data.rows import Classified, Row
-from aligner.data.spec import DataSpec
+from aligner.data.options import DataSpec
+from aligner.data.rows import ClassifiedText, Row
 from tests.data.curation.made import pair, plain, said, talk, talks, text
 
 THESAURUS = "# words\nquick\tfast,swift\nbig\tlarge\n\nQuick\trapid\n"
@@ -20,7 +20,7 @@ THESAURUS = "# words\nquick\tfast,swift\nbig\tlarge\n\nQuick\trapid\n"
 def augment(rows: list[Row], place: Any, **options: Any) -> tuple[list[Row], Tally]:
     tally = Tally()
     spec = DataSpec(path="a.jsonl", augment=options)  # type: ignore[arg-type]
-    return list(augmented(iter(rows), spec, tally, place=place, option="data")), tally
+    return list(augmented(iter(rows), spec, tally, context=place, option="data")), tally
 
 
 def write(place: Any, content: str) -> str:
@@ -84,9 +84,9 @@ def test_code_and_answers_are_left_as_they_are_unless_asked_for(place: Any) -> N
 
 def test_texts_to_be_classified_keep_their_label(place: Any) -> None:
     made, _ = augment(
-        [Classified(text="a big dog", label="dog")], place, synonyms=write(place, THESAURUS)
+        [ClassifiedText(text="a big dog", label="dog")], place, synonyms=write(place, THESAURUS)
     )
-    assert made[1] == Classified(text="a large dog", label="dog", origin=" (copy 1)")
+    assert made[1] == ClassifiedText(text="a large dog", label="dog", origin=" (copy 1)")
 
 
 def test_a_rows_copies_depend_on_itself_and_the_seed_alone(place: Any) -> None:
@@ -101,7 +101,7 @@ def test_a_rows_copies_depend_on_itself_and_the_seed_alone(place: Any) -> None:
 def test_nothing_is_added_where_nothing_is_asked_for(place: Any) -> None:
     spec = DataSpec(path="a.jsonl")
     assert list(
-        augmented(iter(talks(("a", "b"))), spec, Tally(), place=place, option="data")
+        augmented(iter(talks(("a", "b"))), spec, Tally(), context=place, option="data")
     ) == talks(("a", "b"))
 
 

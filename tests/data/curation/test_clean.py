@@ -14,7 +14,7 @@ from aligner.data.curation.clean import cleaner
 from aligner.data.curation.filters import repetition
 from aligner.data.curation.spec import Clean
 from aligner.data.rows import Conversation
-from aligner.errors import Faults
+from aligner.errors import ErrorGroup
 from tests.data.curation.made import asking, curate, pair, plain, said, talk, talks, text
 
 CODE = "def f(x):\n    if x:\n\n\n        return {'a':  1}\n"
@@ -167,7 +167,7 @@ def test_rows_are_left_out_by_patterns(place: Any) -> None:
 
 
 def test_what_is_no_pattern_is_refused(place: Any) -> None:
-    with pytest.raises(Faults) as refused:
+    with pytest.raises(ErrorGroup) as refused:
         curate([], place, clean={"drop_matching": ["("], "keep_matching": ["a**"]})
     assert str(refused.value) == (
         "recipe.yaml:data: clean.drop_matching: '(' is no regular expression: "

@@ -11,8 +11,8 @@ from pydantic import ValidationError
 
 from aligner.data.curation.contamination import Runs
 from aligner.data.curation.determined import by_step
+from aligner.data.options import DataOptions
 from aligner.data.rows import Conversation
-from aligner.data.spec import DataOptions
 from tests.data.curation.made import plain, talk, talks, text, turns
 from tests.data.curation.test_duplicates import origins, together
 
@@ -118,7 +118,7 @@ def test_the_same_words_in_another_order_are_another_run() -> None:
 
 def test_what_is_held_against_rows_counts_by_its_content(place: Any) -> None:
     def told(**options: Any) -> str:
-        place.scratch.clear()
+        place.memo.clear()
         return by_step(DataOptions(data="a.jsonl", **options), place)
 
     write(place, "eval.jsonl", {"text": "one"})

@@ -16,8 +16,8 @@ from aligner.data.curation.duplicates import shingles
 from aligner.data.curation.spec import Deduplicate
 from aligner.data.curation.together import curated_together
 from aligner.data.ledger import Tally
-from aligner.data.rows import Classified, Conversation, Labelled, Row, Scored
-from aligner.data.spec import DataOptions
+from aligner.data.options import DataOptions
+from aligner.data.rows import ClassifiedText, Conversation, LabeledCompletion, Row, ScoredCompletion
 from tests.data.conftest import Here
 from tests.data.curation.made import pair, plain, talk, talks, text, turns
 
@@ -25,7 +25,7 @@ from tests.data.curation.made import pair, plain, talk, talks, text, turns
 def together(rows: Iterable[Row], place: Any, **options: Any) -> tuple[list[Row], Tally]:
     tally = Tally()
     step = DataOptions(data="a.jsonl", **options)
-    return list(curated_together(iter(rows), step, tally, place=place, option="data")), tally
+    return list(curated_together(iter(rows), step, tally, context=place, option="data")), tally
 
 
 def origins(rows: Iterable[Row]) -> list[str]:
@@ -79,9 +79,12 @@ def test_another_verdict_score_or_tool_call_makes_no_repeat(place: Any) -> None:
 
     asked, answer = turns("a"), ({"role": "assistant", "content": "b"},)
     rows = [
-        *(Labelled(prompt=asked, completion=answer, label=label) for label in (True, False)),
-        *(Scored(prompt=asked, completion=answer, score=score) for score in (1, 2)),
-        *(Classified(text="a", label=label) for label in "xy"),
+        *(
+            LabeledCompletion(prompt=asked, completion=answer, label=label)
+            for label in (True, False)
+        ),
+        *(ScoredCompletion(prompt=asked, completion=answer, score=score) for score in (1, 2)),
+        *(ClassifiedText(text="a", label=label) for label in "xy"),
         *(call(x) for x in (1, 2)),
         *(pair("a", *sides) for sides in ("bc", "cb")),
     ]
@@ -103,8 +106,8 @@ def test_what_contradicts_an_earlier_row_is_left_out_on_request(place: Any, conf
         pair("a", "b", "c", "x:1"),
         pair("a", "c", "b", "x:2"),
         pair("A", "c", "b", "x:3"),
-        Labelled(prompt=asked, completion=answer, label=True, origin="x:4"),
-        Labelled(prompt=asked, completion=answer, label=False, origin="x:5"),
+        LabeledCompletion(prompt=asked, completion=answer, label=True, origin="x:4"),
+        LabeledCompletion(prompt=asked, completion=answer, label=False, origin="x:5"),
     ]
     left, tally = together(rows, place, deduplicate={"conflicts": conflicts})
     if conflicts == "keep":
@@ -175,7 +178,7 @@ def test_deduplicating_twice_is_deduplicating_once(said: list[str], method: str,
 def test_what_is_measured_on_is_left_as_it_is(place: Any) -> None:
     rows = talks(("a", "b"), ("a", "b"))
     step = DataOptions(data="a.jsonl", eval_data="b.jsonl", deduplicate=True)
-    left = curated_together(iter(rows), step, Tally(), place=place, option="eval_data")
+    left = curated_together(iter(rows), step, Tally(), context=place, option="eval_data")
     assert list(left) == rows
 
 

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from aligner import Look, Plan
-from aligner.data.prepare import prepare_preferences
+from aligner import Plan, PlanContext
+from aligner.data.encoding.prepare import prepare_preferences
 from aligner.models.reference import reference_text
 from aligner.train.plan import look_at_training, training_plan
 from aligner_brevity.stage import RDPOOptions
 
 
-def plan(config: RDPOOptions, look: Look) -> Plan:
+def plan(options: RDPOOptions, context: PlanContext) -> Plan:
     looked = look_at_training(
-        config, look, lambda tokenizer: prepare_preferences(look, config, tokenizer)
+        options, context, lambda tokenizer: prepare_preferences(context, options, tokenizer)
     )
     return training_plan(
         looked,
-        look,
-        summary=f"prefer chosen over rejected, beta {config.beta:g}, alpha {config.alpha:g} a token, "
-        f"learning rate {config.learning_rate:g}",
-        figures=frozenset({"loss"}),
+        context,
+        summary=f"prefer chosen over rejected, beta {options.beta:g}, alpha {options.alpha:g} a token, "
+        f"learning rate {options.learning_rate:g}",
+        metrics=frozenset({"loss"}),
         measured=frozenset({"eval_loss"}),
-        reference=reference_text(looked.training.treatment, look.slots["policy"].made_by),
+        reference=reference_text(looked.training.adapter_plan, context.slots["policy"].made_by),
     )

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
-from aligner import Look, ModelState, Plan, Run, Stage
-from aligner.data.spec import DataOptions
-from aligner.models.spec import ModelOptions
-from aligner.preview import Asked, Section
-from aligner.train.spec import TrainOptions
+from aligner import ModelState, Plan, PlanContext, Stage, StepContext
+from aligner.data.options import DataOptions
+from aligner.models.options import ModelOptions
+from aligner.preview import PreviewRequest, PreviewSection
+from aligner.train.options import TrainOptions
 
 
 class RDPOOptions(DataOptions, ModelOptions, TrainOptions):
@@ -30,17 +30,17 @@ class RDPO(Stage[RDPOOptions]):
     requires = frozenset({"policy", "tokenizer"})
     provides = frozenset({"policy"})
 
-    def plan(self, look: Look) -> Plan:
+    def plan(self, context: PlanContext) -> Plan:
         from aligner_brevity.plan import plan  # the tokenizer waits until a recipe is looked at
 
-        return plan(self.config, look)
+        return plan(self.options, context)
 
-    def preview(self, look: Look, asked: Asked) -> Sequence[Section]:
+    def preview(self, context: PlanContext, request: PreviewRequest) -> Sequence[PreviewSection]:
         from aligner_brevity.preview import preview  # torch waits until a recipe is looked at
 
-        return preview(self.config, look, asked)
+        return preview(self.options, context, request)
 
-    def run(self, state: ModelState, run: Run) -> ModelState:
+    def run(self, state: ModelState, context: StepContext) -> ModelState:
         from aligner_brevity.train import train  # torch waits until a step really runs
 
-        return state.put(run.step, policy=train(self.config, state, run))
+        return state.put(context.step, policy=train(self.options, state, context))

@@ -11,50 +11,61 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid, pad
 from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
 
-from aligner import Artifact, ModelState, Run
-from aligner.data.prepare import prepare_preferences
-from aligner.data.tokenizers import load_tokenizer
-from aligner.models.clean import whole_model
+from aligner import Artifact, ModelState, StepContext
+from aligner.data.encoding.prepare import prepare_preferences
+from aligner.data.encoding.tokenizers import load_tokenizer
+from aligner.models.clean import base_model
 from aligner.models.policy import load_policy
 from aligner.models.precision import device, precision_of
 from aligner.models.save import save_model
 from aligner.train.arguments import optimizer_steps, trainer_arguments
-from aligner.train.trainer import StepTrainer, discard_checkpoints, drive
+from aligner.train.trainer import StepTrainer, discard_checkpoints, run_trainer
 from aligner_brevity.stage import RDPOOptions
 
 SIDES = ("chosen", "rejected")
 
 
-def train(config: RDPOOptions, state: ModelState, run: Run) -> Artifact:
+def train(options: RDPOOptions, state: ModelState, context: StepContext) -> Artifact:
     """Prefer chosen over rejected, held to the policy as it came in; save the result."""
-    tokenizer = load_tokenizer(state.get("tokenizer"), run.live)
-    data = prepare_preferences(run, config, tokenizer)
+    tokenizer = load_tokenizer(state.get("tokenizer"), context.model_cache)
+    data = prepare_preferences(context, options, tokenizer)
     prepared = load_policy(
-        state.get("policy"), run.live, config, step=run.step, seed=run.seed, where=run.where
+        state.get("policy"),
+        context.model_cache,
+        options,
+        step=context.step,
+        seed=context.seed,
+        where=context.where,
     )
-    model = whole_model(prepared.model)
+    model = base_model(prepared.model)
     # Before the first update the policy still is the reference, whatever its adapters.
-    rows = _with_reference(model, rows_of(data.train), config.batch_size)
-    held_out = _with_reference(model, rows_of(data.held_out), config.batch_size)
-    steps = optimizer_steps(len(rows), config, world=run.world)
+    rows = _with_reference(model, rows_of(data.train), options.per_device_train_batch_size)
+    held_out = _with_reference(model, rows_of(data.held_out), options.per_device_train_batch_size)
+    steps = optimizer_steps(len(rows), options, world=context.world)
     trainer = _RDPOTrainer(
-        beta=config.beta,
-        alpha=config.alpha,
+        beta=options.beta,
+        alpha=options.alpha,
         model=model,
-        args=_arguments(config, run, steps=steps, measures=bool(held_out)),
+        args=_arguments(options, context, steps=steps, measures=bool(held_out)),
         data_collator=collate,
         train_dataset=Dataset.from_list(rows),
         eval_dataset=Dataset.from_list(held_out) if held_out else None,
         processing_class=tokenizer,
-        callbacks=[EarlyStoppingCallback(config.early_stopping)] if config.early_stopping else None,
+        callbacks=[EarlyStoppingCallback(options.early_stopping_patience)]
+        if options.early_stopping_patience
+        else None,
     )
-    watch = drive(trainer, run, steps=steps)
-    run.record(loss=watch.last["loss"])
+    watch = run_trainer(trainer, context, steps=steps)
+    context.record(loss=watch.last["loss"])
     if held_out:
-        run.record(eval_loss=trainer.evaluate()["eval_loss"])
-    discard_checkpoints(run)
+        context.record(eval_loss=trainer.evaluate()["eval_loss"])
+    discard_checkpoints(context)
     return save_model(
-        prepared.model, run.folder / "policy", live=run.live, base=prepared.base, made_by=run.step
+        prepared.model,
+        context.folder / "policy",
+        model_cache=context.model_cache,
+        base=prepared.base,
+        made_by=context.step,
     )
 
 
@@ -143,13 +154,15 @@ def _with_reference(model: Any, rows: list[dict[str, Any]], size: int) -> list[d
     return rows
 
 
-def _arguments(config: RDPOOptions, run: Run, *, steps: int, measures: bool) -> TrainingArguments:
+def _arguments(
+    options: RDPOOptions, context: StepContext, *, steps: int, measures: bool
+) -> TrainingArguments:
     return TrainingArguments(
         **trainer_arguments(
-            config,
-            run,
-            learning_rate=config.learning_rate,
-            precision=precision_of(config.precision),
+            options,
+            context,
+            learning_rate=options.learning_rate,
+            precision=precision_of(options.precision),
             on_cpu=device().type == "cpu",
             steps=steps,
             measures=measures,

@@ -11,7 +11,7 @@ import pytest
 
 import aligner
 from aligner.api import Recipe
-from aligner.offers import Completion, RewardFunction
+from aligner.registry import Completion, RewardFunction
 from aligner.testing import prompts, write_tiny
 
 Run = Callable[..., Any]

@@ -30,7 +30,7 @@ DPO = """\
   - stage: dpo
     data: {step: annotate}
     max_steps: 2
-    batch_size: 2
+    per_device_train_batch_size: 2
     learning_rate: 1e-2
 """
 
@@ -61,12 +61,12 @@ def test_pairs_are_of_the_answers_with_most_and_fewest_letters(
     for row in made:
         assert variety(row["chosen"][0]["content"]) == row["score_chosen"]
         assert variety(row["rejected"][0]["content"]) == row["score_rejected"]
-    figures = result["annotate"].figures
-    assert figures["rows"] == len(made)
-    assert figures["without_rows"] == 6 - len(made)
+    metrics = result["annotate"].metrics
+    assert metrics["rows"] == len(made)
+    assert metrics["without_rows"] == 6 - len(made)
     every = [a for one in answers for a in one["answers"]]
-    assert figures["reward_mean"] == pytest.approx(sum(a["score"] for a in every) / 24)
-    assert figures["reward_best"] == pytest.approx(
+    assert metrics["reward_mean"] == pytest.approx(sum(a["score"] for a in every) / 24)
+    assert metrics["reward_best"] == pytest.approx(
         sum(max(a["score"] for a in one["answers"]) for one in answers) / 6
     )
     assert rows(folder, "samples.jsonl") == answers
@@ -96,7 +96,7 @@ def test_the_account_of_the_step_that_learns_is_of_the_real_rows(
     assert checked.plans["dpo"].rows == 6
     # This margin leaves some prompts without a pair.
     result = run(recipe(ANNOTATE + "    margin: 4\n" + DPO), tmp_path)
-    made = int(result["annotate"].figures["rows"])
+    made = int(result["annotate"].metrics["rows"])
     assert 0 < made < 6
     account = json.loads((Path(result["dpo"].folder) / "ledger.json").read_text())
     assert account["data"]["read"] == account["data"]["used"] == made
@@ -118,7 +118,7 @@ def test_a_preview_shows_the_rows_themselves_once_they_are_made(
     assert any(note.startswith(stand_ins) for note in before.notes)
     assert not any(note.startswith(stand_ins) for note in after.notes)
     made = rows(Path(result["annotate"].folder) / "data", "rows.jsonl")[0]
-    chosen = "".join(token.text for token in after.rows[0].lanes[0].tokens)
+    chosen = "".join(token.text for token in after.rows[0].sequences[0].tokens)
     readable = made["chosen"][0]["content"].split("\ufffd")[0]
     assert len(readable) > 1
     assert readable in chosen
@@ -179,22 +179,25 @@ def test_the_reward_slot_scores_as_the_reward_model_does(recipe: Make, tmp_path:
     """Against the whole classifier's own forward on each conversation alone."""
     import torch
 
-    from aligner.data.chat import Chat
-    from aligner.data.tokenizers import load_tokenizer
+    from aligner.data.encoding.chat import ChatEncoder
+    from aligner.data.encoding.tokenizers import load_tokenizer
     from aligner.models.reward import load_reward
-    from aligner.state import Live
+    from aligner.state import ModelCache
 
     pairs = "\n".join(
         json.dumps({"prompt": f"{n}", "chosen": "yes a cat", "rejected": "no"}) for n in range(8)
     )
     (tmp_path / "pairs.jsonl").write_text(pairs + "\n")
-    reward = "  - stage: reward\n    data: pairs.jsonl\n    max_steps: 2\n    batch_size: 4\n"
+    reward = (
+        "  - stage: reward\n    data: pairs.jsonl\n    max_steps: 2\n"
+        "    per_device_train_batch_size: 4\n"
+    )
     both = ANNOTATE.replace("score: variety", "score: [model, {name: variety, weight: 0.5}]")
     result = run(recipe(reward + both), tmp_path)
     artifact = result["annotate"].state.reward
-    model = load_reward(artifact, Live()).eval()
-    tokenizer = load_tokenizer(result["annotate"].state.tokenizer, Live())
-    chat = Chat(tokenizer)
+    model = load_reward(artifact, ModelCache()).eval()
+    tokenizer = load_tokenizer(result["annotate"].state.tokenizer, ModelCache())
+    chat = ChatEncoder(tokenizer)
     for one in rows(Path(result["annotate"].folder), "answers.jsonl")[:3]:
         asked = chat.encode([chat.prompt(tuple(one["prompt"]))])[0].input_ids
         for answer in one["answers"]:
@@ -205,7 +208,7 @@ def test_the_reward_slot_scores_as_the_reward_model_does(recipe: Make, tmp_path:
             assert answer["scores"]["model"] == pytest.approx(alone, abs=1e-4)
             total = answer["scores"]["model"] + 0.5 * variety(answer["answer"])
             assert answer["score"] == pytest.approx(total)
-    assert {"reward_model", "reward_variety"} <= set(result["annotate"].figures)
+    assert {"reward_model", "reward_variety"} <= set(result["annotate"].metrics)
 
 
 def test_what_is_answered_together_does_not_matter_to_an_answer(
@@ -214,7 +217,12 @@ def test_what_is_answered_together_does_not_matter_to_an_answer(
     found = []
     for size in (4, 24):
         result = run(
-            recipe(ANNOTATE.replace("batch_size: 8", f"batch_size: {size}")), tmp_path / str(size)
+            recipe(
+                ANNOTATE.replace(
+                    "per_device_train_batch_size: 8", f"per_device_train_batch_size: {size}"
+                )
+            ),
+            tmp_path / str(size),
         )
         found.append(rows(Path(result["annotate"].folder), "answers.jsonl"))
     assert found[0] == found[1]
@@ -244,7 +252,7 @@ def test_killed_at_any_time_it_goes_on_to_the_same_rows(
     told = [event.progress.done for event in seen if isinstance(event, StepProgress)]
     assert told == list(range(at + 8, 49, 8)), "it begins where it was killed"
     assert after["annotate"].state.data.hash == whole["annotate"].state.data.hash
-    assert after["annotate"].figures == whole["annotate"].figures
+    assert after["annotate"].metrics == whole["annotate"].metrics
     for name in ("answers.jsonl", "samples.jsonl"):
         assert rows(Path(after["annotate"].folder), name) == rows(
             Path(whole["annotate"].folder), name

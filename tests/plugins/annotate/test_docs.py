@@ -10,8 +10,8 @@ from typing import Any, get_args
 import yaml
 
 from aligner.api import Recipe
-from aligner_annotate.paraphrase_stage import ParaphraseConfig
-from aligner_annotate.stage import AnnotateConfig, Keep, figures_of
+from aligner_annotate.paraphrase_stage import ParaphraseOptions
+from aligner_annotate.stage import AnnotateOptions, Keep, metrics_of
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "annotating.md").read_text(encoding="utf-8")
@@ -19,17 +19,17 @@ RECIPES = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
 
 
 def test_the_page_tells_of_every_figure_and_every_kind_of_rows() -> None:
-    figures: set[str] = set()
+    metrics: set[str] = set()
     for options in ({"above": 0.0}, {"keep": "best", "above": 0.0}):
-        config = AnnotateConfig(prompts="x", score="SOURCE", **options)
-        figures |= set(figures_of(config))
+        config = AnnotateOptions(prompts="x", score="SOURCE", **options)
+        metrics |= set(metrics_of(config))
     tables = [line.split("|")[1] for line in PAGE.splitlines() if line.startswith("| `")]
     names = [name for cell in tables for name in re.findall(r"`(\w+)`", cell)]
-    assert sorted(names) == sorted([*figures, "keep", *get_args(Keep)])
+    assert sorted(names) == sorted([*metrics, "keep", *get_args(Keep)])
 
 
 def test_the_steps_on_the_page_are_valid() -> None:
-    configs: dict[str, Any] = {"annotate": AnnotateConfig, "paraphrase": ParaphraseConfig}
+    configs: dict[str, Any] = {"annotate": AnnotateOptions, "paraphrase": ParaphraseOptions}
     made = 0
     for text in RECIPES:
         for step in yaml.safe_load(text)["steps"]:
@@ -58,4 +58,4 @@ def test_the_chains_of_the_page_run(tmp_path: Path) -> None:
     recipe = Recipe.load(tmp_path / "two-rounds.yaml", set=small)
     result = recipe.run(runs=tmp_path / "runs", show=False)
     assert list(result.steps)[-5:] == ["annotate", "dpo", "again", "dpo-2", "evaluate"]
-    assert result["again"].figures["rows"] >= 1
+    assert result["again"].metrics["rows"] >= 1

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from aligner.api import Recipe
-from aligner.data.tokenizers import load_tokenizer
+from aligner.data.encoding.tokenizers import load_tokenizer
 from aligner.errors import AlignerError
 from aligner.models.load import load_model
-from aligner.offers import Completion
-from aligner.state import Live
+from aligner.registry import Completion
+from aligner.state import ModelCache
 from aligner.testing import tiny_model, tiny_tokenizer
 from aligner_annotate.judge import Judge, Questions
 from aligner_annotate.stage import JudgeSpec
@@ -81,10 +81,10 @@ def test_the_policy_judges_its_own_answers_or_an_earlier_model_does(
     again = JUDGED.replace("no: sad}", "no: sad, of: model, weight: 2}") + "    as: again\n"
     result = recipe(JUDGED + dpo + again).run(runs=tmp_path / "runs", show=False)
     start = result["annotate"].state
-    model = load_model(start.policy, Live()).eval()
+    model = load_model(start.policy, ModelCache()).eval()
     questions = Questions(
         JudgeSpec(question="{prompt} so {answer} ok", yes="happy", no="sad"),
-        load_tokenizer(start.tokenizer, Live()),
+        load_tokenizer(start.tokenizer, ModelCache()),
     )
     judge = Judge(model, questions, batch_size=8)
     for name, weight in (("annotate", 1), ("again", 2)):
@@ -98,7 +98,7 @@ def test_the_policy_judges_its_own_answers_or_an_earlier_model_does(
             assert [a["score"] for a in one["answers"]] == pytest.approx(
                 [weight * number for number in odds], abs=1e-3
             )
-    assert "reward_judge" in result["annotate"].figures
+    assert "reward_judge" in result["annotate"].metrics
     plan = recipe(JUDGED + dpo + again).check(runs=tmp_path / "runs").plans
     assert "score by the policy as judge, " in plan["annotate"].summary
     assert "score by model's policy as judge × 2, " in plan["again"].summary

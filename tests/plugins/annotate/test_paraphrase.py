@@ -15,7 +15,7 @@ from aligner.data.ledger import Ledger
 from aligner.data.rows import Conversation, Preference, Prompt
 from aligner.errors import AlignerError
 from aligner_annotate.answers import Candidate
-from aligner_annotate.paraphrase_stage import ParaphraseConfig
+from aligner_annotate.paraphrase_stage import ParaphraseOptions
 from aligner_annotate.reword import Request, Requests, rows_with, taken
 
 from .conftest import rows
@@ -56,7 +56,7 @@ def test_what_repeats_the_original_or_is_no_answer_is_left_out_and_counted() -> 
     candidates = [Candidate(text=text, ended=ended, tokens=3) for text, ended in said]
     dropped: Counter[str] = Counter()
     [request] = requests((Conversation(messages=(LAST, ANSWER)), 0)).requests
-    kept = taken(request, candidates, ParaphraseConfig(data="x"), dropped)
+    kept = taken(request, candidates, ParaphraseOptions(data="x"), dropped)
     assert kept == ["What height has the old tower?"]
     assert dropped == {"unchanged": 1, "identical": 1, "empty": 1, "unended": 1, "length": 2}
 
@@ -114,9 +114,9 @@ def test_rows_in_other_words_go_on_to_the_step_that_learns_from_their_kind(
         steps += f"  - stage: {after}\n    data: {{step: paraphrase}}\n    max_steps: 1\n"
     result = recipe(steps).run(runs=tmp_path / "runs", show=False)
     made = rows(Path(result["paraphrase"].folder), "data/rows.jsonl")
-    figures = result["paraphrase"].figures
-    assert figures["paraphrases"] > 0
-    assert len(made) == figures["rows"] == 4 + figures["paraphrases"]
+    metrics = result["paraphrase"].metrics
+    assert metrics["paraphrases"] > 0
+    assert len(made) == metrics["rows"] == 4 + metrics["paraphrases"]
     taken = [one["taken"] for one in rows(Path(result["paraphrase"].folder), "answers.jsonl")]
     turns = [one.get("messages", one.get("prompt"))[0]["content"] for one in made]
     assert turns == [text for kept in taken for text in (LAST["content"], *kept)]

@@ -88,7 +88,7 @@ def test_evaluate_reads_made_rows_beside_the_steps_it_looks_back_at(
         "    judge: variety\n    against: model\n    max_new_tokens: 4\n"
     )
     result = recipe(ANNOTATE + evaluate).run(runs=tmp_path / "runs", show=False)
-    assert result["evaluate"].figures["win_rate_vs_model"] == 0.5
+    assert result["evaluate"].metrics["win_rate_vs_model"] == 0.5
     asked = [row["prompt"] for row in rows(Path(result["annotate"].folder), "data/rows.jsonl")]
     assert [
         row["prompt"] for row in rows(Path(result["evaluate"].folder), "samples.jsonl")

@@ -9,14 +9,14 @@ import pytest
 
 from aligner_annotate.answers import Candidate
 from aligner_annotate.select import rows_of, stand_ins, usable
-from aligner_annotate.stage import AnnotateConfig
+from aligner_annotate.stage import AnnotateOptions
 
 ASKED = ({"role": "user", "content": "which?"},)
 ANSWERS = [("bad", 1.0), ("best", 4.0), ("good", 3.0), ("also bad", 1.0)]
 
 
-def config(**options: Any) -> AnnotateConfig:
-    return AnnotateConfig(**{"prompts": "prompts.jsonl", **options})
+def config(**options: Any) -> AnnotateOptions:
+    return AnnotateOptions(**{"prompts": "prompts.jsonl", **options})
 
 
 def pairs(answers: Any = ANSWERS, **options: Any) -> tuple[list[tuple[str, str]], dict[str, int]]:

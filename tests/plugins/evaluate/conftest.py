@@ -18,22 +18,22 @@ import aligner
 import aligner_evaluate
 import aligner_sft
 from aligner import chain
-from aligner.data.tokenizers import (
+from aligner.data.encoding.tokenizers import (
     load_tokenizer,
     planned_tokenizer,
     save_tokenizer,
     train_tokenizer,
 )
 from aligner.host import Host, host_of
-from aligner.models.inspect import planned_model, reward_facts, with_vocabulary
+from aligner.models.inspect import planned_model, reward_info, with_vocabulary
 from aligner.models.load import load_model
 from aligner.models.reward import make_reward
 from aligner.models.save import save_model
 from aligner.models.tokens import resize_embeddings
-from aligner.offers import Completion, OfferConfig, RewardFunction
 from aligner.recipe import read_recipe
-from aligner.stage import Look, Outlook, Plan, Run, Stage, StageConfig
-from aligner.state import Live, ModelState
+from aligner.registry import Completion, ExtensionOptions, RewardFunction
+from aligner.stage import Plan, PlanContext, SlotForecast, Stage, StageOptions, StepContext
+from aligner.state import ModelCache, ModelState
 
 ROLES = ("<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
 TEMPLATE = (
@@ -72,7 +72,7 @@ def lines(path: Path, rows: Iterable[Any]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-class CountConfig(OfferConfig):
+class CountConfig(ExtensionOptions):
     """Options of the judge of these tests."""
 
     letter: str = Field("e", max_length=1)
@@ -83,11 +83,11 @@ class Count(RewardFunction):
     """Counts a letter; takes one off for an answer that did not end."""
 
     name: ClassVar[str] = "count"
-    Config: ClassVar[type[OfferConfig]] = CountConfig
+    Options: ClassVar[type[ExtensionOptions]] = CountConfig
     config: CountConfig
 
     def score(self, completions: Sequence[Completion]) -> list[float]:
-        return [one.text.count(self.config.letter) - (not one.ended) for one in completions]
+        return [one.text.count(self.options.letter) - (not one.ended) for one in completions]
 
 
 class Broken(RewardFunction):
@@ -99,7 +99,7 @@ class Broken(RewardFunction):
         return [float("nan") for _ in completions]
 
 
-class ShakeConfig(StageConfig):
+class ShakeConfig(StageOptions):
     """Options of the stage `shake`."""
 
     by: float = 0.05
@@ -119,58 +119,61 @@ class Shake(Stage[ShakeConfig]):
     requires = frozenset({"policy", "tokenizer"})
     provides = frozenset({"policy", "tokenizer"})
 
-    def plan(self, look: Look) -> Plan:
-        tokenizer = self._tokenizer(planned_tokenizer(look))
-        facts = with_vocabulary(planned_model(look, "policy"), len(tokenizer))
+    def plan(self, context: PlanContext) -> Plan:
+        tokenizer = self._tokenizer(planned_tokenizer(context))
+        facts = with_vocabulary(planned_model(context, "policy"), len(tokenizer))
         return Plan(
             summary="shakes",
             slots={
-                "policy": Outlook(made_by=look.step, facts={"model": facts}),
-                "tokenizer": Outlook(made_by=look.step, facts={"tokenizer": tokenizer}),
+                "policy": SlotForecast(made_by=context.step, facts={"model": facts}),
+                "tokenizer": SlotForecast(made_by=context.step, facts={"tokenizer": tokenizer}),
             },
         )
 
-    def run(self, state: ModelState, run: Run) -> ModelState:
-        model = load_model(state.get("policy"), run.live, trainable=True)
-        tokenizer = self._tokenizer(load_tokenizer(state.get("tokenizer"), run.live))
+    def run(self, state: ModelState, context: StepContext) -> ModelState:
+        model = load_model(state.get("policy"), context.model_cache, trainable=True)
+        tokenizer = self._tokenizer(load_tokenizer(state.get("tokenizer"), context.model_cache))
         resize_embeddings(model, tokenizer)
-        generator = torch.Generator().manual_seed(len(run.step))
+        generator = torch.Generator().manual_seed(len(context.step))
         with torch.no_grad():
             for parameter in model.parameters():
-                parameter += self.config.by * torch.randn(parameter.shape, generator=generator)
-            if self.config.blow_up:
+                parameter += self.options.by * torch.randn(parameter.shape, generator=generator)
+            if self.options.blow_up:
                 model.get_output_embeddings().weight.fill_(3e38)
         return state.put(
-            run.step,
-            policy=save_model(model, run.folder / "policy", live=run.live),
-            tokenizer=save_tokenizer(tokenizer, run.folder / "tokenizer"),
+            context.step,
+            policy=save_model(model, context.folder / "policy", model_cache=context.model_cache),
+            tokenizer=save_tokenizer(tokenizer, context.folder / "tokenizer"),
         )
 
     def _tokenizer(self, tokenizer: Any) -> Any:
         made = copy.deepcopy(tokenizer)
-        made.add_tokens(list(self.config.words))
-        made.chat_template = TEMPLATE if self.config.template else None
+        made.add_tokens(list(self.options.words))
+        made.chat_template = TEMPLATE if self.options.template else None
         return made
 
 
-class RewardOf(Stage[StageConfig]):
+class RewardOf(Stage[StageOptions]):
     """Puts a head of random weights on the policy."""
 
     name = "head"
     requires = frozenset({"policy", "tokenizer"})
     provides = frozenset({"reward"})
 
-    def plan(self, look: Look) -> Plan:
-        facts = reward_facts(planned_model(look, "policy"))
+    def plan(self, context: PlanContext) -> Plan:
+        facts = reward_info(planned_model(context, "policy"))
         return Plan(
             summary="scores",
-            slots={"reward": Outlook(made_by=look.step, facts={"model": facts})},
+            slots={"reward": SlotForecast(made_by=context.step, facts={"model": facts})},
         )
 
-    def run(self, state: ModelState, run: Run) -> ModelState:
-        pad = load_tokenizer(state.get("tokenizer"), run.live).pad_token_id
-        model = make_reward(state.get("policy"), run.live, seed=run.seed, pad=pad)
-        return state.put(run.step, reward=save_model(model, run.folder / "reward", live=run.live))
+    def run(self, state: ModelState, context: StepContext) -> ModelState:
+        pad = load_tokenizer(state.get("tokenizer"), context.model_cache).pad_token_id
+        model = make_reward(state.get("policy"), context.model_cache, seed=context.seed, pad=pad)
+        return state.put(
+            context.step,
+            reward=save_model(model, context.folder / "reward", model_cache=context.model_cache),
+        )
 
 
 class Helpers:
@@ -227,8 +230,8 @@ def desk(tmp_path: Path, model_folder: Path) -> Path:
 
 
 @pytest.fixture
-def check(desk: Path, host: Host) -> Callable[[str], chain.Checked]:
-    def look(steps: str, *, head: str = "model: model\nseed: 3\n") -> chain.Checked:
+def check(desk: Path, host: Host) -> Callable[[str], chain.CheckedChain]:
+    def look(steps: str, *, head: str = "model: model\nseed: 3\n") -> chain.CheckedChain:
         path = desk / "mine.yaml"
         path.write_text(f"{head}steps:\n{steps}")
         return chain.check(chain.link(read_recipe(path), host), host)
@@ -237,16 +240,20 @@ def check(desk: Path, host: Host) -> Callable[[str], chain.Checked]:
 
 
 @pytest.fixture
-def go(check: Callable[..., chain.Checked], desk: Path, host: Host) -> Callable[..., Any]:
-    """Check and run steps; gives the outcome with the figures of each step, and the events."""
+def go(check: Callable[..., chain.CheckedChain], desk: Path, host: Host) -> Callable[..., Any]:
+    """Check and run steps; gives the outcome with the metrics of each step, and the events."""
 
     def run(steps: str, *, runs: str = "runs", **more: Any) -> SimpleNamespace:
         events: list[Any] = []
         outcome = chain.run(
-            check(steps, **more), host, runs=desk / runs, live=Live(), tell=events.append
+            check(steps, **more),
+            host,
+            runs=desk / runs,
+            model_cache=ModelCache(),
+            tell=events.append,
         )
         return SimpleNamespace(
-            outcome=outcome, events=events, **{one.step: one.figures for one in outcome.steps}
+            outcome=outcome, events=events, **{one.step: one.metrics for one in outcome.steps}
         )
 
     return run

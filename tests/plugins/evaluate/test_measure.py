@@ -1,4 +1,4 @@
-"""The stage in chains of real tiny models, its figures against independent computations."""
+"""The stage in chains of real tiny models, its metrics against independent computations."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ def test_every_measure_is_recorded_under_the_name_the_plan_gave(
     go: Callable[..., Any], check: Callable[..., Any]
 ) -> None:
     planned = check(ALL).plans[-1]
-    figures = go(ALL).evaluate
-    assert set(figures) == planned.figures
-    assert set(figures) == {
+    metrics = go(ALL).evaluate
+    assert set(metrics) == planned.metrics
+    assert set(metrics) == {
         "eval_loss", "perplexity", "text_loss", "text_perplexity", "pair_accuracy", "pair_margin",
         "judge", "judge_model", "judge_first", "reward", "reward_model", "reward_first",
         "win_rate_vs_model", "win_rate_vs_first", "kl_to_model", "kl_to_model_k1", "kl_to_first",
@@ -102,7 +102,7 @@ def test_every_figure_is_what_the_libraries_alone_compute(
     go: Callable[..., Any], model_folder: Path
 ) -> None:
     ran = go(ALL)
-    figures, outcome = ran.evaluate, ran.outcome
+    metrics, outcome = ran.evaluate, ran.outcome
     folders = {one.step: one.folder for one in outcome.steps}
     words = folders["second"] / "tokenizer"
     tokenizer, policy = (
@@ -119,15 +119,15 @@ def test_every_figure_is_what_the_libraries_alone_compute(
         start = whole["assistant_masks"].index(1)
         losses.append(plain_logps(policy, whole["input_ids"][:start], whole["input_ids"][start:]))
     loss = -float(torch.cat(losses).mean())
-    assert figures["eval_loss"] == pytest.approx(loss, **near)
-    assert figures["perplexity"] == pytest.approx(math.exp(loss), **near)
+    assert metrics["eval_loss"] == pytest.approx(loss, **near)
+    assert metrics["perplexity"] == pytest.approx(math.exp(loss), **near)
 
     losses = []
     for text in ("one two three red", "sun moon cat dog", "blue"):
         ids = tokenizer(text)["input_ids"] + [tokenizer.eos_token_id]
         assert ids[0] == tokenizer.bos_token_id
         losses.append(plain_logps(policy, ids[:1], ids[1:]))
-    assert figures["text_loss"] == pytest.approx(-float(torch.cat(losses).mean()), **near)
+    assert metrics["text_loss"] == pytest.approx(-float(torch.cat(losses).mean()), **near)
 
     asked = [prompt(number) for number in range(20, 29)]
     said = {
@@ -148,17 +148,17 @@ def test_every_figure_is_what_the_libraries_alone_compute(
         name: [t.count("o") - (not e) for t, e in zip(texts[name], ended[name], strict=True)]
         for name in said
     }
-    assert figures["length_tokens"] == mean([len(answer) for _, answer in said["own"]])
-    assert figures["ended"] == mean(ended["own"])
-    assert figures["judge"] == pytest.approx(mean(judge["own"]))
-    assert figures["judge_first"] == pytest.approx(mean(judge["first"]))
-    assert figures["judge_model"] == pytest.approx(mean(judge["model"]))
+    assert metrics["length_tokens"] == mean([len(answer) for _, answer in said["own"]])
+    assert metrics["ended"] == mean(ended["own"])
+    assert metrics["judge"] == pytest.approx(mean(judge["own"]))
+    assert metrics["judge_first"] == pytest.approx(mean(judge["first"]))
+    assert metrics["judge_model"] == pytest.approx(mean(judge["model"]))
     for name in ("model", "first"):
         wins = [
             1.0 if a > b else 0.5 if a == b else 0.0
             for a, b in zip(judge["own"], judge[name], strict=True)
         ]
-        assert figures[f"win_rate_vs_{name}"] == pytest.approx(mean(wins))
+        assert metrics[f"win_rate_vs_{name}"] == pytest.approx(mean(wins))
 
     scorer = AutoModelForSequenceClassification.from_pretrained(folders["head"] / "reward")
 
@@ -166,9 +166,9 @@ def test_every_figure_is_what_the_libraries_alone_compute(
         with torch.no_grad():
             return float(scorer(input_ids=torch.tensor([ids])).logits)
 
-    for name, figure in (("own", "reward"), ("first", "reward_first"), ("model", "reward_model")):
+    for name, metric in (("own", "reward"), ("first", "reward_first"), ("model", "reward_model")):
         expected = mean([score(p + a) for p, a in said[name]])
-        assert figures[figure] == pytest.approx(expected, **near)
+        assert metrics[metric] == pytest.approx(expected, **near)
     margins = []
     for number in range(30, 40):
         row = pair(number)
@@ -177,8 +177,8 @@ def test_every_figure_is_what_the_libraries_alone_compute(
             for side in ("chosen", "rejected")
         ]
         margins.append(score(sides[0]) - score(sides[1]))
-    assert figures["pair_accuracy"] == mean([margin > 0 for margin in margins])
-    assert figures["pair_margin"] == pytest.approx(mean(margins), **near)
+    assert metrics["pair_accuracy"] == mean([margin > 0 for margin in margins])
+    assert metrics["pair_margin"] == pytest.approx(mean(margins), **near)
 
     free = generate(
         policy,
@@ -197,9 +197,9 @@ def test_every_figure_is_what_the_libraries_alone_compute(
                 for (p, _), answer in zip(said["own"], free, strict=True)
             ]
         )
-        assert figures[f"kl_to_{name}_k1"] == pytest.approx(-float(ratio.mean()), **near)
+        assert metrics[f"kl_to_{name}_k1"] == pytest.approx(-float(ratio.mean()), **near)
         k3 = float((ratio.exp() - 1 - ratio).mean())
-        assert figures[f"kl_to_{name}"] == pytest.approx(k3, **near)
+        assert metrics[f"kl_to_{name}"] == pytest.approx(k3, **near)
 
     kept = (folders["evaluate"] / "samples.jsonl").read_text()
     samples = [json.loads(line) for line in kept.splitlines()]
@@ -232,19 +232,19 @@ class Watcher:
         self.seen: list[Any] = []
 
     @aligner.hookimpl
-    def aligner_step_started(self, run: Any, state: Any) -> None:
-        self._look(run, state)
+    def aligner_step_started(self, context: Any, state: Any) -> None:
+        self._look(context, state)
 
     @aligner.hookimpl
-    def aligner_step_finished(self, run: Any, before: Any, after: Any) -> None:
-        self._look(run, after)
+    def aligner_step_finished(self, context: Any, before: Any, after: Any) -> None:
+        self._look(context, after)
 
-    def _look(self, run: Any, state: Any) -> None:
-        if "evaluate" not in run.step:
+    def _look(self, context: Any, state: Any) -> None:
+        if "evaluate" not in context.step:
             return
         for slot in ("policy", "reward"):
-            model = run.live.take(state.get(slot))
-            run.live.keep(state.get(slot), model)
+            model = context.model_cache.take(state.get(slot))
+            context.model_cache.keep(state.get(slot), model)
             self.seen.append(
                 (
                     {name: one.clone() for name, one in model.state_dict().items()},
@@ -290,8 +290,8 @@ def test_the_step_after_it_is_the_same_as_without_it(go: Callable[..., Any], ada
     with_it = go(TRAINED.format(adapter=adapter, middle=MIDDLE), runs="with").outcome
     without = go(TRAINED.format(adapter=adapter, middle=""), runs="without").outcome
     assert with_it.state.policy.hash == without.state.policy.hash
-    assert with_it.steps[1].figures["win_rate_vs_one"] == 0.5
-    assert with_it.steps[1].figures["kl_to_model"] > 0
+    assert with_it.steps[1].metrics["win_rate_vs_one"] == 0.5
+    assert with_it.steps[1].metrics["kl_to_model"] > 0
 
 
 def test_each_model_answers_once_for_all_measures_and_earlier_ones_are_dropped_at_once(
@@ -325,18 +325,18 @@ def test_each_model_answers_once_for_all_measures_and_earlier_ones_are_dropped_a
   kl_to: [model, first, second]
   max_new_tokens: 4
 """
-    figures = go(steps).evaluate
+    metrics = go(steps).evaluate
     # The policy, which is what `second` left, the start and `first`.
     assert asked == [1.0, 1.0, 1.0]
     # The policy stays live for the next step; of the others one is gone before the next comes.
     assert alive == [0, 1, 1]
-    assert figures["win_rate_vs_second"] == 0.5
-    assert (figures["kl_to_second"], figures["kl_to_second_k1"]) == (0, 0)
+    assert metrics["win_rate_vs_second"] == 0.5
+    assert (metrics["kl_to_second"], metrics["kl_to_second_k1"]) == (0, 0)
 
 
 def test_the_same_figures_come_out_whatever_the_batch_size(go: Callable[..., Any]) -> None:
-    one = go(ALL + "  batch_size: 1\n", runs="one").evaluate
-    many = go(ALL + "  batch_size: 50\n", runs="many").evaluate
+    one = go(ALL + "  per_device_eval_batch_size: 1\n", runs="one").evaluate
+    many = go(ALL + "  per_device_eval_batch_size: 50\n", runs="many").evaluate
     assert one == pytest.approx(many, abs=1e-4)
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aligner_evaluate.metrics import CLASSES, metric_figures
+from aligner_evaluate.metrics import CLASSES, compute_metrics
 from aligner_evaluate.stage import COMPARING, METRICS, Metric
 
 
 def of(metric: Metric, answers: list[str], references: list[str] | None = None) -> float:
-    return metric_figures([metric], answers, references or [""] * len(answers))[metric]
+    return compute_metrics([metric], answers, references or [""] * len(answers))[metric]
 
 
 def test_the_declared_metrics_are_those_there_are() -> None:
@@ -73,8 +73,8 @@ def test_metrics_write_no_file_and_leave_the_random_state(
     home = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface")) / "metrics"
     there = sorted(home.rglob("*"))
     before = np.random.get_state()[1].copy()
-    figures = metric_figures(METRICS, ["a b", "c"], ["a b", "d"])
-    assert list(figures) == list(METRICS)
+    metrics = compute_metrics(METRICS, ["a b", "c"], ["a b", "d"])
+    assert list(metrics) == list(METRICS)
     assert sorted(home.rglob("*")) == there
     assert list(tmp_path.iterdir()) == []
     assert (np.random.get_state()[1] == before).all()

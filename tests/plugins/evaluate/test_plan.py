@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from aligner.errors import AlignerError
-from aligner_evaluate.stage import Evaluate, EvaluateConfig, figures_of
+from aligner_evaluate.stage import Evaluate, EvaluateOptions, metrics_of
 
 from .conftest import conversation, lines, prompt
 
@@ -35,7 +35,7 @@ def test_everything_wrong_is_told_at_once(check: Callable[..., Any], desk: Path)
   against: [plain, wide, wdie]
   kl_to: [model, wide]
   max_new_tokens: 60
-  attention: flash_attention_2
+  attn_implementation: flash_attention_2
 """
     mine = f"{desk}/mine.yaml"
     assert complaint(check, steps).splitlines() == [
@@ -55,8 +55,8 @@ def test_everything_wrong_is_told_at_once(check: Callable[..., Any], desk: Path)
         f"{mine}:14: the longest prompt has 8 tokens, and with 60 new ones it is longer than the "
         "64 positions of the policy",
         "  hint: set max_new_tokens to 56 or less, or max_length to 4",
-        f"{mine}:15: `attention: flash_attention_2` needs a CUDA GPU",
-        "  hint: leave `attention` out: auto takes sdpa",
+        f"{mine}:15: `attn_implementation: flash_attention_2` needs a CUDA GPU",
+        "  hint: leave `attn_implementation` out: auto takes sdpa",
         f"{mine}:10: no plugin offers a reward function 'cuont' to judge by",
         "  hint: did you mean 'count'?",
     ]
@@ -159,31 +159,33 @@ def test_options_that_do_not_go_together_are_refused(
 
 def test_what_is_required_used_and_looked_back_at_follows_from_the_options() -> None:
     def stage(**options: Any) -> Evaluate:
-        return Evaluate(EvaluateConfig(**options))
+        return Evaluate(EvaluateOptions(**options))
 
     plain = stage(text="t")
     assert (plain.requires, plain.uses) == ({"policy", "tokenizer"}, frozenset())
     asked = stage(prompts="p", judge="j", against=["model", "a"], kl_to=["a", "b"])
     assert (asked.requires, asked.uses) == ({"policy", "tokenizer"}, {"reward"})
-    assert asked.looks_back == ("model", "a", "b")
+    assert asked.earlier_steps == ("model", "a", "b")
     assert stage(prompts="p", reward_model=False).uses == frozenset()
     assert stage(pairs="p").requires == {"policy", "tokenizer", "reward"}
     assert stage(prompts="p").provides == frozenset()
 
 
 def test_figures_are_named_in_the_order_of_the_table() -> None:
-    config = EvaluateConfig(prompts="p", judge="j", against="a", metrics=["rouge_l"])
-    assert list(figures_of(config, reward=True)) == [
+    config = EvaluateOptions(prompts="p", judge="j", against="a", metrics=["rouge_l"])
+    assert list(metrics_of(config, reward=True)) == [
         "judge", "reward", "win_rate_vs_a", "judge_a", "reward_a", "rouge_l", "length_tokens", "ended",
     ]  # fmt: skip
-    assert list(figures_of(EvaluateConfig(text="t"), reward=True)) == [
+    assert list(metrics_of(EvaluateOptions(text="t"), reward=True)) == [
         "text_loss",
         "text_perplexity",
     ]
 
 
 def test_the_batch_size_does_not_determine_the_figures() -> None:
-    assert EvaluateConfig.model_fields.keys() - EvaluateConfig.determining() == {"batch_size"}
+    assert EvaluateOptions.model_fields.keys() - EvaluateOptions.determining() == {
+        "per_device_eval_batch_size"
+    }
 
 
 def test_declaring_the_stage_loads_nothing_heavy() -> None:
@@ -206,6 +208,6 @@ def test_conversations_serve_as_prompts_with_their_last_answer_as_the_reference(
 """
     plan = check(steps).plans[-1]
     assert plan.rows == 12
-    assert plan.figures == {"token_f1", "length_tokens", "ended"}
+    assert plan.metrics == {"token_f1", "length_tokens", "ended"}
     assert list(plan.data) == list(plan.ledgers) == ["prompts"]
     assert prompt(0)["answer"] == conversation(0)["messages"][1]["content"]

@@ -10,14 +10,14 @@ import pytest
 import torch
 from transformers import AutoTokenizer, LlamaForSequenceClassification
 
-from aligner.data.chat import Chat
+from aligner.data.encoding.chat import ChatEncoder
+from aligner.data.encoding.tokenizers import tokenizer_hash, train_tokenizer
 from aligner.data.rows import Prompt
-from aligner.data.tokenizers import fingerprint, train_tokenizer
 from aligner.errors import ModelError
 from aligner.models.generate import Answer
 from aligner.state import Artifact
 from aligner_evaluate.scores import Scorer, win_rate
-from aligner_evaluate.voices import Said, Voice, spoken_through
+from aligner_evaluate.voices import Completions, EvaluatedModel, spoken_through
 
 from .conftest import ROLES, TEMPLATE, WORDS, conversation
 
@@ -87,11 +87,11 @@ def scorer(tokenizer: Any, *, pad_to: int = 64) -> Scorer:
             pad_token_id=tokenizer.pad_token_id,
         )
     ).eval()
-    chat = Chat(tokenizer)
-    return Scorer(model=model, chat=chat, words=fingerprint(tokenizer), batch_size=2)
+    chat = ChatEncoder(tokenizer)
+    return Scorer(model=model, chat=chat, words=tokenizer_hash(tokenizer), batch_size=2)
 
 
-def said_by(tokenizer: Any, voice: Voice) -> Said:
+def said_by(tokenizer: Any, voice: EvaluatedModel) -> Completions:
     """Five answers as `voice` would write them; the last two do not end."""
     end = tokenizer.convert_tokens_to_ids("<|end|>")
     prompts = [voice.chat.encode([voice.chat.prompt(row.messages)])[0].input_ids for row in rows()]
@@ -100,7 +100,7 @@ def said_by(tokenizer: Any, voice: Voice) -> Said:
         ids = tokenizer(WORDS[number], add_special_tokens=False)["input_ids"]
         ended = number < 3
         answers.append(Answer(tokens=(*ids, *([end] if ended else [])), ended=ended))
-    return Said(prompts=prompts, answers=answers, texts=list(WORDS[:5]))
+    return Completions(prompts=prompts, answers=answers, texts=list(WORDS[:5]))
 
 
 def test_answers_are_read_anew_where_the_reward_model_has_other_words(tokenizer: Any) -> None:
@@ -109,7 +109,9 @@ def test_answers_are_read_anew_where_the_reward_model_has_other_words(tokenizer:
     other_words = train_tokenizer(["dog moon sun cat"] * 9, 280, special=ROLES[::-1])
     other_words.chat_template = TEMPLATE
     same, other = (
-        Voice(step="a", policy=Artifact(path="a"), tokenizer=one, words=fingerprint(one))
+        EvaluatedModel(
+            step="a", policy=Artifact(path="a"), tokenizer=one, words=tokenizer_hash(one)
+        )
         for one in (tokenizer, other_words)
     )
     heard: list[int] = []

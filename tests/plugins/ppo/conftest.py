@@ -11,16 +11,16 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from aligner.models.language_model import split_language_model
 from aligner.models.policy import prepare_policy
 from aligner.models.reference import reference_of
-from aligner.offers import Completion, Offers, RewardFunction
-from aligner.stage import Plan, Run
-from aligner.state import Live
-from aligner.train.scoring import Source
-from aligner_ppo.forward import language_model
-from aligner_ppo.options import PPOConfig
-from aligner_ppo.parallel import Together
-from aligner_ppo.setting import Prompt, Setting
+from aligner.registry import Completion, Registry, RewardFunction
+from aligner.stage import Plan, StepContext
+from aligner.state import ModelCache
+from aligner.train.scoring import RewardSource
+from aligner_ppo.options import PPOOptions
+from aligner_ppo.parallel import ProcessGroup
+from aligner_ppo.setting import PPOContext, PPOPrompt
 from aligner_ppo.step import setting_of
 from aligner_ppo.value import HeadOnTrunk, OwnAdapter, OwnModel, add_value_adapter
 
@@ -72,37 +72,37 @@ class Table(RewardFunction):
         return [sum(self.table.get(word, 0.0) for word in c.text.split()) for c in completions]
 
 
-def options(**more: Any) -> PPOConfig:
+def options(**more: Any) -> PPOOptions:
     """Options that suit tiny models; the data is never read."""
     small = {
         "data": "none.jsonl",
         "rewards": ["table"],
         "iterations": 3,
         "prompts": 4,
-        "samples_per_prompt": 4,
-        "epochs": 2,
-        "minibatches": 2,
-        "micro_batch_size": 3,
+        "num_generations": 4,
+        "num_ppo_epochs": 2,
+        "num_mini_batches": 2,
+        "per_device_train_batch_size": 3,
         "max_new_tokens": 8,
         "learning_rate": 1e-3,
         "value_learning_rate": 1e-3,
         "precision": "fp32",
     }
-    return PPOConfig(**(small | more))
+    return PPOOptions(**(small | more))
 
 
-def run_in(folder: Path, *, seed: int = 0, **more: Any) -> Run:
+def run_in(folder: Path, *, seed: int = 0, **more: Any) -> StepContext:
     folder.mkdir(parents=True, exist_ok=True)
-    return Run(
+    return StepContext(
         step="ppo",
         folder=folder,
         recipe_folder=folder,
         where="recipe.yaml:7",
         seed=seed,
         plan=Plan(summary=""),
-        live=Live(),
-        offers=Offers(),
-        scratch={},
+        model_cache=ModelCache(),
+        registry=Registry(),
+        memo={},
         **more,
     )
 
@@ -111,8 +111,8 @@ PROMPTS = [[1, 5, 6], [1, 7], [1, 2, 9, 10, 11], [1, 4, 5, 6, 7, 8, 9], [1, 12, 
 
 
 def whole_setting(
-    config: PPOConfig,
-    run: Run,
+    options: PPOOptions,
+    context: StepContext,
     *,
     model: Any = None,
     kind: str = "model",
@@ -120,18 +120,18 @@ def whole_setting(
     scorer: Any = None,
     prompts: Sequence[Sequence[int]] = PROMPTS,
     stops: Sequence[int] = (2, 3),
-    together: Together | None = None,
-) -> Setting:
+    together: ProcessGroup | None = None,
+) -> PPOContext:
     """A setting as a step makes it, its parts made here instead of read from folders."""
     model = tiny_model() if model is None else model
     vocab = model.config.vocab_size
     value_of = _own_model(model) if kind == "model" else None
-    prepared = prepare_policy(model, None, options=config, step="ppo", seed=run.seed)
-    parts = language_model(prepared.model)
+    prepared = prepare_policy(model, None, options=options, step="ppo", seed=context.seed)
+    parts = split_language_model(prepared.model)
     reference = reference_of(prepared)
     width = parts.trunk.config.hidden_size
     if kind == "adapter":
-        add_value_adapter(prepared.model, seed=run.seed, step="ppo")
+        add_value_adapter(prepared.model, seed=context.seed, step="ppo")
     value = {
         "model": lambda: OwnModel(value_of),
         "head": lambda: HeadOnTrunk(width),
@@ -139,21 +139,21 @@ def whole_setting(
     }[kind]()
     scorer = Table(table or {"w5": 1.0}) if scorer is None else scorer
     return setting_of(
-        config,
-        run,
+        options,
+        context,
         prepared=prepared,
         parts=parts,
         reference=reference,
         value=value,
         prompts=[
-            Prompt(tokens=tuple(p), messages=({"role": "user", "content": str(p)},), row={})
+            PPOPrompt(tokens=tuple(p), messages=({"role": "user", "content": str(p)},), row={})
             for p in prompts
         ],
         held_out=[],
-        sources=[Source(name="table", weight=1.0, scorer=scorer)],
+        sources=[RewardSource(name="table", weight=1.0, scorer=scorer)],
         tokenizer=words(vocab),
         stops=stops,
-        together=together or Together(rank=0, world=1, device=CPU),
+        together=together or ProcessGroup(rank=0, world=1, device=CPU),
     )
 
 
@@ -177,7 +177,7 @@ def tiny() -> Callable[..., Any]:
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Callable[..., tuple[Setting, Run]]:
+def make(tmp_path: Path) -> Callable[..., tuple[PPOContext, StepContext]]:
     """Make a setting and a run: `make(kind="head", iterations=5, …)`."""
     made = iter(range(1000))
 
@@ -187,7 +187,7 @@ def make(tmp_path: Path) -> Callable[..., tuple[Setting, Run]]:
         folder: str | None = None,
         parts: dict[str, Any] | None = None,
         **more: Any,
-    ) -> tuple[Setting, Run]:
+    ) -> tuple[PPOContext, StepContext]:
         run = run_in(tmp_path / (folder or str(next(made))), seed=seed)
         return whole_setting(options(**more), run, **(parts or {})), run
 

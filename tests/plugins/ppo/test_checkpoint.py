@@ -10,16 +10,16 @@ import torch
 
 from aligner.errors import StageError
 from aligner_ppo import checkpoint
-from aligner_ppo.checkpoint import Progress
+from aligner_ppo.checkpoint import PPOProgress
 from aligner_ppo.train import learn
 
 HARD = {
     "iterations": 6,
-    "checkpoint_every": 1,
+    "save_steps": 1,
     "kl_target": 0.5,
     "reward_scale": "running",
-    "schedule": "cosine",
-    "warmup": 0.1,
+    "lr_scheduler_type": "cosine",
+    "warmup_steps": 0.1,
 }
 
 
@@ -42,8 +42,8 @@ def cut_off(monkeypatch, at: int) -> None:
 
     report = train.report
 
-    def then_stop(setting, progress, figures, run):
-        report(setting, progress, figures, run)
+    def then_stop(setting, progress, metrics, run):
+        report(setting, progress, metrics, run)
         if progress.iteration == at:
             raise Interrupted
 
@@ -54,13 +54,13 @@ def cut_off(monkeypatch, at: int) -> None:
     ("kind", "more", "every"),
     [
         ("model", {}, 1),
-        ("head", {"adapter": {"r": 4, "alpha": 8}}, 2),
-        ("adapter", {"adapter": {"r": 4, "alpha": 8}}, 2),
+        ("head", {"adapter": {"r": 4, "lora_alpha": 8}}, 2),
+        ("adapter", {"adapter": {"r": 4, "lora_alpha": 8}}, 2),
     ],
 )
 def test_resuming_is_bit_by_bit_as_if_never_stopped(make, monkeypatch, kind, more, every) -> None:
     """Stopped after the fourth iteration is told and before its checkpoint: it is done again."""
-    how = HARD | more | {"checkpoint_every": every}
+    how = HARD | more | {"save_steps": every}
     whole, run_whole = make(parts={"kind": kind}, folder="whole", **how)
     learn(whole, run_whole)
 
@@ -80,7 +80,7 @@ def test_resuming_is_bit_by_bit_as_if_never_stopped(make, monkeypatch, kind, mor
         assert torch.equal(tensor, found[name]), name
     assert again.learner.step == whole.learner.step == 24
     assert curve(run)[-(6 - done) :] == curve(run_whole)[done:]
-    assert run.figures.keys() == run_whole.figures.keys()
+    assert run.metrics.keys() == run_whole.metrics.keys()
 
 
 def test_what_the_step_remembers_comes_back(make) -> None:
@@ -105,7 +105,7 @@ def test_a_torn_checkpoint_is_passed_over_for_the_one_before(make) -> None:
     setting, run = make(**HARD)
     folder = run.folder / "checkpoints"
     for iteration in (1, 2, 3):
-        progress = Progress(iteration=iteration, kl_coefficient=iteration / 10)
+        progress = PPOProgress(iteration=iteration, kl_coefficient=iteration / 10)
         checkpoint.save(folder, progress, setting.learner, together=setting.together)
     assert sorted(path.name for path in folder.iterdir()) == ["checkpoint-2", "checkpoint-3"]
     torn = folder / "checkpoint-3" / checkpoint.TENSORS
@@ -119,7 +119,7 @@ def test_a_torn_checkpoint_is_passed_over_for_the_one_before(make) -> None:
 def test_nothing_is_pickled_and_nothing_left_beside(make) -> None:
     setting, run = make(**HARD)
     folder = run.folder / "checkpoints"
-    progress = Progress(iteration=1, kl_coefficient=0.1)
+    progress = PPOProgress(iteration=1, kl_coefficient=0.1)
     checkpoint.save(folder, progress, setting.learner, together=setting.together)
     checkpoint.save(folder, progress, setting.learner, together=setting.together)
     files = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
@@ -133,7 +133,7 @@ def test_nothing_is_pickled_and_nothing_left_beside(make) -> None:
 def test_a_checkpoint_of_another_model_is_refused(make) -> None:
     setting, run = make(**HARD)
     folder = run.folder / "checkpoints"
-    progress = Progress(iteration=1, kl_coefficient=0.1)
+    progress = PPOProgress(iteration=1, kl_coefficient=0.1)
     checkpoint.save(folder, progress, setting.learner, together=setting.together)
     other, _ = make(parts={"kind": "head"}, **HARD)
     with pytest.raises(StageError) as refused:
@@ -147,7 +147,7 @@ def test_a_checkpoint_of_another_model_is_refused(make) -> None:
 def test_a_finished_step_takes_no_further_step(make) -> None:
     setting, run = make(**HARD)
     learn(setting, run)
-    final = Progress(iteration=6, kl_coefficient=0.05)
+    final = PPOProgress(iteration=6, kl_coefficient=0.05)
     checkpoint.save(run.folder / "checkpoints", final, setting.learner, together=setting.together)
     before = everything(setting)
     again, _ = make(**HARD)

@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from aligner.errors import ModelError
+from aligner.models import logps as module
 from aligner.models.generate import Sampling, generate
-from aligner_ppo import forward
-from aligner_ppo.forward import language_model, rows_of, token_logps
+from aligner.models.language_model import split_language_model
+from aligner.models.logps import token_logps
+from aligner_ppo.forward import rows_of
 
 PROMPTS = [[1, 5, 6], [7], [2, 2, 9, 10, 11]]
 RESPONSES = [[8, 2], [12, 13, 14, 2, 2], [2]]
@@ -23,14 +25,14 @@ def plain_logps(model, prompt, response, temperature):
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
-@pytest.mark.parametrize("at_once", [forward.LOGITS_AT_ONCE, 64])
+@pytest.mark.parametrize("at_once", [module.LOGITS_AT_ONCE, 64])
 def test_log_probabilities_equal_those_of_each_row_alone(
     tiny, monkeypatch, temperature, at_once
 ) -> None:
     """Stop and padding token are both 2 here, and 2 stands in prompts and inside responses."""
-    monkeypatch.setattr(forward, "LOGITS_AT_ONCE", at_once)
+    monkeypatch.setattr(module, "LOGITS_AT_ONCE", at_once)
     model = tiny()
-    parts = language_model(model)
+    parts = split_language_model(model)
     rows = rows_of(PROMPTS, RESPONSES, device=CPU)
     hidden = rows.states(parts.hidden(rows.tokens_BT))
     logps, entropies = token_logps(
@@ -51,10 +53,10 @@ def test_the_states_of_a_row_are_those_before_each_token_and_the_one_after_the_l
 
 def test_the_gradient_in_pieces_is_the_gradient_at_once(tiny, monkeypatch) -> None:
     gradients = []
-    for at_once in (forward.LOGITS_AT_ONCE, 64):
-        monkeypatch.setattr(forward, "LOGITS_AT_ONCE", at_once)
+    for at_once in (module.LOGITS_AT_ONCE, 64):
+        monkeypatch.setattr(module, "LOGITS_AT_ONCE", at_once)
         model = tiny()
-        parts = language_model(model)
+        parts = split_language_model(model)
         rows = rows_of(PROMPTS, RESPONSES, device=CPU)
         hidden = rows.states(parts.hidden(rows.tokens_BT))
         logps, entropies = token_logps(
@@ -81,8 +83,8 @@ def test_logits_that_are_bent_by_the_config_are_bent_here_too() -> None:
         initializer_range=1.0,
     )
     model = Gemma2ForCausalLM(config).eval()
-    parts = language_model(model)
-    assert parts.cap == 0.5
+    parts = split_language_model(model)
+    assert parts.softcap == 0.5
     tokens = torch.tensor([[4, 5, 6]])
     torch.testing.assert_close(parts.logits(parts.hidden(tokens)), model(tokens).logits)
 
@@ -98,10 +100,10 @@ def test_a_model_whose_parts_are_not_the_whole_is_refused(tiny) -> None:
 
     model.forward = shifted
     with pytest.raises(ModelError) as refused:
-        language_model(model)
+        split_language_model(model)
     assert str(refused.value) == (
-        "LlamaForCausalLM computes logits in a way that ppo does not know\n"
-        "  hint: prompt-learning adapters cannot be used here; use LoRA or full weights"
+        "the logits of LlamaForCausalLM are not those of its trunk and head\n"
+        "  hint: prompt-learning adapters cannot be trained here; use LoRA or full weights"
     )
 
 
@@ -109,7 +111,7 @@ def test_the_sampler_and_the_training_forward_agree_on_the_log_probabilities(tin
     model = tiny()
     how = Sampling(stop_tokens=(2, 3, 4), max_new_tokens=12, min_new_tokens=3, temperature=0.8)
     found = generate(model, PROMPTS, sampling=how, samples=3, seed=5)
-    parts = language_model(model)
+    parts = split_language_model(model)
     asked = [prompt for prompt in PROMPTS for _ in range(3)]
     rows = rows_of(asked, [answer.tokens for answer in found], device=CPU)
     hidden = rows.states(parts.hidden(rows.tokens_BT))[rows.chosen_K]

@@ -11,9 +11,9 @@ from aligner_ppo.options import Guards
 FINE = {"reward": 0.5, "kl": 1.0, "entropy": 2.0, "ended": 0.9, "length": 10.0}
 
 
-def judged(figures, guards, watched=None, *, iteration=8):
+def judged(metrics, guards, watched=None, *, iteration=8):
     return judge(
-        FINE | figures,
+        FINE | metrics,
         guards,
         watched or Watched(first_length=10.0),
         iteration=iteration,
@@ -23,21 +23,21 @@ def judged(figures, guards, watched=None, *, iteration=8):
 
 
 @pytest.mark.parametrize(
-    ("guard", "limit", "figures", "said", "hint"),
+    ("guard", "limit", "metrics", "said", "hint"),
     [
         (
             "kl",
             50.0,
             {"kl": 51.0},
             "the policy has run away from the reference: KL a response is 51 nats, over 50",
-            "raise kl_coefficient, set kl_target, or lower learning_rate",
+            "raise kl_coef, set kl_target, or lower learning_rate",
         ),
         (
             "entropy",
             0.1,
             {"entropy": 0.05},
             "the policy has collapsed: its entropy is 0.05 nats a token, under 0.1",
-            "lower learning_rate, set entropy_bonus, or raise kl_coefficient",
+            "lower learning_rate, set entropy_coef, or raise kl_coef",
         ),
         (
             "unending",
@@ -55,20 +55,20 @@ def judged(figures, guards, watched=None, *, iteration=8):
         ),
     ],
 )
-def test_a_figure_out_of_bounds_stops_the_step_by_name(guard, limit, figures, said, hint) -> None:
+def test_a_figure_out_of_bounds_stops_the_step_by_name(guard, limit, metrics, said, hint) -> None:
     guards = Guards(**{guard: limit})
     with pytest.raises(StageError) as stopped:
-        judged(figures, guards)
+        judged(metrics, guards)
     assert str(stopped.value) == (
         f"recipe.yaml:7: guard '{guard}' at iteration 8: {said}\n"
         "    'a\\nb'\n    'c'\n    'd'\n"
         f"  hint: {hint}; or set guards.{guard}"
     )
     skipping = Guards(**{guard: {"limit": limit, "then": "skip"}})
-    verdict = judged(figures, skipping)
+    verdict = judged(metrics, skipping)
     assert verdict.skip == guard
     assert verdict.watched.skipped == 1
-    assert judged(figures, Guards(**{guard: None})).skip == ""
+    assert judged(metrics, Guards(**{guard: None})).skip == ""
 
 
 def test_patience_counts_iterations_in_a_row() -> None:
@@ -91,11 +91,11 @@ def test_growth_is_measured_against_the_first_iteration() -> None:
     assert judged({"length": 6.1}, guards, first.watched).skip == "length"
 
 
-@pytest.mark.parametrize("figure", ["reward", "kl", "entropy"])
-def test_no_number_is_never_learnt_from(figure) -> None:
-    with pytest.raises(StageError, match=f"iteration 8: {figure} is no number"):
-        judged({figure: float("inf")}, Guards())
-    verdict = judged({figure: float("nan")}, Guards(not_finite="skip"))
+@pytest.mark.parametrize("metric", ["reward", "kl", "entropy"])
+def test_no_number_is_never_learnt_from(metric) -> None:
+    with pytest.raises(StageError, match=f"iteration 8: {metric} is no number"):
+        judged({metric: float("inf")}, Guards())
+    verdict = judged({metric: float("nan")}, Guards(not_finite="skip"))
     assert verdict.skip == "not_finite"
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from aligner_ppo.options import Guard, PPOConfig
+from aligner_ppo.options import Guard, PPOOptions
 from aligner_ppo.stage import PPO
 from aligner_ppo.update import rate_factor
 from aligner_ppo.value_files import kind_for
 
 
-def config(**more) -> PPOConfig:
-    return PPOConfig(data="none.jsonl", **more)
+def config(**more) -> PPOOptions:
+    return PPOOptions(data="none.jsonl", **more)
 
 
 @pytest.mark.parametrize(
@@ -33,14 +33,17 @@ def config(**more) -> PPOConfig:
             "failed; choose one",
         ),
         ({"min_new_tokens": 128}, "min_new_tokens must be below max_new_tokens"),
-        ({"minibatches": 257}, "there are more minibatches than responses in an iteration"),
+        (
+            {"num_mini_batches": 257},
+            "num_mini_batches is above the number of responses in an iteration",
+        ),
         ({"value_from": "reward", "value": "head"}, "value_from: reward needs value: model"),
         (
-            {"kl_target": 6.0, "kl_coefficient": 0.0},
-            "kl_target steers kl_coefficient, which is 0",
+            {"kl_target": 6.0, "kl_coef": 0.0},
+            "kl_target steers kl_coef, which is 0",
         ),
         (
-            {"prompts": 1, "samples_per_prompt": 1, "minibatches": 1},
+            {"prompts": 1, "num_generations": 1, "num_mini_batches": 1},
             "an iteration needs at least two responses to compare",
         ),
         (
@@ -98,10 +101,10 @@ def test_rounds_take_every_prompt_once_unless_the_recipe_says() -> None:
 
 def test_the_schedule_is_stepped_per_optimizer_step() -> None:
     """10 steps, warm-up over 2 (a fifth): 1/3, 2/3, then from 1 down to the last of 8 steps."""
-    linear = config(schedule="linear", warmup=0.2)
+    linear = config(lr_scheduler_type="linear", warmup_steps=0.2)
     found = [rate_factor(step, 10, linear) for step in range(10)]
     assert found == pytest.approx([1 / 3, 2 / 3, *((8 - k) / 8 for k in range(8))])
-    cosine = config(schedule="cosine", warmup=2)
+    cosine = config(lr_scheduler_type="cosine", warmup_steps=2)
     assert rate_factor(2, 10, cosine) == pytest.approx(1.0)
     assert rate_factor(6, 10, cosine) == pytest.approx(0.5)
     assert {rate_factor(step, 10, config()) for step in range(10)} == {1.0}

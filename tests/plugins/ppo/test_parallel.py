@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from aligner_ppo.experience import deal, micro_batches
-from aligner_ppo.parallel import Together
+from aligner_ppo.parallel import ProcessGroup
 
 HERE = Path(__file__).parent
 CPU = torch.device("cpu")
@@ -44,9 +44,9 @@ def test_two_processes_give_the_losses_and_weights_of_one(tmp_path) -> None:
     """
     run_script(tmp_path / "one", processes=1)
     run_script(tmp_path / "two", processes=2)
-    one = json.loads((tmp_path / "one" / "figures-0.json").read_text())
+    one = json.loads((tmp_path / "one" / "metrics-0.json").read_text())
     first, second = (
-        json.loads((tmp_path / "two" / f"figures-{rank}.json").read_text()) for rank in (0, 1)
+        json.loads((tmp_path / "two" / f"metrics-{rank}.json").read_text()) for rank in (0, 1)
     )
     for name, number in one.items():
         if name != "tokens_per_second":
@@ -70,7 +70,7 @@ def test_every_response_is_one_processs_and_loads_are_equal() -> None:
     for minibatch in deal(11, 2, seed=1):
         shares = [
             micro_batches(
-                minibatch, lengths, size=2, together=Together(rank=rank, world=3, device=CPU)
+                minibatch, lengths, size=2, together=ProcessGroup(rank=rank, world=3, device=CPU)
             )
             for rank in range(3)
         ]
@@ -101,19 +101,19 @@ def learn_in(folder: Path) -> None:
     run = run_in(folder, rank=rank, world=world)
     config = options(
         iterations=3,
-        minibatches=3,
-        micro_batch_size=2,
-        checkpoint_every=1,
+        num_mini_batches=3,
+        per_device_train_batch_size=2,
+        save_steps=1,
         kl_target=0.5,
         reward_scale="running",
-        entropy_bonus=0.01,
+        entropy_coef=0.01,
     )
-    together = Together.of(rank=rank, world=world, device=CPU)
+    together = ProcessGroup.of(rank=rank, world=world, device=CPU)
     setting = whole_setting(config, run, together=together)
     learn(setting, run)
     weights = {name: p.detach().clone() for name, p in setting.learner.parameters.items()}
     save_file(weights, folder / f"weights-{rank}.safetensors")
-    (folder / f"figures-{rank}.json").write_text(json.dumps(run.figures))
+    (folder / f"metrics-{rank}.json").write_text(json.dumps(run.metrics))
 
 
 if __name__ == "__main__":

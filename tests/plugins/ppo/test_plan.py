@@ -11,28 +11,28 @@ from transformers import BloomConfig
 
 from aligner.api import Recipe, Step
 from aligner.errors import AlignerError
-from aligner.models.inspect import facts_from
+from aligner.models.inspect import info_from
 from aligner.testing import prompts, texts
 from aligner.testing.run import recipe_for
-from aligner_ppo.faults import sampler_faults
+from aligner_ppo.errors import sampler_errors
 from aligner_ppo.stage import PPO
 
 SMALL = {
     "data": "prompts.jsonl",
     "iterations": 4,
     "prompts": 4,
-    "samples_per_prompt": 2,
-    "minibatches": 2,
-    "epochs": 2,
+    "num_generations": 2,
+    "num_mini_batches": 2,
+    "num_ppo_epochs": 2,
     "max_new_tokens": 6,
     "learning_rate": 1e-2,
 }
 FILES = {"prompts.jsonl": prompts(8), "texts.jsonl": texts()}
-LORA = {"adapter": {"r": 4, "alpha": 8}}
+LORA = {"adapter": {"r": 4, "lora_alpha": 8}}
 
 
 def checked(folder: Path, **more: Any) -> Any:
-    recipe = recipe_for(PPO(PPO.Config(**(SMALL | more))), folder, files=FILES)
+    recipe = recipe_for(PPO(PPO.Options(**(SMALL | more))), folder, files=FILES)
     return recipe.check(runs=folder / "runs").plans["ppo"]
 
 
@@ -51,7 +51,7 @@ def test_the_plan_says_what_is_pursued_on_how_much_and_held_to_what(tmp_path) ->
     assert plan.reference == "model's policy (frozen copy)"
     assert plan.optimizer_steps == 4 * 2 * 2
     assert plan.rows + int(plan.notes[-1].split()[0]) == 8
-    assert {"reward_model", "eval_reward", "kl", "ended"} <= plan.figures
+    assert {"reward_model", "eval_reward", "kl", "ended"} <= plan.metrics
     assert plan.slots["value"].facts == {"value": "model"}
 
 
@@ -106,7 +106,7 @@ def test_what_continuous_batching_cannot_do_is_refused_at_its_option(tmp_path) -
         min_new_tokens=2,
         top_k=5,
         top_p=0.9,
-        attention="flex_attention",
+        attn_implementation="flex_attention",
     )
     for name, value in (("top_k", "5"), ("top_p", "0.9")):
         assert (
@@ -120,19 +120,19 @@ def test_what_continuous_batching_cannot_do_is_refused_at_its_option(tmp_path) -
         "  hint: leave it out, or use `sampler: built_in`"
     ) in found
     assert (
-        "steps[0].attention: continuous batching cannot use `attention: flex_attention`\n"
+        "steps[0].attn_implementation: continuous batching cannot use `attn_implementation: flex_attention`\n"
         "  hint: use sdpa or flash_attention_2, or `sampler: built_in`"
     ) in found
 
 
 def test_an_architecture_that_cannot_be_batched_continuously_is_named(tmp_path) -> None:
     config = BloomConfig(vocab_size=24, hidden_size=16, n_layer=1, n_head=2)
-    found = sampler_faults(
-        PPO.Config(**SMALL, sampler="continuous_batching"),
-        facts_from(config.to_dict()),
+    found = sampler_errors(
+        PPO.Options(**SMALL, sampler="continuous_batching"),
+        info_from(config.to_dict()),
         Nowhere(),
     )
-    assert [str(fault) for fault in found] == [
+    assert [str(error) for error in found] == [
         "sampler: transformers cannot batch a BloomForCausalLM continuously\n"
         "  hint: use `sampler: built_in`"
     ]
@@ -158,14 +158,14 @@ def test_missing_pretraining_data_is_told_at_its_option(tmp_path) -> None:
 
 
 def test_few_prompts_and_dropout_are_noted(tmp_path) -> None:
-    how = {"r": 4, "alpha": 8, "dropout": 0.1}
+    how = {"r": 4, "lora_alpha": 8, "lora_dropout": 0.1}
     plan = checked(tmp_path, prompts=16, adapter=how)
     assert "8 prompts only: each is answered more than once an iteration" in plan.notes
     assert "the adapter's dropout is off: it would make the ratios noise" in plan.notes
 
 
 def two_steps(folder: Path, first: dict[str, Any], second: dict[str, Any]) -> Any:
-    one, two = (PPO(PPO.Config(**(SMALL | how))) for how in (first, second))
+    one, two = (PPO(PPO.Options(**(SMALL | how))) for how in (first, second))
     recipe_for(one, folder, files=FILES)
     steps = [Step(stage=one, name="one"), Step(stage=two, name="two")]
     recipe = Recipe(steps, model=folder / "tiny-model", name="two", seed=7, folder=folder)

@@ -5,21 +5,21 @@ from __future__ import annotations
 import pytest
 import torch
 
-from aligner.data.chat import encode_preference
+from aligner.data.encoding.chat import encode_preference
 from aligner.data.rows import Preference
 from aligner.errors import StageError
 from aligner.models.reward import parts_of
-from aligner.offers import Completion, RewardFunction
+from aligner.registry import Completion, RewardFunction
 from aligner.testing import tiny_tokenizer
-from aligner.train.scoring import ConversationEncoder, RewardModel, Source, sources_of
+from aligner.train.scoring import ConversationEncoder, RewardModel, RewardSource, sources_of
 from aligner_ppo.advantage import RunningScale
 from aligner_ppo.experience import Scores
-from aligner_ppo.options import PPOConfig
-from aligner_ppo.parallel import Together
+from aligner_ppo.options import PPOOptions
+from aligner_ppo.parallel import ProcessGroup
 from aligner_ppo.rewards import ask, final_scores
 
 CPU = torch.device("cpu")
-ALONE = Together(rank=0, world=1, device=CPU)
+ALONE = ProcessGroup(rank=0, world=1, device=CPU)
 QUESTION = ({"role": "user", "content": "3 the cat sees"},)
 
 
@@ -79,8 +79,8 @@ class Fixed(RewardFunction):
 def test_sources_are_weighted_added_and_kept_apart() -> None:
     """2·(1, 3) + (−0.5)·(4, 0) = (0, 6)."""
     sources = [
-        Source(name="one", weight=2.0, scorer=Fixed([1.0, 3.0])),
-        Source(name="two", weight=-0.5, scorer=Fixed([4.0, 0.0])),
+        RewardSource(name="one", weight=2.0, scorer=Fixed([1.0, 3.0])),
+        RewardSource(name="two", weight=-0.5, scorer=Fixed([4.0, 0.0])),
     ]
     asked = {0: completion("a"), 1: completion("b")}
     found = ask(sources, asked, number=2, together=ALONE)
@@ -94,7 +94,7 @@ def test_sources_are_weighted_added_and_kept_apart() -> None:
 def test_a_function_that_gives_another_count_is_named() -> None:
     with pytest.raises(StageError) as stopped:
         ask(
-            [Source(name="fixed", weight=1.0, scorer=Fixed([1.0]))],
+            [RewardSource(name="fixed", weight=1.0, scorer=Fixed([1.0]))],
             {0: completion("a"), 1: completion("b")},
             number=2,
             together=ALONE,
@@ -105,8 +105,8 @@ def test_a_function_that_gives_another_count_is_named() -> None:
     )
 
 
-def config(**more) -> PPOConfig:
-    return PPOConfig(data="none.jsonl", **more)
+def config(**more) -> PPOOptions:
+    return PPOOptions(data="none.jsonl", **more)
 
 
 def scored(*numbers: float) -> Scores:
@@ -136,10 +136,10 @@ def test_running_scale_divides_by_the_deviation_of_all_seen() -> None:
 
 
 def test_functions_are_made_with_their_options() -> None:
-    from aligner_ppo.functions import FUNCTIONS
+    from aligner_rewards.length import LengthReward
 
     how = config(rewards=[{"name": "length", "weight": 0.1, "options": {"maximum": 9}}])
-    [source] = sources_of(how.rewards, {kind.name: kind for kind in FUNCTIONS}, None)
+    [source] = sources_of(how.rewards, {"length": LengthReward}, None)
     assert (source.name, source.weight) == ("length", 0.1)
     assert isinstance(source.scorer, RewardFunction)
-    assert source.scorer.config.maximum == 9
+    assert source.scorer.options.maximum == 9

@@ -13,24 +13,29 @@ from safetensors.torch import load_file
 from aligner.api import Recipe, Result
 from aligner.models.load import load_model
 from aligner.models.reward import load_reward
-from aligner.models.reward_beside import REWARD
+from aligner.models.shared_reward import REWARD
 from aligner.run.durable import hash_tree
-from aligner.state import Live
+from aligner.state import ModelCache
 from aligner.testing import conversations, preferences, prompts, write_files, write_tiny
 from aligner_ppo import step
 from aligner_ppo.stage import PPO
 from aligner_reward.stage import Reward
 from aligner_sft.stage import SFT
 
-LORA = {"adapter": {"r": 4, "alpha": 8, "dropout": 0.2}}
-TRAINING = {"max_steps": 3, "batch_size": 4, "learning_rate": 5e-2, "precision": "fp32"}
+LORA = {"adapter": {"r": 4, "lora_alpha": 8, "lora_dropout": 0.2}}
+TRAINING = {
+    "max_steps": 3,
+    "per_device_train_batch_size": 4,
+    "learning_rate": 5e-2,
+    "precision": "fp32",
+}
 SMALL = {
     "data": "prompts.jsonl",
     "iterations": 3,
     "prompts": 4,
-    "samples_per_prompt": 2,
-    "minibatches": 2,
-    "epochs": 2,
+    "num_generations": 2,
+    "num_mini_batches": 2,
+    "num_ppo_epochs": 2,
     "max_new_tokens": 6,
     "learning_rate": 1e-2,
     "value_learning_rate": 1e-2,
@@ -58,12 +63,12 @@ def recipe(folder: Path, *, reward: dict[str, Any], sft: bool, **more: Any) -> R
         },
     )
     write_tiny(folder / "tiny-model")
-    steps: list[Any] = [Reward(Reward.Config(**TRAINING, **reward, data="pairs.jsonl"))]
+    steps: list[Any] = [Reward(Reward.Options(**TRAINING, **reward, data="pairs.jsonl"))]
     if sft:
         steps.insert(
-            0 if "base" in reward else 1, SFT(SFT.Config(**TRAINING, **LORA, data="talks.jsonl"))
+            0 if "base" in reward else 1, SFT(SFT.Options(**TRAINING, **LORA, data="talks.jsonl"))
         )
-    steps.append(PPO(PPO.Config(**(SMALL | more))))
+    steps.append(PPO(PPO.Options(**(SMALL | more))))
     return Recipe(steps, model=folder / "tiny-model", name="one", seed=7, folder=folder)
 
 
@@ -84,20 +89,20 @@ CHAINS = [
 def test_a_shared_backbone_gives_the_policy_that_separate_models_give(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: dict[str, Any]
 ) -> None:
-    """Every figure of every iteration as well, the first ones to 1e-5."""
+    """Every metric of every iteration as well, the first ones to 1e-5."""
     asked: list[Any] = []
-    found = step.reward_beside
+    found = step.shared_reward
 
     def watched(*args: Any, **more: Any) -> Any:
         asked.append(found(*args, **more))
         return asked[-1]
 
-    monkeypatch.setattr(step, "reward_beside", watched)
+    monkeypatch.setattr(step, "shared_reward", watched)
     how = {"reward": LORA} | how
     shared = run(tmp_path, **how)
     assert SHARED in recipe(tmp_path, **how).check(runs=tmp_path / "runs").plans["ppo"].notes
     assert [parts is not None for parts in asked] == [True]
-    monkeypatch.setattr(step, "reward_beside", lambda *_, **__: None)
+    monkeypatch.setattr(step, "shared_reward", lambda *_, **__: None)
     separate = run(tmp_path, "apart", **how)
     for one, other in zip(*(curves(result) for result in (shared, separate)), strict=True):
         assert one == pytest.approx(other, rel=1e-3, abs=1e-4)
@@ -141,10 +146,10 @@ def test_the_reward_model_is_handed_on_as_it_was_and_nothing_of_it_stays(
     assert not any(REWARD in name for name in trained)
     assert after.state.reward == before.state.reward
     assert hash_tree(before["reward"].folder) == files
-    policy = after.live.take(after.state.policy)
+    policy = after.model_cache.take(after.state.policy)
     assert list(policy.peft_config) == ["default"]
     assert not any(REWARD in name for name, _ in policy.named_parameters())
-    fresh = load_model(after.state.policy, Live())
+    fresh = load_model(after.state.policy, ModelCache())
     assert {n for n, _ in policy.named_modules()} == {n for n, _ in fresh.named_modules()}
     saved = "\n".join(p.read_text() for p in after["ppo"].folder.rglob("*.json"))
     assert REWARD not in saved
@@ -153,7 +158,7 @@ def test_the_reward_model_is_handed_on_as_it_was_and_nothing_of_it_stays(
         for path in after["ppo"].folder.rglob("*.safetensors")
         for name in load_file(path)
     )
-    assert load_reward(after.state.reward, after.live) is not None
+    assert load_reward(after.state.reward, after.model_cache) is not None
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,12 @@ SMALL = {
     "data": "prompts.jsonl",
     "iterations": 4,
     "prompts": 4,
-    "samples_per_prompt": 2,
-    "minibatches": 2,
-    "epochs": 2,
+    "num_generations": 2,
+    "num_mini_batches": 2,
+    "num_ppo_epochs": 2,
     "max_new_tokens": 6,
     "learning_rate": 1e-2,
-    "checkpoint_every": 2,
+    "save_steps": 2,
 }
 LENGTH = {"name": "length", "options": {"maximum": 3}}
 FILES = {"prompts.jsonl": prompts(8), "texts.jsonl": texts()}
@@ -39,7 +39,7 @@ class TestFullWeightsAndRewardFunctions(Contract):
 
 class TestLoRAAndRewardModel(Contract):
     options: ClassVar[dict[str, Any]] = SMALL | {
-        "adapter": {"r": 4, "alpha": 8},
+        "adapter": {"r": 4, "lora_alpha": 8},
         "hold_out": 0.3,
         "kl_target": 2.0,
         "reward_scale": "running",
@@ -51,7 +51,7 @@ class TestHeadOnTrunkWithPretrainingMix(Contract):
         "value": "head",
         "rewards": LENGTH,
         "pretraining": {"data": "texts.jsonl", "batch_size": 3, "weight": 2.0},
-        "entropy_bonus": 0.01,
+        "entropy_coef": 0.01,
         "missing_eos_penalty": 1.0,
     }
 
@@ -62,7 +62,7 @@ class TestContinuousBatching(Contract):
     options: ClassVar[dict[str, Any]] = SMALL | {
         "rewards": LENGTH,
         "sampler": "continuous_batching",
-        "adapter": {"r": 4, "alpha": 8},
+        "adapter": {"r": 4, "lora_alpha": 8},
     }
 
 
@@ -75,7 +75,7 @@ class TestValueFromRewardAndAnotherReference(Contract):
 def test_policy_and_value_are_saved_and_the_checkpoints_gone(tmp_path, kind, files) -> None:
     from aligner.testing import run_stage
 
-    config = PPO.Config(**SMALL, rewards=LENGTH, value=kind)
+    config = PPO.Options(**SMALL, rewards=LENGTH, value=kind)
     result = run_stage(PPO(config), tmp_path, files=FILES)
     folder = result["ppo"].folder
     assert (folder / "policy" / "model.safetensors").is_file()

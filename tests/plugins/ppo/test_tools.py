@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from aligner import Offers
-from aligner.data.chat import Chat
-from aligner.offers import Completion
+from aligner import Registry
+from aligner.data.encoding.chat import ChatEncoder
+from aligner.registry import Completion
 from aligner.testing import tiny_tokenizer, write_files
 from aligner.train.scoring import ConversationEncoder
 from aligner_ppo.data import prompts_of_step
-from aligner_ppo.options import PPOConfig
+from aligner_ppo.options import PPOOptions
 
 SHOWN = (
     "{%- for tool in tools or [] %}{{ '<|im_start|>' + (tool | tojson) + '<|im_end|>' }}{%- endfor %}"
@@ -23,11 +23,11 @@ TOOL = {"type": "function", "function": {"name": "add"}}
 
 
 class Here:
-    offers, seed, cache = Offers(), 0, None
+    registry, seed, cache = Registry(), 0, None
 
     def __init__(self, folder: Path) -> None:
         self.recipe_folder = folder
-        self.scratch: dict[str, Any] = {}
+        self.memo: dict[str, Any] = {}
         self.past: dict[str, Any] = {}
 
     def at(self, option: str) -> str:
@@ -38,11 +38,11 @@ def test_a_reward_model_reads_the_tools_of_a_prompt(tmp_path: Path) -> None:
     tokenizer = tiny_tokenizer()
     tokenizer.chat_template = SHOWN
     write_files(tmp_path, {"asked.jsonl": [{"prompt": "1 + 1?", "tools": [TOOL]}]})
-    config = PPOConfig(data="asked.jsonl", rewards=["length"], max_new_tokens=4)  # type: ignore[arg-type]
+    config = PPOOptions(data="asked.jsonl", rewards=["length"], max_new_tokens=4)  # type: ignore[arg-type]
     (prompt,), _ = prompts_of_step(config, Here(tmp_path), tokenizer)
     assert prompt.tools == (TOOL,)
     done = Completion(prompt=prompt.messages, text="2", ended=False, tools=prompt.tools)
     (read,) = ConversationEncoder(tokenizer)([done])
     assert tuple(read[: len(prompt.tokens)]) == prompt.tokens
-    asked = Chat(tokenizer).prompt(prompt.messages, prompt.tools)
+    asked = ChatEncoder(tokenizer).prompt(prompt.messages, prompt.tools)
     assert "add" in "".join(piece.text for piece in asked.pieces)

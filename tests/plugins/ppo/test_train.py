@@ -9,12 +9,12 @@ import torch
 
 from aligner.errors import StageError
 from aligner_ppo import update as update_module
-from aligner_ppo.checkpoint import Progress
-from aligner_ppo.experience import Targets
+from aligner_ppo.checkpoint import PPOProgress
+from aligner_ppo.experience import AdvantageTargets
 from aligner_ppo.train import iterate, learn
 
 KINDS = ["model", "head"]
-LORA = {"adapter": {"r": 4, "alpha": 8}}
+LORA = {"adapter": {"r": 4, "lora_alpha": 8}}
 
 
 def weights(setting) -> dict[str, torch.Tensor]:
@@ -26,7 +26,7 @@ def moved(before, after) -> set[str]:
 
 
 def seen_by_update(monkeypatch) -> list[dict[str, float]]:
-    """The figures of every micro-batch, in order."""
+    """The metrics of every micro-batch, in order."""
     seen = []
     backward = update_module._backward
 
@@ -55,12 +55,12 @@ def test_the_first_ratio_is_exactly_one(make, monkeypatch, kind, more, temperatu
     setting, run = make(
         parts={"kind": kind},
         temperature=temperature,
-        minibatches=1,
-        micro_batch_size=16,
+        num_mini_batches=1,
+        per_device_train_batch_size=16,
         **more,
     )
     seen = seen_by_update(monkeypatch)
-    iterate(setting, Progress(kl_coefficient=0.05), run)
+    iterate(setting, PPOProgress(kl_coefficient=0.05), run)
     assert seen[0]["ratio"] == 1.0
     assert seen[0]["step_kl"] == 0.0
     assert seen[0]["clip_fraction"] == 0.0
@@ -69,9 +69,9 @@ def test_the_first_ratio_is_exactly_one(make, monkeypatch, kind, more, temperatu
 
 def test_while_nothing_moves_every_ratio_of_the_first_pass_is_one(make, monkeypatch) -> None:
     """The learning rate is too small to change a weight; micro-batches of unequal width add up."""
-    setting, run = make(epochs=1, learning_rate=1e-30, value_learning_rate=1e-30)
+    setting, run = make(num_ppo_epochs=1, learning_rate=1e-30, value_learning_rate=1e-30)
     seen = seen_by_update(monkeypatch)
-    iterate(setting, Progress(kl_coefficient=0.05), run)
+    iterate(setting, PPOProgress(kl_coefficient=0.05), run)
     assert len(seen) == 6
     assert sum(one["ratio"] for one in seen) == pytest.approx(2.0, abs=1e-7)
     assert all(one["step_kl"] == 0.0 for one in seen)
@@ -84,11 +84,11 @@ def test_with_zero_advantage_the_policy_does_not_move(make, monkeypatch, kind, m
 
     def nothing(rollouts, final_N, measured, config, *, coefficient):
         zero_NR = torch.zeros_like(measured.values_NR)
-        return Targets(advantages_NR=zero_NR, returns_NR=zero_NR + 1.0)
+        return AdvantageTargets(advantages_NR=zero_NR, returns_NR=zero_NR + 1.0)
 
     monkeypatch.setattr("aligner_ppo.train.targets_of", nothing)
     before = weights(setting)
-    iterate(setting, Progress(kl_coefficient=0.05), run)
+    iterate(setting, PPOProgress(kl_coefficient=0.05), run)
     changed = moved(before, weights(setting))
     assert changed
     assert all(name.startswith("value/") for name in changed)
@@ -96,7 +96,7 @@ def test_with_zero_advantage_the_policy_does_not_move(make, monkeypatch, kind, m
 
 def test_without_reward_and_without_kl_nothing_is_learnt_but_zero(make) -> None:
     """Equal scores, values of zero: every advantage is 0, so no weight of the policy moves."""
-    setting, run = make(kl_coefficient=0.0, parts={"table": {"w5": 0.0}})
+    setting, run = make(kl_coef=0.0, parts={"table": {"w5": 0.0}})
     before = weights(setting)
     learn(setting, run)
     assert not {name for name in moved(before, weights(setting)) if name.startswith("policy/")}
@@ -112,13 +112,13 @@ def test_the_best_arm_is_found_on_every_seed(make, tiny, seed) -> None:
         seed=seed,
         iterations=30,
         prompts=4,
-        samples_per_prompt=16,
-        epochs=4,
-        minibatches=2,
-        micro_batch_size=32,
+        num_generations=16,
+        num_ppo_epochs=4,
+        num_mini_batches=2,
+        per_device_train_batch_size=32,
         max_new_tokens=1,
-        kl_coefficient=0.0,
-        entropy_bonus=0.003,
+        kl_coef=0.0,
+        entropy_coef=0.003,
         learning_rate=3e-3,
         guards={"unending": None, "entropy": None, "kl": None},
         parts={
@@ -130,7 +130,7 @@ def test_the_best_arm_is_found_on_every_seed(make, tiny, seed) -> None:
     learn(setting, run)
     with torch.no_grad():
         masses = setting.actor.policy(torch.tensor(prompts)).logits[:, -1].softmax(-1)
-    assert run.figures["reward_first"] < 0.5
+    assert run.metrics["reward_first"] < 0.5
     assert bool((masses[:, 9] > 0.95).all()), masses[:, 9]
 
 
@@ -151,15 +151,15 @@ def test_with_kl_the_known_optimum_is_reached_on_every_seed(make, tiny, seed) ->
         seed=seed,
         iterations=40,
         prompts=2,
-        samples_per_prompt=64,
-        epochs=2,
-        minibatches=2,
-        micro_batch_size=64,
+        num_generations=64,
+        num_ppo_epochs=2,
+        num_mini_batches=2,
+        per_device_train_batch_size=64,
         max_new_tokens=1,
-        kl_coefficient=0.5,
+        kl_coef=0.5,
         whiten_advantages=False,
         learning_rate=2e-3,
-        schedule="linear",
+        lr_scheduler_type="linear",
         guards={"unending": None},
         parts={"model": model, "table": {"w9": 1.0}, "prompts": prompts.tolist()},
     )
@@ -175,13 +175,13 @@ def test_with_kl_the_known_optimum_is_reached_on_every_seed(make, tiny, seed) ->
 def test_micro_batches_change_no_figure(make) -> None:
     found = []
     for size in (1, 3, 16):
-        setting, run = make(micro_batch_size=size, iterations=2)
+        setting, run = make(per_device_train_batch_size=size, iterations=2)
         learn(setting, run)
-        found.append((run.figures, weights(setting)))
-    for figures, after in found[1:]:
+        found.append((run.metrics, weights(setting)))
+    for metrics, after in found[1:]:
         for name, number in found[0][0].items():
             if name != "tokens_per_second":
-                assert figures[name] == pytest.approx(number, abs=2e-4), name
+                assert metrics[name] == pytest.approx(number, abs=2e-4), name
         for name, tensor in found[0][1].items():
             torch.testing.assert_close(after[name], tensor, atol=2e-4, rtol=1e-3)
 
@@ -193,8 +193,8 @@ def test_a_shared_backbone_and_separate_models_agree_where_they_must(make, tiny)
     """
     shared, run_a = make(parts={"kind": "adapter"}, **LORA)
     apart, run_b = make(parts={"kind": "model"})
-    one, seen_a = iterate(shared, Progress(kl_coefficient=0.05), run_a)
-    other, seen_b = iterate(apart, Progress(kl_coefficient=0.05), run_b)
+    one, seen_a = iterate(shared, PPOProgress(kl_coefficient=0.05), run_a)
+    other, seen_b = iterate(apart, PPOProgress(kl_coefficient=0.05), run_b)
     for name in ("reward", "kl", "entropy", "length", "ended", "value", "explained_variance"):
         assert seen_a[name] == pytest.approx(seen_b[name], abs=1e-5), name
     assert seen_a["kl"] == seen_b["kl"] == 0.0
@@ -209,9 +209,9 @@ def test_a_shared_backbone_and_separate_models_agree_where_they_must(make, tiny)
 
 def test_the_value_adapter_and_the_policy_adapter_do_not_touch_each_other(make) -> None:
     """Values learn through their adapter, and the policy's log-probabilities do not notice."""
-    setting, run = make(parts={"kind": "adapter"}, kl_coefficient=0.0, **LORA)
+    setting, run = make(parts={"kind": "adapter"}, kl_coef=0.0, **LORA)
     before = weights(setting)
-    iterate(setting, Progress(kl_coefficient=0.0), run)
+    iterate(setting, PPOProgress(kl_coefficient=0.0), run)
     changed = moved(before, weights(setting))
     assert any(name.startswith("policy/") and "lora_B.default" in name for name in changed)
     assert any(name.startswith("value/") and "lora_B.value" in name for name in changed)
@@ -223,12 +223,12 @@ def test_the_value_adapter_and_the_policy_adapter_do_not_touch_each_other(make) 
 @pytest.mark.parametrize(
     "more",
     [
-        {"entropy_bonus": 0.01},
+        {"entropy_coef": 0.01},
         {"bootstrap_truncated": True},
         {"missing_eos_penalty": 1.0, "reward_scale": "running", "reward_clip": 1.0},
         {"kl_target": 1.0, "kl_estimator": "k3"},
-        {"kl_estimator": "k2", "value_clip": None, "gamma": 0.9},
-        {"schedule": "cosine", "warmup": 0.2, "weight_decay": 0.1},
+        {"kl_estimator": "k2", "cliprange_value": None, "gamma": 0.9},
+        {"lr_scheduler_type": "cosine", "warmup_steps": 0.2, "weight_decay": 0.1},
         {"top_k": 5, "top_p": 0.9, "min_new_tokens": 2},
         {"precision": "bf16"},
     ],
@@ -271,7 +271,7 @@ def test_curves_and_samples_are_written(make) -> None:
     assert samples[0].keys() == {
         "iteration", "prompt", "response", "ended", "tokens", "reward", "reward_table"
     }  # fmt: skip
-    assert run.figures["reward_first"] == curve[0]["reward"]
+    assert run.metrics["reward_first"] == curve[0]["reward"]
 
 
 def test_a_reward_that_is_no_number_stops_with_samples(make) -> None:
@@ -294,4 +294,4 @@ def test_a_batch_without_numbers_is_left_out_where_the_recipe_says_so(make) -> N
     assert progress.watched.skipped == 3
     assert progress.kl_coefficient == 0.05
     assert not moved(before, weights(setting))
-    assert run.figures["skipped"] == 3.0
+    assert run.metrics["skipped"] == 3.0

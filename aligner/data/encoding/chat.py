@@ -1,0 +1,378 @@
+"""Turn conversations into token ids, the same ids for the same conversation wherever it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import TypeVar, cast
+
+from transformers import PreTrainedTokenizerBase
+
+from aligner.data.encoding.pieces import TextPiece, TextPieceEncoder
+from aligner.data.options import TrainOn
+from aligner.data.reading.messages import MalformedRowError, catch_malformed
+from aligner.data.rows import Conversation, Messages, Preference, Prompt, Text, Tools
+from aligner.data.store.token_rows import PreferenceTokens, SequenceTokens
+from aligner.data.templates.rendering import (
+    ChatTemplate,
+    RenderedChat,
+    RewrittenTurnError,
+    TemplateInput,
+    assistant_indices,
+)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class RenderedSample:
+    """A conversation cut into pieces, before its pieces are encoded."""
+
+    pieces: tuple[TextPiece, ...]
+    left_out: str = ""
+    """What the template does not show, in words."""
+    special_text: bool = False
+    """Whether a turn spells a control token."""
+
+
+def trained_answers(messages: Messages, train_on: TrainOn) -> list[int]:
+    """Which of the assistant's turns are trained, counted from 0."""
+    answers = assistant_indices(messages)
+    if train_on == "last":
+        return [len(answers) - 1] if answers else []
+    if train_on == "weighted":
+        return [n for n, index in enumerate(answers) if messages[index].get("weight", 1)]
+    return list(range(len(answers)))
+
+
+class ChatEncoder:
+    """Renders and encodes with one tokenizer; made once, then used for many rows."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, where: str = "") -> None:
+        """Raises ModelError where the tokenizer has no usable chat template."""
+        self.template = ChatTemplate(tokenizer, where=where)
+        self.encoder = TextPieceEncoder(tokenizer)
+        self.tokenizer = tokenizer
+        end = self._end_of_turn()
+        self.ends_answers = end is not None
+        """Whether answers end with a control token, so that generation can stop."""
+        eos = tokenizer.eos_token_id
+        self.stops = list(dict.fromkeys(token for token in (end, eos) if token is not None))
+
+    def conversation(
+        self, messages: Messages, tools: Tools | None, train_on: TrainOn
+    ) -> list[RenderedSample]:
+        """Do the same as `conversations` with one.
+
+        Raises:
+            MalformedRowError: The template refuses it, or does not show what a trained turn says.
+        """
+        return _valid(self.conversations([(messages, tools)], train_on))
+
+    def conversations(
+        self, rows: Sequence[tuple[Messages, Tools | None]], train_on: TrainOn
+    ) -> list[list[RenderedSample] | MalformedRowError]:
+        """Cut conversations into pieces: each one sample, or one for each trained turn.
+
+        Several come from a template that rewrites earlier turns (leaves out earlier reasoning, say):
+        each turn is then trained as the last of a conversation that ends with it.
+        """
+        chosen = [trained_answers(messages, train_on) for messages, _ in rows]
+        wanted = [
+            TemplateInput(messages, tools, prove=_proven(messages, numbers))
+            for (messages, tools), numbers in zip(rows, chosen, strict=True)
+        ]
+        made = [
+            catch_malformed(self._whole, each, rendered, numbers, train_on)
+            for each, rendered, numbers in zip(
+                wanted, self.template.render_all(wanted), chosen, strict=True
+            )
+        ]
+        rewritten = [n for n, sample in enumerate(made) if sample is None]
+        alone = iter(self._alone([(wanted[n], chosen[n]) for n in rewritten]))
+        return [
+            next(alone)
+            if sample is None
+            else sample
+            if isinstance(sample, MalformedRowError)
+            else [sample]
+            for sample in made
+        ]
+
+    def _whole(
+        self,
+        wanted: TemplateInput,
+        rendered: RenderedChat | MalformedRowError,
+        chosen: Sequence[int],
+        train_on: TrainOn,
+    ) -> RenderedSample | None:
+        """Cut a conversation into one sample; None if its template rewrites a chosen turn."""
+        if isinstance(rendered, MalformedRowError):
+            raise rendered
+        if all(self._aligned(wanted, rendered, number) for number in chosen):
+            return self._sample(wanted, rendered, chosen, train_on)
+        if train_on == "everything":
+            raise RewrittenTurnError(
+                "the chat template rewrites earlier turns, so not everything can be trained on"
+            )
+        return None
+
+    def _alone(
+        self, rows: Sequence[tuple[TemplateInput, Sequence[int]]]
+    ) -> Iterator[list[RenderedSample] | MalformedRowError]:
+        """Cut conversations into one sample for each chosen turn."""
+        wanted = [
+            TemplateInput(row.messages[: row.answers[number] + 1], row.tools, prove=[number])
+            for row, chosen in rows
+            for number in chosen
+        ]
+        samples = [
+            catch_malformed(self._last, *both)
+            for both in zip(wanted, self.template.render_all(wanted), strict=True)
+        ]
+        following = iter(samples)
+        for _, chosen in rows:
+            of_row = list(islice(following, len(chosen)))
+            yield next(
+                (sample for sample in of_row if isinstance(sample, MalformedRowError)),
+                cast(list[RenderedSample], of_row),
+            )
+
+    def _last(
+        self, wanted: TemplateInput, rendered: RenderedChat | MalformedRowError
+    ) -> RenderedSample:
+        """Cut a conversation into pieces of which its last turn is trained."""
+        if isinstance(rendered, MalformedRowError):
+            raise rendered
+        (number,) = wanted.prove
+        if not self._aligned(wanted, rendered, number):
+            turn = len(wanted.messages)
+            what = f"the chat template does not show turn {turn} as the model would write it"
+            raise MalformedRowError(what)
+        return self._sample(wanted, rendered, [number], "last")
+
+    def prompt(self, messages: Messages, tools: Tools | None = None) -> RenderedSample:
+        """Do the same as `prompts` with one.
+
+        Raises:
+            MalformedRowError: The template refuses it.
+        """
+        return _valid(self.prompts([(messages, tools)]))
+
+    def prompts(
+        self, rows: Sequence[tuple[Messages, Tools | None]]
+    ) -> list[RenderedSample | MalformedRowError]:
+        """Cut turns that wait for an answer into pieces."""
+        wanted = [TemplateInput(messages, tools, ask=True) for messages, tools in rows]
+        return [
+            rendered
+            if isinstance(rendered, MalformedRowError)
+            else self._sample(each, rendered, (), "last")
+            for each, rendered in zip(wanted, self.template.render_all(wanted), strict=True)
+        ]
+
+    def pair(
+        self, prompt: Messages, answer: Messages, tools: Tools | None = None
+    ) -> tuple[RenderedSample, int]:
+        """Do the same as `pairs` with one.
+
+        Raises:
+            MalformedRowError: The template refuses it, or shows the prompt otherwise than for generation.
+        """
+        return _valid(self.pairs([(prompt, answer, tools)]))
+
+    def pairs(
+        self, rows: Sequence[tuple[Messages, Messages, Tools | None]]
+    ) -> list[tuple[RenderedSample, int] | MalformedRowError]:
+        """Cut prompts with an answer each into pieces, and count the pieces that are the prompt's."""
+        wanted = [
+            TemplateInput((*prompt, *answer), tools, prove=[len(assistant_indices(prompt))])
+            for prompt, answer, tools in rows
+        ]
+        return [
+            catch_malformed(self._answered, *both)
+            for both in zip(wanted, self.template.render_all(wanted), strict=True)
+        ]
+
+    def _answered(
+        self, wanted: TemplateInput, rendered: RenderedChat | MalformedRowError
+    ) -> tuple[RenderedSample, int]:
+        if isinstance(rendered, MalformedRowError):
+            raise rendered
+        (first,) = wanted.prove
+        answers = range(first, len(wanted.answers))
+        if not all(self._aligned(wanted, rendered, number) for number in answers):
+            what = "the chat template does not show the answer as the model would write it"
+            raise RewrittenTurnError(what)
+        sample = self._sample(wanted, rendered, answers, "assistant")
+        count = next(i for i, piece in enumerate(sample.pieces) if piece.answer is not None)
+        return sample, count
+
+    def encode(
+        self, samples: Sequence[RenderedSample], origins: Sequence[str] = ()
+    ) -> list[SequenceTokens]:
+        """The token ids of samples, in one batch."""
+        pieces = [piece for sample in samples for piece in sample.pieces]
+        ids = iter(self.encoder.encode(pieces))
+        encoded = []
+        for number, sample in enumerate(samples):
+            row = SequenceTokens([], [], (), origins[number] if origins else "")
+            ends: dict[int, int] = {}
+            for piece in sample.pieces:
+                tokens = next(ids)
+                row.input_ids.extend(tokens)
+                row.trained.extend([piece.trained] * len(tokens))
+                if piece.answer is not None:
+                    ends[piece.answer] = len(row.input_ids)
+            encoded.append(replace(row, ends=tuple(ends.values())))
+        return encoded
+
+    def _aligned(self, wanted: TemplateInput, rendered: RenderedChat, number: int) -> bool:
+        span = rendered.turns[number]
+        if span is None:
+            return False
+        turn, answer = rendered.text[span[0] : span[1]], wanted.messages[wanted.answers[number]]
+        if not self.template.shows(answer, turn):
+            return False
+        return number not in wanted.prove or rendered.proves(number)
+
+    def _sample(
+        self,
+        wanted: TemplateInput,
+        rendered: RenderedChat,
+        chosen: Sequence[int],
+        train_on: TrainOn,
+    ) -> RenderedSample:
+        everything = train_on == "everything"
+        stretches: list[tuple[int, bool, int | None]] = []
+        end = 0
+        for number, span in enumerate(rendered.turns):
+            # Every answer is a stretch, trained or not, so that its tokens are always the same.
+            if span is not None:
+                trained = number in chosen
+                stretches.append((span[0], everything, None))
+                stretches.append((span[1], everything or trained, number if trained else None))
+                end = span[1]
+        # After the last answer the template may put white space, which no model will ever see.
+        if rendered.text[end:].strip() or wanted.messages[-1]["role"] != "assistant":
+            stretches.append((len(rendered.text), everything, None))
+        return RenderedSample(
+            pieces=tuple(self.encoder.split(rendered.text, stretches)),
+            left_out=self.template.left_out(wanted.messages, wanted.tools, rendered.text),
+            special_text=self.template.spells_control(wanted.messages),
+        )
+
+    def _end_of_turn(self) -> int | None:
+        """The control token that the template ends answers with, where it ends them with one."""
+        question = {"role": "user", "content": "question"}
+        sample, count = self.pair((question,), ({"role": "assistant", "content": "answer"},))
+        answer = self.encode([RenderedSample(sample.pieces[count:])])[0].input_ids
+        return answer[-1] if answer[-1] in self.encoder.control.values() else None
+
+
+def _proven(messages: Messages, chosen: Sequence[int]) -> Sequence[int]:
+    # Reasoning is what templates leave out of earlier turns; else the last turn's proof will do.
+    return chosen if any(message.get("reasoning") for message in messages) else chosen[-1:]
+
+
+def _valid(results: Sequence[T | MalformedRowError]) -> T:
+    (result,) = results
+    if isinstance(result, MalformedRowError):
+        raise result
+    return result
+
+
+def encode_conversation(
+    row: Conversation, tokenizer: PreTrainedTokenizerBase, *, train_on: TrainOn = "weighted"
+) -> SequenceTokens:
+    """Token ids of a conversation, and which of them are trained.
+
+    Raises:
+        MalformedRowError: the template refuses the row.
+        RewrittenTurnError: the template rewrites its earlier turns, so that it is several samples.
+        ModelError: there is no usable template.
+    """
+    chat = ChatEncoder(tokenizer)
+    samples = chat.conversation(row.messages, row.tools, train_on)
+    if len(samples) > 1:
+        raise RewrittenTurnError(
+            "the chat template rewrites earlier turns: the row is several samples"
+        )
+    return chat.encode(samples, [row.origin])[0]
+
+
+def encode_prompt(
+    row: Prompt | Conversation | Messages, tokenizer: PreTrainedTokenizerBase
+) -> list[int]:
+    """Token ids of turns that wait for an answer, up to where the answer begins."""
+    chat = ChatEncoder(tokenizer)
+    messages, tools = (row, None) if isinstance(row, tuple | list) else (row.messages, row.tools)
+    return chat.encode([chat.prompt(tuple(messages), tools)])[0].input_ids
+
+
+def encode_preference(row: Preference, tokenizer: PreTrainedTokenizerBase) -> PreferenceTokens:
+    """Token ids of a prompt and its two answers, as `encode_conversation` gives them.
+
+    Raises:
+        MalformedRowError: the template refuses the row, or shows the prompt otherwise before either answer.
+        ModelError: there is no usable template.
+    """
+    chat = ChatEncoder(tokenizer)
+    sides = [chat.pair(row.prompt, side, row.tools) for side in (row.chosen, row.rejected)]
+    made = encode_pairs([row], sides, chat)[0]
+    if made is None:
+        raise RewrittenTurnError(
+            "the chat template shows the prompt otherwise before either answer"
+        )
+    return made
+
+
+def encode_pairs(
+    rows: Sequence[Preference], sides: Sequence[tuple[RenderedSample, int]], chat: ChatEncoder
+) -> list[PreferenceTokens | None]:
+    """Token ids of pairs, in one batch; None for a pair whose prompts are not the same tokens.
+
+    Args:
+        rows: The pairs.
+        sides: What `Chat.pair` made of the chosen and the rejected side of each in turn.
+        chat: The same.
+    """
+    prompts = chat.encode([RenderedSample(sample.pieces[:count]) for sample, count in sides])
+    answers = chat.encode([RenderedSample(sample.pieces[count:]) for sample, count in sides])
+    made: list[PreferenceTokens | None] = []
+    for number, row in enumerate(rows):
+        (asked, other), (chosen, rejected) = (
+            encoded[2 * number : 2 * number + 2] for encoded in (prompts, answers)
+        )
+        tokens = PreferenceTokens(
+            asked.input_ids,
+            chosen.input_ids,
+            rejected.input_ids,
+            chosen.trained,
+            rejected.trained,
+            row.margin,
+            row.origin,
+        )
+        made.append(tokens if asked.input_ids == other.input_ids else None)
+    return made
+
+
+def encode_texts(rows: Sequence[Text], encoder: TextPieceEncoder) -> list[list[int]]:
+    """Token ids of documents: begun as the tokenizer begins texts, ended by its `eos`, once."""
+    first, last = encoder.frame()
+    pieces = [TextPiece(row.text, trained=True, literal=True) for row in rows]
+    return [[*first, *ids, *last] for ids in encoder.encode(pieces)]
+
+
+def encode_text(row: Text, tokenizer: PreTrainedTokenizerBase) -> SequenceTokens:
+    """Token ids of a document, all of them trained."""
+    ids = encode_texts([row], TextPieceEncoder(tokenizer))[0]
+    return SequenceTokens(ids, [True] * len(ids), (len(ids),), row.origin)
+
+
+def stop_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The tokens that end an answer: the template's end-of-turn token, then `eos`, each once."""
+    if tokenizer.chat_template:
+        return ChatEncoder(tokenizer).stops
+    return [] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)]

@@ -1,0 +1,292 @@
+"""Render conversations through a tokenizer's chat template, and prove what in them the assistant says."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, cast
+
+from transformers import PreTrainedTokenizerBase
+from transformers.utils import chat_template_utils
+
+from aligner.data.reading.messages import ROLES, MalformedRowError, catch_malformed
+from aligner.data.rows import Messages, Tools
+from aligner.data.templates.renderer import Renderer, RenderReply, RenderRequest
+from aligner.errors import ModelError
+
+# What users wrote is put between these two where it spells a control token, so that it can be told
+# from the template's own after rendering. Unicode will never make characters of them.
+OPEN, CLOSE = "\ufdd0", "\ufdd1"
+MARKED = re.compile(f"{OPEN}(.*?){CLOSE}", re.DOTALL)
+
+
+class RewrittenTurnError(MalformedRowError):
+    """The template shows a turn of the assistant's otherwise once more turns follow it."""
+
+
+@dataclass(frozen=True)
+class TemplateInput:
+    """A conversation that is to be rendered."""
+
+    messages: Messages
+    tools: Tools | None = None
+    ask: bool = False
+    """True if the prompt for an answer is to follow."""
+    prove: Sequence[int] = ()
+    """Assistant turns, counted from 0, for which `RenderedChat.proven` is wanted."""
+
+    @cached_property
+    def answers(self) -> list[int]:
+        """The indices of the assistant's turns."""
+        return assistant_indices(self.messages)
+
+
+@dataclass(frozen=True)
+class RenderedChat:
+    """A conversation as text, with the part that is each of the assistant's turns."""
+
+    text: str
+    turns: tuple[tuple[int, int] | None, ...]
+    """For each assistant turn, its start (what the model writes first) and its end (after its
+    end-of-turn token); None where the text does not show them."""
+    proven: Mapping[int, bool | MalformedRowError] = field(default_factory=dict)
+    """For assistant turns, True if the prompt before it is exactly what precedes it in the text."""
+
+    def proves(self, answer: int) -> bool:
+        """Return True if the prompt before an assistant turn is exactly what precedes it.
+
+        Raises:
+            MalformedRowError: The template refuses the prompt.
+        """
+        proven = self.proven[answer]
+        if isinstance(proven, MalformedRowError):
+            raise proven
+        return proven
+
+
+class ChatTemplate:
+    """A tokenizer's chat template, and how to read what it writes."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, where: str = "") -> None:
+        """Compile the template and try it.
+
+        Raises:
+            ModelError: there is none, or it cannot render a question and its answer.
+        """
+        if not tokenizer.chat_template:
+            hint = "put a step before this one that gives it one: `stage: chat`"
+            raise ModelError("the tokenizer has no chat template", where=where, hint=hint)
+        self._tokenizer = tokenizer
+        self.control = control_tokens(tokenizer)
+        longest_first = sorted(self.control, key=len, reverse=True)
+        self._special = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
+        self._roles = {role for role in ROLES.values() if not self._special.search(role)}
+        self.marked = bool(re.search(r"\{%-?\s*generation\s*-?%\}", self._source(None)))
+        variables = dict(tokenizer.special_tokens_map)
+        variables.pop("extra_special_tokens", None)
+        # A tokenizer may have a template of its own for conversations with tools.
+        sources = (self._source(None), self._source(({},)))
+        self._renderer = Renderer(sources, variables, self.marked)
+        self._try(where)
+
+    def _source(self, tools: Tools | None) -> str:
+        source: str = self._tokenizer.get_chat_template(
+            None, [dict(tool) for tool in tools] if tools else None
+        )
+        return source
+
+    def _try(self, where: str) -> None:
+        question = {"role": "user", "content": "question"}
+        answer = {"role": "assistant", "content": "answer"}
+        try:
+            rendered = self.render(TemplateInput((question, answer), prove=[0]))
+            proven = rendered.turns[0] is not None and rendered.proves(0)
+        except MalformedRowError as error:
+            raise ModelError(f"the chat template fails: {error.what}", where=where) from None
+        if not proven:
+            what = "the chat template's generation prompt is not how its answers begin"
+            hint = "mark the answers in the template with {% generation %} … {% endgeneration %}"
+            if self.marked:
+                hint = (
+                    "let what stands before {% generation %} be what add_generation_prompt writes"
+                )
+            raise ModelError(what, where=where, hint=hint)
+        start, end = rendered.turns[0] or (0, 0)
+        if not self.shows(answer, rendered.text[start:end]):
+            what = "the chat template does not show what the assistant says"
+            raise ModelError(what, where=where)
+
+    def render(self, wanted: TemplateInput) -> RenderedChat:
+        """Render a conversation.
+
+        Raises:
+            MalformedRowError: The template refuses it, fails, or exceeds a limit of time or memory.
+        """
+        (rendered,) = self.render_all([wanted])
+        if isinstance(rendered, MalformedRowError):
+            raise rendered
+        return rendered
+
+    def render_all(
+        self, wanted: Sequence[TemplateInput]
+    ) -> Iterator[RenderedChat | MalformedRowError]:
+        """Render conversations together; an error takes the place of each that is refused."""
+        requests = [catch_malformed(self._request, each) for each in wanted]
+        replies = self._renderer.render(
+            [r for r in requests if not isinstance(r, MalformedRowError)]
+        )
+        for each, request in zip(wanted, requests, strict=True):
+            if isinstance(request, MalformedRowError):
+                yield request
+            else:
+                yield catch_malformed(self._rendered, each, request, next(replies))
+
+    def _request(self, wanted: TemplateInput) -> RenderRequest:
+        """Put a conversation as the template gets it, with the texts that are compared."""
+        prompts = wanted.answers
+        texts = {(len(wanted.messages), wanted.ask): None}
+        if self.marked:
+            prompts = [prompts[number] for number in wanted.prove]
+        for index in prompts:
+            texts[index, True] = None
+            if not self.marked:
+                texts[index + 1, False] = None
+        return RenderRequest(
+            [self._turn(message) for message in wanted.messages],
+            self._marked(list(wanted.tools)) if wanted.tools else None,
+            list(texts),
+        )
+
+    def _rendered(
+        self, wanted: TemplateInput, request: RenderRequest, reply: RenderReply
+    ) -> RenderedChat:
+        texts = dict(zip(request.wanted, reply.texts, strict=True))
+        text = _text(reply.texts[0])
+        if not self.marked:
+            turns = [
+                self._by_prefix(
+                    wanted.messages[i], text, _text(texts[i, True]), _text(texts[i + 1, False])
+                )
+                for i in wanted.answers
+            ]
+            # Each turn was found by its prompt.
+            return RenderedChat(text, tuple(turns), dict.fromkeys(range(len(turns)), True))
+        if len(reply.spans) != len(wanted.answers):
+            what = f"the chat template marks {len(reply.spans)} answers where there are {len(wanted.answers)}"
+            raise MalformedRowError(what)
+        proven: dict[int, bool | MalformedRowError] = {}
+        for number in wanted.prove:
+            before = texts[wanted.answers[number], True]
+            start = reply.spans[number][0]
+            proven[number] = (
+                before
+                if isinstance(before, MalformedRowError)
+                else len(before) == start and text.startswith(before)
+            )
+        return RenderedChat(text, tuple((start, end) for start, end in reply.spans), proven)
+
+    def _by_prefix(
+        self, message: Mapping[str, Any], text: str, before: str, upto: str
+    ) -> tuple[int, int] | None:
+        """Find a turn in a text: it begins where its prompt ends, and ends where its conversation does."""
+        if not text.startswith(before) or not text.startswith(upto) or len(upto) <= len(before):
+            return None
+        turn = upto[len(before) :]
+        # The turn ends with its end-of-turn token; the white space after it is the template's.
+        said_until = turn.rfind(self._mark(message["content"].strip()))
+        ends = [match.end() for match in self._own(turn) if match.end() > said_until]
+        tail = ends[-1] if ends and not turn[ends[-1] :].strip() else len(turn.rstrip())
+        return len(before), len(before) + tail
+
+    def _own(self, text: str) -> Iterator[re.Match[str]]:
+        """The control tokens in rendered text that the template itself wrote."""
+        for match in self._special.finditer(text):
+            if text[match.start() - 1 : match.start()] != OPEN:
+                yield match
+
+    def shows(self, message: Mapping[str, Any], turn: str) -> bool:
+        """Whether all that an assistant turn says and calls is in its rendered text."""
+        said = [message["content"], message.get("reasoning", "")]
+        said += [call["function"]["name"] for call in message.get("tool_calls", ())]
+        return all(self._mark(one.strip()) in turn for one in said)
+
+    def left_out(self, messages: Messages, tools: Tools | None, text: str) -> str:
+        """What of the other turns and of the tools the template does not show, in words, or nothing."""
+        for number, message in enumerate(messages, 1):
+            said = message["content"].strip()
+            if message["role"] == "assistant" or not said or self._mark(said) in text:
+                continue
+            if json.dumps(said, ensure_ascii=False)[1:-1] not in text:
+                return f"turn {number}, the {message['role']}'s"
+        for tool in tools or ():
+            if str(tool["function"]["name"]) not in text:
+                return "the tools"
+        return ""
+
+    def spells_control(self, messages: Messages) -> bool:
+        """Whether any turn spells a control token."""
+        return any(self._special.search(message["content"]) for message in messages)
+
+    def _mark(self, text: str) -> str:
+        return self._special.sub(f"{OPEN}\\g<0>{CLOSE}", text)
+
+    def _marked(self, value: Any) -> Any:
+        """`value` of JSON's types alone, with the control tokens marked that it spells."""
+        if isinstance(value, str):
+            if not value.isascii() and (OPEN in value or CLOSE in value):
+                raise MalformedRowError("the text holds U+FDD0 or U+FDD1, which are no characters")
+            return self._mark(str.__str__(value))
+        if isinstance(value, Mapping):
+            return {_plain(key): self._marked(one) for key, one in value.items()}
+        if isinstance(value, list | tuple):
+            return [self._marked(one) for one in value]
+        if value is None or type(value) in (bool, int, float):
+            return value
+        plain = _plain(value)
+        return plain if type(plain) in (bool, int, float) else self._marked(plain)
+
+    def _turn(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        said = message["content"]
+        if len(message) > 2 or message["role"] not in self._roles or type(said) is not str:
+            marked: dict[str, Any] = self._marked(_for_template(message))
+            return marked
+        return {**message, "content": self._marked(said)}
+
+
+def _text(text: str | MalformedRowError) -> str:
+    if isinstance(text, MalformedRowError):
+        raise text
+    return text
+
+
+def control_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
+    """The tokens that steer a model rather than say anything, and their ids."""
+    added = tokenizer.added_tokens_decoder
+    control = {token.content: int(index) for index, token in added.items() if token.special}
+    for token in tokenizer.all_special_tokens:
+        control[str(token)] = cast(int, tokenizer.convert_tokens_to_ids(token))
+    return {token: index for token, index in control.items() if token and not token.isspace()}
+
+
+def _for_template(message: Mapping[str, Any]) -> dict[str, Any]:
+    """A turn as templates expect it: no weight, reasoning under the names they know."""
+    plain = {key: value for key, value in message.items() if key not in ("weight", "reasoning")}
+    if message.get("reasoning"):
+        plain["reasoning_content"] = message["reasoning"]
+    for name in ("reasoning_content", "thinking"):
+        if plain.get(name) is not None:
+            return {"thinking": plain[name], **plain, "reasoning_content": plain[name]}
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    """As transformers makes it safe for templates, for there may be anything in a table's cells."""
+    return value if type(value) is str else chat_template_utils._plain_template_data(value)
+
+
+def assistant_indices(messages: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Where in `messages` the assistant's turns are."""
+    return [index for index, message in enumerate(messages) if message["role"] == "assistant"]

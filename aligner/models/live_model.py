@@ -1,0 +1,132 @@
+"""Take a user's live model into a chain without a reload, and hand the trained one out."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from safetensors import safe_open
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from aligner.errors import ModelError
+from aligner.models.clean import clean, freeze
+from aligner.models.files import TOKENIZER_FILES, check_config, hash_folder, weight_files
+from aligner.models.load import load_as, quiet
+from aligner.models.resolve import folder_of, resolve
+from aligner.run.durable import flush_folder, flush_tree
+from aligner.state import Artifact, ModelCache
+
+
+class Given:
+    """A model and tokenizer that a chain begins with, while the model is still its owner's.
+
+    Checking only reads the model. The first run takes it over: a training step changes that very
+    object. What the chain means stays what was written down at the first check.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any) -> None:
+        """Raises ModelError for anything but a whole transformers model and a fast tokenizer."""
+        if isinstance(model, PeftModel):
+            raise ModelError(
+                "a live model with adapters cannot begin a chain",
+                hint="give `model.merge_and_unload()`",
+            )
+        if not isinstance(model, PreTrainedModel):
+            raise ModelError(f"a {type(model).__name__} is not a transformers model")
+        if getattr(model.config, "quantization_config", None) is not None:
+            raise ModelError(
+                "a live quantised model cannot begin a chain",
+                hint="name its folder or hub id, and say `quantize` in the step",
+            )
+        if any(parameter.is_meta for parameter in model.parameters()):
+            raise ModelError("the live model has no weights: it is on the meta device")
+        if not isinstance(tokenizer, PreTrainedTokenizerBase) or not tokenizer.is_fast:
+            raise ModelError(f"a {type(tokenizer).__name__} is not a fast transformers tokenizer")
+        self._model: PreTrainedModel | None = model
+        self._tokenizer = tokenizer
+        self._folder: Path | None = None
+
+    def written(self, folder: Path) -> Path:
+        """Where model and tokenizer are written down: below `folder`, under their hash, once."""
+        if self._folder is not None and self._folder.is_dir():
+            return self._folder
+        if self._model is None:
+            raise ModelError(f"{self._folder}, where the live model was written down, is gone")
+        folder.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(prefix=".new-", dir=folder))
+        try:
+            with quiet():
+                self._model.save_pretrained(beside)
+            self._save_tokenizer(beside)
+            words = hash_folder(beside, only=TOKENIZER_FILES)
+            final = folder / f"{hash_folder(beside)[:12]}-{words[:4]}"
+            flush_tree(beside)
+            beside.chmod(0o755)
+            with suppress(OSError):  # it is there already, or another process was quicker
+                os.rename(beside, final)
+            flush_folder(folder)
+            if not final.is_dir():
+                raise ModelError(f"the live model cannot be written down in {final}")
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+        self._folder = final
+        return final
+
+    def _save_tokenizer(self, folder: Path) -> None:
+        # What the last call left on it is no property of the tokenizer.
+        self._tokenizer.backend_tokenizer.no_padding()
+        self._tokenizer.backend_tokenizer.no_truncation()
+        self._tokenizer.save_pretrained(folder)
+
+    def lend(self, model_cache: ModelCache) -> None:
+        """Hand the model over, the first time; later runs load what was written down.
+
+        Raises:
+            ModelError: The model is not what was written down any more.
+        """
+        assert self._folder is not None, "a model is checked before it is lent"
+        model, self._model = self._model, None
+        if model is None:
+            return
+        if changed := _difference(model, self._folder):
+            self._model = model
+            raise ModelError(
+                f"the live model has changed since it was checked: {changed}",
+                hint="make a new Recipe of it",
+            )
+        model_cache.keep(resolve(str(self._folder)), model)
+
+
+def hand_out(artifact: Artifact, model_cache: ModelCache, *, reward: bool = False) -> Any:
+    """The model behind `artifact` for its user: live where it is, else loaded as it was saved.
+
+    In eval mode, frozen, and without what trainers leave behind. It stays in `model_cache`.
+    """
+    model = model_cache.take(artifact)
+    if model is None:
+        config = check_config(folder_of(artifact))
+        dtype = getattr(torch, config.get("dtype") or "float32")
+        model = load_as(artifact, ModelCache(), dtype=dtype, reward=reward)
+    clean(model)
+    freeze(model)
+    model_cache.keep(artifact, model)
+    return model.eval()
+
+
+def _difference(model: PreTrainedModel, folder: Path) -> str:
+    """The first tensor that is not as it lies in `folder`, or nothing."""
+    tensors = model.state_dict()
+    for path in weight_files(folder):
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118  # not a mapping
+                if name not in tensors or not torch.equal(
+                    file.get_tensor(name), tensors[name].cpu()
+                ):
+                    return str(name)
+    return ""

@@ -1,0 +1,118 @@
+"""A reward model that is an adapter and a head on the policy's own frozen weights: one backbone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, PeftModel
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import nn
+from transformers import PreTrainedModel
+
+from aligner.models.clean import base_model, settings_of
+from aligner.models.files import check_config, weight_files
+from aligner.models.inspect import ModelInfo, Training
+from aligner.models.options import Quantize
+from aligner.models.policy import Prepared
+from aligner.models.reference import Reference
+from aligner.models.resolve import folder_of
+from aligner.models.reward import RewardParts, head_of
+from aligner.models.saved_adapters import attach_beside, read_adapter
+from aligner.models.skeleton import config_from, model_class, skeleton
+from aligner.state import Artifact, ModelCache
+
+REWARD = "aligner_reward"
+"""The reward model's adapter, while it lies on a policy."""
+_HEAD = "score"
+_HEADS = frozenset({"score", "classifier"})
+"""What peft says of every adapter that scores, whichever of them the model has."""
+
+
+def can_share_backbone(training: Training, reward: ModelInfo, *, quantize: Quantize | None) -> bool:
+    """Whether `reward_beside` will find the reward model's weights below the policy's adapter.
+
+    Args:
+        training: What is planned for the policy.
+        reward: The reward model.
+        quantize: Of the policy; rounded weights are not those that the reward model was trained on.
+    """
+    return (
+        training.adapter_plan in ("fresh", "continue", "stack")
+        and quantize is None
+        and len(reward.adapters) == 1
+        and _replaces_its_head_alone(reward.adapters[0])
+        and reward.whole == training.after.whole
+    )
+
+
+def shared_reward(
+    prepared: Prepared, artifact: Artifact, model_cache: ModelCache, *, where: str = ""
+) -> RewardParts | None:
+    """The reward model of `artifact` on the policy's frozen weights, or None where it has others.
+
+    Its adapter is put beside the policy's, inactive and never trained; `clean` takes it off. What of
+    the reward model is live is let go of, so that its memory is free.
+
+    Args:
+        prepared: The policy.
+        artifact: The reward model.
+        live: Where it may be.
+        where: `file:line` for complaints.
+
+    Raises:
+        ModelError: the adapter is damaged.
+    """
+    policy = prepared.model
+    if not isinstance(policy, PeftModel) or len(artifact.adapters) != 1:
+        return None
+    [folder] = artifact.adapters
+    config = read_adapter(Path(folder), where=where)
+    settings = settings_of(policy)
+    rounded = settings is not None and settings.quantize is not None
+    if rounded or not _replaces_its_head_alone(config):
+        return None
+    whole = base_model(policy)
+    if not _same_weights(whole, folder_of(artifact, where=where)):
+        return None
+    model_cache.take(artifact)
+    head = _head(artifact, like=whole, where=where)
+    attach_beside(policy, folder, REWARD, without=_HEADS, where=where)
+    active = Reference(policy, adapters=(REWARD,)).active
+    return RewardParts(trunk=whole.base_model, head=head, active=active)
+
+
+def _replaces_its_head_alone(config: LoraConfig) -> bool:
+    return _HEAD in (whole := {*(config.modules_to_save or ())}) and whole <= _HEADS
+
+
+def _same_weights(whole: PreTrainedModel, folder: Path) -> bool:
+    """Whether the files in `folder` hold, head aside, just what lies below the adapters of `whole`."""
+    below = {
+        name.replace(".base_layer.", ".").replace(".original_module.", "."): tensor
+        for name, tensor in whole.state_dict().items()
+        if ".lora_" not in name and ".modules_to_save." not in name
+    }
+    prefix, seen = f"{whole.base_model_prefix}.", set()
+    for path in weight_files(folder):
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118  # not a mapping
+                if not name.startswith(prefix):
+                    continue
+                own = below.get(name)
+                if own is None or not torch.equal(file.get_tensor(name).to(own), own):
+                    return False
+                seen.add(name)
+    return seen == {name for name in below if name.startswith(prefix)}
+
+
+def _head(artifact: Artifact, *, like: PreTrainedModel, where: str) -> nn.Module:
+    """The trained head, which the adapter holds whole, in the precision of the weights `like` has."""
+    config = config_from(check_config(folder_of(artifact, where=where)), where=where)
+    shape = skeleton(config, like=model_class(config, reward=True, where=where))
+    head = head_of(shape).to_empty(device=like.device)
+    saved = load_file(Path(artifact.adapters[0]) / "adapter_model.safetensors")
+    marked = {name.rpartition(f".{_HEAD}.") for name in saved if f".{_HEAD}." in name}
+    head.load_state_dict({last: saved[f"{before}.{_HEAD}.{last}"] for before, _, last in marked})
+    return head.to(device=like.device, dtype=like.dtype).requires_grad_(False).eval()

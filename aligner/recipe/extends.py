@@ -1,0 +1,284 @@
+"""Lay a recipe over the one it extends, step by step."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from aligner.errors import AlignerError, RecipeError, did_you_mean
+from aligner.recipe.names import KEYS, step_name
+from aligner.recipe.source import RecipeSource, read_source
+from aligner.recipe.tree import Value, show
+
+LONGEST_LINE_OF_PARENTS = 16
+
+
+@dataclass
+class RecipeTree:
+    """A recipe's keys and its steps by name, each an entry as merged so far."""
+
+    keys: dict[str, Value] = field(default_factory=dict)
+    steps: dict[str, Value] = field(default_factory=dict)
+    refused: list[Value] = field(default_factory=list)
+    """Entries that are no step under a name of their own; what they hold is still checked."""
+    complete: bool = True
+    """Whether all of it could be read; where not, a missing name is no error of its own."""
+
+
+def resolve_extends(
+    source: RecipeSource, *, environment: Mapping[str, str], errors: list[AlignerError]
+) -> RecipeTree:
+    """The sheet of `source`, laid over those it extends; what is wrong goes to `errors`."""
+    return _lay_out(source, environment, errors, (source,))
+
+
+def merged(old: Value, new: Value) -> Value:
+    """`new` laid over `old`: mappings entry by entry, anything else instead."""
+    if not isinstance(old.data, dict) or not isinstance(new.data, dict):
+        return new
+    entries = dict(old.data)
+    for key, value in new.data.items():
+        entries[key] = merged(entries[key], value) if key in entries else value
+    return Value(entries, new.where)
+
+
+def _lay_out(
+    source: RecipeSource,
+    environment: Mapping[str, str],
+    errors: list[AlignerError],
+    line: tuple[RecipeSource, ...],
+) -> RecipeTree:
+    keys = _keys(source, errors)
+    sheet = RecipeTree()
+    if "extends" in keys and not keys["extends"].faulty:
+        sheet = _parent(source, keys["extends"], environment, errors, line)
+        for key in ("name", "description"):  # these say what a recipe is, not what it does
+            sheet.keys.pop(key, None)
+    sheet.complete &= not any(value.faulty for value in keys.values())
+    keys = {key: value for key, value in keys.items() if not value.faulty}
+    sheet.keys |= {key: value for key, value in keys.items() if key not in ("extends", "drop")}
+    if "drop" in keys:
+        _drop(keys["drop"], sheet, errors, extends="extends" in keys)
+    if "steps" in keys:
+        _add_steps(keys["steps"], sheet, errors, extends="extends" in keys)
+    return sheet
+
+
+def _keys(source: RecipeSource, errors: list[AlignerError]) -> dict[str, Value]:
+    tree = source.tree
+    if not isinstance(tree.data, dict):
+        raise RecipeError(
+            f"a recipe is a mapping of keys, and this is {show(tree.plain())}",
+            where=tree.where,
+            hint=f"keys: {', '.join(KEYS)}",
+        )
+    for key, value in tree.data.items():
+        if key not in KEYS:
+            errors.append(
+                RecipeError(
+                    f"a recipe has no key {show(key)}",
+                    where=value.where,
+                    hint=did_you_mean(key, KEYS),
+                )
+            )
+    return {key: value for key, value in tree.data.items() if key in KEYS}
+
+
+def _parent(
+    source: RecipeSource,
+    extends: Value,
+    environment: Mapping[str, str],
+    errors: list[AlignerError],
+    line: tuple[RecipeSource, ...],
+) -> RecipeTree:
+    """The sheet of the recipe that `source` extends, up to and with `until`."""
+    try:
+        name, until = _parent_named(extends)
+        parent = _open_parent(source, name, extends.where, environment, errors, line)
+        sheet = _lay_out(parent, environment, errors, (*line, parent))
+    except RecipeError as error:
+        errors.append(error)
+        return RecipeTree(complete=False)
+    if until is not None:
+        if until.data in sheet.steps:
+            names = list(sheet.steps)
+            kept = names[: names.index(str(until.data)) + 1]
+            sheet.steps = {step: sheet.steps[step] for step in kept}
+        elif sheet.complete:
+            errors.append(_no_step(until, sheet.steps, f"{parent.shown} has no step"))
+    return sheet
+
+
+def _parent_named(extends: Value) -> tuple[str, Value | None]:
+    how = "write 'extends: base.yaml', or 'extends: {recipe: base.yaml, until: STEP}'"
+    if isinstance(extends.data, str):
+        return extends.data, None
+    if not isinstance(extends.data, dict):
+        raise RecipeError(
+            f"'extends' is {show(extends.plain())}, not the path of a recipe",
+            where=extends.where,
+            hint=how,
+        )
+    for key, value in extends.data.items():
+        if key not in ("recipe", "until") or not isinstance(value.data, str):
+            what = f"{show(key)} is {show(value.plain())}, not text"
+            if key not in ("recipe", "until"):
+                what = f"'extends' has no key {show(key)}"
+            raise RecipeError(what, where=value.where, hint=how)
+    if "recipe" not in extends.data:
+        raise RecipeError("'extends' needs 'recipe'", where=extends.where, hint=how)
+    return str(extends.data["recipe"].data), extends.data.get("until")
+
+
+def _open_parent(
+    source: RecipeSource,
+    name: str,
+    where: str,
+    environment: Mapping[str, str],
+    errors: list[AlignerError],
+    line: tuple[RecipeSource, ...],
+) -> RecipeSource:
+    if not name.isprintable():
+        raise RecipeError(f"'extends' is {name!a}, which is no path", where=where)
+    if "://" in name:
+        raise RecipeError(
+            f"'extends' is the URL {show(name)}", where=where, hint="save it beside this recipe"
+        )
+    if not name.endswith((".yaml", ".yml")):
+        raise RecipeError(f"'extends' is {show(name)}, not the path of a .yaml file", where=where)
+    shown = os.path.normpath(os.path.join(os.path.dirname(source.shown), name))
+    path = source.folder / name
+    for one in line:
+        if one.path is not None and _same(path, one.path):
+            chain = " → ".join([*(other.shown for other in line), shown])
+            raise RecipeError(
+                "recipes extend one another in a circle", where=where, hint=f"the circle: {chain}"
+            )
+    if len(line) == LONGEST_LINE_OF_PARENTS:
+        raise RecipeError(f"more than {len(line)} recipes extend one another", where=where)
+    return read_source(path, shown=shown, asked=where, environment=environment, errors=errors)
+
+
+def _same(one: os.PathLike[str], other: os.PathLike[str]) -> bool:
+    try:
+        return os.path.samefile(one, other)
+    except (OSError, ValueError):
+        return False
+
+
+def _drop(drop: Value, sheet: RecipeTree, errors: list[AlignerError], *, extends: bool) -> None:
+    names = drop.data if isinstance(drop.data, list) else [drop]
+    for name in names:
+        if not isinstance(name.data, str):
+            what = f"'drop' is {show(name.plain())}, not the names of steps"
+            errors.append(RecipeError(what, where=name.where, hint="write 'drop: [NAME, NAME]'"))
+        elif not extends:
+            what = f"'drop' names {show(name.data)}, and this recipe extends no other"
+            errors.append(RecipeError(what, where=name.where, hint="delete the step itself"))
+        elif name.data not in sheet.steps:
+            if sheet.complete:
+                errors.append(_no_step(name, sheet.steps, "the extended recipe has no step"))
+        else:
+            del sheet.steps[name.data]
+
+
+def _add_steps(
+    steps: Value, sheet: RecipeTree, errors: list[AlignerError], *, extends: bool
+) -> None:
+    if not isinstance(steps.data, list):
+        what = f"'steps' is {show(steps.plain())}, not a list"
+        hint = "begin each step with '- stage: NAME'"
+        errors.append(RecipeError(what, where=steps.where, hint=hint))
+        sheet.complete = False
+        return
+    inherited = frozenset(sheet.steps)
+    here: dict[str, str] = {}
+    for entry in steps.data:
+        if entry.faulty or any(_entry_is_faulty(entry, key) for key in ("stage", "as")):
+            sheet.complete = False
+            continue
+        try:
+            name = step_name(entry)
+            if name in here:
+                raise RecipeError(
+                    f"two steps are called {name!r}",
+                    where=entry.where,
+                    hint=f"the first is at {here[name]}; give one its own name with 'as:'",
+                )
+            here[name] = entry.where
+            if name in inherited:
+                _lay_over(name, entry, sheet)
+            else:
+                _place(name, entry, sheet, extends=extends)
+        except RecipeError as error:
+            errors.append(error)
+            sheet.refused.append(entry)
+
+
+def _entry_is_faulty(value: Value, key: str) -> bool:
+    return isinstance(value.data, dict) and key in value.data and value.data[key].faulty
+
+
+def _lay_over(name: str, entry: Value, sheet: RecipeTree) -> None:
+    """Merge `entry` over the step of the same name that the extended recipe has."""
+    old = sheet.steps[name]
+    assert isinstance(entry.data, dict)
+    assert isinstance(old.data, dict)
+    for key in ("after", "before"):
+        if key in entry.data:
+            raise RecipeError(
+                f"{key!r} would move step {name!r} of the extended recipe",
+                where=entry.data[key].where,
+                hint=f"it keeps its place; or 'drop: [{name}]' and write it under a new name",
+            )
+    if "stage" in entry.data and "stage" in old.data:
+        new_stage, old_stage = entry.data["stage"], old.data["stage"]
+        if new_stage.data != old_stage.data:
+            raise RecipeError(
+                f"step {name!r} is {show(new_stage.plain())} here and "
+                f"{show(old_stage.plain())} at {old_stage.where}",
+                where=new_stage.where,
+                hint=f"give it another name with 'as:', and 'drop: [{name}]'",
+            )
+    sheet.steps[name] = merged(old, entry)
+
+
+def _place(name: str, entry: Value, sheet: RecipeTree, *, extends: bool) -> None:
+    """Put a new step at the end, or where its `after` or `before` says."""
+    assert isinstance(entry.data, dict)
+    if "stage" not in entry.data:
+        if not sheet.complete:
+            return
+        hint = did_you_mean(name, sheet.steps) if extends else "begin it with '- stage: NAME'"
+        what = f"step {name!r} has no 'stage'"
+        if extends:
+            what += ", and the extended recipe no step of that name"
+        raise RecipeError(what, where=entry.where, hint=hint)
+    places = [key for key in ("after", "before") if key in entry.data]
+    if len(places) == 2:
+        raise RecipeError(
+            f"step {name!r} says both 'after' and 'before'",
+            where=entry.data["before"].where,
+            hint="keep one",
+        )
+    rest = {key: value for key, value in entry.data.items() if key not in places}
+    names = list(sheet.steps)
+    at = len(names)
+    if places and sheet.complete:
+        beside = entry.data[places[0]]
+        if beside.data not in sheet.steps:
+            raise _no_step(beside, sheet.steps, f"{places[0]!r} names no step before this one:")
+        at = names.index(str(beside.data)) + (places[0] == "after")
+    names.insert(at, name)
+    sheet.steps = {
+        one: Value(rest, entry.where) if one == name else sheet.steps[one] for one in names
+    }
+
+
+def _no_step(value: Value, known: Iterable[str], what: str) -> RecipeError:
+    return RecipeError(
+        f"{what} {show(value.plain())}",
+        where=value.where,
+        hint=did_you_mean(str(value.plain()), known),
+    )

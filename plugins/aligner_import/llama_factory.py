@@ -1,0 +1,252 @@
+"""LLaMA-Factory's settings, and what they are called here."""
+
+from __future__ import annotations
+
+from aligner.errors import ChainError, did_you_mean
+from aligner.registry import ExternalConfig
+from aligner_import.common import (
+    ALL,
+    TALKS,
+    TEXTS,
+    TRAINER,
+    adapter,
+    cut_longer,
+    measuring,
+    precision,
+)
+from aligner_import.draft import StepDraft
+from aligner_import.llama_factory_data import data
+from aligner_import.peer import Importer
+from aligner_import.rules import (
+    ATTENTION,
+    Rule,
+    ignored,
+    names,
+    number,
+    part,
+    same,
+    share,
+    switch,
+    targets,
+    unsupported,
+    word,
+)
+
+STAGES = {"pt": "pretrain", "sft": "sft", "rm": "reward", "ppo": "ppo", "dpo": "dpo"}
+TEMPLATES = {
+    "llama3": "llama-3", "llama2": "llama-2", "chatml": "chatml", "qwen": "qwen", "qwen3_nothink": "qwen",
+    "gemma": "gemma", "gemma2": "gemma", "mistral": "mistral", "phi": "phi-3", "zephyr": "zephyr",
+    "vicuna": "vicuna", "alpaca": "alpaca", "deepseek3": "deepseek",
+}  # fmt: skip
+LOSSES = {"sigmoid": "sigmoid", "hinge": "hinge", "ipo": "ipo"}
+
+OWN: tuple[Rule, ...] = (
+    part("stage", "which stage the step is"),
+    part("model_name_or_path", "`model`"),
+    part("model_revision", "`model.revision`"),
+    part("finetuning_type", "`adapter`"),
+    part("lora_rank", "`adapter.r`"),
+    part("lora_alpha", "`adapter.lora_alpha`"),
+    part("lora_dropout", "`adapter.lora_dropout`"),
+    part("use_dora", "`adapter.method: dora`"),
+    part("use_rslora", "`adapter.method: rslora`"),
+    part("adapter_name_or_path", "`incoming: continue`, after the file that trained the adapter"),
+    part("create_new_adapter", "`incoming: merge`, with a new `adapter`"),
+    part("lora_target", "`adapter.target_modules`"),
+    part("additional_target", "`adapter.modules_to_save`"),
+    part("quantization_bit", "`quantize`: 4 is nf4, 8 is int8"),
+    part("quantization_method", "`quantize`, with `quantization_bit`"),
+    same("flash_attn", "attn_implementation", convert=word(ATTENTION, "attention kernel")),
+    part("dataset", "`data`, by what dataset_info.json says of each name"),
+    part("eval_dataset", "`eval_data`, likewise"),
+    part("dataset_dir", "where dataset_info.json and its files are"),
+    part("max_samples", "`data.first`"),
+    part("mix_strategy", "`mixture.meet`, with a `weight` of each data set"),
+    part("interleave_probs", "`weight` of each data set"),
+    part("template", "`chat.template`; the text that each of them writes may differ in detail"),
+    same("default_system", "chat.system"),
+    same("cutoff_len", "max_length", default=2048),
+    same("val_size", "hold_out", convert=share, only=ALL,
+         differs="rows are held out by a hash of their prompt, so that no prompt is on both sides"),
+    part("train_on_prompt", "`train_on: everything`"),
+    part("mask_history", "`train_on: last`"),
+    part("packing", "`packing`", differs="packed rows never see one another, as with neat_packing"),
+    part("neat_packing", "`packing`"),
+    same("use_dft_loss", "loss_type", convert=lambda on: "dft" if switch(on) else None, only="sft"),
+    same("learning_rate", convert=number, default=5e-5),
+    same("pref_beta", "beta", convert=number, only="dpo"),
+    part("pref_loss", "`loss_type`"),
+    part("pref_ftx", "a second `loss_type: sft`, with `loss_weights`"),
+    same("dpo_label_smoothing", "label_smoothing", convert=number, only="dpo"),
+    same("ld_alpha", convert=number, only="dpo"),
+    part("disable_gradient_checkpointing", "`activation_checkpointing`"),
+    part("pure_bf16", "`precision: pure_bf16`"),
+    part("reward_model", "the reward step; its file is named before this one"),
+    same("ppo_epochs", "num_ppo_epochs", default=4, only="ppo"),
+    part("ppo_buffer_size", "`prompts` and `num_mini_batches`", only="ppo"),
+    part("per_device_train_batch_size", "`prompts` and `per_device_train_batch_size`", only="ppo"),
+    part("gradient_accumulation_steps", "`prompts`", only="ppo"),
+    part("num_train_epochs", "passes over the prompts", only="ppo",
+         differs="one pass over the prompts; set iterations for more"),
+    same("ppo_target", "kl_target", default=6.0, only="ppo",
+         differs="β is steered once a round, by Ziegler's rule, as TRL did"),
+    same("ppo_score_norm", "reward_scale", convert=lambda on: "running" if switch(on) else None, only="ppo"),
+    same("max_new_tokens", only="ppo"),
+    same("top_k", only="ppo"),
+    same("top_p", only="ppo"),
+    same("temperature", only="ppo"),
+    *unsupported("only prefer full weights or LoRA", "freeze_trainable_layers", "freeze_trainable_modules",
+             "oft_rank", "oft_block_size"),
+    *unsupported("no stage adds this loss", "pref_bco_weight", decides=True),
+    *unsupported("the reference is always the policy that comes in, frozen", "ref_model",
+             "ref_model_adapters", decides=True),
+    *unsupported("reward models are not joined by adapters: export it merged", "reward_model_adapters"),
+    *unsupported("rewards are not whitened, advantages are", "ppo_whiten_rewards"),
+    *unsupported("data is read whole", "streaming", harmless=(False,)),
+    *unsupported("rows are mixed anew for each epoch", "disable_shuffling"),
+    *unsupported("this way of training fewer weights is not there", "use_galore", "use_apollo", "use_badam",
+             "use_llama_pro", "pissa_init", "loraplus_lr_ratio", "use_adam_mini", "use_muon", decides=True),
+    *unsupported("positions are those of the model", "rope_scaling", "shift_attn", decides=True),
+    *unsupported("pictures, sound and film are not read", "image_max_pixels", "video_max_pixels",
+             "freeze_vision_tower", "freeze_multi_modal_projector", "media_dir"),
+    *unsupported("tokens are added by the chat step: chat.special_tokens", "add_special_tokens",
+             "new_special_tokens"),
+    *unsupported("the vocabulary grows with the tokens of the template alone", "resize_vocab"),
+    *unsupported("thinking is shown as rows and template have it", "enable_thinking", harmless=(True,)),
+    *unsupported("tools are written as the template writes them", "tool_format"),
+    *unsupported("this kernel is not there", "use_unsloth", "use_unsloth_gc", "mixture_of_depths"),
+    *unsupported("data sets are measured together", "eval_on_each_dataset"),
+    *ignored("an evaluate step answers prompts", "do_predict", "predict_with_generate"),
+    *ignored("accuracy is told for pairs", "compute_accuracy"),
+    *ignored("it is about the machine", "ray_run_name", "ray_storage_path", "ray_num_workers",
+              "resources_per_worker", "placement_strategy", "use_fast_tokenizer", "double_quantization",
+              "cache_dir", "upcast_layernorm", "upcast_lmhead_output", "reward_model_type",
+              "ray_init_kwargs", "dataset_shards", "buffer_size", "use_cache", "split_special_tokens"),
+)  # fmt: skip
+
+
+def stage(foreign: ExternalConfig) -> str:
+    asked = foreign.settings.get("stage") or "sft"
+    if asked not in STAGES:
+        raise ChainError(
+            f"stage: there is no stage that trains as LLaMA-Factory's {asked!r} does",
+            where=foreign.at("stage"),
+            hint=f"there are {', '.join(STAGES)}; pairs of a good and a bad answer suit dpo",
+        )
+    return STAGES[asked]
+
+
+def model(draft: StepDraft) -> None:
+    if draft.has("model_name_or_path"):
+        name = str(draft.get("model_name_or_path"))
+        draft.model(name, "model_name_or_path", draft.get("model_revision"))
+    else:
+        draft.refuse("model_name_or_path", "model_name_or_path is missing")
+
+
+def weights(draft: StepDraft) -> None:
+    """Which weights are trained: all, or an adapter's."""
+    kind = draft.get("finetuning_type", "lora")
+    bits = draft.get("quantization_bit")
+    if kind == "lora":
+        rank = draft.get("lora_rank", 8)
+        adapter(draft, rank=("lora_rank", 8), alpha=("lora_alpha", 2 * rank), dropout=("lora_dropout", 0.0),
+                dora="use_dora", rslora="use_rslora")  # fmt: skip
+        for key, option, convert in (
+            ("lora_target", "adapter.target_modules", targets),
+            ("additional_target", "adapter.modules_to_save", names),
+        ):
+            if draft.has(key):
+                draft.put(option, convert(draft.get(key)), key)
+        if bits is not None:
+            if int(bits) in (4, 8):
+                draft.put("quantize", {4: "nf4", 8: "int8"}[int(bits)], "quantization_bit")
+            else:
+                draft.refuse(
+                    "quantization_bit", f"quantization_bit: {bits} bits are not there, only 4 and 8"
+                )
+    elif kind == "full":
+        for key in ("lora_rank", "lora_alpha", "lora_target"):
+            if draft.has(key):
+                draft.say("not needed", key, "all weights are trained")
+    else:
+        draft.refuse(
+            "finetuning_type", f"finetuning_type: {kind!r} is not there, only lora and full"
+        )
+    off = switch(draft.get("disable_gradient_checkpointing", False))
+    if not off:
+        draft.add("activation_checkpointing", True, "disable_gradient_checkpointing")
+
+
+def speech(draft: StepDraft) -> None:
+    """The template, and whose tokens are learnt."""
+    if draft.stage == TEXTS:
+        return
+    name = draft.get("template")
+    if name in TEMPLATES:
+        draft.chat["template"] = TEMPLATES[name]
+    else:
+        draft.chat["template"] = "own"
+        hint = did_you_mean(str(name), TEMPLATES)
+        text = (
+            f"the tokenizer's own template in place of {name!r}; {hint}"
+            if name
+            else "the tokenizer's own"
+        )
+        draft.say("other meaning" if name else "added", "template", f"chat.template: {text}")
+    if draft.stage == "sft":
+        for key, says in (("train_on_prompt", "everything"), ("mask_history", "last")):
+            if switch(draft.get(key)):
+                draft.put("train_on", says, key)
+        if switch(draft.get("packing")) or switch(draft.get("neat_packing")):
+            draft.options["packing"] = True
+        else:
+            cut_longer(draft, "cutoff_len")
+    elif draft.stage in TALKS.split():
+        cut_longer(draft, "cutoff_len")
+
+
+def preference_loss(draft: StepDraft) -> None:
+    if draft.stage != "dpo":
+        return
+    loss, extra = draft.get("pref_loss", "sigmoid"), draft.get("pref_ftx", 0.0)
+    if loss not in LOSSES:
+        draft.refuse(
+            "pref_loss", f"pref_loss: {loss!r} is not there", f"there are {', '.join(LOSSES)}"
+        )
+    elif extra:
+        draft.put("loss_type", [LOSSES[loss], "sft"], "pref_ftx")
+        draft.options["loss_weights"] = [1.0, number(extra)]
+    elif draft.has("pref_loss"):
+        draft.put("loss_type", LOSSES[loss], "pref_loss")
+
+
+def rounds(draft: StepDraft) -> None:
+    """PPO's batches: how many prompts a round has, and how they are dealt out."""
+    if draft.stage != "ppo":
+        return
+    each = int(draft.get("per_device_train_batch_size", 8))
+    buffer = int(draft.get("ppo_buffer_size", 1))
+    prompts = each * int(draft.get("gradient_accumulation_steps", 1)) * buffer
+    draft.options |= {"prompts": prompts, "num_generations": 1, "num_mini_batches": buffer}
+    draft.options |= {"per_device_train_batch_size": each, "rollout_batch_size": each}
+    draft.add("kl_coef", 0.2, "ppo_target")
+    draft.say(
+        "other meaning",
+        "per_device_train_batch_size",
+        f"prompts: {prompts} a round over all processes; LLaMA-Factory takes as many on each",
+    )
+
+
+LLAMA_FACTORY = Importer(
+    name="llama-factory",
+    title="LLaMA-Factory",
+    signs=frozenset(
+        {"finetuning_type", "cutoff_len", "stage", "dataset_dir", "lora_rank", "pref_beta"}
+    ),
+    method=stage,
+    deciding=frozenset({"stage", "reward_model"}),
+    rules=(*OWN, *(rule for rule in TRAINER if rule.key != "learning_rate")),
+    composers=(model, weights, data, speech, preference_loss, rounds, precision, measuring),
+    begins=("model_name_or_path", "adapter_name_or_path"),
+)

@@ -1,0 +1,37 @@
+"""The command line on a small finished run, and its models ready to speak."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from aligner.chat.speaker import Speaker, load_speaker
+from aligner.cli import main
+from aligner.run.chosen import chosen_step, find_run
+
+
+@pytest.fixture(scope="session")
+def speaker(small_run: Path) -> Speaker:
+    """The last policy of the run, `dpo`'s."""
+    return load_speaker(chosen_step(find_run(small_run / "runs", "small"), None, slot="policy"))
+
+
+@pytest.fixture
+def aligner(
+    small_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Runs a command in the run's folder with `typed` on standard input: exit code, output, errors."""
+    monkeypatch.chdir(small_run)
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def act(*words: str, typed: str = "") -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.stdin", io.StringIO(typed))
+        capsys.readouterr()
+        code = main(words)
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return act

@@ -1,0 +1,98 @@
+"""Files of prompts, answered in a batch."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from aligner.chat.speaker import Speaker
+from aligner.data.encoding.chat import encode_prompt
+from aligner.models.generate import Sampling, generate
+
+Aligner = Callable[..., tuple[int, str, str]]
+ASKED = ["the small dog sees a big cat", "a", "red cat"]
+
+
+def _rows(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def _prompts(folder: Path) -> Path:
+    path = folder / "prompts.jsonl"
+    rows = [{"prompt": ask, "answer": str(n)} for n, ask in enumerate(ASKED)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_every_prompt_is_answered_in_its_place_as_if_alone(
+    aligner: Aligner, speaker: Speaker, tmp_path: Path
+) -> None:
+    words = ("generate", "small", str(_prompts(tmp_path)), "--max-new-tokens", "4")
+    code, out, err = aligner(*words, "--batch-size", "2")
+    sampling = Sampling(stop_tokens=speaker.stops, max_new_tokens=4)
+    expected = []
+    for number, ask in enumerate(ASKED):
+        turn = {"role": "user", "content": ask}
+        ids = encode_prompt((turn,), speaker.tokenizer)
+        (answer,) = generate(speaker.model, [ids], sampling=sampling)
+        expected.append({
+            "prompt": [turn], "answer": answer.text(speaker.tokenizer), "ended": answer.ended,
+            "tokens": len(answer.tokens), "row": {"answer": str(number)},
+        })  # fmt: skip
+    assert (code, _rows(out)) == (0, expected)
+    assert list(_rows(out)[0]) == ["prompt", "answer", "ended", "tokens", "row"]
+    assert re.fullmatch(r"3 answers in [\d.]+ s, 3 cut at 4 tokens\n", err)
+
+
+def test_a_table_and_a_plain_list_of_the_same_prompts_get_the_same_answers(
+    aligner: Aligner, tmp_path: Path
+) -> None:
+    (tmp_path / "table.csv").write_text("prompt\n" + "".join(f"{ask}\n" for ask in ASKED))
+    (tmp_path / "list.json").write_text(json.dumps([{"prompt": ask} for ask in ASKED]))
+    short = ("--max-new-tokens", "4")
+    answers = [
+        [row["answer"] for row in _rows(aligner("generate", "small", str(path), *short)[1])]
+        for path in (tmp_path / "table.csv", tmp_path / "list.json", _prompts(tmp_path))
+    ]
+    assert answers[0] == answers[1] == answers[2]
+    assert len(answers[0]) == 3
+
+
+def test_several_samples_come_in_one_line_and_the_same_seed_gives_the_same(
+    aligner: Aligner, tmp_path: Path
+) -> None:
+    words = ("generate", "small", str(_prompts(tmp_path)), "--max-new-tokens", "4")
+    hot = ("--temperature", "2", "--samples", "3", "--seed", "5", "--out")
+    code, out, _ = aligner(*words, *hot, str(tmp_path / "one.jsonl"))
+    aligner(*words, *hot, str(tmp_path / "again.jsonl"))
+    text = (tmp_path / "one.jsonl").read_text()
+    assert (code, out) == (0, "")
+    assert text == (tmp_path / "again.jsonl").read_text()
+    for row in _rows(text):
+        assert len({one["answer"] for one in row["answers"]}) == 3
+        assert "answer" not in row
+
+
+def test_what_cannot_be_answered_is_refused_all_at_once(aligner: Aligner, tmp_path: Path) -> None:
+    path = _prompts(tmp_path)
+    code, out, err = aligner("generate", "small", str(path), "--max-new-tokens", "95")
+    found = re.findall(r"jsonl:(\d): (\d+) tokens and an answer of up to (\d+) are more", err)
+    assert (code, out) == (2, "")
+    assert [line for line, _, most in found if most == "95"] == ["1", "2", "3"]
+    hint = "  hint: it takes 96: give a lower --max-new-tokens, or shorter prompts"
+    assert err.splitlines()[1] == hint
+    code, out, err = aligner("generate", "small", str(path), "--samples", "2")
+    said = "at temperature 0 all 2 answers would be the same\n  hint: add --temperature 1\n"
+    assert (code, out, err) == (2, "", said)
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_anything_loads(
+    aligner: Aligner, tmp_path: Path
+) -> None:
+    out = tmp_path / "none" / "out.jsonl"
+    said = f"{out}: cannot be written\n  hint: name a file in a folder there is\n"
+    got = aligner("generate", "small", str(_prompts(tmp_path)), "--out", str(out))
+    assert got == (2, "", said)

@@ -1,0 +1,401 @@
+"""What other tools do to rows between reading and training is done to as many rows here."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+from trl import DatasetMixtureConfig, get_dataset
+
+from aligner.cli import main
+from aligner.data.curation.parts import part_of
+from aligner.data.encoding.mixture import mixture_order
+from aligner.data.options import DataOptions
+from aligner.data.rows import Text
+from aligner_import.slices import piece
+
+Brought = Callable[[str], tuple[list[dict[str, Any]], str]]
+
+FACTORY = "model_name_or_path: m/n\nfinetuning_type: full\ntemplate: qwen\ndataset: a/a,b/b,c/c\n"
+ONLINE = FACTORY + "dataset_dir: ONLINE\n"
+AXOLOTL = "base_model: m/n\ndatasets:\n  - path: d/e\n    type: chat_template\n"
+TRL = "model_name_or_path: m/n\nassistant_only_loss: true\n"
+
+
+def told(out: str, key: str) -> list[str]:
+    """What is said about a setting, with the kind of remark before it."""
+    kind, lines = "", []
+    for line in out.splitlines():
+        if line.endswith(":") and not line.startswith(" "):
+            kind = line
+        elif f": {key}: " in line:
+            lines.append(f"{kind} {line.strip()}")
+    return lines
+
+
+def taken(step: dict[str, Any], counts: list[int]) -> list[int]:
+    """How many rows a step takes of each of its data sets, where they have `counts`."""
+    options = DataOptions.model_validate({k: step[k] for k in ("data", "mixture") if k in step})
+    chosen = mixture_order(counts, options.data, options, seed=1)
+    if chosen is None:
+        return counts
+    ends = [sum(counts[: n + 1]) for n in range(len(counts))]
+    each = Counter(next(n for n, end in enumerate(ends) if row < end) for row in chosen.tolist())
+    return [each[n] for n in range(len(counts))]
+
+
+def made(counts: list[int]) -> list[datasets.Dataset]:
+    return [datasets.Dataset.from_dict({"of": [n] * count}) for n, count in enumerate(counts)]
+
+
+@pytest.mark.parametrize("counts", [[7, 3, 5], [4, 4, 4], [1, 90, 10]])
+@pytest.mark.parametrize(
+    ("strategy", "stops"),
+    [
+        ("interleave_under", "first_exhausted"),
+        ("interleave_over", "all_exhausted"),
+        ("interleave_once", "all_exhausted_without_replacement"),
+    ],
+)
+def test_as_many_rows_are_interleaved_as_by_llama_factory(
+    strategy: str, stops: Any, counts: list[int], brought: Brought
+) -> None:
+    steps, _ = brought(ONLINE + f"mix_strategy: {strategy}\n")
+    theirs = Counter(datasets.interleave_datasets(made(counts), stopping_strategy=stops)["of"])
+    assert taken(steps[1], counts) == [theirs[n] for n in range(3)]
+
+
+def test_interleaved_data_sets_have_the_shares_they_have_in_llama_factory(brought: Brought) -> None:
+    steps, out = brought(
+        ONLINE + "mix_strategy: interleave_under\ninterleave_probs: 0.5,0.3,0.2\n"
+        "eval_dataset: f/f,g/g\n"
+    )
+    assert steps[1]["data"] == [
+        {"hub": "a/a", "weight": 0.5},
+        {"hub": "b/b", "weight": 0.3},
+        {"hub": "c/c", "weight": 0.2},
+    ]
+    assert steps[1]["mixture"] == {"meet": "under"}
+    counts = [5000, 6000, 9000]
+    theirs = Counter(
+        datasets.interleave_datasets(made(counts), probabilities=[0.5, 0.3, 0.2], seed=1)["of"]
+    )
+    assert taken(steps[1], counts) == pytest.approx([theirs[n] for n in range(3)], rel=0.05)
+    assert told(out, "mix_strategy") == [
+        "other meaning: f.yaml:6: mix_strategy: mixture.meet: rows are drawn, not taken from the start "
+        "of each data set in turn"
+    ]
+    assert told(out, "interleave_probs") == [
+        "other meaning: f.yaml:7: interleave_probs: weight: shares are met, not drawn by chance"
+    ]
+    assert told(out, "eval_dataset") == [
+        "other meaning: f.yaml:8: eval_dataset: its data sets are measured on whole, not mixed"
+    ]
+
+
+def test_rows_that_are_held_out_are_not_mixed(brought: Brought) -> None:
+    _, out = brought(ONLINE + "mix_strategy: interleave_over\nval_size: 0.1\n")
+    assert told(out, "mix_strategy") == [
+        "other meaning: f.yaml:6: mix_strategy: mixture.meet: rows are drawn, not taken from the start "
+        "of each data set in turn; what is held out is not mixed"
+    ]
+
+
+def test_interleaving_that_takes_every_row_once_needs_no_mixture(brought: Brought) -> None:
+    steps, out = brought(ONLINE + "mix_strategy: interleave_once\ninterleave_probs: 0.5,0.3,0.2\n")
+    assert "mixture" not in steps[1]
+    assert steps[1]["data"] == [{"hub": "a/a"}, {"hub": "b/b"}, {"hub": "c/c"}]
+    assert told(out, "mix_strategy") == [
+        "other meaning: f.yaml:6: mix_strategy: every row is taken once, one data set after the other; "
+        "they are mixed anew for each epoch"
+    ]
+    assert told(out, "interleave_probs") == [
+        "not needed: f.yaml:7: interleave_probs: where every row is taken once, it only decides their "
+        "order"
+    ]
+
+
+def test_concatenating_is_what_happens_anyway_and_one_data_set_is_not_mixed(
+    brought: Brought,
+) -> None:
+    steps, out = brought(ONLINE + "mix_strategy: concat\n")
+    assert "mixture" not in steps[1]
+    assert told(out, "mix_strategy") == [
+        "default: f.yaml:6: mix_strategy: data sets are read one after the other anyway"
+    ]
+    alone = ONLINE.replace("a/a,b/b,c/c", "a/a") + "mix_strategy: interleave_over\n"
+    steps, out = brought(alone)
+    assert steps[1]["data"] == {"hub": "a/a"}
+    assert told(out, "mix_strategy") == [
+        "not needed: f.yaml:6: mix_strategy: it has no part in what this file does"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("info", "most", "data"),
+    [
+        ('"num_samples": 50', "", {"sample": 50}),
+        ('"num_samples": 50', "max_samples: 7\n", {"sample": 7}),
+        ('"num_samples": 50', "max_samples: 70\n", {"sample": 50}),
+        ('"split": "train[:30]"', "max_samples: 7\n", {"first": 7}),
+        ('"split": "train[:30]"', "max_samples: 70\n", {"first": 30}),
+        ('"split": "train[:30]", "num_samples": 5', "", {"first": 30, "sample": 5}),
+        (
+            '"split": "test[50%:]"',
+            "max_samples: 7\n",
+            {
+                "split": "test",
+                "parts": {"before": 0.5, "slice": 0.5},
+                "part": "slice",
+                "sample": 7,
+            },
+        ),
+    ],
+)
+def test_rows_are_drawn_where_llama_factory_draws_them(
+    info: str, most: str, data: dict[str, Any], brought: Brought, tmp_path: Path
+) -> None:
+    (tmp_path / "data").mkdir()
+    said = f'{{"a": {{"hf_hub_url": "d/e", {info}}}}}'
+    (tmp_path / "data" / "dataset_info.json").write_text(said)
+    steps, out = brought(FACTORY.replace("a/a,b/b,c/c", "a") + most)
+    assert steps[1]["data"] == {"hub": "d/e", **data}
+    if number := re.search(r'num_samples": (\d+)', info):
+        assert told(out, "dataset") == [
+            "other meaning: f.yaml:4: dataset: a: sample: none of its rows is taken twice where it has "
+            f"fewer than {number[1]}"
+        ]
+
+
+def test_axolotls_repeats_are_left_out_and_its_rows_shuffled(brought: Brought) -> None:
+    steps, out = brought(
+        AXOLOTL + "dataset_exact_deduplication: true\nshuffle_merged_datasets: true\n"
+    )
+    assert (steps[1]["deduplicate"], steps[1]["shuffle"]) == ("exact", True)
+    assert told(out, "dataset_exact_deduplication") == [
+        "other meaning: f.yaml:5: dataset_exact_deduplication: deduplicate: rows are compared as text, "
+        "not as tokens; those of eval_data are left as they are"
+    ]
+    assert told(out, "shuffle_merged_datasets") == []
+    steps, out = brought(
+        AXOLOTL + "dataset_exact_deduplication: false\nshuffle_merged_datasets: false\n"
+    )
+    assert not {"deduplicate", "shuffle"} & steps[1].keys()
+    assert told(out, "dataset_exact_deduplication") == [
+        "default: f.yaml:5: dataset_exact_deduplication: false sets nothing"
+    ]
+    assert told(out, "shuffle_merged_datasets") == [
+        "default: f.yaml:6: shuffle_merged_datasets: shuffle is false anyway"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "shuffled"),
+    [
+        (AXOLOTL, False),
+        (AXOLOTL + "sample_packing: true\n", True),
+        (AXOLOTL + "sample_packing: true\nshuffle_merged_datasets: false\n", False),
+        ("base_model: m/n\npretraining_dataset: d/e\nsample_packing: true\n", True),
+    ],
+)
+def test_rows_are_shuffled_as_axolotl_does_where_it_makes_a_difference(
+    text: str, shuffled: bool, brought: Brought
+) -> None:
+    """The order decides what rows are joined with; it is another one for each epoch otherwise."""
+    steps, out = brought(text)
+    assert steps[-1].get("shuffle", False) is shuffled
+    added = "added: f.yaml: shuffle_merged_datasets: shuffle: true, what Axolotl takes where nothing is said"
+    assert (added in told(out, "shuffle_merged_datasets")) is shuffled
+
+
+@pytest.mark.parametrize(
+    ("said", "data", "text"),
+    [
+        ("shards: 4", {"sample": 0.25}, "sample: about one row of 4, drawn by a hash"),
+        ("shards: 1", {}, ""),
+        (
+            "{shards: 4, shards_idx: 0}",
+            {"parts": {"slice": 0.25, "tail": 0.75}, "part": "slice"},
+            "parts: about one row of 4, by a hash of their prompt",
+        ),
+        (
+            "{shards: 4, shards_idx: 2}",
+            {"parts": {"before": 0.5, "slice": 0.25, "tail": 0.25}, "part": "slice"},
+            "parts: about one row of 4, by a hash of their prompt",
+        ),
+    ],
+)
+def test_axolotls_shards_are_shares_of_the_rows(
+    said: str, data: dict[str, Any], text: str, brought: Brought
+) -> None:
+    lines = "".join(f"    {one}\n" for one in said.strip("{}").split(", "))
+    steps, out = brought(AXOLOTL + lines)
+    assert steps[1]["data"] == {"hub": "d/e", **data}
+    line = f"other meaning: f.yaml:5: datasets.0.shards: {text}"
+    assert told(out, "datasets.0.shards") == ([line] if text else [])
+
+
+def test_axolotl_takes_no_shards_of_pairs(brought: Brought) -> None:
+    steps, out = brought(AXOLOTL + "    shards: 4\nrl: dpo\n")
+    assert "sample" not in steps[1]["data"]
+    assert told(out, "datasets.0.shards") == [
+        "not needed: f.yaml:5: datasets.0.shards: Axolotl reads such a data set whole"
+    ]
+
+
+def test_reading_in_shards_changes_nothing(brought: Brought) -> None:
+    steps, out = brought(AXOLOTL + "    preprocess_shards: 4\n")
+    assert steps[1]["data"] == {"hub": "d/e"}
+    assert told(out, "datasets.0.preprocess_shards") == [
+        "not needed: f.yaml:5: datasets.0.preprocess_shards: it changes neither data nor result"
+    ]
+
+
+def test_axolotl_measures_on_the_test_split_where_none_is_said(brought: Brought) -> None:
+    steps, _ = brought(AXOLOTL + "test_datasets:\n  - path: d/e\n    type: chat_template\n")
+    assert steps[1]["eval_data"] == {"hub": "d/e", "split": "test"}
+
+
+@pytest.mark.parametrize(
+    ("split", "data"),
+    [
+        ("train[:]", {}),
+        ("train[0%:100%]", {}),
+        ("test[:1_000]", {"split": "test", "first": 1000}),
+        ("train[0:20]", {"first": 20}),
+        ("train[:90%]", {"parts": {"slice": 0.9, "tail": 0.1}, "part": "slice"}),
+        ("train[90%:]", {"parts": {"before": 0.9, "slice": 0.1}, "part": "slice"}),
+        ("train[-10%:]", {"parts": {"before": 0.9, "slice": 0.1}, "part": "slice"}),
+        (
+            "train[10%:40%]",
+            {"parts": {"before": 0.1, "slice": 0.3, "tail": 0.6}, "part": "slice"},
+        ),
+    ],
+)
+def test_slices_of_a_split_are_first_rows_or_parts(
+    split: str, data: dict[str, Any], brought: Brought
+) -> None:
+    axolotl, out = brought(AXOLOTL + f"    split: {split}\n")
+    assert axolotl[1]["data"] == {"hub": "d/e", **data}
+    if "parts" in data:
+        percent = round(100 * data["parts"]["slice"])
+        assert told(out, "datasets.0.split") == [
+            f"other meaning: f.yaml:5: datasets.0.split: parts: about {percent} % of the rows, by a hash "
+            "of their prompt and not by their place"
+        ]
+    trl, _ = brought(TRL + f"dataset_name: d/e\ndataset_train_split: {split}\n")
+    assert trl[1]["data"] == axolotl[1]["data"]
+
+
+def test_slices_without_a_common_row_have_none_here() -> None:
+    rows = [Text(origin=f"t:{n}", text=f"row {n}") for n in range(2000)]
+    cuts = [0.0, 0.1, 0.25, 0.5, 0.9, 1.0]
+    found = [
+        sum(part_of(row, said["parts"]) == "slice" for row in rows)
+        for said in (piece(begin, end) for begin, end in pairwise(cuts))
+    ]
+    assert sum(found) == len(rows)
+    assert found == pytest.approx([200, 300, 500, 800, 200], rel=0.25)
+
+
+@pytest.mark.parametrize("counts", [[70, 30, 50], [9, 9, 9], [200, 3, 11]])
+def test_as_many_rows_are_taken_by_fraction_as_by_trl(
+    counts: list[int], brought: Brought, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whole rows may be rounded otherwise."""
+    fractions = [0.2, 0.5, 0.1]
+    sets = [{"path": f"d/{n}", "fraction": share} for n, share in enumerate(fractions)]
+    steps, out = brought(TRL + f"datasets: {sets}\n")
+    there = made(counts)
+    monkeypatch.setattr(datasets, "load_dataset", lambda path, **_: there[int(path[-1])])
+    theirs = Counter(get_dataset(DatasetMixtureConfig(datasets=list(sets)))["train"]["of"])
+    assert taken(steps[1], counts) == pytest.approx([theirs[n] for n in range(3)], abs=1)
+    assert steps[1]["data"][0] == {"hub": "d/0", "weight": 0.2}
+    assert steps[1]["mixture"] == {"meet": "under"}
+    assert told(out, "datasets.0.fraction") == [
+        "other meaning: f.yaml:3: datasets.0.fraction: mixture.meet: rows of each data set are drawn, "
+        "not taken from its start"
+    ]
+
+
+def test_a_data_set_of_fraction_0_is_not_read_and_a_single_one_is_read_whole(
+    brought: Brought,
+) -> None:
+    sets = "datasets:\n- {path: d/a, fraction: 1}\n- {path: d/b, fraction: 0}\n"
+    steps, out = brought(TRL + sets)
+    assert steps[1]["data"] == {"hub": "d/a", "weight": 1.0}
+    assert told(out, "datasets.1") == [
+        "not needed: f.yaml:5: datasets.1: none of its rows are taken, as its fraction is 0"
+    ]
+    steps, out = brought(TRL + "datasets:\n- {path: d/a, fraction: 0.3}\n")
+    assert steps[1]["data"] == {"hub": "d/a"}
+    assert "mixture" not in steps[1]
+    assert told(out, "datasets.0.fraction") == [
+        "not needed: f.yaml:4: datasets.0.fraction: all rows of a single data set are taken"
+    ]
+
+
+def test_trls_shuffling_and_the_column_of_its_texts_are_taken_over(brought: Brought) -> None:
+    text = "model_name_or_path: m/n\nuse_peft: false\ndataset_text_field: body\nshuffle_dataset: true\n"
+    steps, _ = brought(text + "datasets: [{path: d/a}, {path: d/b}]\n")
+    assert steps[0]["stage"] == "pretrain"
+    assert steps[0]["shuffle"] is True
+    assert [one["columns"] for one in steps[0]["data"]] == [{"body": "text"}] * 2
+
+
+REFUSED = {
+    AXOLOTL + "    split: train+test\n": (
+        "f.yaml:5: the split 'train+test' is not one split or a slice of one\n"
+        "  hint: write each split as a data set of its own\n"
+    ),
+    AXOLOTL + "    split: train[500:]\n": (
+        "f.yaml:5: the split 'train[500:]' picks rows by their number\n"
+        "  hint: only the first ones are ([:500]), or shares ([10%:20%])\n"
+    ),
+    AXOLOTL + "    split: train[50%:20%]\n": "f.yaml:5: the split 'train[50%:20%]' has no rows\n",
+    AXOLOTL + "    shards: 4\n    shards_idx: 4\n": (
+        "f.yaml:6: there is no shard 4 of 4, counted from 0\n"
+    ),
+    AXOLOTL + "    split: train[:50%]\n    shards: 4\n    shards_idx: 1\n": (
+        "f.yaml:7: one of several shards of a slice cannot be said\n"
+        "  hint: give the slice, or the shard\n"
+    ),
+    AXOLOTL + "dataset_shard_num: 4\n": (
+        "f.yaml:5: dataset_shard_num: shards are taken of each data set: see datasets\n"
+    ),
+    ONLINE + "interleave_probs: 0.5,0.3,0.2\n": (
+        "f.yaml:6: interleave_probs: there are only shares where mix_strategy interleaves\n"
+        "  hint: take it out, or set mix_strategy\n"
+    ),
+    ONLINE + "mix_strategy: interleave_under\ninterleave_probs: 0.5,0.5,0\n": (
+        "f.yaml:7: interleave_probs: 3 data sets need as many shares, each above 0\n"
+        "  hint: take out a data set that has none\n"
+    ),
+    ONLINE + "mix_strategy: interleave\n": (
+        "f.yaml:6: mix_strategy: 'interleave' is not there\n"
+        "  hint: there are concat, interleave_once, interleave_under, interleave_over\n"
+    ),
+    TRL + "dataset_name: d/e\ndatasets:\n- {path: d/a}\n- {path: d/b, fraction: 0.5}\n": (
+        "f.yaml:6: fraction is given for some data sets, not for all\n"
+        "  hint: TRL takes it of all of them or of none\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("text", REFUSED)
+def test_what_cannot_be_said_of_the_data_is_refused(
+    text: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "f.yaml").write_text(text, encoding="utf-8")
+    assert main(["import", "f.yaml"]) == 2
+    assert capsys.readouterr().err == REFUSED[text]

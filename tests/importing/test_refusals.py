@@ -1,0 +1,177 @@
+"""What decides the result and cannot be said here is refused, whole and with its line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from aligner.cli import main
+
+Refused = Callable[..., str]
+
+
+@pytest.fixture
+def refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Refused:
+    """What `aligner import` says of a file with this text, which it must refuse."""
+
+    def act(text: str, *also: str) -> str:
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "f.yaml").write_text(text, encoding="utf-8")
+        assert main(["import", "f.yaml", *also]) == 2
+        assert not (tmp_path / "f-aligner.yaml").exists()
+        return capsys.readouterr().err
+
+    return act
+
+
+def test_a_method_without_a_stage_is_refused(refused: Refused) -> None:
+    assert refused("base_model: m\nrl: kto\ndatasets: [{path: d}]\n") == (
+        "f.yaml:2: rl: there is no stage that trains as Axolotl's 'kto' does\n"
+        "  hint: there are dpo, ipo; pairs of a good and a bad answer suit dpo\n"
+    )
+    assert refused("stage: kto\nfinetuning_type: lora\n") == (
+        "f.yaml:1: stage: there is no stage that trains as LLaMA-Factory's 'kto' does\n"
+        "  hint: there are pt, sft, rm, ppo, dpo; pairs of a good and a bad answer suit dpo\n"
+    )
+    assert refused("use_peft: true\n", "--method", "grpo") == (
+        "f.yaml: there is no stage that trains as `trl grpo` does\n"
+        "  hint: there are sft, dpo, reward\n"
+    )
+
+
+def test_all_that_is_wrong_is_told_at_once(refused: Refused) -> None:
+    text = (
+        "stage: dpo\nfinetuning_type: oft\ndataset: d\ndataset_dir: ONLINE\npref_loss: simpo\n"
+        "use_galore: true\n"
+    )
+    assert refused(text) == (
+        "f.yaml:6: use_galore: this way of training fewer weights is not there\n"
+        "f.yaml: model_name_or_path is missing\n"
+        "f.yaml:2: finetuning_type: 'oft' is not there, only lora and full\n"
+        "f.yaml:5: pref_loss: 'simpo' is not there\n"
+        "  hint: there are sigmoid, hinge, ipo\n"
+    )
+
+
+def test_trl_must_be_told_its_command_where_the_file_does_not_show_it(refused: Refused) -> None:
+    assert refused("model_name_or_path: m\ndataset_name: d/e\n") == (
+        "f.yaml: this file of TRL's does not show which command it is for\n"
+        "  hint: say it with --method: sft, dpo, reward\n"
+    )
+
+
+def test_nobodys_file_is_not_guessed_at(refused: Refused) -> None:
+    assert refused("learning_rate: 1e-4\n") == (
+        "f.yaml: this is not recognised as a recipe of another tool\n"
+        "  hint: say whose it is with --from: axolotl, llama-factory, trl\n"
+    )
+    assert refused("learning_rate: 1e-4\n", "--from", "tlr") == (
+        "--from: no plugin reads recipes of 'tlr'\n  hint: did you mean 'trl'?\n"
+    )
+
+
+def test_ppo_needs_the_file_that_trains_its_reward_model(refused: Refused) -> None:
+    text = (
+        "model_name_or_path: m/n\nstage: ppo\nreward_model: saves/r\n"
+        "dataset: d\ndataset_dir: ONLINE\ntemplate: llama3\n"
+    )
+    assert refused(text) == (
+        "f.yaml:3: the reward model is trained by another file, and a chain needs it as a step\n"
+        "  hint: name that file before this one: aligner import REWARD.yaml f.yaml\n"
+    )
+
+
+def test_an_adapter_that_no_file_before_has_trained_is_refused(refused: Refused) -> None:
+    text = (
+        "model_name_or_path: m/n\nstage: sft\nadapter_name_or_path: saves/a\n"
+        "dataset: d\ndataset_dir: ONLINE\ntemplate: llama3\n"
+    )
+    assert refused(text) == (
+        "f.yaml:3: adapter_name_or_path: a chain cannot begin with an adapter beside its model\n"
+        "  hint: merge it into the model first, or name the file that trained it before this\n"
+    )
+
+
+def test_the_names_of_data_sets_are_looked_up_where_the_tool_is_started(
+    refused: Refused, tmp_path: Path
+) -> None:
+    text = "model_name_or_path: m/n\nstage: sft\ndataset: identity\ntemplate: llama3\n"
+    assert refused(text) == (
+        f"f.yaml:3: what its data sets are is said in {tmp_path}/data/dataset_info.json, which "
+        "cannot be read: No such file or directory\n"
+        "  hint: start this command in the folder where llamafactory-cli is started\n"
+    )
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "dataset_info.json").write_text('{"identitty": {"file_name": "i.json"}}')
+    assert refused(text) == (
+        "f.yaml:3: dataset_info.json has no data set 'identity'\n"
+        "  hint: did you mean 'identitty'?\n"
+        "f.yaml:3: no data set could be read from dataset\n"
+    )
+
+
+def test_a_file_that_is_there_is_not_written_over(refused: Refused, tmp_path: Path) -> None:
+    (tmp_path / "there.yaml").write_text("mine")
+    assert refused("use_peft: true\n", "--out", "there.yaml") == (
+        "--out: there.yaml exists already\n  hint: give another file with --out\n"
+    )
+    assert (tmp_path / "there.yaml").read_text() == "mine"
+
+
+def test_a_setting_nobody_knows_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = "model_name_or_path: m/n\ndataset_name: d/e\nbeta: 0.2\nlearning_rat: 1e-5\n"
+    (tmp_path / "f.yaml").write_text(text)
+    assert main(["import", "f.yaml"]) == 0
+    assert (
+        "no counterpart:\n  f.yaml:4: learning_rat: not a setting of TRL's that is known here; "
+        "did you mean 'learning_rate'?\n"
+    ) in capsys.readouterr().out
+
+
+def test_a_setting_without_a_part_in_it_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = (
+        "model_name_or_path: m/n\nstage: sft\nfinetuning_type: full\nlora_dropout: 0.1\n"
+        "dataset: d\ndataset_dir: ONLINE\ntemplate: llama3\npref_beta: 0.1\npref_loss: ipo\n"
+    )
+    (tmp_path / "f.yaml").write_text(text)
+    assert main(["import", "f.yaml"]) == 0
+    out = capsys.readouterr().out
+    assert "  f.yaml:4: lora_dropout: it has no part in what this file does\n" in out
+    assert "  f.yaml:8: pref_beta: the stage 'sft' has nothing like it\n" in out
+    assert "  f.yaml:9: pref_loss: it has no part in what this file does\n" in out
+
+
+def test_a_value_of_another_kind_is_refused(refused: Refused) -> None:
+    text = (
+        "model_name_or_path: m/n\nstage: sft\nfinetuning_type: lora\nlora_rank: eight\n"
+        "dataset: d\ndataset_dir: ONLINE\ntemplate: llama3\n"
+    )
+    assert refused(text) == (
+        "f.yaml: a value is of another kind than LLaMA-Factory takes: 'eight' is not a number\n"
+    )
+
+
+def test_what_a_stage_refuses_is_told_at_its_line_of_the_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = "model_name_or_path: m/n\ndataset_name: d/e\nbeta: 0.2\nlabel_smoothing: 0.1\n"
+    (tmp_path / "f.yaml").write_text(text)
+    assert main(["import", "f.yaml", "--out", "r.yaml"]) == 2
+    said = capsys.readouterr()
+    line = 1 + (tmp_path / "r.yaml").read_text().splitlines().index("- stage: dpo")
+    assert said.err == (
+        f"r.yaml:{line}: stage 'dpo': label_smoothing has no effect on loss_type sigmoid; it is used by "
+        "aot, aot_unpaired, exo_pair, robust\n"
+    )
+    assert "r.yaml: chat → dpo\n" in said.out
