@@ -15,7 +15,7 @@ from aligner import hookspecs
 from aligner.errors import AlignerError, ChainError, ErrorGroup, PluginError, did_you_mean
 from aligner.registry import Registry
 from aligner.stage import Progress, Stage, StepContext
-from aligner.state import ModelState
+from aligner.state import BUILT_IN_SLOTS, ModelState, Slot
 
 BLOCK = "ALIGNER_NO_PLUGINS"
 ALLOW = "ALIGNER_ONLY_PLUGINS"
@@ -101,6 +101,11 @@ class Host:
     def stages(self) -> dict[str, type[Stage[Any]]]:
         """Every stage on offer, by the name a recipe calls it."""
         return {name: stage for name, (stage, _) in self._stages().items()}
+
+    def slots(self) -> dict[Slot, str]:
+        """Return the description of every slot, by name: the built-in and the declared ones."""
+        declared = [dict(stage.declares) for stage in self.stages().values()]
+        return {name: text for slots in (BUILT_IN_SLOTS, *declared) for name, text in slots.items()}
 
     def plugin_version(self, stage: str) -> str:
         """The plugin and version that offer `stage`, as `name version`."""

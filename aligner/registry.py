@@ -117,13 +117,13 @@ class RecipeTemplate:
     name: str
     about: str
     """One line: what is trained, from what."""
-    asks: Mapping[str, RowKind]
+    required_data: Mapping[str, RowKind]
     """The data it needs: `data` or `preferences`, and the kind of its rows."""
-    may: Mapping[str, RowKind] = field(default_factory=dict)
+    optional_data: Mapping[str, RowKind] = field(default_factory=dict)
     """The same for data that it does without."""
     adapter: Literal["lora", "qlora", "none"] = "lora"
     """What is trained where the user does not say."""
-    write: Callable[[TemplateInputs], str]
+    render: Callable[[TemplateInputs], str]
     """The recipe, as commented YAML."""
 
 

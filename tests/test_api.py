@@ -107,7 +107,7 @@ def test_a_recipe_built_of_stages_is_the_recipe_written_in_yaml(
     (here / "mine.yaml").write_text(built.to_yaml())
     loaded = aligner.Recipe.load(here / "mine.yaml")
     ours, theirs = built.check(), loaded.check()
-    assert [link.stage.options for link in ours.inner.chain.links] == [sft.options, dpo.options]
+    assert [link.stage.options for link in ours.inner.chain.steps] == [sft.options, dpo.options]
     assert ours.plans == theirs.plans
 
 

@@ -132,7 +132,7 @@ def test_aligner_data_formats(example: Example, tmp_path: Path) -> None:
 def test_aligner_recipe_templates(example: Example) -> None:
     [outline] = host_of([example("aligner_recipe_templates")]).registry().recipe_templates.values()
     data = {"data": DatasetSummary(spec="talks.jsonl")}
-    assert outline.write(TemplateInputs(model="base", adapter="none", data=data)) == (
+    assert outline.render(TemplateInputs(model="base", adapter="none", data=data)) == (
         "model: base\n"
         "steps:\n"
         "  - stage: sft\n"

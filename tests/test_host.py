@@ -196,7 +196,14 @@ def test_an_observer_that_raises_is_named_and_does_not_stop_the_others() -> None
     ("parts", "message"),
     [
         ({"name": "DPO"}, "a stage needs a lower-case `name`"),
-        ({"name": "dpo", "requires": frozenset({"polisy"})}, "`requires` names no slot: 'polisy'"),
+        (
+            {"name": "dpo", "requires": frozenset({"polisy"})},
+            "`requires` contains 'polisy', which is not a slot",
+        ),
+        (
+            {"name": "dpo", "__module__": "aligner_x.stage", "declares": {"aligner_y.head": "A."}},
+            "`declares` contains 'aligner_y.head', which is not a lower-case name after 'aligner_x.'",
+        ),
     ],
 )
 def test_a_misdeclared_stage_is_refused_when_its_class_is_made(parts: dict, message: str) -> None:

@@ -45,7 +45,7 @@ class Checked:
     @property
     def plans(self) -> Mapping[str, Plan]:
         """What each step will do, by its name."""
-        links = self.inner.chain.links
+        links = self.inner.chain.steps
         return {link.step.name: plan for link, plan in zip(links, self.inner.plans, strict=True)}
 
     def run(
@@ -75,7 +75,7 @@ class Checked:
         model_cache = ModelCache()
         if self.given is not None:
             self.given.lend(model_cache)
-        names = [link.step.name for link in self.inner.chain.links]
+        names = [link.step.name for link in self.inner.chain.steps]
         if until in names:
             names = names[: names.index(until) + 1]
         with _display(names, show=show) as display:

@@ -129,7 +129,7 @@ class Recipe:
         host = host_with(self._plugins, self._stages) if host is None else host
         folder = Path(runs).absolute()
         checked = chain.check(chain.link(self._begun(folder), host), host, runs=folder)
-        for stage, link in zip(self._stages, checked.chain.links, strict=bool(self._stages)):
+        for stage, link in zip(self._stages, checked.chain.steps, strict=bool(self._stages)):
             if link.stage.options != stage.options:
                 raise PluginError(
                     f"the options of step {link.step.name!r} do not read back as they were given",

@@ -57,7 +57,7 @@ def check(
     plans: list[Plan] = []
     looks: list[PlanContext] = []
     past: dict[str, Mapping[Slot, SlotForecast]] = {START: dict(slots)}
-    for one in chain.links:
+    for one in chain.steps:
         asked = _Asked(registry.reward_functions)
         look = replace(
             _look(chain, one, slots, replace(registry, reward_functions=asked), memo),
@@ -74,6 +74,12 @@ def check(
         except AlignerError as error:
             error.locate(one.step.where)
             errors += [f for f in _each(error) if not doubtful or isinstance(f, DataError)]
+            unsure |= set(one.stage.provides)
+            plan = Plan(summary="")
+        except Exception:
+            # A stage may rely on the slots it requires; if one is unknown, the cause is reported already.
+            if not doubtful:
+                raise
             unsure |= set(one.stage.provides)
             plan = Plan(summary="")
         errors += _unknown_gates(one, plan) if plan.summary else []
@@ -173,7 +179,7 @@ class _Asked(Mapping[str, type[RewardFunction]]):
 def _missing(chain: Chain) -> set[Slot]:
     """Slots that a link needs and that an error left without content."""
     needed: set[Slot] = set()
-    for one in chain.links:
+    for one in chain.steps:
         needed |= one.stage.requires
     return needed - chain.start.filled()
 

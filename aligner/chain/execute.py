@@ -78,7 +78,7 @@ def run(
         AlignerError: a step failed, a gate does not hold, or the run was stopped; what had finished stays.
     """
     recipe = checked.chain.recipe
-    last = _number_of(until, "--until", checked) or len(checked.chain.links)
+    last = _number_of(until, "--until", checked) or len(checked.chain.steps)
     first = _number_of(start_from, "--from", checked)
     began = time.monotonic()
     walk = RunSession(
@@ -87,14 +87,14 @@ def run(
         folder=RunFolder((runs / (name or recipe.name)).absolute()),
         store=Store(runs.absolute()),
         model_cache=model_cache if model_cache is not None else ModelCache(),
-        rerun_from=1 if fresh else first or len(checked.chain.links) + 1,
+        rerun_from=1 if fresh else first or len(checked.chain.steps) + 1,
         tell=tell,
         rank=ranks.rank(),
         world=ranks.world(),
     )
     with locked(walk.folder.path, rank=walk.rank):
         if walk.rank == 0:
-            walk.folder.begin(recipe.to_yaml(), [link.step.name for link in checked.chain.links])
+            walk.folder.begin(recipe.to_yaml(), [link.step.name for link in checked.chain.steps])
         walk.note("run started", recipe=str(recipe.path or ""), until=until, fresh=fresh)
         while True:
             try:
@@ -118,7 +118,7 @@ def find_finished(checked: CheckedChain, runs: Path) -> list[Finished | None]:
     """For each link what is finished already, up to the first that would have to run."""
     store, state = Store(runs.absolute()), checked.chain.start
     past, found = {START: state}, list[Finished | None]()
-    for link, plan in zip(checked.chain.links, checked.plans, strict=True):
+    for link, plan in zip(checked.chain.steps, checked.plans, strict=True):
         facts = step_determinants(checked, link, plan, state, past)
         done = store.find(hash_json(facts))
         found.append(done)
@@ -126,7 +126,7 @@ def find_finished(checked: CheckedChain, runs: Path) -> list[Finished | None]:
             break
         state = _hand_on(state, done, link)
         past[link.step.name] = state
-    return found + [None] * (len(checked.chain.links) - len(found))
+    return found + [None] * (len(checked.chain.steps) - len(found))
 
 
 def step_determinants(
@@ -153,7 +153,7 @@ def _steps(
 ) -> tuple[ModelState, list[StepResult]]:
     state, rows, reused = walk.checked.chain.start, list[StepResult](), list[Finished]()
     past: dict[str, ModelState] = {START: state}
-    for link, plan in zip(walk.checked.chain.links[:last], walk.checked.plans, strict=False):
+    for link, plan in zip(walk.checked.chain.steps[:last], walk.checked.plans, strict=False):
         facts = step_determinants(walk.checked, link, plan, state, past)
         done = walk.store.find(hash_json(facts)) if link.number < walk.rerun_from else None
         if done is not None:
@@ -239,7 +239,7 @@ def _row(walk: RunSession, link: ChainStep, finished: Finished, *, reused: bool)
 def _number_of(step: str | None, option: str, checked: CheckedChain) -> int:
     if step is None:
         return 0
-    names = [link.step.name for link in checked.chain.links]
+    names = [link.step.name for link in checked.chain.steps]
     if step not in names:
         raise ChainError(
             f"{option} names no step: {step!r}",

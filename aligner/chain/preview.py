@@ -55,8 +55,8 @@ def preview(
     """
     request = request or PreviewRequest()
     wanted = _wanted(chain, steps)
-    links = [one for one in chain.links if one.step.name in wanted]
-    last = max((chain.links.index(one) for one in links), default=-1)
+    links = [one for one in chain.steps if one.step.name in wanted]
+    last = max((chain.steps.index(one) for one in links), default=-1)
     shown: list[StepPreview] = []
     errors = ErrorCollector()
 
@@ -67,7 +67,7 @@ def preview(
                 if sections or steps:
                     shown.append(StepPreview(link, sections))
 
-    upto = chain if len(links) < len(wanted) else replace(chain, links=chain.links[: last + 1])
+    upto = chain if len(links) < len(wanted) else replace(chain, steps=chain.steps[: last + 1])
     with errors:
         checked = check(upto, host, runs=runs, each=look_at)
         if runs is not None:
@@ -84,7 +84,7 @@ def _on_made_rows(
         return one
     made = {
         link.step.name: done.state().get("data")
-        for link, done in zip(checked.chain.links, find_finished(checked, runs), strict=True)
+        for link, done in zip(checked.chain.steps, find_finished(checked, runs), strict=True)
         if done is not None and link.step.name in makers
     }
     if makers - made.keys():

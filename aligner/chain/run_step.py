@@ -44,7 +44,7 @@ class RunSession:
 
     @property
     def of(self) -> int:
-        return len(self.checked.chain.links)
+        return len(self.checked.chain.steps)
 
     def note(self, event: str, **facts: Any) -> None:
         """Write the journal, from the first process alone."""

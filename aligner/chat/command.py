@@ -95,7 +95,7 @@ def _speakers(arguments: argparse.Namespace) -> list[Speaker]:
     chosen = [chosen_step(run, arguments.step, slot="policy")]
     if arguments.compare is not None:
         chosen.append(chosen_step(run, arguments.compare, slot="policy"))
-        first, second = (one.plugin_version("policy") for one in chosen)
+        first, second = (one.made_by("policy") for one in chosen)
         if first == second:
             what = f"steps {chosen[0].name!r} and {chosen[1].name!r} have the same policy"
             raise ChainError(what, where=str(run.path), hint="name another one after --compare")

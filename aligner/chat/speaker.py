@@ -119,9 +119,7 @@ def load_speaker(chosen: ChosenStep) -> Speaker:
             )
         chat = ChatEncoder(tokenizer, where=where)
         model = load_model(policy, ModelCache(), where=where)
-    return Speaker(
-        name=chosen.plugin_version("policy"), model=model, chat=chat, context=context_of(model)
-    )
+    return Speaker(name=chosen.made_by("policy"), model=model, chat=chat, context=context_of(model))
 
 
 def context_of(model: Any) -> int | None:

@@ -37,7 +37,7 @@ def export(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(exported.as_dict())
         return 0
-    what = f"{wanted.slot} of step {chosen.plugin_version(wanted.slot)!r}"
+    what = f"{wanted.slot} of step {chosen.made_by(wanted.slot)!r}"
     print("\n".join(clean(text) for text in _told(exported, what)))
     sys.stdout.flush()
     return 0

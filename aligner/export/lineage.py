@@ -86,7 +86,7 @@ def lineage_of(chosen: ChosenStep, slot: Slot) -> Lineage:
         before = finished.state()
     return Lineage(
         run=chosen.run.name,
-        plugin_version=chosen.plugin_version(slot),
+        plugin_version=chosen.made_by(slot),
         links=tuple(links),
         base=base,
         base_revision=revision,
@@ -117,7 +117,7 @@ def _link(
 
 def _took(slots: Mapping[str, str], before: ModelState | None) -> Iterator[str]:
     for slot, digest in slots.items():
-        there = getattr(before, slot, None) if before is not None else None
+        there = before.find(slot) if before is not None else None
         plugin_version = there.made_by if there is not None and there.hash == digest else "model"
         whose = (
             "the model the chain began with"
@@ -130,7 +130,7 @@ def _took(slots: Mapping[str, str], before: ModelState | None) -> Iterator[str]:
 def _left(finished: Finished) -> Iterator[str]:
     state = finished.state()
     for slot in sorted(set(finished.provides) & state.filled()):
-        yield f"{slot} (`{getattr(state, slot).hash[:12]}`)"
+        yield f"{slot} (`{state.get(slot).hash[:12]}`)"
 
 
 def _data(finished: Finished, hub: tuple[str, ...]) -> Iterator[DataSet]:

@@ -90,6 +90,8 @@ def _slots(stage: type[Stage[Any]]) -> Iterator[str]:
                 declared = None
         names = "depends on the options" if declared is None else ", ".join(sorted(declared))
         yield f"{part:<8}  {names or 'nothing'}{note}"
+    for slot, text in stage.declares.items():
+        yield f"declares  {slot}: {text}"
 
 
 def _table(title: str, model: type[BaseModel]) -> str:

@@ -25,13 +25,13 @@ class ChosenStep:
     before: tuple[tuple[int, str, Finished], ...]
     """The run's steps up to this one, itself included: number, name, and what each left."""
 
-    def plugin_version(self, slot: Slot) -> str:
-        """What the run calls the step that filled `slot` with what is in it now."""
-        held = self.artifact(slot).hash
+    def made_by(self, slot: Slot) -> str:
+        """Return the name, in this run, of the step that wrote the artifact in `slot`."""
+        content = self.artifact(slot).hash
         return next(
             name
-            for _, name, one in self.before
-            if (there := getattr(one.state(), slot)) is not None and there.hash == held
+            for _, name, finished in self.before
+            if (artifact := finished.state().find(slot)) is not None and artifact.hash == content
         )
 
     def artifact(self, slot: Slot) -> Artifact:

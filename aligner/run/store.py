@@ -20,7 +20,7 @@ from aligner.run.durable import (
     hash_tree,
     write_text,
 )
-from aligner.state import ModelState
+from aligner.state import Artifact, ModelState, Slot
 
 MANIFEST = "step.json"
 STATE = "state.json"
@@ -160,15 +160,15 @@ def relocate(state: ModelState, old: Path, new: Path) -> ModelState:
         inside = Path(path).is_absolute() and Path(path).is_relative_to(old)
         return str(new / Path(path).relative_to(old)) if inside else path
 
-    slots: dict[str, Any] = {}
+    slots: dict[Slot, Artifact] = {}
     for slot in state.filled():
         artifact = state.get(slot)
         values = asdict(artifact) | {
             "path": move(artifact.path),
             "adapters": tuple(move(path) for path in artifact.adapters),
         }
-        slots[slot] = type(artifact)(**values)
-    return ModelState(**slots)
+        slots[slot] = Artifact(**values)
+    return ModelState.of(slots)
 
 
 def place_when_finished(path: Path) -> Path:

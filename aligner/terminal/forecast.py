@@ -46,7 +46,7 @@ def forecast(
     Raises:
         ChainError: `until` or `start_from` names no step, or a step before `start_from` is not done.
     """
-    links = checked.chain.links
+    links = checked.chain.steps
     last = _number(until, "--until", checked) or len(links)
     first = _number(start_from, "--from", checked)
     done = find_finished(checked, runs)
@@ -144,7 +144,7 @@ def _states(
     """The state that the first unfinished link starts from, and those of the steps before it."""
     state = checked.chain.start
     past = {START: state}
-    for link, one in zip(checked.chain.links, done, strict=True):
+    for link, one in zip(checked.chain.steps, done, strict=True):
         if one is None:
             break
         left = one.state()
@@ -171,7 +171,7 @@ def _holder(one: Finished, runs: Path, *, prefer: str) -> str:
 
 
 def _number(step: str | None, option: str, checked: CheckedChain) -> int:
-    names = [link.step.name for link in checked.chain.links]
+    names = [link.step.name for link in checked.chain.steps]
     if step is not None and step not in names:
         raise ChainError(
             f"{option} names no step: {step!r}",

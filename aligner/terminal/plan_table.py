@@ -39,7 +39,7 @@ def planned(
     narrow = console.width < NARROW
     if not narrow:
         parts += [_table(checked), ""]
-    for link, plan, answer in zip(checked.chain.links, checked.plans, answers, strict=True):
+    for link, plan, answer in zip(checked.chain.steps, checked.plans, answers, strict=True):
         head = line((f"{link.number} {link.step.name}", "bold"), (f"  {link.step.where}", "dim"))
         rows = list(_paragraph(link, plan, answer, numbers=narrow, everything=everything))
         parts += [head, Labelled(rows, by=2), ""]
@@ -57,7 +57,7 @@ def as_json(checked: CheckedChain, answers: Sequence[Forecast]) -> dict[str, Any
         "model": start.path if start else None,
         "steps": [
             _step_json(link, plan, answer)
-            for link, plan, answer in zip(checked.chain.links, checked.plans, answers, strict=True)
+            for link, plan, answer in zip(checked.chain.steps, checked.plans, answers, strict=True)
         ],
     }
 
@@ -95,7 +95,7 @@ def _table(checked: CheckedChain) -> RenderableType:
         [("", "right"), ("step", "left"), ("reads", "left"), ("writes", "left")]
         + [(head, "right") for head in heads]
     )
-    for link, plan in zip(checked.chain.links, checked.plans, strict=True):
+    for link, plan in zip(checked.chain.steps, checked.plans, strict=True):
         reads = [*sorted(link.stage.requires), *(f"({s})" for s in sorted(link.stage.uses))]
         made.add_row(
             str(link.number),

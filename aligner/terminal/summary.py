@@ -10,7 +10,6 @@ from rich.console import Console, Group, RenderableType
 
 from aligner.chain import Outcome
 from aligner.chain.execute import StepResult
-from aligner.state import SLOTS
 from aligner.terminal.console import NARROW, Joined, Labelled, indented, line, table
 from aligner.terminal.text import duration, format_metrics
 
@@ -33,7 +32,7 @@ def closing(
         for number, one in enumerate(outcome.steps, start=1)
     ]
     places: list[tuple[str, RenderableType]] = [("run", near(outcome.folder))]
-    for slot in sorted(SLOTS & outcome.state.filled()):
+    for slot in sorted(outcome.state.filled()):
         path = outcome.state.get(slot).path
         places.append((slot, through_run(path, outcome.steps)))
     if log is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,7 @@ def run_stage(
     *,
     files: Mapping[str, Rows | str] | None = None,
     fill: Iterable[Slot] = (),
+    before: Sequence[Stage[Any]] = (),
     runs: str = "runs",
     seed: int = 7,
     plugins: Iterable[object] = (),
@@ -103,13 +104,16 @@ def run_stage(
         stage: With its options; paths in them start at `folder`.
         folder: Gets the data, the tiny model and the runs.
         files: Data to be written below `folder` first: rows, or text.
-        fill: Slots to be filled though the stage does not require them.
+        fill: Slots to fill although the stage does not require them.
+        before: Stages to run first, for required slots that plugins declare.
         runs: Folder of the runs, below `folder`: another one shares nothing with this one.
         seed: Of the chain.
         plugins: To be used besides the installed ones.
         on_event: Hears each event; what it raises stops the run.
     """
-    recipe = recipe_for(stage, folder, files=files, fill=fill, seed=seed, plugins=plugins)
+    recipe = recipe_for(
+        stage, folder, files=files, fill=fill, before=before, seed=seed, plugins=plugins
+    )
     return recipe.run(runs=folder / runs, show=False, on_event=on_event)
 
 
@@ -119,13 +123,15 @@ def recipe_for(
     *,
     files: Mapping[str, Rows | str] | None = None,
     fill: Iterable[Slot] = (),
+    before: Sequence[Stage[Any]] = (),
     seed: int = 7,
     plugins: Iterable[object] = (),
 ) -> Recipe:
     """The chain that `run_stage` runs."""
     write_files(folder, files or {})
-    needed = stage.requires | set(fill)
-    steps: list[Stage[Any]] = [stage]
+    steps = [*before, stage]
+    provided = frozenset().union(*(first.provides for first in before))
+    needed = set(fill).union(*(step.requires for step in steps)) - provided
     if others := sorted(needed - {"policy", "tokenizer"}):
         steps.insert(0, Filled(FilledOptions(slots=tuple(others))))
     model = None

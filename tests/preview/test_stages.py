@@ -149,7 +149,7 @@ def test_prompts_are_filled_up_on_the_left_where_the_policy_goes_on(
     ppo: dict[str, Any] = {
         "stage": "ppo",
         "data": "prompts.jsonl",
-        "rewards": {"name": "tasks"},
+        "rewards": {"name": "toy_tasks"},
         "max_new_tokens": 8,
         "prompts": 4,
         "pretraining": {"data": "texts.jsonl", "batch_size": 3, "max_length": 32},
@@ -263,7 +263,7 @@ def test_rows_that_a_step_has_yet_to_make_are_said_to_be_stand_ins(
     annotate = {
         "stage": "annotate",
         "prompts": "prompts.jsonl",
-        "score": "tasks",
+        "score": "toy_tasks",
         "max_new_tokens": 8,
     }
     shown = preview_steps(annotate, {"stage": "dpo", "data": {"step": "annotate"}}, rows=(1,))

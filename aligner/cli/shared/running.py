@@ -120,7 +120,7 @@ class _Failures:
 
 @contextmanager
 def _display(arguments: argparse.Namespace, chain: Chain, console: Console) -> Iterator[Display]:
-    names = [link.step.name for link in chain.links]
+    names = [link.step.name for link in chain.steps]
     if arguments.until in names:
         names = names[: names.index(arguments.until) + 1]
     following = Following(names)

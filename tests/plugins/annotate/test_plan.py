@@ -99,10 +99,10 @@ def test_evaluate_reads_made_rows_beside_the_steps_it_looks_back_at(
     ("steps", "said"),
     [
         (ANNOTATE + DPO.replace("step: annotate", "step: anotate"),
-         "recipe.yaml:10: step 'dpo' reads the rows of 'anotate', and no earlier step is called that\n"
+         "recipe.yaml:10: step 'dpo' reads the rows of 'anotate', which is not an earlier step\n"
          "  hint: did you mean 'annotate'?"),
         (DPO.replace("{step: annotate}", "[{path: pairs.jsonl}, {step: annotate}]") + ANNOTATE,
-         "recipe.yaml:5: step 'dpo' reads the rows of 'annotate', and no earlier step is called that\n"
+         "recipe.yaml:5: step 'dpo' reads the rows of 'annotate', which is not an earlier step\n"
          "  hint: known: none"),
         ("  - stage: chat\n    template: chatml\n" + ANNOTATE
          + DPO.replace("step: annotate", "step: chat"),

@@ -39,7 +39,7 @@ def test_everything_wrong_is_told_at_once(check: Callable[..., Any], desk: Path)
 """
     mine = f"{desk}/mine.yaml"
     assert complaint(check, steps).splitlines() == [
-        f"{mine}:7: step 'evaluate' looks back at 'wdie', and no earlier step is called that",
+        f"{mine}:7: step 'evaluate' reads the state of 'wdie', which is not an earlier step",
         "  hint: did you mean 'wide'?",
         f"{mine}:9: no file or folder 'absent.jsonl'",
         "  hint: did you mean 'bare.jsonl'?",
