@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
-from typing import TypeVar, cast
+from functools import partial
 
 from transformers import PreTrainedTokenizerBase
 
 from aligner.data.encoding.pieces import TextPiece, TextPieceEncoder
 from aligner.data.options import TrainOn
-from aligner.data.reading.messages import MalformedRowError, catch_malformed
+from aligner.data.reading.messages import MalformedRowError, raise_malformed
 from aligner.data.rows import Conversation, Messages, Preference, Prompt, Text, Tools
 from aligner.data.store.token_rows import PreferenceTokens, SequenceTokens
 from aligner.data.templates.rendering import (
@@ -21,8 +20,6 @@ from aligner.data.templates.rendering import (
     TemplateInput,
     assistant_indices,
 )
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -63,124 +60,79 @@ class ChatEncoder:
     def conversation(
         self, messages: Messages, tools: Tools | None, train_on: TrainOn
     ) -> list[RenderedSample]:
-        """Do the same as `conversations` with one.
+        """Cut one conversation into pieces; see `conversations`.
 
         Raises:
             MalformedRowError: The template refuses it, or does not show what a trained turn says.
         """
-        return _valid(self.conversations([(messages, tools)], train_on))
+        return raise_malformed(self.conversations([(messages, tools)], train_on)[0])
 
     def conversations(
         self, rows: Sequence[tuple[Messages, Tools | None]], train_on: TrainOn
     ) -> list[list[RenderedSample] | MalformedRowError]:
-        """Cut conversations into pieces: each one sample, or one for each trained turn.
+        """Cut conversations into pieces: each is one sample, or one for each trained turn.
 
         Several come from a template that rewrites earlier turns (leaves out earlier reasoning, say):
         each turn is then trained as the last of a conversation that ends with it.
         """
-        chosen = [trained_answers(messages, train_on) for messages, _ in rows]
-        wanted = [
-            TemplateInput(messages, tools, prove=_proven(messages, numbers))
-            for (messages, tools), numbers in zip(rows, chosen, strict=True)
-        ]
-        made = [
-            catch_malformed(self._whole, each, rendered, numbers, train_on)
-            for each, rendered, numbers in zip(
-                wanted, self.template.render_all(wanted), chosen, strict=True
-            )
-        ]
-        rewritten = [n for n, sample in enumerate(made) if sample is None]
-        alone = iter(self._alone([(wanted[n], chosen[n]) for n in rewritten]))
-        return [
-            next(alone)
-            if sample is None
-            else sample
-            if isinstance(sample, MalformedRowError)
-            else [sample]
-            for sample in made
-        ]
+        wanted = []
+        for messages, tools in rows:
+            chosen = trained_answers(messages, train_on)
+            # Reasoning is what templates leave out of earlier turns; else the last turn's proof will do.
+            proven = chosen if any(m.get("reasoning") for m in messages) else chosen[-1:]
+            wanted.append(TemplateInput(messages, tools, prove=proven))
+        return self.template.render_all(wanted, partial(self._samples, train_on=train_on))
 
-    def _whole(
-        self,
-        wanted: TemplateInput,
-        rendered: RenderedChat | MalformedRowError,
-        chosen: Sequence[int],
-        train_on: TrainOn,
-    ) -> RenderedSample | None:
-        """Cut a conversation into one sample; None if its template rewrites a chosen turn."""
-        if isinstance(rendered, MalformedRowError):
-            raise rendered
+    def _samples(
+        self, wanted: TemplateInput, rendered: RenderedChat, train_on: TrainOn
+    ) -> list[RenderedSample]:
+        chosen = trained_answers(wanted.messages, train_on)
         if all(self._aligned(wanted, rendered, number) for number in chosen):
-            return self._sample(wanted, rendered, chosen, train_on)
+            return [self._sample(wanted, rendered, chosen, train_on)]
         if train_on == "everything":
             raise RewrittenTurnError(
                 "the chat template rewrites earlier turns, so not everything can be trained on"
             )
-        return None
-
-    def _alone(
-        self, rows: Sequence[tuple[TemplateInput, Sequence[int]]]
-    ) -> Iterator[list[RenderedSample] | MalformedRowError]:
-        """Cut conversations into one sample for each chosen turn."""
-        wanted = [
-            TemplateInput(row.messages[: row.answers[number] + 1], row.tools, prove=[number])
-            for row, chosen in rows
-            for number in chosen
+        alone = [
+            TemplateInput(wanted.messages[: wanted.answers[n] + 1], wanted.tools, prove=[n])
+            for n in chosen
         ]
-        samples = [
-            catch_malformed(self._last, *both)
-            for both in zip(wanted, self.template.render_all(wanted), strict=True)
+        return [
+            raise_malformed(sample) for sample in self.template.render_all(alone, self._last_turn)
         ]
-        following = iter(samples)
-        for _, chosen in rows:
-            of_row = list(islice(following, len(chosen)))
-            yield next(
-                (sample for sample in of_row if isinstance(sample, MalformedRowError)),
-                cast(list[RenderedSample], of_row),
-            )
 
-    def _last(
-        self, wanted: TemplateInput, rendered: RenderedChat | MalformedRowError
-    ) -> RenderedSample:
-        """Cut a conversation into pieces of which its last turn is trained."""
-        if isinstance(rendered, MalformedRowError):
-            raise rendered
-        (number,) = wanted.prove
-        if not self._aligned(wanted, rendered, number):
-            turn = len(wanted.messages)
-            what = f"the chat template does not show turn {turn} as the model would write it"
+    def _last_turn(self, wanted: TemplateInput, rendered: RenderedChat) -> RenderedSample:
+        (last,) = wanted.prove
+        if not self._aligned(wanted, rendered, last):
+            count = len(wanted.messages)
+            what = f"the chat template does not show turn {count} as the model would write it"
             raise MalformedRowError(what)
-        return self._sample(wanted, rendered, [number], "last")
+        return self._sample(wanted, rendered, [last], "last")
 
     def prompt(self, messages: Messages, tools: Tools | None = None) -> RenderedSample:
-        """Do the same as `prompts` with one.
+        """Cut turns that wait for an answer into pieces.
 
         Raises:
-            MalformedRowError: The template refuses it.
+            MalformedRowError: The template refuses them.
         """
-        return _valid(self.prompts([(messages, tools)]))
+        return raise_malformed(self.prompts([(messages, tools)])[0])
 
     def prompts(
         self, rows: Sequence[tuple[Messages, Tools | None]]
     ) -> list[RenderedSample | MalformedRowError]:
-        """Cut turns that wait for an answer into pieces."""
+        """Cut conversations that wait for an answer into pieces."""
         wanted = [TemplateInput(messages, tools, ask=True) for messages, tools in rows]
-        return [
-            rendered
-            if isinstance(rendered, MalformedRowError)
-            else self._sample(each, rendered, (), "last")
-            for each, rendered in zip(wanted, self.template.render_all(wanted), strict=True)
-        ]
+        return self.template.render_all(wanted, partial(self._sample, chosen=(), train_on="last"))
 
     def pair(
         self, prompt: Messages, answer: Messages, tools: Tools | None = None
     ) -> tuple[RenderedSample, int]:
-        """Do the same as `pairs` with one.
+        """Cut a prompt with its answer into pieces, and count the pieces that are the prompt's.
 
         Raises:
             MalformedRowError: The template refuses it, or shows the prompt otherwise than for generation.
         """
-        return _valid(self.pairs([(prompt, answer, tools)]))
+        return raise_malformed(self.pairs([(prompt, answer, tools)])[0])
 
     def pairs(
         self, rows: Sequence[tuple[Messages, Messages, Tools | None]]
@@ -190,16 +142,11 @@ class ChatEncoder:
             TemplateInput((*prompt, *answer), tools, prove=[len(assistant_indices(prompt))])
             for prompt, answer, tools in rows
         ]
-        return [
-            catch_malformed(self._answered, *both)
-            for both in zip(wanted, self.template.render_all(wanted), strict=True)
-        ]
+        return self.template.render_all(wanted, self._answered_prompt)
 
-    def _answered(
-        self, wanted: TemplateInput, rendered: RenderedChat | MalformedRowError
+    def _answered_prompt(
+        self, wanted: TemplateInput, rendered: RenderedChat
     ) -> tuple[RenderedSample, int]:
-        if isinstance(rendered, MalformedRowError):
-            raise rendered
         (first,) = wanted.prove
         answers = range(first, len(wanted.answers))
         if not all(self._aligned(wanted, rendered, number) for number in answers):
@@ -269,18 +216,6 @@ class ChatEncoder:
         sample, count = self.pair((question,), ({"role": "assistant", "content": "answer"},))
         answer = self.encode([RenderedSample(sample.pieces[count:])])[0].input_ids
         return answer[-1] if answer[-1] in self.encoder.control.values() else None
-
-
-def _proven(messages: Messages, chosen: Sequence[int]) -> Sequence[int]:
-    # Reasoning is what templates leave out of earlier turns; else the last turn's proof will do.
-    return chosen if any(message.get("reasoning") for message in messages) else chosen[-1:]
-
-
-def _valid(results: Sequence[T | MalformedRowError]) -> T:
-    (result,) = results
-    if isinstance(result, MalformedRowError):
-        raise result
-    return result
 
 
 def encode_conversation(

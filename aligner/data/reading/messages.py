@@ -52,6 +52,17 @@ def catch_malformed(work: Callable[..., T], *given: Any) -> T | MalformedRowErro
         return error
 
 
+def raise_malformed(result: T | MalformedRowError) -> T:
+    """Return a result of `catch_malformed`, or raise the error that it is.
+
+    Raises:
+        MalformedRowError: It is one.
+    """
+    if isinstance(result, MalformedRowError):
+        raise result
+    return result
+
+
 def read_text(value: Any, field: str) -> str:
     """`value` as text that may be empty.
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import chat_template_utils
 
-from aligner.data.reading.messages import ROLES, MalformedRowError, catch_malformed
+from aligner.data.reading.messages import ROLES, MalformedRowError, catch_malformed, raise_malformed
 from aligner.data.rows import Messages, Tools
 from aligner.data.templates.renderer import Renderer, RenderReply, RenderRequest
 from aligner.errors import ModelError
+
+T = TypeVar("T")
 
 # What users wrote is put between these two where it spells a control token, so that it can be told
 # from the template's own after rendering. Unicode will never make characters of them.
@@ -61,10 +63,7 @@ class RenderedChat:
         Raises:
             MalformedRowError: The template refuses the prompt.
         """
-        proven = self.proven[answer]
-        if isinstance(proven, MalformedRowError):
-            raise proven
-        return proven
+        return raise_malformed(self.proven[answer])
 
 
 class ChatTemplate:
@@ -125,24 +124,30 @@ class ChatTemplate:
         Raises:
             MalformedRowError: The template refuses it, fails, or exceeds a limit of time or memory.
         """
-        (rendered,) = self.render_all([wanted])
-        if isinstance(rendered, MalformedRowError):
-            raise rendered
-        return rendered
+        (rendered,) = self.render_all([wanted], lambda _, rendered: rendered)
+        return raise_malformed(rendered)
 
     def render_all(
-        self, wanted: Sequence[TemplateInput]
-    ) -> Iterator[RenderedChat | MalformedRowError]:
-        """Render conversations together; an error takes the place of each that is refused."""
+        self, wanted: Sequence[TemplateInput], use: Callable[[TemplateInput, RenderedChat], T]
+    ) -> list[T | MalformedRowError]:
+        """Render conversations together, and use each.
+
+        Returns:
+            For each what `use` returns, or the error that it or the rendering raises.
+        """
         requests = [catch_malformed(self._request, each) for each in wanted]
-        replies = self._renderer.render(
-            [r for r in requests if not isinstance(r, MalformedRowError)]
-        )
-        for each, request in zip(wanted, requests, strict=True):
-            if isinstance(request, MalformedRowError):
-                yield request
-            else:
-                yield catch_malformed(self._rendered, each, request, next(replies))
+        sent = [request for request in requests if not isinstance(request, MalformedRowError)]
+        replies = self._renderer.render(sent)
+
+        def used(each: TemplateInput, request: RenderRequest) -> T:
+            return use(each, self._rendered(each, request, next(replies)))
+
+        return [
+            request
+            if isinstance(request, MalformedRowError)
+            else catch_malformed(used, each, request)
+            for each, request in zip(wanted, requests, strict=True)
+        ]
 
     def _request(self, wanted: TemplateInput) -> RenderRequest:
         """Put a conversation as the template gets it, with the texts that are compared."""
@@ -164,29 +169,28 @@ class ChatTemplate:
         self, wanted: TemplateInput, request: RenderRequest, reply: RenderReply
     ) -> RenderedChat:
         texts = dict(zip(request.wanted, reply.texts, strict=True))
-        text = _text(reply.texts[0])
+        text = raise_malformed(reply.texts[0])
         if not self.marked:
-            turns = [
-                self._by_prefix(
-                    wanted.messages[i], text, _text(texts[i, True]), _text(texts[i + 1, False])
-                )
-                for i in wanted.answers
-            ]
+            turns = []
+            for index in wanted.answers:
+                before = raise_malformed(texts[index, True])
+                upto = raise_malformed(texts[index + 1, False])
+                turns.append(self._by_prefix(wanted.messages[index], text, before, upto))
             # Each turn was found by its prompt.
             return RenderedChat(text, tuple(turns), dict.fromkeys(range(len(turns)), True))
-        if len(reply.spans) != len(wanted.answers):
-            what = f"the chat template marks {len(reply.spans)} answers where there are {len(wanted.answers)}"
+        spans, answers = tuple((start, end) for start, end in reply.spans), wanted.answers
+        if len(spans) != len(answers):
+            what = f"the chat template marks {len(spans)} answers where there are {len(answers)}"
             raise MalformedRowError(what)
         proven: dict[int, bool | MalformedRowError] = {}
         for number in wanted.prove:
-            before = texts[wanted.answers[number], True]
-            start = reply.spans[number][0]
+            prompt = texts[answers[number], True]
             proven[number] = (
-                before
-                if isinstance(before, MalformedRowError)
-                else len(before) == start and text.startswith(before)
+                prompt
+                if isinstance(prompt, MalformedRowError)
+                else len(prompt) == spans[number][0] and text.startswith(prompt)
             )
-        return RenderedChat(text, tuple((start, end) for start, end in reply.spans), proven)
+        return RenderedChat(text, spans, proven)
 
     def _by_prefix(
         self, message: Mapping[str, Any], text: str, before: str, upto: str
@@ -254,12 +258,6 @@ class ChatTemplate:
             marked: dict[str, Any] = self._marked(_for_template(message))
             return marked
         return {**message, "content": self._marked(said)}
-
-
-def _text(text: str | MalformedRowError) -> str:
-    if isinstance(text, MalformedRowError):
-        raise text
-    return text
 
 
 def control_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
