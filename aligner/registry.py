@@ -69,6 +69,7 @@ class DataSource(ABC):
 RowKind = Literal[
     "text", "conversation", "prompt", "preference", "ranking", "label", "score", "class"
 ]
+"""Kind of the rows that a stage reads and a data format produces."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,8 @@ from aligner.stage import Plan, PlanContext, Stage, StageOptions, StepContext
 from aligner.state import ModelState
 from aligner.testing import conversations, run_stage, write_files
 from aligner.testing.documents import as_module, blocks, sections
-from aligner_sft.stage import SFT, SFTOptions
+from aligner_sft.options import SFTOptions
+from aligner_sft.stage import SFT
 
 PAGE = (Path(__file__).parents[1] / "docs" / "hooks.md").read_text("utf-8")
 HOOKS = {name: hook for name, hook in vars(hookspecs).items() if name.startswith("aligner_")}
