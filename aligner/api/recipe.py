@@ -131,7 +131,9 @@ class Recipe:
         folder = Path(runs).absolute()
         checked = chain.check(chain.link(self._start(folder), host), host, runs=folder)
         for stage, link in zip(self._stages, checked.chain.steps, strict=bool(self._stages)):
-            if link.stage.options != stage.options:
+            options = stage.options
+            dumped = options.model_dump(mode="json", exclude_unset=True)
+            if type(options).model_validate(dumped) != options:
                 raise PluginError(
                     f"the options of step {link.step.name!r} change when saved and read back",
                     where=link.step.where,
