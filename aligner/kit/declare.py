@@ -11,7 +11,7 @@ from aligner.errors import (
     error_location,
 )
 from aligner.models.options import Adapter, FreshModel, ModelOptions
-from aligner.preview import PreviewRequest, PreviewSection, TokenSequence
+from aligner.preview import PreviewRequest, PreviewSection
 from aligner.registry import RowKind
 from aligner.train.options import OfflineOptions, PreferenceOptions, TrainOptions
 from aligner.train.stage import OfflineStage, PreferenceStage
@@ -38,7 +38,6 @@ __all__ = [
     "Prompt",
     "RowKind",
     "Text",
-    "TokenSequence",
     "TrainOn",
     "TrainOptions",
     "error_location",
