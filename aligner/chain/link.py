@@ -50,10 +50,11 @@ def link(recipe: RecipeSpec, host: Host) -> Chain:
     unlinked = bool(recipe.errors)
     unsure: frozenset[Slot] = frozenset()
     steps: list[ChainStep] = []
+    operations = host.registry().row_operations
     for number, step in enumerate(recipe.steps, start=1):
         try:
             stage_type = host.stage(step.stage, where=step.where)
-            stage = stage_type(validate(step, stage_type))
+            stage = stage_type(validate(step, stage_type, operations))
         except AlignerError as error:
             errors.append(error)
             unlinked = True

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, model_validat
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from aligner.data.options import DataSpecs, Limits, refuse_changed
+from aligner.data.options import DataSpecs, Limits, refuse_training_options
 from aligner.models.options import Attention, Precision, Quantize
 from aligner.preview import PreviewRequest, PreviewSection
 from aligner.stage import Plan, PlanContext, Stage, StageOptions, StepContext
@@ -118,7 +118,7 @@ class EvaluateOptions(StageOptions):
     @model_validator(mode="after")
     def _measured_as_it_is(self) -> EvaluateOptions:
         for option in ("prompts", "conversations", "text", "pairs"):
-            refuse_changed(getattr(self, option), option)
+            refuse_training_options(getattr(self, option), option)
         return self
 
     @model_validator(mode="after")
