@@ -6,7 +6,7 @@ of B: for pairs, all chosen completions, then all rejected ones.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 from aligner.data.context import DataContext
 from aligner.data.encoding.chat import stop_tokens
 from aligner.data.encoding.prepare import PreparedData
+from aligner.data.store.row_store import MappedRows
 from aligner.errors import ErrorGroup
 from aligner.models.inspect import pad_errors
 from aligner.models.padding import pad_id
@@ -82,12 +83,20 @@ class CompletionMethod(TrainingMethod[O]):
             ErrorGroup.raise_if_any(pad_errors(pad, eos, where=context.at("data")))
         return super().prepare(reads, context, tokenizer)
 
-    def rows(self, split: Sequence[Any], *, held_out: bool) -> Iterator[dict[str, Any]]:
-        names = [f"{side}_ids" for side in self.sides]
-        for row in split:
-            completions = {name: getattr(row, name) for name in names}
+    def rows(self, split: Sequence[Any], *, held_out: bool) -> Sequence[Mapping[str, Any]]:
+        columns = self.columns(split)
+
+        def build(row: Any) -> dict[str, Any]:
+            completions = {f"{side}_ids": getattr(row, f"{side}_ids") for side in self.sides}
             length = len(row.prompt_ids) + max(map(len, completions.values()))
-            yield {"prompt_ids": row.prompt_ids, **completions, "length": length}
+            added = {name: value(row) for name, value in columns.items()}
+            return {"prompt_ids": row.prompt_ids, **completions, "length": length, **added}
+
+        return MappedRows(split, build)
+
+    def columns(self, split: Sequence[Any]) -> Mapping[str, Callable[[Any], float]]:
+        """Return further columns, numbers: by name, a function of the tokenized row."""
+        return {}
 
     def collator(self, tokenizer: Any) -> CompletionCollator:
         return CompletionCollator(self.sides, pad=pad_id(tokenizer))
@@ -109,7 +118,6 @@ class CompletionMethod(TrainingMethod[O]):
             batch = collate(list(self.rows(rows, held_out=request.held_out)))
             return self._read_batch(batch, rows, reader)
 
-        grouped = self.options.train_sampling_strategy == "group_by_length"
         return section(
             split,
             request,
@@ -117,7 +125,7 @@ class CompletionMethod(TrainingMethod[O]):
             context=context,
             size=self.options.per_device_train_batch_size,
             word=word,
-            notes=(SHUFFLED,) if grouped and not request.held_out else (),
+            notes=(SHUFFLED,) if self.groups_by_length and not request.held_out else (),
         )
 
     def _read_batch(
