@@ -65,7 +65,7 @@ class CompletionCollator:
 class CompletionMethod(TrainingMethod[O]):
     """Base of methods for rows with a prompt (`prompt_ids`) and one or more completions (`SIDE_ids`)."""
 
-    sides: ClassVar[tuple[str, ...]]
+    sides: tuple[str, ...]
     """Names of a row's completions."""
     scored_word: ClassVar[str] = "trained"
     """Name, in previews, of the tokens that enter the loss."""

@@ -27,6 +27,9 @@ class LogpsMethod(CompletionMethod[O]):
     has_reference = True
     disable_dropout: bool = True
     """Set the policy's dropout to 0, so that it is compared to the reference without noise."""
+    sides_without_gradient: int = 0
+    """Number of sides, the last ones, whose log-probabilities are computed without a gradient; they
+    are in `logps_N` and not in `tokens` of a batch."""
 
     @abstractmethod
     def loss(self, batch: CompletionLogps) -> tuple[Tensor, Mapping[str, Tensor]]:
@@ -45,6 +48,7 @@ class LogpsMethod(CompletionMethod[O]):
             loss=self.loss,
             sum_logps=self.sum_logps,
             sides=self.sides,
+            sides_without_gradient=self.sides_without_gradient,
             statistics=self.statistics(),
             reference=inputs.reference,
             disable_dropout=self.disable_dropout,
