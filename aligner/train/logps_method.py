@@ -21,15 +21,13 @@ O = TypeVar("O", bound=OfflineOptions)  # noqa: E741  # options
 class LogpsMethod(CompletionMethod[O]):
     """Training by a loss of `CompletionLogps`.
 
-    The reference is the model in the reference slot, otherwise the policy as the step found it.
+    The reference is the model in the reference slot, otherwise the policy as the step found it. Sides
+    without a gradient are in `logps_N` of a batch and not in its `tokens`.
     """
 
     has_reference = True
     disable_dropout: bool = True
     """Set the policy's dropout to 0, so that it is compared to the reference without noise."""
-    sides_without_gradient: int = 0
-    """Number of sides, the last ones, whose log-probabilities are computed without a gradient; they
-    are in `logps_N` and not in `tokens` of a batch."""
 
     @abstractmethod
     def loss(self, batch: CompletionLogps) -> tuple[Tensor, Mapping[str, Tensor]]:

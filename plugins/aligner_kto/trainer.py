@@ -12,13 +12,12 @@ from accelerate.utils import gather
 from torch import Tensor
 
 from aligner import ModelState, StageError, StepContext
-from aligner.kit.declare import RowKind, TokenSequence
+from aligner.kit.declare import RowKind
 from aligner.kit.work import (
     CompletionLogps,
     DataContext,
     LogpsMethod,
     PreparedData,
-    Reader,
     precision_of,
 )
 from aligner_kto.loss import kto_loss, reference_point
@@ -58,17 +57,6 @@ class KTOMethod(LogpsMethod[KTOOptions]):
                 columns["kl_ids"] = split[other].completion_ids[: max(room, 0)]
             length = len(prompt_ids) + len(completion_ids)
             yield {**columns, "label": float(row.label), "length": length}
-
-    def read_sequence(
-        self, reader: Reader, ids: list[int], completion: list[int], present: list[int], name: str
-    ) -> TokenSequence:
-        if name == "completion":
-            return super().read_sequence(reader, ids, completion, present, name)
-        note = ("completion of another row, for the KL estimate",)
-        return reader.lane(ids, [0] * len(ids), present, name=name, notes=note)
-
-    def facts(self, batch: Mapping[str, Tensor], place: int) -> tuple[str, ...]:
-        return ("desirable" if batch["label"][place] else "undesirable",)
 
     def loss(self, batch: CompletionLogps) -> tuple[Tensor, dict[str, Tensor]]:
         logps, references = (x.chunk(len(self.sides)) for x in (batch.logps_N, batch.ref_logps_N))

@@ -106,10 +106,10 @@ def test_the_preview_shows_both_completions_and_trains_only_the_own_one(tmp_path
     recipe = recipe_for(stage(shuffle=False), tmp_path, files=FILES)
     (section,) = recipe.preview(rows=[1, 2]).steps["kto"]
     first, second = section.rows
-    assert [row.facts for row in section.rows] == [("undesirable",), ("desirable",)]
+    assert [row.facts for row in section.rows] == [("label 0",), ("label 1",)]
     own, other = second.sequences
     assert (own.name, other.name) == ("completion", "kl")
-    assert other.notes == ("completion of another row, for the KL estimate",)
+    assert other.notes == ("not trained: the loss reads its log-probability without a gradient",)
     assert other.counts["trained"] == 0
     assert own.counts["trained"] > 0
     completion = [t.text for t in first.sequences[0].tokens if t.role == "trained"]
