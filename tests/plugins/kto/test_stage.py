@@ -106,7 +106,7 @@ def test_the_preview_shows_both_completions_and_trains_only_the_own_one(tmp_path
     recipe = recipe_for(stage(shuffle=False), tmp_path, files=FILES)
     (section,) = recipe.preview(rows=[1, 2]).steps["kto"]
     first, second = section.rows
-    assert [row.facts for row in section.rows] == [("label 0",), ("label 1",)]
+    assert [row.details for row in section.rows] == [("label 0",), ("label 1",)]
     own, other = second.sequences
     assert (own.name, other.name) == ("completion", "kl")
     assert other.notes == ("not trained: the loss reads its log-probability without a gradient",)
@@ -114,7 +114,7 @@ def test_the_preview_shows_both_completions_and_trains_only_the_own_one(tmp_path
     assert own.counts["trained"] > 0
     completion = [t.text for t in first.sequences[0].tokens if t.role == "trained"]
     shown = [t.text for t in other.tokens if t.role == "masked"]
-    assert shown[second.shared :] == completion
+    assert shown[second.prompt_length :] == completion
 
 
 @pytest.mark.parametrize("loss_type", ["kto", "apo_zero_unpaired"])
