@@ -1,4 +1,4 @@
-"""What a stage shows of its rows before it runs: the tokens its model will get, and each one's role."""
+"""Preview of rows before a step runs: the tokens that the model will receive, with roles."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROLES: tuple[Role, ...] = get_args(Role)
 
 @dataclass(frozen=True, slots=True)
 class PreviewToken:
-    """A token at its place in a batch.
+    """A token of a sequence, with its text and role.
 
     >>> PreviewToken(7, " cat", "trained").text
     ' cat'
@@ -21,26 +21,26 @@ class PreviewToken:
 
     id: int
     text: str
-    """What it stands for; bytes that are no whole character as `\\xf0`."""
+    """Text of the token; incomplete characters as bytes: `\\xf0`."""
     role: Role
-    """`trained`: a loss is put on it. `masked`: it is only read. `padding`: it is not even that."""
+    """`trained`: part of the loss. `masked`: context only. `padding`: ignored by the model."""
     special: bool = False
-    """Whether it steers the model rather than says anything: `<|im_end|>`."""
+    """True for a control token: `<|im_end|>`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenSequence:
-    """One sequence of a batch, padding and all."""
+    """One sequence of a batch, padding included."""
 
     name: str
-    """`chosen`, or nothing where the row has this lane alone."""
+    """`chosen`, or nothing if the row has only this sequence."""
     tokens: tuple[PreviewToken, ...]
     boundaries: Mapping[int, str] = field(default_factory=dict)
-    """Where another row begins in a sequence that holds several, and which."""
+    """In a packed sequence: index of the first token of each further row, with its name."""
     notes: tuple[str, ...] = ()
-    """How it ends, in words."""
+    """Remarks, such as how the sequence ends."""
     warnings: tuple[str, ...] = ()
-    """The same where it does not end as it should."""
+    """Remarks about problems, such as a missing end token."""
 
     @property
     def counts(self) -> Mapping[Role, int]:
@@ -49,59 +49,59 @@ class TokenSequence:
 
 @dataclass(frozen=True, kw_only=True)
 class PreviewRow:
-    """A row as the model gets it: one sequence, or several that are compared."""
+    """A row as the model receives it: one sequence, or several that are compared."""
 
     number: int
-    """Which row of its side, counted from 1."""
+    """Number of the row in its split, counted from 1."""
     title: str
     origin: str
-    """Where it was written, `file:line`."""
+    """`file:line` of the row."""
     sequences: tuple[TokenSequence, ...]
     shared: int = 0
-    """The first tokens that are the same in all sequences: the prompt that several answers have in common."""
+    """Number of first tokens that all sequences share: the prompt of several answers."""
     facts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreviewBatch:
-    """A batch as it was made for the rows that are shown."""
+    """A batch that the collator has built for the previewed rows."""
 
     title: str
-    """Which rows it is made of."""
+    """Rows of the batch, in words."""
     sequences: int
     columns: int
     counts: Mapping[Role, int]
-    """Over all its sequences, those that are not shown too."""
+    """Tokens by role, over all sequences of the batch."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreviewSection:
-    """Some rows of one data set of a step."""
+    """Previewed rows of one data set of a step."""
 
     option: str
     """The option that names the data."""
     title: str
-    """Which rows there are: `24 rows to train on`."""
+    """Number of rows and their purpose: `24 rows to train on`."""
     rows: tuple[PreviewRow, ...]
     batches: tuple[PreviewBatch, ...]
     word: str = "trained"
-    """What to call the tokens whose role is `trained`, where a stage puts another loss or none on them."""
+    """Label of tokens with the role `trained`, for stages with another use for them."""
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreviewRequest:
-    """Which rows are to be shown."""
+    """Selection of the rows to preview."""
 
     rows: tuple[int | str, ...] = (1, 2)
-    """By number, counted from 1, or by where they were written, `data.jsonl:17`."""
+    """Rows by number, counted from 1, or by `file:line`."""
     by_name: bool = False
-    """Whether somebody asked for just these: then there must be such rows; else the first will do."""
+    """True if the user named the rows: a missing row is then an error."""
     held_out: bool = False
-    """Show rows that are measured on, not those that are trained on."""
+    """Preview held-out rows instead of training rows."""
 
 
 def counts_of(sequences: Sequence[TokenSequence]) -> dict[Role, int]:
-    """How many tokens of `sequences` play each role."""
-    found = Counter(token.role for lane in sequences for token in lane.tokens)
+    """Return the number of tokens of each role."""
+    found = Counter(token.role for sequence in sequences for token in sequence.tokens)
     return {role: found[role] for role in ROLES}

@@ -171,7 +171,7 @@ class StepContext:
     metrics: dict[str, float] = field(default_factory=dict)
     """Final metrics of the step, shown in the summary and checked by gates; filled by `record`."""
     rank: int = 0
-    world: int = 1
+    world_size: int = 1
 
     @property
     def writes(self) -> bool:

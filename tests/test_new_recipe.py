@@ -188,7 +188,7 @@ def test_an_outline_fits_its_stages_whatever_is_unknown(method: str, tmp_path: P
         adapter="qlora",
         data={
             name: DatasetSummary(spec='{"hub": "org/data"}')
-            for name in (*outline.may, *outline.asks)
+            for name in (*outline.optional_data, *outline.required_data)
         },
     )
     (tmp_path / "r.yaml").write_text(outline.write(material), encoding="utf-8")

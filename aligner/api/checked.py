@@ -15,7 +15,7 @@ from aligner import chain
 from aligner.api.result import Result
 from aligner.chain import Event
 from aligner.host import Host
-from aligner.run import ranks
+from aligner.run import processes
 from aligner.stage import Plan
 from aligner.state import ModelCache
 from aligner.terminal.console import console_on, is_live, show
@@ -46,7 +46,7 @@ class Checked:
     def plans(self) -> Mapping[str, Plan]:
         """What each step will do, by its name."""
         links = self.inner.chain.steps
-        return {link.step.name: plan for link, plan in zip(links, self.inner.plans, strict=True)}
+        return {link.name: plan for link, plan in zip(links, self.inner.plans, strict=True)}
 
     def run(
         self,
@@ -75,7 +75,7 @@ class Checked:
         model_cache = ModelCache()
         if self.given is not None:
             self.given.lend(model_cache)
-        names = [link.step.name for link in self.inner.chain.steps]
+        names = [link.name for link in self.inner.chain.steps]
         if until in names:
             names = names[: names.index(until) + 1]
         with _display(names, show=show) as display:
@@ -94,7 +94,7 @@ class Checked:
                 start_from=start_from,
                 fresh=fresh,
                 model_cache=model_cache,
-                tell=tell,
+                on_event=tell,
             )
         return Result.of(outcome)
 
@@ -113,7 +113,7 @@ class Checked:
 def _display(names: list[str], *, show: bool) -> Iterator[Display]:
     console: Console = console_on()
     following = Following(names)
-    if not show or ranks.rank() != 0:
+    if not show or processes.rank() != 0:
         yield Silent()
     elif is_live(console):
         with shown_live(console, following) as display:

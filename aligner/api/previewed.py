@@ -29,7 +29,7 @@ class Preview:
     @property
     def steps(self) -> Mapping[str, tuple[PreviewSection, ...]]:
         """What each step shows, by its name: one section for each data set that it reads."""
-        return {one.link.step.name: one.sections for one in self.inner.steps}
+        return {one.step.name: one.sections for one in self.inner.steps}
 
     @property
     def errors(self) -> tuple[AlignerError, ...]:

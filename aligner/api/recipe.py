@@ -132,8 +132,8 @@ class Recipe:
         for stage, link in zip(self._stages, checked.chain.steps, strict=bool(self._stages)):
             if link.stage.options != stage.options:
                 raise PluginError(
-                    f"the options of step {link.step.name!r} do not read back as they were given",
-                    where=link.step.where,
+                    f"the options of step {link.name!r} do not read back as they were given",
+                    where=link.where,
                     hint="options must survive `model_dump(mode='json', exclude_unset=True)`",
                 )
         return Checked(inner=checked, host=host, runs=folder, given=self._given)

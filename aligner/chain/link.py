@@ -23,10 +23,19 @@ class ChainStep:
     """A step of the recipe with the stage, options included, that runs it."""
 
     number: int
-    step: StepSpec
+    spec: StepSpec
     stage: Stage[Any]
     plugin_version: str
     """Name and version of the plugin that offers the stage."""
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    @property
+    def where(self) -> str:
+        """`file:line` of the step in the recipe."""
+        return self.spec.where
 
 
 @dataclass(frozen=True)
@@ -144,8 +153,8 @@ def _without_rows(
     linked_steps: Sequence[ChainStep],
 ) -> list[AlignerError]:
     """Report options that read the rows of a step that is not earlier or makes none."""
-    makers = [linked.step.name for linked in linked_steps if "data" in linked.stage.provides]
-    names = {linked.step.name for linked in linked_steps}
+    makers = [linked.name for linked in linked_steps if "data" in linked.stage.provides]
+    names = {linked.name for linked in linked_steps}
     errors: list[AlignerError] = []
     for option, name in stage.options.rows_from().items():
         if name in makers:

@@ -21,8 +21,8 @@ from aligner.chat.views import view_for
 from aligner.errors import AlignerError, ChainError, DataError
 from aligner.host import Host
 from aligner.models.generate import Sampling
-from aligner.run.chosen import chosen_step, find_run
 from aligner.run.durable import write_text
+from aligner.run.selection import find_run, select_step
 from aligner.terminal.as_json import json_line
 from aligner.terminal.exit_codes import STOPPED, Told, say
 from aligner.terminal.output_capture import kept
@@ -63,7 +63,7 @@ def answer_file(arguments: argparse.Namespace) -> int:
         raise DataError(
             "cannot be written", where=str(out), hint="name a file in a folder there is"
         )
-    chosen = chosen_step(find_run(arguments.runs, arguments.name), arguments.step, slot="policy")
+    chosen = select_step(find_run(arguments.runs, arguments.name), arguments.step, slot="policy")
     with kept():
         prompts, left_out = read_prompts(arguments.prompts, Host.discover().registry())
         speaker = load_speaker(chosen)
@@ -92,9 +92,9 @@ def answer_file(arguments: argparse.Namespace) -> int:
 
 def _speakers(arguments: argparse.Namespace) -> list[Speaker]:
     run = find_run(arguments.runs, arguments.name)
-    chosen = [chosen_step(run, arguments.step, slot="policy")]
+    chosen = [select_step(run, arguments.step, slot="policy")]
     if arguments.compare is not None:
-        chosen.append(chosen_step(run, arguments.compare, slot="policy"))
+        chosen.append(select_step(run, arguments.compare, slot="policy"))
         first, second = (one.made_by("policy") for one in chosen)
         if first == second:
             what = f"steps {chosen[0].name!r} and {chosen[1].name!r} have the same policy"

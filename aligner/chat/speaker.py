@@ -14,7 +14,7 @@ from aligner.models.clean import base_model
 from aligner.models.generate import Sampling, Written, stream
 from aligner.models.load import load_model, quiet
 from aligner.models.stops import answer_ends
-from aligner.run.chosen import ChosenStep
+from aligner.run.selection import SelectedStep
 from aligner.state import ModelCache
 
 MOST = 512
@@ -100,7 +100,7 @@ class Speaker:
         return stream(self.model, ids, sampling=sampling, seed=seed)
 
 
-def load_speaker(chosen: ChosenStep) -> Speaker:
+def load_speaker(chosen: SelectedStep) -> Speaker:
     """Load the policy of `chosen`, with the tokenizer that the step knew.
 
     Raises:

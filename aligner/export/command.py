@@ -7,7 +7,7 @@ import sys
 
 from aligner.export.export import export_step
 from aligner.export.spec import Exported, Wanted
-from aligner.run.chosen import chosen_step, find_run
+from aligner.run.selection import find_run, select_step
 from aligner.terminal.exit_codes import say
 from aligner.terminal.listing import print_json
 from aligner.terminal.output_capture import kept
@@ -31,7 +31,7 @@ def export(arguments: argparse.Namespace) -> int:
     )
     wanted.check()
     run = find_run(arguments.runs, arguments.name)
-    chosen = chosen_step(run, arguments.step, slot=wanted.slot)
+    chosen = select_step(run, arguments.step, slot=wanted.slot)
     with kept() as chatter:
         exported = export_step(chosen, wanted, tell=lambda text: say(f"{text} …", chatter.errors))
     if arguments.json:

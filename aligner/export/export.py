@@ -16,12 +16,12 @@ from aligner.export.place import beside, check_place
 from aligner.export.spec import Exported, ExportError, Wanted
 from aligner.export.weights import write_weights
 from aligner.models.files import verify
-from aligner.run.chosen import ChosenStep
+from aligner.run.selection import SelectedStep
 from aligner.state import Artifact, ModelCache
 
 
 def export_step(
-    chosen: ChosenStep, wanted: Wanted, *, tell: Callable[[str], None] = lambda text: None
+    chosen: SelectedStep, wanted: Wanted, *, tell: Callable[[str], None] = lambda text: None
 ) -> Exported:
     """Write the model of `chosen` as `wanted`, whole and proven or not at all.
 
@@ -83,7 +83,7 @@ def export_step(
     return replace(exported, url=push(wanted.to, wanted.push_to, private=wanted.private))
 
 
-def _tokenizer(chosen: ChosenStep, artifact: Artifact, wanted: Wanted, *, where: str) -> Any:
+def _tokenizer(chosen: SelectedStep, artifact: Artifact, wanted: Wanted, *, where: str) -> Any:
     """The tokenizer of the model: the one in its own folder if it has one, as reward models do."""
     own = Path(artifact.adapters[-1] if artifact.adapters else artifact.path)
     if wanted.slot == "reward" and (own / "tokenizer.json").is_file():
@@ -91,7 +91,7 @@ def _tokenizer(chosen: ChosenStep, artifact: Artifact, wanted: Wanted, *, where:
     return load_tokenizer(chosen.artifact("tokenizer"), ModelCache(), where=where)
 
 
-def _slots(chosen: ChosenStep) -> list[Artifact]:
+def _slots(chosen: SelectedStep) -> list[Artifact]:
     return [chosen.state.get(slot) for slot in chosen.state.filled()]
 
 

@@ -12,9 +12,9 @@ from typing import Any
 import yaml
 from huggingface_hub import constants
 
-from aligner.run.chosen import ChosenStep
 from aligner.run.folder import RunFolder
-from aligner.run.store import Finished
+from aligner.run.selection import SelectedStep
+from aligner.run.store import FinishedStep
 from aligner.state import ModelState, Slot
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
@@ -73,7 +73,7 @@ class Lineage:
     """Of the libraries, at the last step."""
 
 
-def lineage_of(chosen: ChosenStep, slot: Slot) -> Lineage:
+def lineage_of(chosen: SelectedStep, slot: Slot) -> Lineage:
     """The chain up to `chosen`, as the story of what is in `slot`."""
     recipe = _recipe(chosen.run)
     steps = recipe.get("steps")
@@ -96,7 +96,7 @@ def lineage_of(chosen: ChosenStep, slot: Slot) -> Lineage:
 
 
 def _link(
-    number: int, name: str, finished: Finished, before: ModelState | None, hub: tuple[str, ...]
+    number: int, name: str, finished: FinishedStep, before: ModelState | None, hub: tuple[str, ...]
 ) -> LineageStep:
     facts = finished.determinants
     return LineageStep(
@@ -127,13 +127,13 @@ def _took(slots: Mapping[str, str], before: ModelState | None) -> Iterator[str]:
         yield f"{slot} of {whose} (`{digest[:12]}`)"
 
 
-def _left(finished: Finished) -> Iterator[str]:
+def _left(finished: FinishedStep) -> Iterator[str]:
     state = finished.state()
     for slot in sorted(set(finished.provides) & state.filled()):
         yield f"{slot} (`{state.get(slot).hash[:12]}`)"
 
 
-def _data(finished: Finished, hub: tuple[str, ...]) -> Iterator[DataSet]:
+def _data(finished: FinishedStep, hub: tuple[str, ...]) -> Iterator[DataSet]:
     ledgers = _json(finished.folder / "ledger.json")
     for option, digest in finished.determinants.get("data", {}).items():
         ledger = ledgers.get(option, {})
@@ -143,7 +143,7 @@ def _data(finished: Finished, hub: tuple[str, ...]) -> Iterator[DataSet]:
         yield DataSet(option=option, name=", ".join(shown), hash=digest, ledger=ledger)
 
 
-def _base(chosen: ChosenStep, recipe: Mapping[str, Any]) -> tuple[str | None, str | None]:
+def _base(chosen: SelectedStep, recipe: Mapping[str, Any]) -> tuple[str | None, str | None]:
     for _, _, finished in chosen.before:
         policy = finished.state().policy
         if policy is not None and policy.revision is not None:

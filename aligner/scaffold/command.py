@@ -33,8 +33,8 @@ def new_recipe(arguments: argparse.Namespace) -> int:
     name = arguments.model or _ask("model, a folder or hub id", "", asking, "--model")
     data = {
         option: getattr(arguments, option)
-        or _asked_data(option, kind, option in outline.may, asking)
-        for option, kind in {**outline.may, **outline.asks}.items()
+        or _asked_data(option, kind, option in outline.optional_data, asking)
+        for option, kind in {**outline.optional_data, **outline.required_data}.items()
     }
     adapter = arguments.adapter or (
         _ask("adapter: lora, qlora or none", outline.adapter, asking) if asking else outline.adapter
@@ -106,7 +106,7 @@ def _refuse(
         )
     for option in ("data", "preferences"):
         if getattr(arguments, option) and option not in data:
-            needed = " and ".join(f"--{one}" for one in outline.asks)
+            needed = " and ".join(f"--{one}" for one in outline.required_data)
             what = f"{outline.name} makes no use of it"
             raise ChainError(what, where=f"--{option}", hint=f"it takes {needed}")
     if out.exists():
@@ -127,7 +127,7 @@ def _material(
 ) -> TemplateInputs:
     folder = out.absolute().parent
     model = Model(name, folder)
-    kinds = {**outline.may, **outline.asks}
+    kinds = {**outline.optional_data, **outline.required_data}
     looked: dict[str, DatasetSummary] = {
         option: look_at(
             names,

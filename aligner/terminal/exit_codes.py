@@ -17,7 +17,7 @@ from types import FrameType
 from typing import TextIO
 
 from aligner.errors import AlignerError
-from aligner.run import ranks
+from aligner.run import processes
 from aligner.terminal.text import one_line, safe, without_secrets
 
 STOPPED = 75
@@ -65,7 +65,7 @@ def guarded(arguments: argparse.Namespace) -> int:
 
 def say(text: str, file: TextIO) -> None:
     """Write `text` without control characters and secrets; of several processes, say which."""
-    rank = ranks.rank()
+    rank = processes.rank()
     with suppress(OSError):  # nobody is there to be told
         print(safe(f"process {rank}: {text}" if rank else text), file=file, flush=True)
 

@@ -13,7 +13,7 @@ from aligner.chain.link import START, ChainStep
 from aligner.errors import ChainError, did_you_mean
 from aligner.run.durable import hash_json
 from aligner.run.folder import RunFolder, all_runs
-from aligner.run.store import Finished, Store
+from aligner.run.store import FinishedStep, Store
 from aligner.state import ModelState
 from aligner.terminal.text import format_number
 
@@ -62,20 +62,20 @@ def forecast(
             answers.append(Forecast(standing="reused", run=_holder(one, runs, prefer=name)))
         elif link.number < first:
             raise ChainError(
-                f"step {link.step.name!r} has not finished with these options",
-                where=link.step.where,
-                hint="run without --from: what has finished is reused anyway",
+                f"step {link.name!r} has not finished with these options",
+                where=link.where,
+                hint="run without --from: finished steps are reused anyway",
             )
         elif link.number == 1 or done[link.number - 2] is not None:
             answers.append(_why(checked, link, done, runs, name))
         else:
-            before = next(a.step.name for a, d in zip(links, done, strict=True) if d is None)
+            before = next(a.name for a, d in zip(links, done, strict=True) if d is None)
             answers.append(Forecast(standing="runs", because=f"{before!r} before it runs"))
     return answers
 
 
 def _why(
-    checked: CheckedChain, link: ChainStep, done: list[Finished | None], runs: Path, name: str
+    checked: CheckedChain, link: ChainStep, done: list[FinishedStep | None], runs: Path, name: str
 ) -> Forecast:
     """Why the first link that is not finished would run."""
     state, past = _states(checked, done)
@@ -85,7 +85,7 @@ def _why(
         return Forecast(standing="runs", because="begun earlier, and goes on")
     earlier = [
         (folder.name != name, len(changes), folder.name, changes)
-        for folder, step in _called(link.step.name, runs)
+        for folder, step in _called(link.name, runs)
         if step.stage == link.stage.name
         for changes in [tuple(differences(step.determinants, facts))]
         if changes
@@ -139,7 +139,7 @@ def _flat(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, .
 
 
 def _states(
-    checked: CheckedChain, done: list[Finished | None]
+    checked: CheckedChain, done: list[FinishedStep | None]
 ) -> tuple[ModelState, dict[str, ModelState]]:
     """The state that the first unfinished link starts from, and those of the steps before it."""
     state = checked.chain.start
@@ -148,19 +148,19 @@ def _states(
         if one is None:
             break
         left = one.state()
-        state = state.put(link.step.name, **{s: left.get(s) for s in link.stage.provides})
-        past[link.step.name] = state
+        state = state.put(link.name, **{s: left.get(s) for s in link.stage.provides})
+        past[link.name] = state
     return state, past
 
 
-def _called(step: str, runs: Path) -> Iterator[tuple[RunFolder, Finished]]:
+def _called(step: str, runs: Path) -> Iterator[tuple[RunFolder, FinishedStep]]:
     for folder in all_runs(runs):
         for _, name, one in folder.finished():
             if name == step:
                 yield folder, one
 
 
-def _holder(one: Finished, runs: Path, *, prefer: str) -> str:
+def _holder(one: FinishedStep, runs: Path, *, prefer: str) -> str:
     """The run that links to a finished step, `prefer` among several; empty where none does."""
     holders = [
         folder.name
@@ -171,7 +171,7 @@ def _holder(one: Finished, runs: Path, *, prefer: str) -> str:
 
 
 def _number(step: str | None, option: str, checked: CheckedChain) -> int:
-    names = [link.step.name for link in checked.chain.steps]
+    names = [link.name for link in checked.chain.steps]
     if step is not None and step not in names:
         raise ChainError(
             f"{option} names no step: {step!r}",

@@ -74,7 +74,7 @@ def past_runs(runs: Path) -> list[PastRun]:
 
 
 def leftovers(runs: Path) -> Iterator[Leftover]:
-    """Finished, begun and damaged steps in the store that no run needs."""
+    """FinishedStep, begun and damaged steps in the store that no run needs."""
     store = Store(runs.absolute()).folder
     needed = _needed(runs, store.resolve())
     for folder in sorted(store.iterdir()) if store.is_dir() else []:

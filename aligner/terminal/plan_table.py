@@ -40,7 +40,7 @@ def planned(
     if not narrow:
         parts += [_table(checked), ""]
     for link, plan, answer in zip(checked.chain.steps, checked.plans, answers, strict=True):
-        head = line((f"{link.number} {link.step.name}", "bold"), (f"  {link.step.where}", "dim"))
+        head = line((f"{link.number} {link.name}", "bold"), (f"  {link.where}", "dim"))
         rows = list(_paragraph(link, plan, answer, numbers=narrow, everything=everything))
         parts += [head, Labelled(rows, by=2), ""]
     return Group(*parts[:-1], "", _closing(answers))
@@ -66,10 +66,10 @@ def _step_json(link: ChainStep, plan: Plan, answer: Forecast) -> dict[str, Any]:
     numbers = ("rows", "tokens", "optimizer_steps", "trained", "parameters")
     return {
         "number": link.number,
-        "step": link.step.name,
+        "step": link.name,
         "stage": link.stage.name,
         "plugin": link.plugin_version,
-        "where": link.step.where,
+        "where": link.where,
         "reads": sorted(link.stage.requires),
         "uses": sorted(link.stage.uses),
         "writes": sorted(link.stage.provides),
@@ -77,7 +77,7 @@ def _step_json(link: ChainStep, plan: Plan, answer: Forecast) -> dict[str, Any]:
         **{name: getattr(plan, name) for name in numbers},
         "incoming": plan.incoming,
         "reference": plan.reference,
-        "gate": {name: str(bound) for name, bound in link.step.gate.items()},
+        "gate": {name: str(bound) for name, bound in link.spec.gate.items()},
         "metrics": sorted(plan.metrics),
         "data": dict(plan.data),
         "ledgers": {name: dict(ledger) for name, ledger in plan.ledgers.items()},
@@ -99,7 +99,7 @@ def _table(checked: CheckedChain) -> RenderableType:
         reads = [*sorted(link.stage.requires), *(f"({s})" for s in sorted(link.stage.uses))]
         made.add_row(
             str(link.number),
-            line(link.step.name),
+            line(link.name),
             Text(" ".join(reads)),
             Text(" ".join(sorted(link.stage.provides))),
             *_numbers(plan).values(),
@@ -137,8 +137,8 @@ def _paragraph(
         yield "data", Joined(_in_brief(ledger), lead=line(f"{one_line(name)}: "))
         if everything:
             yield "", Text("\n".join(one_line(text) for text in _at_length(ledger)), "dim")
-    if link.step.gate:
-        yield "gate", Joined(f"{metric} {bound}" for metric, bound in link.step.gate.items())
+    if link.spec.gate:
+        yield "gate", Joined(f"{metric} {bound}" for metric, bound in link.spec.gate.items())
     for note in plan.notes:
         yield "note", one_line(note)
     yield "status", _status(answer)

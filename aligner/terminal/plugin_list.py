@@ -40,10 +40,10 @@ def listing(host: Host, console: Console) -> RenderableType:
     if registry.data_formats:
         rows = [(name, one.kind, "") for name, one in sorted(registry.data_formats.items())]
         parts += ["", _rows("data format", rows, console)]
-    if host.aside:
+    if host.disabled:
         parts += ["", line(("not in use", "bold"))]
-        for reason in dict.fromkeys(one.reason for one in host.aside):
-            names = [f"{a.name} ({a.source})" for a in host.aside if a.reason == reason]
+        for reason in dict.fromkeys(one.reason for one in host.disabled):
+            names = [f"{a.name} ({a.source})" for a in host.disabled if a.reason == reason]
             parts += [indented(Joined(names), by=2), indented(Text(one_line(reason)), by=4)]
     return Group(*parts)
 
@@ -60,7 +60,7 @@ def listing_json(host: Host) -> dict[str, Any]:
         "data_sources": _said(registry.data_sources),
         "data_formats": {name: one.kind for name, one in sorted(registry.data_formats.items())},
         "plugins": dict(sorted(host.plugins().items())),
-        "not_in_use": [asdict(one) for one in host.aside],
+        "not_in_use": [asdict(one) for one in host.disabled],
     }
 
 

@@ -48,10 +48,10 @@ def as_json(shown: ChainPreview) -> dict[str, Any]:
         "name": shown.chain.recipe.name,
         "steps": [
             {
-                "number": step.link.number,
-                "step": step.link.step.name,
-                "stage": step.link.stage.name,
-                "where": step.link.step.where,
+                "number": step.step.number,
+                "step": step.step.name,
+                "stage": step.step.stage.name,
+                "where": step.step.where,
                 "sections": [_section_json(section) for section in step.sections],
             }
             for step in shown.steps
@@ -110,9 +110,9 @@ def _legend(console: Console) -> RenderableType:
 
 
 def _head(step: StepPreview) -> Text:
-    link = step.link
-    stage = f"  stage {link.stage.name}" if link.stage.name != link.step.name else ""
-    return line((f"{link.number} {link.step.name}", "bold"), (f"{stage}  {link.step.where}", "dim"))
+    link = step.step
+    stage = f"  stage {link.stage.name}" if link.stage.name != link.name else ""
+    return line((f"{link.number} {link.name}", "bold"), (f"{stage}  {link.where}", "dim"))
 
 
 def _section(section: PreviewSection, *, full: bool) -> Iterator[RenderableType]:

@@ -44,7 +44,7 @@ def train_language_model(
     """
     data = to_arrow_dataset(packed(map(dict, rows), pack_to) if pack_to else rows, context.folder)
     measured = to_arrow_dataset(held_out, context.folder)
-    steps = optimizer_steps(len(data), options, world=context.world)
+    steps = optimizer_steps(len(data), options, world=context.world_size)
     arguments = trainer_arguments(
         options,
         context,

@@ -17,7 +17,7 @@ from aligner.models.inspect import (
     planned_model,
     vocabulary_errors,
 )
-from aligner.run.ranks import world
+from aligner.run.processes import world_size
 from aligner.stage import Plan, PlanContext, SlotForecast
 from aligner.state import Slot
 from aligner.train.arguments import optimizer_steps
@@ -75,7 +75,7 @@ def look_at_training(
     if pack_to:
         labels = (labelled(row.input_ids, row.trained) for row in data.train)
         rows = sum(1 for _ in packed(labels, pack_to))
-    steps = optimizer_steps(rows, config, world=world())
+    steps = optimizer_steps(rows, config, world=world_size())
     return Looked(tokenizer, data, training, steps, _of_outliers(config, data))
 
 

@@ -43,7 +43,7 @@ def train(options: DPOOptions, state: ModelState, context: StepContext) -> Artif
         seed=context.seed,
         where=context.where,
     )
-    steps = optimizer_steps(len(rows), options, world=context.world)
+    steps = optimizer_steps(len(rows), options, world=context.world_size)
     trainer = ChainedDPOTrainer(
         reference=_other_reference(options, state, context),
         model=base_model(prepared.model),

@@ -52,7 +52,7 @@ def step(options: PPOOptions, state: ModelState, context: StepContext) -> tuple[
         StageError: a guard stops it, or nothing was learnt.
     """
     where, model_cache = context.where, context.model_cache
-    together = ProcessGroup.of(rank=context.rank, world=context.world, device=device())
+    together = ProcessGroup.of(rank=context.rank, world=context.world_size, device=device())
     tokenizer = load_tokenizer(state.get("tokenizer"), model_cache, where=where)
     prompts, held_out = prompts_of_step(options, context, tokenizer)
     slot = slot_of(options, state.value)

@@ -28,14 +28,14 @@ OUTLINES: tuple[RecipeTemplate, ...] = (
     RecipeTemplate(
         name="sft",
         about="Learn to answer from conversations.",
-        asks={"data": "conversation"},
+        required_data={"data": "conversation"},
         write=_writer("chat", "sft", about="Learn to answer from conversations."),
     ),
     RecipeTemplate(
         name="dpo",
         about="Learn from pairs of a better and a worse answer, after conversations where given.",
-        asks={"preferences": "preference"},
-        may={"data": "conversation"},
+        required_data={"preferences": "preference"},
+        optional_data={"data": "conversation"},
         write=_writer(
             "chat", "sft", "dpo", about="Learn from pairs of a better and a worse answer."
         ),
@@ -43,8 +43,8 @@ OUTLINES: tuple[RecipeTemplate, ...] = (
     RecipeTemplate(
         name="rlhf",
         about="Learn a reward from pairs, and seek it with PPO, after conversations where given.",
-        asks={"preferences": "preference"},
-        may={"data": "conversation"},
+        required_data={"preferences": "preference"},
+        optional_data={"data": "conversation"},
         write=_writer(
             "chat", "sft", "reward", "ppo", about="Learn a reward from pairs, and seek it with PPO."
         ),
@@ -52,7 +52,7 @@ OUTLINES: tuple[RecipeTemplate, ...] = (
     RecipeTemplate(
         name="reward",
         about="Learn to score answers from pairs of a better and a worse one.",
-        asks={"preferences": "preference"},
+        required_data={"preferences": "preference"},
         write=_writer(
             "chat", "reward", about="Learn to score answers from pairs of a better and a worse one."
         ),
@@ -60,7 +60,7 @@ OUTLINES: tuple[RecipeTemplate, ...] = (
     RecipeTemplate(
         name="pretrain",
         about="Go on modelling plain text.",
-        asks={"data": "text"},
+        required_data={"data": "text"},
         adapter="none",
         write=_writer("pretrain", about="Go on modelling plain text."),
     ),

@@ -45,7 +45,7 @@ def train(options: RewardOptions, state: ModelState, context: StepContext) -> Ar
         pad=tokenizer.pad_token_id,
         where=context.where,
     )
-    steps = optimizer_steps(len(pairs), options, world=context.world)
+    steps = optimizer_steps(len(pairs), options, world=context.world_size)
     trainer = _RewardTrainer(
         model=base_model(prepared.model),
         args=RewardConfig(

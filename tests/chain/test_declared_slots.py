@@ -18,7 +18,7 @@ from aligner.export.lineage import lineage_of
 from aligner.host import Host, host_of
 from aligner.options.stage_page import describe_stage
 from aligner.recipe import read_recipe
-from aligner.run.chosen import chosen_step, find_run
+from aligner.run.selection import find_run, select_step
 from aligner.run.store import Store
 from aligner.stage import Plan, PlanContext, SlotForecast, Stage, StageOptions, StepContext
 from aligner.state import Artifact, ModelState
@@ -184,7 +184,7 @@ def test_the_saved_state_has_the_declared_slot_and_survives_a_move(tmp_path: Pat
 
 def test_the_lineage_of_an_export_names_the_declared_slot(tmp_path: Path) -> None:
     run(tmp_path)
-    lineage = lineage_of(chosen_step(find_run(tmp_path / "runs", "r"), None, slot=HEAD), HEAD)
+    lineage = lineage_of(select_step(find_run(tmp_path / "runs", "r"), None, slot=HEAD), HEAD)
     digest = hashlib.sha256(b"yes no").hexdigest()[:12]
     assert lineage.links[0].left == (f"{HEAD} (`{digest}`)",)
     assert lineage.links[-1].took == (f"{HEAD} of step `add_head` (`{digest}`)",)

@@ -10,13 +10,13 @@ import pytest
 
 from aligner.chat.speaker import Speaker, load_speaker
 from aligner.cli import main
-from aligner.run.chosen import chosen_step, find_run
+from aligner.run.selection import find_run, select_step
 
 
 @pytest.fixture(scope="session")
 def speaker(small_run: Path) -> Speaker:
     """The last policy of the run, `dpo`'s."""
-    return load_speaker(chosen_step(find_run(small_run / "runs", "small"), None, slot="policy"))
+    return load_speaker(select_step(find_run(small_run / "runs", "small"), None, slot="policy"))
 
 
 @pytest.fixture

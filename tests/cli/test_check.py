@@ -233,5 +233,5 @@ def test_from_and_until_must_name_steps_and_what_is_before_from_must_be_done(
         2,
         "",
         "small.yaml:4: step 'make' has not finished with these options\n"
-        "  hint: run without --from: what has finished is reused anyway\n",
+        "  hint: run without --from: finished steps are reused anyway\n",
     )

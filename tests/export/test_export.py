@@ -25,7 +25,7 @@ from aligner.export import weights
 from aligner.export.spec import Wanted
 from aligner.models.reward import load_reward
 from aligner.models.save import save_model
-from aligner.run.chosen import chosen_step, find_run
+from aligner.run.selection import find_run, select_step
 from aligner.state import Artifact, ModelCache
 
 Aligner = Callable[..., tuple[int, str, str]]
@@ -96,7 +96,7 @@ def test_the_settings_say_how_answers_begin_end_and_are_padded(
 def test_a_model_whose_settings_name_another_end_gets_the_templates_too(
     small_run: Path, tmp_path: Path
 ) -> None:
-    chosen = chosen_step(find_run(small_run / "runs", "small"), "chat", slot="policy")
+    chosen = select_step(find_run(small_run / "runs", "small"), "chat", slot="policy")
     shutil.copytree(chosen.artifact("policy").path, tmp_path / "before")
     (tmp_path / "before" / "generation_config.json").write_text('{"eos_token_id": [7, 2]}')
     (tmp_path / "after").mkdir()
@@ -151,7 +151,7 @@ def test_an_exported_reward_model_gives_the_scores_of_the_runs(
         0,
         "  loaded back with plain libraries: the same scores to th",
     )
-    chosen = chosen_step(find_run(small_run / "runs", "small"), "reward", slot="reward")
+    chosen = select_step(find_run(small_run / "runs", "small"), "reward", slot="reward")
     ours = load_reward(chosen.artifact("reward"), ModelCache())
     plain = AutoModelForSequenceClassification.from_pretrained(to)
     tokenizer = AutoTokenizer.from_pretrained(to)
@@ -186,7 +186,7 @@ def test_a_folder_that_holds_something_is_replaced_only_when_asked_and_a_model(
     (other / "thesis.txt").write_text("years")
     said = f"{other}: holds no model, so --force does not replace it\n  hint: name another folder\n"
     assert aligner("export", "small", "--to", str(other), "--force") == (2, "", said)
-    own = chosen_step(find_run(small_run / "runs", "small"), "chat", slot="policy")
+    own = select_step(find_run(small_run / "runs", "small"), "chat", slot="policy")
     path = own.artifact("policy").path
     said = f"{path}: the run's own models lie there\n"
     assert aligner("export", "small", "--to", path, "--force") == (2, "", said)
@@ -217,7 +217,7 @@ def test_a_run_whose_files_were_changed_is_not_exported(
 ) -> None:
     shutil.copytree(small_run / "runs", tmp_path / "runs", symlinks=True)
     adapter = find_run(tmp_path / "runs", "small")
-    chosen = chosen_step(adapter, "dpo", slot="policy")
+    chosen = select_step(adapter, "dpo", slot="policy")
     file = Path(chosen.artifact("policy").adapters[-1]) / "adapter_model.safetensors"
     data = bytearray(file.read_bytes())
     data[-1] ^= 1
@@ -244,7 +244,7 @@ def test_a_run_whose_files_were_changed_is_not_exported(
          "a licence's name and link go with `--license other`\n"
          "  hint: known ones are named by their id alone\n"),
         (("--step", "chat", "--slot", "reward"),
-         "runs/small: step 'chat' left no reward\n  hint: steps that did: reward\n"),
+         "runs/small: step 'chat' has no reward\n  hint: steps with a reward: reward\n"),
     ],
 )  # fmt: skip
 def test_what_does_not_go_together_is_refused(

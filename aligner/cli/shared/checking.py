@@ -9,7 +9,7 @@ import sys
 from aligner.chain import CheckedChain, check
 from aligner.cli.shared.recipes import host_for, linked
 from aligner.errors import AlignerError, ErrorGroup
-from aligner.run import ranks
+from aligner.run import processes
 from aligner.terminal.console import console_on, show
 from aligner.terminal.exit_codes import say
 from aligner.terminal.forecast import Forecast, forecast
@@ -28,13 +28,13 @@ def check_recipe(arguments: argparse.Namespace) -> int:
         except AlignerError as error:
             if not arguments.json:
                 raise
-            if ranks.rank() == 0:
+            if processes.rank() == 0:
                 print(safe(json.dumps({"errors": as_errors(error)}, indent=2)), file=chatter.screen)
             return error.exit_code
         finally:
             if arguments.verbose:
                 chatter.errors.write(chatter.said())
-    if ranks.rank() != 0:
+    if processes.rank() != 0:
         return 0
     for text in warned:
         say(f"warning: {text}", sys.stderr)

@@ -12,7 +12,7 @@ from aligner.cli.shared.checking import as_errors
 from aligner.cli.shared.recipes import host_for, linked
 from aligner.errors import AlignerError, ChainError, ErrorGroup
 from aligner.preview import PreviewRequest
-from aligner.run import ranks
+from aligner.run import processes
 from aligner.terminal.console import console_on, show
 from aligner.terminal.exit_codes import say
 from aligner.terminal.listing import print_json
@@ -33,7 +33,7 @@ def preview_recipe(arguments: argparse.Namespace) -> int:
             raise
         print_json({"errors": as_errors(error)})
         return error.exit_code
-    if ranks.rank() != 0:
+    if processes.rank() != 0:
         return 0
     for text in warned:
         say(f"warning: {text}", sys.stderr)

@@ -14,7 +14,7 @@ from aligner.chain import run as run_chain
 from aligner.cli.shared.recipes import host_for, linked
 from aligner.errors import AlignerError, GateError, Stopped
 from aligner.host import Host
-from aligner.run import ranks
+from aligner.run import processes
 from aligner.terminal.console import console_on, is_live, show
 from aligner.terminal.exit_codes import Told, full_text, in_brief, say
 from aligner.terminal.output_capture import Chatter, kept
@@ -50,7 +50,7 @@ def run_recipe(arguments: argparse.Namespace) -> None:
             said = full_text(error) if arguments.verbose else in_brief(error)
             say("\n  ".join([said.rstrip(), *failures.more_about(error, chatter)]), chatter.errors)
             raise Told(1) from error
-        if not arguments.quiet and ranks.rank() == 0:
+        if not arguments.quiet and processes.rank() == 0:
             log = chatter.log if chatter.anything else None
             show(console, closing(outcome, console, log=log, every_figure=arguments.verbose))
 
@@ -84,7 +84,7 @@ def _run(
         until=arguments.until,
         start_from=arguments.start_from,
         fresh=arguments.fresh,
-        tell=tell,
+        on_event=tell,
     )
 
 
@@ -120,11 +120,11 @@ class _Failures:
 
 @contextmanager
 def _display(arguments: argparse.Namespace, chain: Chain, console: Console) -> Iterator[Display]:
-    names = [link.step.name for link in chain.steps]
+    names = [link.name for link in chain.steps]
     if arguments.until in names:
         names = names[: names.index(arguments.until) + 1]
     following = Following(names)
-    if arguments.quiet or ranks.rank() != 0:
+    if arguments.quiet or processes.rank() != 0:
         yield Silent()
     elif is_live(console):
         with shown_live(console, following) as display:
@@ -140,4 +140,4 @@ def _run_folder(arguments: argparse.Namespace, chain: Chain) -> Path:
 def _own(name: str) -> str:
     """`name` for the first of several processes; the others write beside it."""
     head, _, tail = name.rpartition(".")
-    return f"{head}.{ranks.rank()}.{tail}" if ranks.rank() else name
+    return f"{head}.{processes.rank()}.{tail}" if processes.rank() else name

@@ -41,7 +41,7 @@ def train(options: RDPOOptions, state: ModelState, context: StepContext) -> Arti
     # Before the first update the policy still is the reference, whatever its adapters.
     rows = _with_reference(model, rows_of(data.train), options.per_device_train_batch_size)
     held_out = _with_reference(model, rows_of(data.held_out), options.per_device_train_batch_size)
-    steps = optimizer_steps(len(rows), options, world=context.world)
+    steps = optimizer_steps(len(rows), options, world=context.world_size)
     trainer = _RDPOTrainer(
         beta=options.beta,
         alpha=options.alpha,

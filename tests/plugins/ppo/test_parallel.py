@@ -92,12 +92,12 @@ def test_minibatches_are_dealt_anew_each_pass_and_leave_nobody_out() -> None:
 
 def learn_in(folder: Path) -> None:
     """What each process of the first test runs, alone or under torchrun."""
-    from aligner.run import ranks
+    from aligner.run import processes
     from aligner_ppo.train import learn
     from conftest import options, run_in, whole_setting
 
     torch.set_num_threads(1)
-    rank, world = ranks.rank(), ranks.world()
+    rank, world = processes.rank(), processes.world_size()
     run = run_in(folder, rank=rank, world=world)
     config = options(
         iterations=3,
