@@ -69,6 +69,7 @@ class DataSource(ABC):
 RowKind = Literal[
     "text", "conversation", "prompt", "preference", "ranking", "label", "score", "class"
 ]
+"""Kind of the rows that a stage reads and a data format produces."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +124,7 @@ class RecipeTemplate:
     """Row kind of each optional data set."""
     adapter: Literal["lora", "qlora", "none"] = "lora"
     """Default of `--adapter`."""
-    write: Callable[[TemplateInputs], str]
+    render: Callable[[TemplateInputs], str]
     """Function that returns the recipe as commented YAML."""
 
 

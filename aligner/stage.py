@@ -264,8 +264,10 @@ class Stage(ABC, Generic[OptionsT]):
     def run(self, state: ModelState, context: StepContext) -> ModelState:
         """Do the work, write to `context.folder`, and return the state with `provides` filled."""
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
+    def __init_subclass__(cls, *, abstract: bool = False, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        if abstract:  # a base class of stages, which has neither a name nor options of its own
+            return
         where = f"{cls.__module__}.{cls.__qualname__}"
         if not re.fullmatch(r"[a-z][a-z0-9_]*", getattr(cls, "name", "")):
             raise PluginError("a stage needs a lower-case `name`", where=where)

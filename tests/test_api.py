@@ -26,8 +26,10 @@ from aligner.testing import (
     write_files,
     write_tiny,
 )
-from aligner_dpo.stage import DPO, DPOOptions
-from aligner_sft.stage import SFT, SFTOptions
+from aligner_dpo.options import DPOOptions
+from aligner_dpo.stage import DPO
+from aligner_sft.options import SFTOptions
+from aligner_sft.stage import SFT
 
 QUICK: dict[str, Any] = {
     "max_steps": 2,
@@ -122,7 +124,7 @@ def test_a_check_prints_the_table_of_the_command_line(here: Path, sft: SFT) -> N
     lines = str(aligner.Recipe([sft], model="tiny").check()).splitlines()
     assert lines[0] == "recipe"
     assert lines[5].split() == ["step", "reads", "writes", "rows", "tokens", "steps", "trained"]
-    assert "  does   learn assistant turns, learning rate 0.01" in lines
+    assert "  does   train on assistant turns, learning rate 0.01" in lines
     assert lines[-1] == "no errors; 0 of 1 steps are done, 1 would run"
 
 
@@ -299,7 +301,7 @@ def test_progress_is_shown_as_lines_where_there_is_no_terminal(
 ) -> None:
     aligner.Recipe([sft], model="tiny").run()
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "[1/1] sft: learn assistant turns, learning rate 0.01"
+    assert lines[0] == "[1/1] sft: train on assistant turns, learning rate 0.01"
     assert lines[-1].startswith("[1/1] sft: done in ")
 
 

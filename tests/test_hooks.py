@@ -19,7 +19,8 @@ from aligner.stage import Plan, PlanContext, Stage, StageOptions, StepContext
 from aligner.state import ModelState
 from aligner.testing import conversations, run_stage, write_files
 from aligner.testing.documents import as_module, blocks, sections
-from aligner_sft.stage import SFT, SFTOptions
+from aligner_sft.options import SFTOptions
+from aligner_sft.stage import SFT
 
 PAGE = (Path(__file__).parents[1] / "docs" / "hooks.md").read_text("utf-8")
 HOOKS = {name: hook for name, hook in vars(hookspecs).items() if name.startswith("aligner_")}
@@ -132,7 +133,7 @@ def test_aligner_data_formats(example: Example, tmp_path: Path) -> None:
 def test_aligner_recipe_templates(example: Example) -> None:
     [outline] = host_of([example("aligner_recipe_templates")]).registry().recipe_templates.values()
     data = {"data": DatasetSummary(spec="talks.jsonl")}
-    assert outline.write(TemplateInputs(model="base", adapter="none", data=data)) == (
+    assert outline.render(TemplateInputs(model="base", adapter="none", data=data)) == (
         "model: base\n"
         "steps:\n"
         "  - stage: sft\n"

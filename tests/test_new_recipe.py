@@ -191,7 +191,7 @@ def test_an_outline_fits_its_stages_whatever_is_unknown(method: str, tmp_path: P
             for name in (*outline.optional_data, *outline.required_data)
         },
     )
-    (tmp_path / "r.yaml").write_text(outline.write(material), encoding="utf-8")
+    (tmp_path / "r.yaml").write_text(outline.render(material), encoding="utf-8")
     steps = read_recipe(tmp_path / "r.yaml").steps
     for step in steps:
         validate(step, host.stage(step.stage, where=step.where))
@@ -216,7 +216,7 @@ def test_the_template_suits_the_tokenizer(known: dict[str, object], template: st
         "adapter": "lora",
         "data": {"data": DatasetSummary(spec="d.jsonl")},
     }
-    written = yaml.safe_load(outline.write(TemplateInputs(**(given | known))))  # type: ignore[arg-type]
+    written = yaml.safe_load(outline.render(TemplateInputs(**(given | known))))  # type: ignore[arg-type]
     assert written["steps"][0] == {"stage": "chat", "template": template}
 
 
@@ -233,7 +233,7 @@ def test_numbers_suit_the_data(looked: dict[str, int], chosen: tuple[object, ...
     """Options that follow from the number of rows, for a model of 2048 positions."""
     outline = Host.discover().registry().recipe_templates["sft"]
     data = {"data": DatasetSummary(spec="d.jsonl", **looked)}
-    text = outline.write(TemplateInputs(model="m", adapter="lora", data=data, positions=2048))
+    text = outline.render(TemplateInputs(model="m", adapter="lora", data=data, positions=2048))
     step = yaml.safe_load(text)["steps"][1]
     names = (
         "hold_out",
@@ -288,37 +288,37 @@ def test_its_help_loads_nothing_heavy() -> None:
 
 
 SFT = """\
-# Learn to answer from conversations.
-# Written by `aligner new recipe`. `aligner check` says what each step would do, `aligner run` does it;
-# `aligner stages NAME` shows every option of a stage.
-seed: 0 # all randomness starts here
+# Fine-tune on conversations.
+# Written by `aligner new recipe`. `aligner check` shows what each step will do, `aligner run` runs it,
+# `aligner stages NAME` lists every option of a stage.
+seed: 0 # seed of all random numbers
 model: "./tiny"
 
 steps:
   - stage: chat
     template: own # the tokenizer has one
-    # template: chatml # or llama-3, qwen, zephyr, …, a Jinja file, or own for the tokenizer's
+    # template: chatml # or llama-3, qwen, zephyr, …, a Jinja file, or `own` for the tokenizer's own template
     # system: You are a helpful assistant. # for conversations without a system turn
 
   - stage: sft
     data: "talks.jsonl" # 60 rows
-    hold_out: 0.1 # kept back to measure on; never the same prompt on both sides
-    max_length: 96 # tokens: all that the model takes; nearly all rows fit
-    # overflow: turns # leave out the oldest turns of longer rows, not the whole row
-    # packing: true # several conversations a row: faster where most are short
-    # train_on: last # learn only the last answer, not all of them
-    adapter: {method: lora, r: 16, lora_alpha: 32} # trained in place of the whole model
+    hold_out: 0.1 # share of rows for evaluation; a prompt is never in both splits
+    max_length: 96 # tokens, the maximum of the model; nearly all rows fit
+    # overflow: turns # drop the oldest turns of longer rows instead of the whole row
+    # packing: true # several conversations in one row: faster if most are short
+    # train_on: last # train on the last answer only
+    adapter: {method: lora, r: 16, lora_alpha: 32} # train an adapter, not the whole model
     # adapter: {method: dora, r: 16, lora_alpha: 32} # or rslora
-    num_train_epochs: 3 # few rows want several passes
-    per_device_train_batch_size: 4 # rows on a device at once; if memory runs out, halve it, double the next
-    gradient_accumulation_steps: 1 # together 4 rows an optimizer step
-    learning_rate: 0.0002 # adapters want ten times what full weights do
+    num_train_epochs: 3 # several passes, as there are few rows
+    per_device_train_batch_size: 4 # rows on a device; if memory runs out, halve it and double the next option
+    gradient_accumulation_steps: 1 # 4 rows for each optimizer step
+    learning_rate: 0.0002 # adapters need about ten times the rate of full weights
     lr_scheduler_type: cosine
-    warmup_steps: 0.03 # share of the optimizer steps
+    warmup_steps: 0.03 # fraction of the optimizer steps
 
-  # Compare what came of it with what it began from:
+  # Compare the trained model with the one before training:
   # - stage: evaluate
-  #   prompts: FILE # prompts that no step has been trained on
+  #   prompts: FILE # prompts that no step has trained on
   #   judge: NAME # a reward function of an installed plugin
   #   against: [chat]
 """

@@ -211,3 +211,4 @@ class DataOptions(StepCuration):
 
 
 TrainOn = Literal["weighted", "assistant", "last", "everything"]
+"""Tokens of a conversation that are trained."""

@@ -45,7 +45,7 @@ def new_recipe(arguments: argparse.Namespace) -> int:
     _refuse(out, adapter, data, arguments, outline)
     with kept():  # libraries talk while they load
         material = _material(name, adapter, data, outline, out, host)
-    text = outline.write(material)
+    text = outline.render(material)
     with out.open("x", encoding="utf-8") as file:
         file.write(text)
     sys.stdout.write(_written(out, material))

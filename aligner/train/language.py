@@ -1,83 +1,157 @@
-"""Train a causal language model on rows of tokens: what pretraining and instruction tuning share."""
+"""Train a causal language model on rows of tokens, as pretraining and supervised fine-tuning do."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, TypeVar
 
-from transformers import EarlyStoppingCallback
 from trl import SFTConfig, SFTTrainer
 
-from aligner.models.precision import device
-from aligner.stage import StepContext
-from aligner.train.arguments import optimizer_steps, trainer_arguments
-from aligner.train.arrow_dataset import to_arrow_dataset
+from aligner.data.context import DataContext
+from aligner.data.encoding.prepare import PreparedData, prepare_conversations, prepare_texts
+from aligner.data.options import TrainOn
+from aligner.models.clean import base_model
+from aligner.models.policy import Prepared as PreparedModel
+from aligner.models.tokens import set_token_ids
+from aligner.preview import PreviewRequest, PreviewSection
+from aligner.registry import RowKind
+from aligner.stage import PlanContext, StepContext
+from aligner.state import ModelState
 from aligner.train.collating import language_collator
-from aligner.train.options import TrainOptions
-from aligner.train.packing import packed
-from aligner.train.trainer import StepTrainer, discard_checkpoints, run_trainer
+from aligner.train.method import TrainerInputs, TrainingMethod
+from aligner.train.options import OfflineOptions
+from aligner.train.packing import labeled, packed, stream, streamed_rows
+from aligner.train.preview import SHUFFLED, Reader
+from aligner.train.preview_language import (
+    Some,
+    Strip,
+    alone,
+    end_to_end,
+    language_section,
+    streamed,
+)
+from aligner.train.trainer import StepTrainer
+
+O = TypeVar("O", bound=OfflineOptions)  # noqa: E741  # options
 
 
 class _LanguageTrainer(StepTrainer, SFTTrainer):
-    """TRL's, on rows that are tokens already."""
+    """TRL's trainer, on rows that are tokenized already."""
 
 
-def train_language_model(
-    model: Any,
-    tokenizer: Any,
-    rows: Iterable[Mapping[str, Any]],
-    held_out: Iterable[Mapping[str, Any]],
-    *,
-    options: TrainOptions,
-    learning_rate: float,
-    precision: str,
-    context: StepContext,
-    pack_to: int | None = None,
-    loss: str = "nll",
-) -> dict[str, float]:
-    """Train `model` in place on `rows` of `input_ids`, `labels` and `length`; return final metrics.
+class LanguageMethod(TrainingMethod[O]):
+    """Training by the negative log-likelihood of tokens.
 
-    Args:
-        model: A transformers causal model; only parameters that require a gradient move.
-        pack_to: Lay whole rows end to end in bins of this many tokens.
-        loss: `nll`, or `dft` (dynamic fine-tuning, Wu 2025).
+    Rows are documents, all of whose tokens are trained, or conversations, whose mask is `train_on`.
     """
-    data = to_arrow_dataset(packed(map(dict, rows), pack_to) if pack_to else rows, context.folder)
-    measured = to_arrow_dataset(held_out, context.folder)
-    steps = optimizer_steps(len(data), options, world=context.world_size)
-    arguments = trainer_arguments(
-        options,
-        context,
-        learning_rate=learning_rate,
-        precision=precision,
-        on_cpu=device().type == "cpu",
-        steps=steps,
-        measures=bool(measured),
-    )
-    if pack_to:
-        # Bins are of one length already, and the trainer looks the length up in a column they lack.
-        arguments["train_sampling_strategy"] = "random"
-    trainer = _LanguageTrainer(
-        model=model,
-        args=SFTConfig(
-            **arguments,
-            max_length=None,
-            padding_free=pack_to is not None,
-            loss_type=loss,
-            dataset_kwargs={"skip_prepare_dataset": True},
-        ),
-        train_dataset=data,
-        eval_dataset=measured or None,
-        processing_class=tokenizer,
-        callbacks=[EarlyStoppingCallback(options.early_stopping_patience)]
-        if options.early_stopping_patience
-        else None,
-    )
-    # Only now: where rows are packed, TRL takes no collator that it has not made itself.
-    trainer.data_collator = language_collator(tokenizer, packed=pack_to is not None)
-    watch = run_trainer(trainer, context, steps=steps)
-    metrics = {"loss": watch.last["loss"]} if "loss" in watch.last else {}
-    if measured:
-        metrics["eval_loss"] = float(trainer.evaluate()["eval_loss"])
-    discard_checkpoints(context)
-    return metrics
+
+    def __init__(
+        self,
+        options: O,
+        *,
+        train_on: TrainOn | None = None,
+        pack_to: int | None = None,
+        stream_to: int | None = None,
+        loss_type: Literal["nll", "dft"] = "nll",
+    ) -> None:
+        """Args:
+        options: The stage's.
+        train_on: Trained tokens of conversations; None if the rows are documents.
+        pack_to: Pack whole rows into bins of this many tokens; rows in a bin do not see one another.
+        stream_to: Join documents end to end and split them into rows of this many tokens.
+        loss_type: `nll`, or `dft` (dynamic fine-tuning, Wu 2025).
+        """
+        super().__init__(options)
+        self._train_on, self._loss_type = train_on, loss_type
+        self._pack_to, self._stream_to = pack_to, stream_to
+
+    def planned_rows(self, data: PreparedData[Any]) -> int:
+        if self._stream_to is not None:
+            return streamed_rows(data.tokens, self._stream_to)
+        return len(data.train)
+
+    def batched_rows(self, data: PreparedData[Any]) -> int:
+        if self._pack_to is not None:
+            return sum(1 for _ in self.rows(data.train, held_out=False))
+        return self.planned_rows(data)
+
+    def prepare(self, reads: RowKind, context: DataContext, tokenizer: Any) -> PreparedData[Any]:
+        if self._train_on is not None:
+            return prepare_conversations(context, self.options, tokenizer, train_on=self._train_on)
+        if self._stream_to is not None:
+            # Documents stay whole here: they are split only after they are joined.
+            whole = self.options.model_copy(update={"max_length": None})
+            return prepare_texts(context, whole, tokenizer)
+        return super().prepare(reads, context, tokenizer)
+
+    def rows(self, split: Sequence[Any], *, held_out: bool) -> Iterator[dict[str, Any]]:
+        if self._stream_to is not None:
+            documents = stream((row.input_ids for row in split), self._stream_to)
+            return (labeled(ids, [True] * len(ids)) for ids in documents)
+        rows = (labeled(row.input_ids, row.trained) for row in split)
+        return rows if self._pack_to is None or held_out else packed(rows, self._pack_to)
+
+    def collator(self, tokenizer: Any) -> Any:
+        return language_collator(tokenizer, packed=self._pack_to is not None)
+
+    def stops(self, tokenizer: Any) -> Sequence[int]:
+        return super().stops(tokenizer) if self._train_on is not None else ()
+
+    def preview(
+        self,
+        split: Sequence[Any],
+        tokenizer: Any,
+        *,
+        request: PreviewRequest,
+        context: PlanContext,
+    ) -> PreviewSection:
+        options, size = self.options, self.options.per_device_train_batch_size
+        packs = self._pack_to is not None and not request.held_out
+        strips: Sequence[Strip] = alone(split)
+        if self._stream_to is not None:
+            strips = Some(streamed(split, self._stream_to), request, size=size)
+        elif packs:
+            strips = Some(end_to_end(split, self._pack_to or 0), request, size=size)
+        grouped = options.train_sampling_strategy == "group_by_length" and not request.held_out
+        joined = self._pack_to is not None
+        return language_section(
+            strips,
+            request,
+            Reader(tokenizer, stops=self.stops(tokenizer)),
+            tokenizer,
+            context=context,
+            size=size,
+            joined=joined,
+            bins=packs,
+            notes=(SHUFFLED,) if grouped and not joined and self._stream_to is None else (),
+        )
+
+    def load(
+        self, state: ModelState, context: StepContext, tokenizer: Any, *, stage: str
+    ) -> PreparedModel:
+        prepared = super().load(state, context, tokenizer, stage=stage)
+        if self._train_on is not None and prepared.base is None:
+            # New weights are saved: with them, how this tokenizer's completions begin, end and are padded.
+            model = base_model(prepared.model)
+            set_token_ids(model, tokenizer, stop_ids=self.stops(tokenizer))
+        return prepared
+
+    def trainer(self, inputs: TrainerInputs, tokenizer: Any) -> _LanguageTrainer:
+        packs, arguments = self._pack_to is not None, dict(inputs.arguments)
+        if packs:
+            # Bins have nearly the same length, and no column `length` that the sampler could read.
+            arguments["train_sampling_strategy"] = "random"
+        keywords = dict(inputs.keywords)
+        collator = keywords.pop("data_collator")
+        trainer = _LanguageTrainer(
+            args=SFTConfig(
+                **arguments,
+                max_length=None,
+                padding_free=packs,
+                loss_type=self._loss_type,
+                dataset_kwargs={"skip_prepare_dataset": True},
+            ),
+            **keywords,
+        )
+        trainer.data_collator = collator  # only now: TRL refuses one where rows are packed
+        return trainer

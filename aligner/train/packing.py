@@ -36,7 +36,7 @@ def streamed_rows(tokens: int, length: int) -> int:
     return whole + (rest > 1)
 
 
-def labelled(input_ids: Sequence[int], trained: Sequence[bool | int]) -> dict[str, Any]:
+def labeled(input_ids: Sequence[int], trained: Sequence[bool | int]) -> dict[str, Any]:
     """A row as the trainers take it: labels are the tokens themselves where trained, else -100."""
     labels = [token if on else IGNORED for token, on in zip(input_ids, trained, strict=True)]
     return {"input_ids": list(input_ids), "labels": labels, "length": len(input_ids)}

@@ -42,7 +42,8 @@ class Reader:
         word: What to call the tokens that a loss is put on.
         """
         self.word = word
-        self._spell, self._stops = TokenSpeller(tokenizer), tuple(stops)
+        self.tokenizer, self._stops = tokenizer, tuple(stops)
+        self._spell = TokenSpeller(tokenizer)
 
     def name(self, token: int) -> str:
         return self._spell.text(token)
@@ -84,7 +85,7 @@ class Reader:
     def scored_lane(
         self, ids: Sequence[int], present: Iterable[int], *, pad: int, name: str = ""
     ) -> TokenSequence:
-        """A lane of a model that reads one score from the last token that is no `pad`."""
+        """Return a sequence of a model that reads one score at the last token that is not `pad`."""
         read = max((place for place, token in enumerate(ids) if token != pad), default=0)
         note = f"the score is read at position {read}, {self.name(ids[read])}"
         scored = [place == read for place in range(len(ids))]

@@ -10,7 +10,7 @@ from typing import Any
 from aligner.preview import PreviewRequest, PreviewSection
 from aligner.stage import PlanContext
 from aligner.train.collating import language_collator
-from aligner.train.packing import IGNORED, labelled, packed, stream
+from aligner.train.packing import IGNORED, labeled, packed, stream
 from aligner.train.preview import Laid, Reader, after_first, is_called, section
 
 
@@ -42,7 +42,7 @@ class _Strips(Sequence[Strip]):
 
     def __getitem__(self, place: Any) -> Any:
         row = self._rows[place]
-        return Strip(labelled(row.input_ids, row.trained), row.origin)
+        return Strip(labeled(row.input_ids, row.trained), row.origin)
 
 
 class Some(Sequence[Strip]):
@@ -96,7 +96,7 @@ def end_to_end(rows: Iterable[Any], length: int) -> Iterator[Strip]:
         for number, row in enumerate(rows):
             origins.append(row.origin)
             numbers[hash(tuple(row.input_ids))].append(number)
-            yield labelled(row.input_ids, row.trained)
+            yield labeled(row.input_ids, row.trained)
 
     for row in packed(labels(), length):
         yield _bin(dict(row), numbers, origins)
@@ -139,7 +139,7 @@ def streamed(documents: Iterable[Any], length: int) -> Iterator[Strip]:
             position, last = starts.popleft()
             boundaries[position - number * length] = last
         origin = next(iter(boundaries.values())).rpartition("  ")[2]
-        yield Strip(labelled(row, [True] * len(row)), origin, boundaries)
+        yield Strip(labeled(row, [True] * len(row)), origin, boundaries)
 
 
 def language_section(

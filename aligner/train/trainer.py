@@ -17,7 +17,7 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 from aligner.errors import StageError
 from aligner.stage import StepContext
 from aligner.train import checkpoints
-from aligner.train.watch import TrainingMonitor
+from aligner.train.monitor import TrainingMonitor
 from aligner.train.weight_check import check_weights_changed, sample_of
 
 TRAINABLE = "trainable.safetensors"

@@ -9,12 +9,11 @@ from typing import Any
 
 import pytest
 import torch
-from trl.trainer.dpo_trainer import DataCollatorForPreference as DPOCollator
-from trl.trainer.reward_trainer import DataCollatorForPreference as RewardCollator
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 import aligner
 from aligner import chain
+from aligner.kit.work import CompletionCollator
 from aligner.preview import PreviewSection
 from aligner.terminal.console import console_on, show
 from aligner.terminal.preview import previewed
@@ -26,14 +25,15 @@ Break = Callable[[dict[str, Any]], None]
 
 
 def _break(monkeypatch: pytest.MonkeyPatch, collator: Any, spoil: Break) -> None:
-    true = collator.torch_call
+    name = "torch_call" if hasattr(collator, "torch_call") else "__call__"
+    true = getattr(collator, name)
 
     def broken(self: Any, examples: Any) -> dict[str, Any]:
         batch: dict[str, Any] = true(self, examples)
         spoil(batch)
         return batch
 
-    monkeypatch.setattr(collator, "torch_call", broken)
+    monkeypatch.setattr(collator, name, broken)
 
 
 def test_a_stop_token_that_a_collator_masks_is_seen(
@@ -77,14 +77,14 @@ def test_a_collator_that_masks_everything_is_seen(
 def test_a_preference_collator_that_trains_the_prompt_is_seen(
     section: Only, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _break(monkeypatch, DPOCollator, lambda batch: batch["completion_mask"].fill_(1))
+    _break(monkeypatch, CompletionCollator, lambda batch: batch["completion_mask"].fill_(1))
     row = section({"stage": "dpo", "data": "pairs.jsonl"}, rows=(1,)).rows[0]
     assert row.sequences[0].tokens[1].role == "trained"
     assert row.shared == 1, "only the first token, which nothing predicts, is not trained"
 
 
 def test_padding_that_is_read_is_seen(section: Only, monkeypatch: pytest.MonkeyPatch) -> None:
-    _break(monkeypatch, RewardCollator, lambda batch: batch["attention_mask"].fill_(1))
+    _break(monkeypatch, CompletionCollator, lambda batch: batch["attention_mask"].fill_(1))
     shown = section({"stage": "reward", "data": "pairs.jsonl"}, rows=(1, 2, 3, 4))
     assert shown.batches[0].counts["padding"] == 0
 
@@ -125,12 +125,12 @@ def test_tokens_that_a_collator_shifts_are_seen(
         ),
         (
             {"stage": "dpo", "data": "pairs.jsonl", "per_device_train_batch_size": 8},
-            DPOCollator,
+            CompletionCollator,
             ("input_ids", "completion_mask", "attention_mask"),
         ),
         (
             {"stage": "reward", "data": "pairs.jsonl", "per_device_train_batch_size": 8},
-            RewardCollator,
+            CompletionCollator,
             ("input_ids", "attention_mask"),
         ),
     ],

@@ -10,13 +10,13 @@ from datasets import Dataset
 from trl import pack_dataset
 
 from aligner.train.arrow_dataset import to_arrow_dataset
-from aligner.train.packing import labelled, packed, stream, streamed_rows
+from aligner.train.packing import labeled, packed, stream, streamed_rows
 
 
 def rows(count: int) -> list[dict[str, Any]]:
     dice = random.Random(0)
     lengths = [dice.randrange(1, 30) for _ in range(count)]
-    return [labelled(list(range(length)), [n % 3 > 0 for n in range(length)]) for length in lengths]
+    return [labeled(list(range(length)), [n % 3 > 0 for n in range(length)]) for length in lengths]
 
 
 def test_what_is_laid_on_the_disk_is_read_back_and_leaves_no_file(tmp_path: Path) -> None:

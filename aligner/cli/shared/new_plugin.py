@@ -17,9 +17,9 @@ FILES = {
     "README.md": "README.md",
     ".gitignore": "gitignore",
     "aligner_$name/__init__.py": "__init__.py",
+    "aligner_$name/options.py": "options.py",
     "aligner_$name/stage.py": "stage.py",
-    "aligner_$name/plan.py": "plan.py",
-    "aligner_$name/train.py": "train.py",
+    "aligner_$name/loss.py": "loss.py",
     "aligner_$name/py.typed": "",
     "tests/test_$name.py": "test_stage.py",
 }

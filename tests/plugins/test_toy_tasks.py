@@ -16,7 +16,16 @@ from aligner.errors import DataError
 from aligner.host import host_of
 from aligner_toy_tasks.answers import CHATTER, COURTESIES
 from aligner_toy_tasks.judge import ToyTasksJudge
-from aligner_toy_tasks.questions import COLOURS, KINDS, NUMBERS, OPPOSITES, WORDS, Draw, ask, read
+from aligner_toy_tasks.questions import (
+    COLOURS,
+    KINDS,
+    NUMBERS,
+    OPPOSITES,
+    WORDS,
+    Draw,
+    ask,
+    parse_question,
+)
 from aligner_toy_tasks.source import ToyTasks, ToyTasksOptions
 
 Row = Mapping[str, Any]
@@ -143,8 +152,8 @@ def score(prompt: str | Sequence[Mapping[str, str]], text: str, *, ended: bool =
 
 def test_the_plugin_offers_one_source_and_one_judge() -> None:
     registry = host_of([aligner_toy_tasks]).registry()
-    assert dict(registry.data_sources) == {"tasks": ToyTasks}
-    assert dict(registry.reward_functions) == {"tasks": ToyTasksJudge}
+    assert dict(registry.data_sources) == {"toy_tasks": ToyTasks}
+    assert dict(registry.reward_functions) == {"toy_tasks": ToyTasksJudge}
 
 
 def test_the_same_options_make_the_same_rows_on_every_machine() -> None:
@@ -199,7 +208,7 @@ def test_more_prompts_than_there_are_is_refused() -> None:
     with pytest.raises(ValidationError) as caught:
         ToyTasksOptions(part="prompts", rows=1001)
     assert caught.value.errors()[0]["msg"] == (
-        "Value error, there are not 1001 different prompts: ask for at most 1000"
+        "Value error, 1001 different prompts do not exist: set rows to at most 1000"
     )
 
 
@@ -207,14 +216,14 @@ def test_every_question_is_read_back_as_it_was_asked() -> None:
     draw = Draw("read")
     kinds = set()
     for question in (ask(draw) for _ in range(2000)):
-        assert read([{"role": "user", "content": question.text}]) == question
+        assert parse_question([{"role": "user", "content": question.text}]) == question
         kinds.add(question.kind.name)
     assert kinds == set(KINDS)
 
 
 def test_a_row_of_prompts_carries_its_kind_and_its_answer() -> None:
     for row in made("prompts", 500):
-        question = read(row["prompt"])
+        question = parse_question(row["prompt"])
         assert (row["task"], row["answer"]) == (question.kind.name, ", ".join(question.solution))
 
 
@@ -322,22 +331,24 @@ def test_a_question_of_another_kind_is_refused(text: str) -> None:
     with pytest.raises(DataError) as caught:
         score(text, "It is yellow.")
     assert str(caught.value) == (
-        f"the tasks ask no such question: {text!r}\n"
-        "  hint: judge only answers to prompts that the data source 'tasks' made"
+        f"not a question of the toy tasks: {text!r}\n"
+        "  hint: use this judge only on prompts from the data source 'toy_tasks'"
     )
 
 
 def test_what_was_turned_around_once_is_not_turned_again() -> None:
     turns = [{"role": "user", "content": text} for text in (SORT, "Now backwards.")]
     assert score(turns, "Here you go: pig, cat.") == 1.0
-    with pytest.raises(DataError, match=r"^the tasks ask no such question: 'Now backwards.'"):
+    with pytest.raises(DataError, match=r"^not a question of the toy tasks: 'Now backwards.'"):
         score([*turns, turns[-1]], "Here you go: cat, pig.")
 
 
 def test_a_prompt_without_a_user_turn_is_refused() -> None:
     with pytest.raises(DataError) as caught:
         score([{"role": "system", "content": "Be kind."}], "It is yellow.")
-    assert str(caught.value) == ("the prompt has no user turn\n  hint: it must end with a question")
+    assert str(caught.value) == (
+        "the prompt has no user turn\n  hint: add a user turn with a question"
+    )
 
 
 def test_making_and_judging_load_nothing_heavy() -> None:

@@ -1,0 +1,1 @@
+"""The public interface for plugins: `aligner.kit.declare` loads no torch, `aligner.kit.work` does."""

@@ -1,0 +1,37 @@
+"""Names for the light half of a plugin: options and declarations. Importing it loads no torch."""
+
+from aligner.data.options import DataOptions, DataSpecs, TrainOn
+from aligner.data.rows import Conversation, Preference, Prompt, Text
+from aligner.errors import ChainError, DataError, ErrorCollector, ErrorGroup, ModelError
+from aligner.models.options import Adapter, FreshModel, ModelOptions
+from aligner.preview import PreviewRequest, PreviewSection, TokenSequence
+from aligner.registry import RowKind
+from aligner.train.options import OfflineOptions, PreferenceOptions, TrainOptions
+from aligner.train.stage import OfflineStage, PreferenceStage
+
+__all__ = [
+    "Adapter",
+    "ChainError",
+    "Conversation",
+    "DataError",
+    "DataOptions",
+    "DataSpecs",
+    "ErrorCollector",
+    "ErrorGroup",
+    "FreshModel",
+    "ModelError",
+    "ModelOptions",
+    "OfflineOptions",
+    "OfflineStage",
+    "Preference",
+    "PreferenceOptions",
+    "PreferenceStage",
+    "PreviewRequest",
+    "PreviewSection",
+    "Prompt",
+    "RowKind",
+    "Text",
+    "TokenSequence",
+    "TrainOn",
+    "TrainOptions",
+]

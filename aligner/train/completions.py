@@ -1,0 +1,136 @@
+"""Rows of one prompt and one or more completions: their batches, and how previews show them.
+
+Shapes: B rows, K completions a row, N = K·B sequences, T tokens. The sequences of a batch are K blocks
+of B: for pairs, all chosen completions, then all rejected ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from torch import Tensor
+
+from aligner.models.padding import pad_id
+from aligner.preview import PreviewRequest, PreviewSection, TokenSequence
+from aligner.stage import PlanContext
+from aligner.train.method import TrainingMethod
+from aligner.train.options import OfflineOptions
+from aligner.train.preview import SHUFFLED, Laid, Reader, after_first, prompt_shared, section
+
+O = TypeVar("O", bound=OfflineOptions)  # noqa: E741  # options
+
+REFERENCE = "ref_{}_logps"
+"""Column with the reference's log-probability of a completion, summed over its tokens."""
+
+
+class CompletionCollator:
+    """Collator of rows with one prompt and K completions, padded on the right."""
+
+    def __init__(self, sides: Sequence[str], *, pad: int) -> None:
+        """Args:
+        sides: Names of the completions; a row has the columns `prompt_ids` and `SIDE_ids`.
+        pad: Token id of padding.
+        """
+        self._sides, self._pad = tuple(sides), pad
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+        """Return `input_ids`, `attention_mask` and `completion_mask` (N, T), `ref_logps` (N,) where
+        the rows have them, and every further column that holds a number, (B,)."""
+        pairs = [(row["prompt_ids"], row[f"{side}_ids"]) for side in self._sides for row in rows]
+        longest = max(len(prompt) + len(completion) for prompt, completion in pairs)
+        shape = (len(pairs), longest)
+        ids_NT = torch.full(shape, self._pad, dtype=torch.long)
+        present_NT, completion_NT = (torch.zeros(shape, dtype=torch.long) for _ in range(2))
+        for place, (prompt, completion) in enumerate(pairs):
+            end = len(prompt) + len(completion)
+            ids_NT[place, :end] = torch.tensor([*prompt, *completion])
+            present_NT[place, :end] = 1
+            completion_NT[place, len(prompt) : end] = 1
+        batch = {
+            "input_ids": ids_NT,
+            "attention_mask": present_NT,
+            "completion_mask": completion_NT,
+        }
+        reference = [REFERENCE.format(side) for side in self._sides]
+        if reference[0] in rows[0]:
+            batch["ref_logps"] = torch.tensor([row[name] for name in reference for row in rows])
+        for name, value in rows[0].items():
+            if name not in reference and isinstance(value, int | float):
+                batch[name] = torch.tensor([row[name] for row in rows])
+        return batch
+
+
+class CompletionMethod(TrainingMethod[O]):
+    """Base of methods for rows with a prompt (`prompt_ids`) and one or more completions (`SIDE_ids`)."""
+
+    sides: ClassVar[tuple[str, ...]]
+    """Names of a row's completions."""
+    scored_word: ClassVar[str] = "trained"
+    """Name, in previews, of the tokens that enter the loss."""
+
+    def rows(self, split: Sequence[Any], *, held_out: bool) -> Iterator[dict[str, Any]]:
+        names = [f"{side}_ids" for side in self.sides]
+        for row in split:
+            completions = {name: getattr(row, name) for name in names}
+            length = len(row.prompt_ids) + max(map(len, completions.values()))
+            yield {"prompt_ids": row.prompt_ids, **completions, "length": length}
+
+    def collator(self, tokenizer: Any) -> CompletionCollator:
+        return CompletionCollator(self.sides, pad=pad_id(tokenizer))
+
+    def preview(
+        self,
+        split: Sequence[Any],
+        tokenizer: Any,
+        *,
+        request: PreviewRequest,
+        context: PlanContext,
+    ) -> PreviewSection:
+        collate = self.collator(tokenizer)
+        reader = Reader(tokenizer, stops=self.stops(tokenizer), word=self.scored_word)
+
+        def lay(rows: Sequence[Any]) -> list[Laid]:
+            batch = collate(list(self.rows(rows, held_out=request.held_out)))
+            return self._read_batch(batch, rows, reader)
+
+        grouped = self.options.train_sampling_strategy == "group_by_length"
+        return section(
+            split,
+            request,
+            lay,
+            context=context,
+            size=self.options.per_device_train_batch_size,
+            word=self.scored_word,
+            notes=(SHUFFLED,) if grouped and not request.held_out else (),
+        )
+
+    def read_sequence(
+        self, reader: Reader, ids: list[int], completion: list[int], present: list[int], name: str
+    ) -> TokenSequence:
+        """Show a sequence of a batch: by default, the completion's tokens are trained."""
+        return reader.lane(ids, after_first(completion), present, name=name)
+
+    def facts(self, batch: Mapping[str, Tensor], place: int) -> tuple[str, ...]:
+        """Return what a preview says of the row at `place`, besides its tokens."""
+        return ()
+
+    def _read_batch(
+        self, batch: Mapping[str, Tensor], rows: Sequence[Any], reader: Reader
+    ) -> list[Laid]:
+        names = ("input_ids", "completion_mask", "attention_mask")
+        tensors = zip(*(batch[name].tolist() for name in names), strict=True)
+        sequences = [
+            self.read_sequence(reader, ids, mask, present, self.sides[place // len(rows)])
+            for place, (ids, mask, present) in enumerate(tensors)
+        ]
+        by_row = [tuple(sequences[place :: len(rows)]) for place in range(len(rows))]
+        return [
+            Laid(
+                sequences=of_row,
+                shared=prompt_shared(of_row, most=len(row.prompt_ids)),
+                facts=self.facts(batch, place),
+            )
+            for place, (row, of_row) in enumerate(zip(rows, by_row, strict=True))
+        ]

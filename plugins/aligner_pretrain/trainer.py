@@ -1,0 +1,77 @@
+"""Train a language model on plain text; a fresh one starts from random weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from aligner import Artifact, ModelState, PlanContext, Slot, SlotForecast, StepContext
+from aligner.kit.declare import ChainError
+from aligner.kit.work import (
+    DataContext,
+    LanguageMethod,
+    PreparedModel,
+    fresh_info,
+    fresh_model,
+    fresh_tokenizer,
+    prepare_policy,
+    save_tokenizer,
+    set_token_ids,
+)
+from aligner_pretrain.options import PretrainOptions
+
+
+class PretrainMethod(LanguageMethod[PretrainOptions]):
+    """Training on every token of documents, of the incoming policy or of a fresh model."""
+
+    def __init__(self, options: PretrainOptions) -> None:
+        super().__init__(options, stream_to=options.max_length if options.stream else None)
+
+    def incoming_slots(self, context: PlanContext) -> Mapping[Slot, SlotForecast]:
+        if self.options.fresh is None:
+            return context.slots
+        if "policy" in context.slots:
+            raise ChainError(
+                f"step {context.step!r} begins with a fresh model, but "
+                f"{context.slots['policy'].made_by!r} has filled the policy already",
+                where=context.at("fresh"),
+                hint="remove `model` (or the earlier step), or remove `fresh` to train that model further",
+            )
+        tokenizer = self._fresh_tokenizer(context)
+        info = fresh_info(self.options.fresh, vocab_size=len(tokenizer), where=context.at("fresh"))
+        new: dict[Slot, SlotForecast] = {
+            "tokenizer": SlotForecast(made_by=context.step, facts={"tokenizer": tokenizer}),
+            "policy": SlotForecast(made_by=context.step, facts={"model": info}),
+        }
+        return dict(context.slots) | new
+
+    def tokenizer(self, state: ModelState, context: StepContext) -> Any:
+        if self.options.fresh is None:
+            return super().tokenizer(state, context)
+        return self._fresh_tokenizer(context)
+
+    def load(
+        self, state: ModelState, context: StepContext, tokenizer: Any, *, stage: str
+    ) -> PreparedModel:
+        options, seed, where = self.options, context.seed, context.where
+        if options.fresh is None:
+            return super().load(state, context, tokenizer, stage=stage)
+        model = fresh_model(options.fresh, vocab_size=len(tokenizer), seed=seed, where=where)
+        set_token_ids(model, tokenizer)
+        return prepare_policy(model, None, options=options, step=stage, seed=seed, where=where)
+
+    def save(
+        self, prepared: PreparedModel, tokenizer: Any, context: StepContext, *, slot: Slot
+    ) -> dict[Slot, Artifact]:
+        saved = super().save(prepared, tokenizer, context, slot=slot)
+        if self.options.fresh is None:
+            return saved
+        artifact = save_tokenizer(tokenizer, context.folder / "tokenizer")
+        context.model_cache.keep(artifact, tokenizer)
+        return saved | {"tokenizer": artifact}
+
+    def _fresh_tokenizer(self, context: DataContext) -> Any:
+        shape = self.options.fresh
+        longest = shape.max_position_embeddings if shape else None
+        vocab_size = self.options.vocab_size
+        return fresh_tokenizer(self.options, context, vocab_size=vocab_size, max_length=longest)
