@@ -310,3 +310,12 @@ def _options_in_brackets(cls: type, where: str) -> type[StageOptions]:
             "the class names no options", where=where, hint="derive it from `Stage[YourOptions]`"
         )
     return inherited  # type: ignore[no-any-return]  # a subclass of a stage keeps its options
+
+
+def slots_by_default(stage: type[Stage[Any]], part: str) -> frozenset[Slot] | None:
+    """Return `requires`, `provides` or `uses` with default options; None if required options decide."""
+    try:
+        slots = getattr(stage(stage.Options.model_construct()), part)
+    except AttributeError:  # `model_construct` leaves required options out
+        return None
+    return frozenset(slots)

@@ -11,7 +11,7 @@ from aligner.host import Host
 from aligner.models.resolve import resolve, resolve_tokenizer
 from aligner.options.validation import validate
 from aligner.recipe import RecipeSpec, StepSpec
-from aligner.stage import Stage
+from aligner.stage import Stage, slots_by_default
 from aligner.state import Artifact, ModelState, Slot
 
 START = "model"
@@ -100,13 +100,11 @@ def _start(recipe: RecipeSpec) -> tuple[ModelState, list[AlignerError]]:
 
 
 def _unmet(step: StepSpec, slot: Slot, recipe: RecipeSpec, host: Host) -> ChainError:
-    # A property depends on options that are not written yet; for a hint, class attributes suffice.
     fillers = sorted(
         name
         for name, stage in host.stages().items()
-        if slot
-        in {*stage.declares, *(stage.provides if isinstance(stage.provides, frozenset) else ())}
-        and name != step.stage
+        if name != step.stage
+        if slot in {*stage.declares, *(slots_by_default(stage, "provides") or ())}
     )
     hint = f"put a step before it that fills {slot!r}: {', '.join(fillers) or 'none is installed'}"
     if recipe.model is None and slot in ("policy", "tokenizer"):
