@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from aligner.api import Checked, Recipe, Result, Step
+    from aligner.api import CheckedRecipe, Recipe, Result, Step
     from aligner.errors import AlignerError, StageError
     from aligner.hookspecs import hookimpl
     from aligner.registry import (
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 else:
     # The names of these modules load when first used: pydantic alone takes longer than `aligner --help` may.
     _HOMES = {
-        "api": ("Checked", "Recipe", "Result", "Step"),
+        "api": ("CheckedRecipe", "Recipe", "Result", "Step"),
         "errors": ("AlignerError", "StageError"),
         "hookspecs": ("hookimpl",),
         "registry": (
@@ -65,7 +65,7 @@ else:
 __all__ = [
     "AlignerError",
     "Artifact",
-    "Checked",
+    "CheckedRecipe",
     "Completion",
     "DataFormat",
     "DataSource",

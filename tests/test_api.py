@@ -124,7 +124,7 @@ def test_a_check_prints_the_table_of_the_command_line(here: Path, sft: SFT) -> N
     lines = str(aligner.Recipe([sft], model="tiny").check()).splitlines()
     assert lines[0] == "recipe"
     assert lines[5].split() == ["step", "reads", "writes", "rows", "tokens", "steps", "trained"]
-    assert "  does   train on assistant turns, learning rate 0.01" in lines
+    assert "  task   train on assistant turns, learning rate 0.01" in lines
     assert lines[-1] == "no errors; 0 of 1 steps are done, 1 would run"
 
 
@@ -349,8 +349,8 @@ def test_a_stage_by_the_name_of_another_is_refused(here: Path) -> None:
     with pytest.raises(PluginError) as refused:
         aligner.Recipe([SFT(Words())]).check()
     assert str(refused.value) == (
-        f"stage 'sft': {SFT.__module__}.{SFT.__qualname__} is not the stage 'sft' in use\n"
-        "  hint: that is aligner_sft.stage.SFT of plugin sft 0.1.0; give yours another name"
+        f"stage 'sft': {SFT.__module__}.{SFT.__qualname__} has the name of another stage, "
+        "'sft'\n  hint: rename it: aligner_sft.stage.SFT of plugin sft 0.1.0 has this name already"
     )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from aligner.cli.shared.new_plugin import distribution
+from aligner.scaffold.plugin import plugin_files
 from aligner.testing import conversations, preferences, write_files, write_tiny
 
 EXAMPLE = Path(__file__).parent / "example_plugin"
@@ -65,7 +65,7 @@ def _call(command: list[str], **environment: str) -> str:
 @pytest.mark.slow
 def test_a_new_plugin_is_found_checked_tested_and_run(install: Install, tmp_path: Path) -> None:
     source = tmp_path / "source"
-    write_files(source, distribution("margin_dpo"))
+    write_files(source, plugin_files("margin_dpo"))
     python = install(source)
     write_tiny(tmp_path / "tiny")
     write_files(
@@ -73,7 +73,7 @@ def test_a_new_plugin_is_found_checked_tested_and_run(install: Install, tmp_path
     )
     aligner = ["-m", "aligner.cli"]
     assert "Peak learning rate" in python(*aligner, "stages", "margin_dpo")
-    assert "by plugin margin_dpo 0.1.0" in python(*aligner, "check", str(tmp_path / "r.yaml"))
+    assert "(plugin margin_dpo 0.1.0)" in python(*aligner, "check", str(tmp_path / "r.yaml"))
     runs = str(tmp_path / "runs")
     assert "margin_dpo" in python(*aligner, "run", str(tmp_path / "r.yaml"), "--runs", runs)
     assert (tmp_path / "runs/r/steps/1-margin_dpo/policy/model.safetensors").is_file()

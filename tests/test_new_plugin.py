@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from aligner.cli import main
-from aligner.cli.shared.new_plugin import FILES, distribution
+from aligner.scaffold import plugin
+from aligner.scaffold.plugin import FILES, plugin_files
 
 
 def test_it_writes_exactly_these_files(
@@ -40,7 +41,7 @@ def test_it_writes_exactly_these_files(
 
 
 def test_its_packaging_names_the_entry_point() -> None:
-    project = tomllib.loads(distribution("margin_dpo")["pyproject.toml"])
+    project = tomllib.loads(plugin_files("margin_dpo")["pyproject.toml"])
     assert project["project"]["name"] == "aligner-margin-dpo"
     assert project["project"]["entry-points"]["aligner"] == {"margin_dpo": "aligner_margin_dpo"}
     assert project["tool"]["hatch"]["build"]["targets"]["wheel"] == {
@@ -49,7 +50,7 @@ def test_its_packaging_names_the_entry_point() -> None:
 
 
 def test_no_placeholder_is_left_and_all_code_parses() -> None:
-    for path, text in distribution("margin_dpo").items():
+    for path, text in plugin_files("margin_dpo").items():
         assert "$" not in text, path
         if path.endswith(".py"):
             ast.parse(text)
@@ -57,13 +58,11 @@ def test_no_placeholder_is_left_and_all_code_parses() -> None:
 
 def test_the_declaration_is_this() -> None:
     """The file an author looks at first, whole."""
-    assert distribution("margin_dpo")["aligner_margin_dpo/stage.py"] == STAGE
+    assert plugin_files("margin_dpo")["aligner_margin_dpo/stage.py"] == STAGE
 
 
 def test_every_template_is_used() -> None:
-    import aligner.cli.shared.new_plugin as here
-
-    folder = Path(here.__file__).parent / "plugin_template"
+    folder = Path(plugin.__file__).parent / "plugin_template"
     templates = {path.name for path in folder.iterdir()}
     assert templates == {f"{source}.template" for source in FILES.values() if source}
 
@@ -74,7 +73,7 @@ def test_a_name_that_is_none_is_refused(
 ) -> None:
     assert main(["new", "plugin", name, "--dir", str(tmp_path / "x")]) == 2
     assert capsys.readouterr().err == (
-        f"NAME: {name!r} cannot name a stage\n"
+        f"NAME: {name!r} is not a valid stage name\n"
         "  hint: use lower-case letters and digits, words joined by _\n"
     )
     assert not (tmp_path / "x").exists()
@@ -85,8 +84,7 @@ def test_the_name_of_a_stage_there_is_is_refused(
 ) -> None:
     assert main(["new", "plugin", "dpo", "--dir", str(tmp_path / "x")]) == 2
     assert capsys.readouterr().err == (
-        "NAME: there is a stage 'dpo' already, of plugin dpo 0.1.0\n"
-        "  hint: give yours another name\n"
+        "NAME: plugin dpo 0.1.0 has a stage 'dpo' already\n  hint: choose another name\n"
     )
 
 
@@ -95,7 +93,7 @@ def test_a_folder_that_exists_is_left_alone(
 ) -> None:
     assert main(["new", "plugin", "margin_dpo", "--dir", str(tmp_path)]) == 2
     assert capsys.readouterr().err == (
-        f"--dir: {tmp_path} exists already\n  hint: give another folder with --dir\n"
+        f"--dir: {tmp_path} exists already\n  hint: choose another folder with --dir\n"
     )
     assert not list(tmp_path.iterdir())
 

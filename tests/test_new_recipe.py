@@ -1,4 +1,4 @@
-"""`aligner new recipe` looks at a model and data, and writes a commented recipe that passes the check."""
+"""`aligner new recipe` writes a commented recipe for a model and data that passes the check."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def new_recipe(desk: Path, capsys: pytest.CaptureFixture[str]) -> NewRecipe:
     def act(*words: str) -> tuple[int, str, str]:
         code = main(["new", "recipe", *words])
-        said = capsys.readouterr()
-        return code, said.out, said.err
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
 
     return act
 
@@ -61,7 +61,7 @@ CASES = {
 }
 
 
-def test_every_outline_is_tested(new_recipe: NewRecipe) -> None:
+def test_every_method_is_tested(new_recipe: NewRecipe) -> None:
     assert CASES.keys() == Host.discover().registry().recipe_templates.keys()
     code, out, _ = new_recipe("--list")
     assert (code, [line.split()[0] for line in out.splitlines()]) == (0, list(CASES))
@@ -87,10 +87,10 @@ def test_what_it_writes_passes_the_check(
     )
 
 
-def test_the_recipe_says_why_of_each_option(new_recipe: NewRecipe, desk: Path) -> None:
+def test_the_recipe_explains_each_option(new_recipe: NewRecipe, desk: Path) -> None:
     _, out, _ = new_recipe("--method", "sft", "--model", "tiny", *TALKS)
     assert out == (
-        "sft.yaml\n  data: 60 rows, nearly all within 65 tokens\n"
+        "sft.yaml\n  data: 60 rows, 98% within 65 tokens\n"
         "  it passes the check\n  next: aligner run sft.yaml\n"
     )
     assert (desk / "sft.yaml").read_text("utf-8") == SFT
@@ -114,7 +114,7 @@ def test_a_recipe_that_is_there_is_not_written_over(new_recipe: NewRecipe, desk:
     code, _, err = new_recipe("--method", "sft", "--model", "tiny", *TALKS)
     assert (code, err) == (
         2,
-        "--out: sft.yaml exists already\n  hint: give another file with --out\n",
+        "--out: sft.yaml exists already\n  hint: choose another file with --out\n",
     )
     assert (desk / "sft.yaml").read_text() == "mine"
 
@@ -122,23 +122,26 @@ def test_a_recipe_that_is_there_is_not_written_over(new_recipe: NewRecipe, desk:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ([], "--method: say what to train\n  hint: known: dpo, pretrain, reward, rlhf, sft\n"),
+        (
+            [],
+            "--method: a training method is missing\n  hint: known: dpo, pretrain, reward, rlhf, sft\n",
+        ),
         (
             ["--method", "dpp"],
-            "--method: there is no outline for 'dpp'\n  hint: did you mean 'dpo'?\n",
+            "--method: unknown method 'dpp'\n  hint: did you mean 'dpo'?\n",
         ),
         (
             ["--method", "sft", "--data", "talks.jsonl"],
-            "new recipe: --model is missing\n  hint: give model, a folder or hub id\n",
+            "new recipe: --model is missing\n  hint: give the model, a folder or Hub id\n",
         ),
         (
             ["--method", "dpo", "--model", "tiny"],
             "new recipe: --preferences is missing\n"
-            "  hint: give preferences: preference rows, a file, folder or hub id\n",
+            "  hint: give the preferences: preference rows, a file, folder or Hub id\n",
         ),
         (
             ["--method", "sft", "--model", "tiny", *TALKS, *PAIRS],
-            "--preferences: sft makes no use of it\n  hint: it takes --data\n",
+            "--preferences: the method sft does not use it\n  hint: it uses --data\n",
         ),
     ],
 )
@@ -173,8 +176,8 @@ def test_on_a_terminal_what_is_missing_is_asked_for(
     monkeypatch.setattr(sys, "stdout", screen)
     assert main(["new", "recipe"]) == 0
     asked = screen.getvalue()
-    assert "method [sft]: model, a folder or hub id: data: conversation rows" in asked
-    assert "adapter: lora, qlora or none [lora]: file to write [sft.yaml]: sft.yaml\n" in asked
+    assert "method [sft]: model, a folder or Hub id: data: conversation rows" in asked
+    assert "adapter (lora, qlora, none) [lora]: output file [sft.yaml]: sft.yaml\n" in asked
     assert "adapter" not in read_recipe(desk / "sft.yaml").steps[1].options
 
 
@@ -246,14 +249,15 @@ def test_numbers_suit_the_data(looked: dict[str, int], chosen: tuple[object, ...
     assert ("limits" in step) == (looked.get("longest", 0) > 2048)
 
 
-def test_a_model_that_cannot_be_looked_at_is_said(
+def test_a_model_that_cannot_be_read_is_reported(
     new_recipe: NewRecipe, desk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     code, out, err = new_recipe("--method", "sft", "--model", "no-org/no-model", *TALKS)
     assert (code, err) == (0, "")
     assert out == (
-        "sft.yaml\n  data: 60 rows\n  the model could not be looked at: check it where it can\n"
+        "sft.yaml\n  data: 60 rows\n  the model could not be read here: "
+        "run `aligner check sft.yaml` where it can\n"
     )
     step = read_recipe(desk / "sft.yaml").steps[1]
     assert step.options["max_length"] == 1024

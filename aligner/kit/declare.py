@@ -4,7 +4,7 @@ from aligner.data.options import DataOptions, DataSpecs, TrainOn
 from aligner.data.rows import Conversation, Preference, Prompt, Text
 from aligner.errors import ChainError, DataError, ErrorCollector, ErrorGroup, ModelError
 from aligner.models.options import Adapter, FreshModel, ModelOptions
-from aligner.preview import PreviewRequest, PreviewSection, TokenSequence
+from aligner.preview import PreviewRequest, PreviewSection
 from aligner.registry import RowKind
 from aligner.train.options import OfflineOptions, PreferenceOptions, TrainOptions
 from aligner.train.stage import OfflineStage, PreferenceStage
@@ -31,7 +31,6 @@ __all__ = [
     "Prompt",
     "RowKind",
     "Text",
-    "TokenSequence",
     "TrainOn",
     "TrainOptions",
 ]

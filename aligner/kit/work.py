@@ -4,12 +4,11 @@ from aligner.data.context import DataContext
 from aligner.data.encoding.prepare import PreparedData
 from aligner.data.encoding.tokenizers import load_tokenizer, save_tokenizer
 from aligner.models.fresh import fresh_model
-from aligner.models.inspect import ModelInfo, fresh_info, pad_errors, reward_info
+from aligner.models.inspect import ModelInfo, fresh_info, reward_info
 from aligner.models.padding import pad_id
 from aligner.models.policy import Prepared as PreparedModel
 from aligner.models.policy import prepare_policy
 from aligner.models.precision import precision_of
-from aligner.models.resolve import resolve, resolve_tokenizer
 from aligner.models.reward import load_reward_to_train
 from aligner.models.tokens import set_token_ids
 from aligner.train.completions import CompletionCollator, CompletionMethod
@@ -45,12 +44,9 @@ __all__ = [
     "fresh_tokenizer",
     "load_reward_to_train",
     "load_tokenizer",
-    "pad_errors",
     "pad_id",
     "precision_of",
     "prepare_policy",
-    "resolve",
-    "resolve_tokenizer",
     "reward_info",
     "save_tokenizer",
     "set_token_ids",

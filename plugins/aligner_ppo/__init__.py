@@ -1,4 +1,4 @@
-"""Proximal policy optimisation, as an aligner plugin."""
+"""Proximal policy optimization (PPO)."""
 
 from collections.abc import Iterable
 from typing import Any

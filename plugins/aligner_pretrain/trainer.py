@@ -24,9 +24,6 @@ from aligner_pretrain.options import PretrainOptions
 class PretrainMethod(LanguageMethod[PretrainOptions]):
     """Training on every token of documents, of the incoming policy or of a fresh model."""
 
-    def __init__(self, options: PretrainOptions) -> None:
-        super().__init__(options, stream_to=options.max_length if options.stream else None)
-
     def incoming_slots(self, context: PlanContext) -> Mapping[Slot, SlotForecast]:
         if self.options.fresh is None:
             return context.slots
@@ -71,7 +68,6 @@ class PretrainMethod(LanguageMethod[PretrainOptions]):
         return saved | {"tokenizer": artifact}
 
     def _fresh_tokenizer(self, context: DataContext) -> Any:
-        shape = self.options.fresh
-        longest = shape.max_position_embeddings if shape else None
-        vocab_size = self.options.vocab_size
-        return fresh_tokenizer(self.options, context, vocab_size=vocab_size, max_length=longest)
+        options = self.options
+        longest = options.fresh.max_position_embeddings if options.fresh else None
+        return fresh_tokenizer(options, context, vocab_size=options.vocab_size, max_length=longest)

@@ -220,7 +220,7 @@ def test_steps_take_up_what_the_files_before_them_leave(bring: Import, tmp_path:
 def test_json_says_every_remark(bring: Import) -> None:
     _, out, _ = bring("trl", "reward.yaml", also=("--json",))
     told = json.loads(out)
-    assert (told["recipe"], told["from"], told["taken"]) == ("out.yaml", "trl", 6)
+    assert (told["recipe"], told["from"], told["imported"]) == ("out.yaml", "trl", 6)
     assert told["notes"][0] == {
         "kind": "default",
         "where": "reward.yaml:3",
@@ -244,11 +244,11 @@ not needed:
   chat.yml:8: datasets.0.message_field_content: turns and roles are read in all usual spellings
   chat.yml:11: output_dir: every step is saved when it ends, in the run's folder
 out.yaml: chat → sft
-  17 settings of axolotl taken over, 2 other meaning, 1 added, 3 default, 3 not needed
+  17 settings of axolotl imported, 2 other meaning, 1 added, 3 default, 3 not needed
   next: aligner check out.yaml
 """  # noqa: E501  # as it is printed
 HEAD = """\
-# From reward.yaml (llama-factory), by aligner import.
+# Imported from reward.yaml (llama-factory) by aligner import.
 # other meaning:
 #   reward.yaml:9: cutoff_len: longer rows are cut as before, but the check stops where these are more than 5 %: see limits
 # added:

@@ -66,11 +66,11 @@ def test_trl_must_be_told_its_command_where_the_file_does_not_show_it(refused: R
 
 def test_nobodys_file_is_not_guessed_at(refused: Refused) -> None:
     assert refused("learning_rate: 1e-4\n") == (
-        "f.yaml: this is not recognised as a recipe of another tool\n"
-        "  hint: say whose it is with --from: axolotl, llama-factory, trl\n"
+        "f.yaml: this is not recognized as a file of another tool\n"
+        "  hint: name the tool with --from: axolotl, llama-factory, trl\n"
     )
     assert refused("learning_rate: 1e-4\n", "--from", "tlr") == (
-        "--from: no plugin reads recipes of 'tlr'\n  hint: did you mean 'trl'?\n"
+        "--from: no plugin imports files of 'tlr'\n  hint: did you mean 'trl'?\n"
     )
 
 
@@ -117,7 +117,7 @@ def test_the_names_of_data_sets_are_looked_up_where_the_tool_is_started(
 def test_a_file_that_is_there_is_not_written_over(refused: Refused, tmp_path: Path) -> None:
     (tmp_path / "there.yaml").write_text("mine")
     assert refused("use_peft: true\n", "--out", "there.yaml") == (
-        "--out: there.yaml exists already\n  hint: give another file with --out\n"
+        "--out: there.yaml exists already\n  hint: choose another file with --out\n"
     )
     assert (tmp_path / "there.yaml").read_text() == "mine"
 

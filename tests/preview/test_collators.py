@@ -15,9 +15,9 @@ import aligner
 from aligner import chain
 from aligner.kit.work import CompletionCollator
 from aligner.preview import PreviewSection
-from aligner.terminal.console import console_on, show
-from aligner.terminal.preview import previewed
-from aligner.terminal.preview_page import page
+from aligner.terminal.console import make_console, print_to
+from aligner.terminal.preview import render_preview
+from aligner.terminal.preview_html import preview_html
 from tests.preview.conftest import LONGER, TALKS, spelled
 
 Only = Callable[..., PreviewSection]
@@ -66,12 +66,12 @@ def test_a_collator_that_masks_everything_is_seen(
     assert lane.counts["trained"] == 0
     assert lane.warnings == ("nothing in it is trained",)
     file = io.StringIO()
-    console = console_on(file)
-    show(console, previewed(preview_steps(step, rows=(1,)), console))
+    console = make_console(file)
+    print_to(console, render_preview(preview_steps(step, rows=(1,)), console))
     assert "  8 tokens · none trained · 8 masked · 5 padding\n  ! nothing in it is trained\n" in (
         file.getvalue()
     )
-    assert '<p class="warning">⚠ nothing in it is trained</p>' in page(preview_steps(step))
+    assert '<p class="warning">⚠ nothing in it is trained</p>' in preview_html(preview_steps(step))
 
 
 def test_a_preference_collator_that_trains_the_prompt_is_seen(
