@@ -247,7 +247,7 @@ def test_a_run_whose_files_were_changed_is_not_exported(
          "--license-name and --license-link need `--license other`\n"
          "  hint: a license known to the Hub needs only its id\n"),
         (("--step", "chat", "--slot", "reward"),
-         "runs/small: step 'chat' has no reward\n  hint: steps that did: reward\n"),
+         "runs/small: step 'chat' has no reward\n  hint: steps with a reward: reward\n"),
     ],
 )  # fmt: skip
 def test_options_that_cannot_be_combined_are_refused(
