@@ -5,6 +5,7 @@
     aligner_reward_functions   when a recipe is linked        functions that score completions
     aligner_data_sources       when a recipe is linked        generators of rows
     aligner_data_formats       when a recipe is linked        row formats
+    aligner_row_operations     when a recipe is linked        operations on rows
     aligner_recipe_templates   by `aligner new recipe`        templates of recipes
     aligner_config_importers   by `aligner import`            importers of other tools' configs
     aligner_step_started       before a step runs             -
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         DataSource,
         RecipeTemplate,
         RewardFunction,
+        RowOperation,
     )
     from aligner.stage import Progress, Stage, StepContext
     from aligner.state import ModelState
@@ -76,6 +78,16 @@ def aligner_data_formats() -> Iterable[DataFormat]:
 
     Returns:
         DataFormat values, with unique names among all plugins.
+    """
+    return ()
+
+
+@hookspec
+def aligner_row_operations() -> Iterable[type[RowOperation]]:
+    """Return operations on rows, for an option of a data entry or of a step that reads data.
+
+    Returns:
+        RowOperation classes, with unique names among all plugins.
     """
     return ()
 

@@ -1,4 +1,4 @@
-"""Preview of rows before a step runs: the tokens that the model will receive, with roles."""
+"""Values of a preview: the rows of a step as tokens, each with its role in the loss."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 Role = Literal["trained", "masked", "padding"]
+"""`trained`: has a loss. `masked`: context without a loss. `padding`: ignored by the model."""
 ROLES: tuple[Role, ...] = get_args(Role)
 
 
 @dataclass(frozen=True, slots=True)
 class PreviewToken:
-    """A token of a sequence, with its text and role.
+    """A token of a batch.
 
     >>> PreviewToken(7, " cat", "trained").text
     ' cat'
@@ -21,87 +22,88 @@ class PreviewToken:
 
     id: int
     text: str
-    """Text of the token; incomplete characters as bytes: `\\xf0`."""
+    """Decoded text; bytes that are not a whole character are written as `\\xf0`."""
     role: Role
-    """`trained`: part of the loss. `masked`: context only. `padding`: ignored by the model."""
     special: bool = False
-    """True for a control token: `<|im_end|>`."""
+    """True for a special token such as `<|im_end|>`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenSequence:
-    """One sequence of a batch, padding included."""
+    """A sequence of a batch, including padding."""
 
     name: str
-    """`chosen`, or nothing if the row has only this sequence."""
+    """Name among the sequences of a row, such as `chosen`; empty if there is only one."""
     tokens: tuple[PreviewToken, ...]
     boundaries: Mapping[int, str] = field(default_factory=dict)
-    """In a packed sequence: index of the first token of each further row, with its name."""
+    """Title of each row in a packed sequence, by the position of its first token."""
     notes: tuple[str, ...] = ()
-    """Remarks, such as how the sequence ends."""
+    """Remarks, such as the token that ends the answer."""
     warnings: tuple[str, ...] = ()
-    """Remarks about problems, such as a missing end token."""
+    """Probable mistakes, such as a stop token that is not trained."""
 
     @property
     def counts(self) -> Mapping[Role, int]:
-        return counts_of([self])
+        """Number of tokens per role."""
+        return count_roles([self])
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreviewRow:
-    """A row as the model receives it: one sequence, or several that are compared."""
+    """A row as the model gets it: one sequence, or several that are compared."""
 
     number: int
-    """Number of the row in its split, counted from 1."""
+    """Number of the row in its split, from 1."""
     title: str
     origin: str
-    """`file:line` of the row."""
+    """File and line of the row, `talks.jsonl:17`."""
     sequences: tuple[TokenSequence, ...]
-    shared: int = 0
-    """Number of first tokens that all sequences share: the prompt of several answers."""
-    facts: tuple[str, ...] = ()
+    prompt_length: int = 0
+    """Number of tokens at the start that all sequences share: the prompt of several answers."""
+    details: tuple[str, ...] = ()
+    """Further facts about the row, such as its label."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreviewBatch:
-    """A batch that the collator has built for the previewed rows."""
+    """Size and roles of the batch that contains the previewed rows."""
 
     title: str
-    """Rows of the batch, in words."""
-    sequences: int
-    columns: int
+    """Rows that the batch contains: `rows 1 to 3`."""
+    num_sequences: int
+    sequence_length: int
     counts: Mapping[Role, int]
-    """Tokens by role, over all sequences of the batch."""
+    """Number of tokens per role in all sequences of the batch."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreviewSection:
-    """Previewed rows of one data set of a step."""
+    """Rows of one data set of a step."""
 
     option: str
-    """The option that names the data."""
+    """Option that names the data."""
     title: str
-    """Number of rows and their purpose: `24 rows to train on`."""
+    """Description of the data: `24 rows to train on`."""
     rows: tuple[PreviewRow, ...]
     batches: tuple[PreviewBatch, ...]
-    word: str = "trained"
-    """Label of tokens with the role `trained`, for stages with another use for them."""
+    trained_label: str = "trained"
+    """Label of the role `trained`, for stages that compute another value on these tokens."""
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreviewRequest:
-    """Selection of the rows to preview."""
+    """The rows to preview."""
 
     rows: tuple[int | str, ...] = (1, 2)
-    """Rows by number, counted from 1, or by `file:line`."""
-    by_name: bool = False
-    """True if the user named the rows: a missing row is then an error."""
+    """Rows by number, from 1, or by file and line, `talks.jsonl:17`."""
+    required: bool = False
+    """True if a row that does not exist is an error; otherwise the rows that exist are shown."""
     held_out: bool = False
-    """Preview held-out rows instead of training rows."""
+    """True to show validation rows instead of training rows."""
 
 
-def counts_of(sequences: Sequence[TokenSequence]) -> dict[Role, int]:
-    """Return the number of tokens of each role."""
-    found = Counter(token.role for sequence in sequences for token in sequence.tokens)
-    return {role: found[role] for role in ROLES}
+def count_roles(sequences: Sequence[TokenSequence]) -> dict[Role, int]:
+    """Return the number of tokens per role."""
+    counts = Counter(token.role for sequence in sequences for token in sequence.tokens)
+    return {role: counts[role] for role in ROLES}
