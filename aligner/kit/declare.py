@@ -1,8 +1,14 @@
 """Names for the light half of a plugin: options and declarations. Importing it loads no torch."""
 
 from aligner.data.options import DataOptions, DataSpecs, TrainOn
-from aligner.data.rows import Conversation, Preference, Prompt, Text
-from aligner.errors import ChainError, DataError, ErrorCollector, ErrorGroup, ModelError
+from aligner.errors import (
+    ChainError,
+    DataError,
+    ErrorCollector,
+    ErrorGroup,
+    ModelError,
+    error_location,
+)
 from aligner.models.options import Adapter, FreshModel, ModelOptions
 from aligner.preview import PreviewRequest, PreviewSection
 from aligner.registry import RowKind
@@ -12,7 +18,6 @@ from aligner.train.stage import OfflineStage, PreferenceStage
 __all__ = [
     "Adapter",
     "ChainError",
-    "Conversation",
     "DataError",
     "DataOptions",
     "DataSpecs",
@@ -23,14 +28,12 @@ __all__ = [
     "ModelOptions",
     "OfflineOptions",
     "OfflineStage",
-    "Preference",
     "PreferenceOptions",
     "PreferenceStage",
     "PreviewRequest",
     "PreviewSection",
-    "Prompt",
     "RowKind",
-    "Text",
     "TrainOn",
     "TrainOptions",
+    "error_location",
 ]

@@ -29,7 +29,7 @@ def trainer_arguments(
     on_cpu: bool,
     steps: int,
     has_eval_rows: bool,
-    group_by_length: bool,
+    sampling_strategy: str,
 ) -> dict[str, Any]:
     """Return keyword arguments for `TrainingArguments` or any TRL config.
 
@@ -38,7 +38,7 @@ def trainer_arguments(
         on_cpu: Train on the CPU, even if there is a GPU.
         steps: Optimizer steps in all.
         has_eval_rows: True if there are held-out rows to evaluate on.
-        group_by_length: Make batches of rows of similar length.
+        sampling_strategy: Order of rows in training.
     """
     every = options.save_steps or max(_FEWEST_STEPS_BETWEEN_CHECKPOINTS, math.ceil(steps / 10))
     during = has_eval_rows and options.eval_steps is not None
@@ -62,7 +62,7 @@ def trainer_arguments(
         if options.warmup_steps < 1
         else int(options.warmup_steps),
         "max_grad_norm": options.max_grad_norm,
-        "train_sampling_strategy": "group_by_length" if group_by_length else "random",
+        "train_sampling_strategy": sampling_strategy,
         "length_column_name": "length",
         "activation_checkpointing": options.activation_checkpointing,
         "bf16": precision == "bf16",

@@ -79,9 +79,10 @@ class LanguageMethod(TrainingMethod[O]):
         return super().prepare(reads, context, tokenizer)
 
     @property
-    def groups_by_length(self) -> bool:
+    def sampling_strategy(self) -> str:
+        grouped = super().sampling_strategy == "group_by_length"
         # Bins have nearly the same length already.
-        return super().groups_by_length and self._pack_to is None
+        return "random" if grouped and self._pack_to is not None else super().sampling_strategy
 
     def rows(self, split: Sequence[Any], *, held_out: bool) -> LabeledRows:
         if self._stream_to is not None:
@@ -101,7 +102,7 @@ class LanguageMethod(TrainingMethod[O]):
         request: PreviewRequest,
         context: PlanContext,
     ) -> PreviewSection:
-        grouped = self.groups_by_length and self._stream_to is None and not request.held_out
+        grouped = self.sampling_strategy == "group_by_length" and self._stream_to is None
         stops = stop_tokens(tokenizer) if self._train_on is not None else ()
         return language_section(
             self.rows(split, held_out=request.held_out),
@@ -111,7 +112,7 @@ class LanguageMethod(TrainingMethod[O]):
             context=context,
             size=self.options.per_device_train_batch_size,
             joined=self._pack_to is not None,
-            notes=(SHUFFLED,) if grouped else (),
+            notes=(SHUFFLED,) if grouped and not request.held_out else (),
         )
 
     def load(

@@ -86,9 +86,10 @@ def train_step(
     prepared = method.load(state, context, tokenizer, stage=declaration.stage)
     options = method.options
     rows = method.rows(data.train, held_out=False)
-    train_rows = row_dataset(rows, with_lengths=method.groups_by_length)
+    grouped = method.sampling_strategy == "group_by_length"
+    train_rows = row_dataset(rows, with_lengths=grouped)
     held_out = row_dataset(method.rows(data.held_out, held_out=True), with_lengths=False)
-    steps = optimizer_steps(len(train_rows), options, world=context.world)
+    steps = optimizer_steps(len(train_rows), options, world=context.world_size)
     inputs = TrainerInputs(
         arguments=trainer_arguments(
             options,
@@ -97,7 +98,7 @@ def train_step(
             on_cpu=device().type == "cpu",
             steps=steps,
             has_eval_rows=bool(held_out),
-            group_by_length=method.groups_by_length,
+            sampling_strategy=method.sampling_strategy,
         ),
         keywords={
             "model": base_model(prepared.model),
@@ -136,5 +137,4 @@ def _other_reference(
         context.model_cache,
         precision=method.options.precision,
         attn_implementation=method.options.attn_implementation,
-        where=context.where,
     )
