@@ -166,7 +166,9 @@ class Recipe:
         host = make_host(self._plugins, self._stages) if host is None else host
         folder = Path(runs).absolute()
         linked = chain.link(self._start(folder), host)
-        request = PreviewRequest(rows=tuple(rows), by_name=tuple(rows) != (1, 2), held_out=held_out)
+        request = PreviewRequest(
+            rows=tuple(rows), required=tuple(rows) != (1, 2), held_out=held_out
+        )
         preview = chain.preview(linked, host, request, steps=steps, runs=folder)
         if not preview.steps:
             ErrorGroup.raise_if_any(preview.errors)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from aligner.errors import AlignerError, ChainError, PluginError, did_you_mean
+from aligner.errors import AlignerError, ChainError, PluginError, did_you_mean, error_location
 from aligner.host import Host
 from aligner.models.resolve import resolve, resolve_tokenizer
 from aligner.options.validation import validate
@@ -85,7 +85,8 @@ def _start(recipe: RecipeSpec) -> tuple[ModelState, list[AlignerError]]:
     errors: list[AlignerError] = []
     for slot, find in (("policy", resolve), ("tokenizer", resolve_tokenizer)):
         try:
-            slots[slot] = find(path, recipe.model.revision, where=recipe.model_where)
+            with error_location(recipe.model_where):
+                slots[slot] = find(path, recipe.model.revision)
         except AlignerError as error:
             errors.append(error)
     return ModelState().put(START, **slots), errors[:1]

@@ -15,7 +15,7 @@ from torch import Tensor
 from aligner.data.context import DataContext
 from aligner.data.encoding.chat import stop_tokens
 from aligner.data.encoding.prepare import PreparedData
-from aligner.errors import ErrorGroup
+from aligner.errors import ErrorGroup, error_location
 from aligner.models.inspect import pad_errors
 from aligner.models.padding import pad_id
 from aligner.preview import PreviewRequest, PreviewSection, TokenSequence
@@ -78,8 +78,8 @@ class CompletionMethod(TrainingMethod[O]):
 
     def prepare(self, reads: RowKind, context: DataContext, tokenizer: Any) -> PreparedData[Any]:
         if self.scored == "end":
-            pad, eos = tokenizer.pad_token_id, tokenizer.eos_token_id
-            ErrorGroup.raise_if_any(pad_errors(pad, eos, where=context.at("data")))
+            with error_location(context.at("data")):
+                ErrorGroup.raise_if_any(pad_errors(tokenizer.pad_token_id, tokenizer.eos_token_id))
         return super().prepare(reads, context, tokenizer)
 
     def rows(self, split: Sequence[Any], *, held_out: bool) -> Iterator[dict[str, Any]]:
