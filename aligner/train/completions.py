@@ -15,7 +15,7 @@ from torch import Tensor
 from aligner.data.context import DataContext
 from aligner.data.encoding.chat import stop_tokens
 from aligner.data.encoding.prepare import PreparedData
-from aligner.errors import ErrorGroup
+from aligner.errors import ErrorGroup, error_location
 from aligner.models.inspect import pad_errors
 from aligner.models.padding import pad_id
 from aligner.preview import PreviewRequest, PreviewSection, TokenSequence
@@ -71,15 +71,17 @@ class CompletionCollator:
 class CompletionMethod(TrainingMethod[O]):
     """Base of methods for rows with a prompt (`prompt_ids`) and one or more completions (`SIDE_ids`)."""
 
-    sides: ClassVar[tuple[str, ...]]
+    sides: tuple[str, ...]
     """Names of a row's completions."""
+    sides_without_gradient: int = 0
+    """Number of sides, the last ones, that the loss reads and that are not trained."""
     scored: ClassVar[Literal["tokens", "end"]] = "tokens"
     """Part of a completion that enters the loss: its tokens, or a score that is read at its end."""
 
     def prepare(self, reads: RowKind, context: DataContext, tokenizer: Any) -> PreparedData[Any]:
         if self.scored == "end":
-            pad, eos = tokenizer.pad_token_id, tokenizer.eos_token_id
-            ErrorGroup.raise_if_any(pad_errors(pad, eos, where=context.at("data")))
+            with error_location(context.at("data")):
+                ErrorGroup.raise_if_any(pad_errors(tokenizer.pad_token_id, tokenizer.eos_token_id))
         return super().prepare(reads, context, tokenizer)
 
     def rows(self, split: Sequence[Any], *, held_out: bool) -> Iterator[dict[str, Any]]:
@@ -145,4 +147,7 @@ class CompletionMethod(TrainingMethod[O]):
     ) -> TokenSequence:
         if self.scored == "end":
             return reader.scored_lane(ids, present, pad=pad_id(reader.tokenizer), name=name)
+        if self.sides.index(name) >= len(self.sides) - self.sides_without_gradient:
+            note = "not trained: the loss reads its log-probability without a gradient"
+            return reader.lane(ids, [0] * len(ids), present, name=name, notes=(note,))
         return reader.lane(ids, after_first(completion), present, name=name)

@@ -16,6 +16,7 @@ from aligner.data.encoding.prepare import (
     prepare_texts,
 )
 from aligner.data.encoding.tokenizers import load_tokenizer, save_tokenizer
+from aligner.errors import error_location
 from aligner.models.inspect import ModelInfo, planned_model
 from aligner.models.policy import Prepared as PreparedModel
 from aligner.models.policy import load_policy
@@ -76,13 +77,14 @@ class TrainingMethod(ABC, Generic[O]):
         named = self.base()
         if named is None:
             return {}
-        (path, revision), where = named, context.at("base")
+        path, revision = named
         local = context.recipe_folder / path
         path = str(local) if local.is_dir() else path
-        return {
-            "policy": resolve(path, revision, where=where),
-            "tokenizer": resolve_tokenizer(path, revision, where=where),
-        }
+        with error_location(context.at("base")):
+            return {
+                "policy": resolve(path, revision),
+                "tokenizer": resolve_tokenizer(path, revision),
+            }
 
     # Planning: no weights are loaded.
 
@@ -146,7 +148,6 @@ class TrainingMethod(ABC, Generic[O]):
             self.options,
             step=stage,
             seed=context.seed,
-            where=context.where,
         )
 
     @abstractmethod

@@ -39,7 +39,7 @@ class RewardMethod(CompletionMethod[RewardOptions]):
         return (self.options.base, self.options.revision) if self.options.base else None
 
     def model_info(self, context: PlanContext) -> ModelInfo:
-        return reward_info(super().model_info(context), where=context.where)
+        return reward_info(super().model_info(context))
 
     def rows(self, split: Sequence[Any], *, held_out: bool) -> Iterator[dict[str, Any]]:
         margins = self.options.margin and any(pair.margin is not None for pair in split)
@@ -56,7 +56,6 @@ class RewardMethod(CompletionMethod[RewardOptions]):
             step=stage,
             seed=context.seed,
             pad=tokenizer.pad_token_id,
-            where=context.where,
         )
 
     def trainer(self, inputs: TrainerInputs, tokenizer: Any) -> _RewardTrainer:

@@ -215,7 +215,10 @@ BROKEN = [
         "{{ messages.__class__.__mro__ }}",
         f"{REFUSES}access to attribute '__class__' of 'list' object is unsafe.",
     ),
-    ("{{ 'x' * 2000000 }}", f"{FAILS}the chat template makes 2000000 characters of 81"),
+    (
+        "{{ 'x' * 2000000 }}",
+        f"{FAILS}the chat template makes 2000000 characters from a conversation of 81",
+    ),
     ("{{ 1 / 0 }}", f"{FAILS}the chat template fails on it: ZeroDivisionError: division by zero"),
     (ENDLESS, f"{FAILS}the chat template has not finished after 0.3 seconds"),
     (

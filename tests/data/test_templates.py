@@ -132,12 +132,17 @@ def test_recursion_without_end_is_refused() -> None:
     ]
 
 
-def test_a_list_is_large_or_small_whatever_else_is_rendered() -> None:
-    """A conversation beyond what is sent together is rendered alone, in its place."""
-    long = [{"role": "user", "content": "a" * renderer.LARGE}]
+def test_what_a_template_wrote_before_it_failed_takes_no_memory_from_the_next() -> None:
+    half = "{% for i in range(300) %}{{ 'x' * (2 ** 20 + i) }}{% endfor %}{{ 1 / 0 }}"
+    assert render(half, HELLO)[0].endswith("division by zero")
+    assert render("{{ ('x' * (300 * 2 ** 20)) | length }}", HELLO) == [str(300 << 20)]
+
+
+def test_a_conversation_beyond_the_size_of_a_batch_is_rendered_in_its_place() -> None:
+    long = [{"role": "user", "content": "a" * renderer.MAX_BYTES}]
     assert render("{{ messages[0].content | length }}", HELLO, long, HELLO) == [
         "6",
-        str(renderer.LARGE),
+        str(renderer.MAX_BYTES),
         "6",
     ]
 
@@ -228,7 +233,7 @@ def test_a_process_that_was_killed_is_started_anew() -> None:
     assert render(PLAIN, HELLO) == ["Hello!"]
     killer = threading.Timer(0.3, os.kill, (worker_status("Pid"), signal.SIGKILL))
     killer.start()
-    assert render(ENDLESS, HELLO) == ["the chat template ends the process that renders it: Killed"]
+    assert render(ENDLESS, HELLO) == ["the process that renders the chat template ended: Killed"]
     assert render(PLAIN, HELLO) == ["Hello!"]
 
 

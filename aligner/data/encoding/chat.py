@@ -34,7 +34,7 @@ class RenderedSample:
 
 
 def trained_answers(messages: Messages, train_on: TrainOn) -> list[int]:
-    """Which of the assistant's turns are trained, counted from 0."""
+    """Return the assistant's turns that are trained, counted from 0."""
     answers = assistant_indices(messages)
     if train_on == "last":
         return [len(answers) - 1] if answers else []

@@ -73,9 +73,12 @@ def render(source: str, variables: Mapping[str, Any]) -> tuple[str, list[tuple[i
     environment, template, known = _compiled(source)
     environment.blocks, environment.spans = blocks, _ = [], []
     context = template.new_context({**known, **variables}, shared=True)
-    for block in template.root_render_func(context):
-        blocks.append(block)  # the tag counts what is there by now
-    return "".join(blocks), environment.spans
+    try:
+        for block in template.root_render_func(context):
+            blocks.append(block)  # the tag counts the blocks so far
+        return "".join(blocks), environment.spans
+    finally:
+        blocks.clear()  # the environment is kept: it must not hold the memory that others may use
 
 
 def _raise(message: str) -> None:

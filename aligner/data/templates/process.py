@@ -1,4 +1,4 @@
-"""The one process in which this process has its chat templates rendered."""
+"""Start, use and end the process that renders chat templates."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _end_reason(code: int, seconds: float) -> str:
     if code == -signal.SIGPROF:
         return f"the chat template has not finished after {seconds:g} seconds"
     how = signal.strsignal(-code) if code < 0 else f"exit status {code}"
-    return f"the chat template ends the process that renders it: {how}"
+    return f"the process that renders the chat template ended: {how}"
 
 
 def _start() -> subprocess.Popen[bytes]:

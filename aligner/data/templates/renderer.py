@@ -11,11 +11,11 @@ from aligner.data.reading.messages import MalformedRowError
 from aligner.data.templates.process import worker_process
 
 SECONDS = 10.0
-"""Processor time that a text may take: on a busy machine as much work as on an idle one."""
-TOGETHER = 100
-"""Conversations that are sent to the process at once,"""
-LARGE = 1 << 23
-"""unless they have more bytes than this together."""
+"""Processor time that one text may take; unlike time on the clock, it does not depend on other programs."""
+MAX_CONVERSATIONS = 100
+"""Conversations in a batch."""
+MAX_BYTES = 1 << 23
+"""Size of a batch beyond which its conversations are rendered one by one."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class RenderRequest:
     messages: Sequence[Mapping[str, Any]]
     tools: Sequence[Any] | None
     wanted: Sequence[tuple[int, bool]]
-    """For each text, the number of messages, and True if the prompt for an answer follows them."""
+    """For each text, the number of its messages, and True if it ends with the prompt for an answer."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ class Renderer:
 
         A conversation that exceeds a limit has errors in place of its texts, and those after it are rendered.
         """
-        for start in range(0, len(requests), TOGETHER):
-            for request, reply in self._exchange(requests[start : start + TOGETHER]):
+        for start in range(0, len(requests), MAX_CONVERSATIONS):
+            for request, reply in self._exchange(requests[start : start + MAX_CONVERSATIONS]):
                 if isinstance(reply, MalformedRowError):
                     yield RenderReply([reply] * len(request.wanted))
                 else:
@@ -70,7 +70,7 @@ class Renderer:
         batch = {**vars(self), "seconds": SECONDS, "conversations": conversations}
         line = json.dumps(batch).encode()
         alone = len(requests) == 1
-        if alone or len(line) <= LARGE:
+        if alone or len(line) <= MAX_BYTES:
             try:
                 replies = json.loads(worker_process().exchange(line, seconds=SECONDS))
             except MalformedRowError as error:
@@ -80,7 +80,7 @@ class Renderer:
             else:
                 yield from zip(requests, replies, strict=True)
                 return
-        # Only one that is alone can be known to have ended the process, or needs the memory for itself.
+        # A conversation that ends the process is identified, and has all the memory, when it is sent alone.
         for request in requests:
             yield from self._exchange([request])
 

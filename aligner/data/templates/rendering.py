@@ -150,7 +150,7 @@ class ChatTemplate:
         ]
 
     def _request(self, wanted: TemplateInput) -> RenderRequest:
-        """Put a conversation as the template gets it, with the texts that are compared."""
+        """Return a conversation as the template gets it, with the texts that are compared."""
         prompts = wanted.answers
         texts = {(len(wanted.messages), wanted.ask): None}
         if self.marked:
@@ -200,30 +200,30 @@ class ChatTemplate:
             return None
         turn = upto[len(before) :]
         # The turn ends with its end-of-turn token; the white space after it is the template's.
-        said_until = turn.rfind(self._mark(message["content"].strip()))
-        ends = [match.end() for match in self._own(turn) if match.end() > said_until]
+        content_end = turn.rfind(self._mark(message["content"].strip()))
+        ends = [match.end() for match in self._own(turn) if match.end() > content_end]
         tail = ends[-1] if ends and not turn[ends[-1] :].strip() else len(turn.rstrip())
         return len(before), len(before) + tail
 
     def _own(self, text: str) -> Iterator[re.Match[str]]:
-        """The control tokens in rendered text that the template itself wrote."""
+        """Find the control tokens in a rendered text that the template itself wrote."""
         for match in self._special.finditer(text):
             if text[match.start() - 1 : match.start()] != OPEN:
                 yield match
 
     def shows(self, message: Mapping[str, Any], turn: str) -> bool:
-        """Whether all that an assistant turn says and calls is in its rendered text."""
-        said = [message["content"], message.get("reasoning", "")]
-        said += [call["function"]["name"] for call in message.get("tool_calls", ())]
-        return all(self._mark(one.strip()) in turn for one in said)
+        """Return True if the rendered text contains all that an assistant turn says and calls."""
+        parts = [message["content"], message.get("reasoning", "")]
+        parts += [call["function"]["name"] for call in message.get("tool_calls", ())]
+        return all(self._mark(part.strip()) in turn for part in parts)
 
     def left_out(self, messages: Messages, tools: Tools | None, text: str) -> str:
-        """What of the other turns and of the tools the template does not show, in words, or nothing."""
+        """Name the first turn, or the tools, that the text does not contain; empty if it contains all."""
         for number, message in enumerate(messages, 1):
-            said = message["content"].strip()
-            if message["role"] == "assistant" or not said or self._mark(said) in text:
+            content = message["content"].strip()
+            if message["role"] == "assistant" or not content or self._mark(content) in text:
                 continue
-            if json.dumps(said, ensure_ascii=False)[1:-1] not in text:
+            if json.dumps(content, ensure_ascii=False)[1:-1] not in text:
                 return f"turn {number}, the {message['role']}'s"
         for tool in tools or ():
             if str(tool["function"]["name"]) not in text:
@@ -231,37 +231,37 @@ class ChatTemplate:
         return ""
 
     def spells_control(self, messages: Messages) -> bool:
-        """Whether any turn spells a control token."""
+        """Return True if the text of a turn contains a control token."""
         return any(self._special.search(message["content"]) for message in messages)
 
     def _mark(self, text: str) -> str:
         return self._special.sub(f"{OPEN}\\g<0>{CLOSE}", text)
 
     def _marked(self, value: Any) -> Any:
-        """`value` of JSON's types alone, with the control tokens marked that it spells."""
+        """Reduce a value to the types of JSON, and mark the control tokens in its texts."""
         if isinstance(value, str):
             if not value.isascii() and (OPEN in value or CLOSE in value):
                 raise MalformedRowError("the text holds U+FDD0 or U+FDD1, which are no characters")
             return self._mark(str.__str__(value))
         if isinstance(value, Mapping):
-            return {_plain(key): self._marked(one) for key, one in value.items()}
+            return {_plain(key): self._marked(item) for key, item in value.items()}
         if isinstance(value, list | tuple):
-            return [self._marked(one) for one in value]
+            return [self._marked(item) for item in value]
         if value is None or type(value) in (bool, int, float):
             return value
         plain = _plain(value)
         return plain if type(plain) in (bool, int, float) else self._marked(plain)
 
     def _turn(self, message: Mapping[str, Any]) -> dict[str, Any]:
-        said = message["content"]
-        if len(message) > 2 or message["role"] not in self._roles or type(said) is not str:
+        content = message["content"]
+        if len(message) > 2 or message["role"] not in self._roles or type(content) is not str:
             marked: dict[str, Any] = self._marked(_for_template(message))
             return marked
-        return {**message, "content": self._marked(said)}
+        return {**message, "content": self._marked(content)}
 
 
 def control_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
-    """The tokens that steer a model rather than say anything, and their ids."""
+    """Return the tokens that steer a model rather than write text, with their ids."""
     added = tokenizer.added_tokens_decoder
     control = {token.content: int(index) for index, token in added.items() if token.special}
     for token in tokenizer.all_special_tokens:
@@ -270,7 +270,7 @@ def control_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
 
 
 def _for_template(message: Mapping[str, Any]) -> dict[str, Any]:
-    """A turn as templates expect it: no weight, reasoning under the names they know."""
+    """Return a turn as templates expect it: no weight, reasoning under the names they know."""
     plain = {key: value for key, value in message.items() if key not in ("weight", "reasoning")}
     if message.get("reasoning"):
         plain["reasoning_content"] = message["reasoning"]
@@ -281,10 +281,10 @@ def _for_template(message: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """As transformers makes it safe for templates, for there may be anything in a table's cells."""
+    """Reduce a value as transformers does for templates: cells of a table can contain anything."""
     return value if type(value) is str else chat_template_utils._plain_template_data(value)
 
 
 def assistant_indices(messages: Sequence[Mapping[str, Any]]) -> list[int]:
-    """Where in `messages` the assistant's turns are."""
+    """Return the indices of the assistant's turns in `messages`."""
     return [index for index, message in enumerate(messages) if message["role"] == "assistant"]

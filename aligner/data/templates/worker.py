@@ -23,15 +23,15 @@ from aligner.data.templates.environment import render
 
 MEMORY = 512
 """MiB that requests and templates may take, beyond what the process has at its start."""
-LARGEST = 64
-"""A text may be this many times as long as its conversation, beyond the first 1 Mi characters."""
+MAX_RATIO = 64
+"""Factor by which a text may be longer than its conversation, beyond the first 1 Mi characters."""
 
 
 def main() -> None:
     """Answer requests until the input ends."""
     _limit()
     gc.freeze()
-    gc.set_threshold(50_000)
+    gc.set_threshold(50_000)  # rendering makes little garbage that refers to itself
     with suppress(BrokenPipeError):  # the parent ended first
         _answer(sys.stdin.buffer, sys.stdout.buffer)
     os._exit(0)
@@ -48,7 +48,7 @@ def _answer(requests: BinaryIO, replies: BinaryIO) -> None:
 
 
 def _limit() -> None:
-    """Let the process write no file and map no more memory, and let the time that it has end it."""
+    """Limit the memory of this process, forbid it to write files, and let SIGPROF end it."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     mapped = Path("/proc/self/statm")
     if mapped.exists():  # as on Linux; macOS keeps to no such limit
@@ -73,7 +73,7 @@ def _reply(
     reply: list[Any] = [[]]
     first = None
     for count, ask in wanted:
-        # The kernel ends the process when the time is up: a loop inside the interpreter cannot prevent it.
+        # The kernel sends SIGPROF at the limit, which ends loops inside the interpreter's C code too.
         signal.setitimer(signal.ITIMER_PROF, batch["seconds"])
         given = {
             **batch["variables"],
@@ -87,8 +87,10 @@ def _reply(
         except Exception as error:  # a template can raise anything
             reply.append([_message(error)])
             continue
-        if len(text) > 1 << 20 and len(text) > (1 << 20) + LARGEST * (length := _length(given)):
-            reply.append([f"the chat template makes {len(text)} characters of {length}"])
+        if len(text) > 1 << 20 and len(text) > (1 << 20) + MAX_RATIO * (length := _length(given)):
+            reply.append(
+                [f"the chat template makes {len(text)} characters from a conversation of {length}"]
+            )
         elif first is not None and first.startswith(text):
             reply.append(len(text))
         else:
@@ -100,6 +102,7 @@ def _reply(
 
 def _message(error: Exception) -> str:
     if isinstance(error, MemoryError):
+        gc.collect()
         return f"the chat template needs more than {MEMORY} MiB of memory"
     what = (str(error).strip().split("\n")[0] or type(error).__name__)[:200]
     if isinstance(error, TemplateError):
