@@ -74,8 +74,10 @@ class CompletionCollator:
 class CompletionMethod(TrainingMethod[O]):
     """Base of methods for rows with a prompt (`prompt_ids`) and one or more completions (`SIDE_ids`)."""
 
-    sides: ClassVar[tuple[str, ...]]
+    sides: tuple[str, ...]
     """Names of a row's completions."""
+    sides_without_gradient: int = 0
+    """Number of sides, the last ones, that the loss reads and that are not trained."""
     scored: ClassVar[Literal["tokens", "end"]] = "tokens"
     """Part of a completion that enters the loss: its tokens, or a score that is read at its end."""
 
@@ -162,4 +164,7 @@ class CompletionMethod(TrainingMethod[O]):
     ) -> TokenSequence:
         if self.scored == "end":
             return reader.scored_lane(ids, present, pad=pad_id(reader.tokenizer), name=name)
+        if self.sides.index(name) >= len(self.sides) - self.sides_without_gradient:
+            note = "not trained: the loss reads its log-probability without a gradient"
+            return reader.lane(ids, [0] * len(ids), present, name=name, notes=(note,))
         return reader.lane(ids, after_first(completion), present, name=name)
