@@ -104,6 +104,8 @@ class CompletionMethod(TrainingMethod[O]):
             yield columns
 
     def dataset(self, split: Sequence[Any], folder: Path, *, held_out: bool) -> Dataset:
+        if type(self).rows is not CompletionMethod.rows:  # columns of its own are in no file yet
+            return super().dataset(split, folder, held_out=held_out)
         fields = self.fields(split)
         sides = (f"{side}_ids" for side in self.sides)
         return to_dataset(split, ["prompt_ids", *sides, "length", *fields], defaults=fields)
