@@ -153,7 +153,7 @@ def stage(config: ExternalConfig) -> str:
     if rl:
         if rl not in METHODS:
             raise ChainError(
-                f"rl: no stage is equivalent to Axolotl's {rl!r} does",
+                f"rl: importing Axolotl's {rl!r} is not supported",
                 where=config.at("rl"),
                 hint=f"there are {', '.join(METHODS)}; use dpo for preference pairs",
             )

@@ -130,7 +130,7 @@ def stage(config: ExternalConfig) -> str:
     asked = config.settings.get("stage") or "sft"
     if asked not in STAGES:
         raise ChainError(
-            f"stage: no stage is equivalent to LLaMA-Factory's {asked!r} does",
+            f"stage: importing LLaMA-Factory's {asked!r} is not supported",
             where=config.at("stage"),
             hint=f"there are {', '.join(STAGES)}; use dpo for preference pairs",
         )

@@ -73,7 +73,7 @@ def _mixture_entries(draft: StepDraft, specs: list[Any]) -> list[Any]:
     weights = [1.0] * len(specs) if value is None else [float(number(n)) for n in names(value)]
     if len(weights) != len(specs) or min(weights) <= 0:
         draft.add_error("interleave_probs", f"interleave_probs: {len(specs)} data sets need as many "
-                     "shares, each above 0", "remove data sets with a share of 0")  # fmt: skip
+                     "probabilities, each above 0", "remove data sets with a share of 0")  # fmt: skip
         return specs
     text = "rows are sampled, not taken in order from each data set"
     put_mixture(draft, MEETS[strategy], "mix_strategy", text)

@@ -131,7 +131,7 @@ def stage(config: ExternalConfig) -> str:
         asked = found[0]
     if asked not in METHODS:
         raise ChainError(
-            f"no stage is equivalent to `trl {asked}` does",
+            f"importing `trl {asked}` is not supported",
             where=config.where,
             hint=f"there are {', '.join(METHODS)}",
         )

@@ -30,15 +30,15 @@ def refused(
 
 def test_a_method_without_a_stage_is_refused(refused: Refused) -> None:
     assert refused("base_model: m\nrl: kto\ndatasets: [{path: d}]\n") == (
-        "f.yaml:2: rl: no stage is equivalent to Axolotl's 'kto' does\n"
+        "f.yaml:2: rl: importing Axolotl's 'kto' is not supported\n"
         "  hint: there are dpo, ipo; use dpo for preference pairs\n"
     )
     assert refused("stage: kto\nfinetuning_type: lora\n") == (
-        "f.yaml:1: stage: no stage is equivalent to LLaMA-Factory's 'kto' does\n"
+        "f.yaml:1: stage: importing LLaMA-Factory's 'kto' is not supported\n"
         "  hint: there are pt, sft, rm, ppo, dpo; use dpo for preference pairs\n"
     )
     assert refused("use_peft: true\n", "--method", "grpo") == (
-        "f.yaml: no stage is equivalent to `trl grpo` does\n  hint: there are sft, dpo, reward\n"
+        "f.yaml: importing `trl grpo` is not supported\n  hint: there are sft, dpo, reward\n"
     )
 
 
@@ -170,7 +170,7 @@ def test_what_a_stage_refuses_is_told_at_its_line_of_the_recipe(
     said = capsys.readouterr()
     line = 1 + (tmp_path / "r.yaml").read_text().splitlines().index("- stage: dpo")
     assert said.err == (
-        f"r.yaml:{line}: stage 'dpo': label_smoothing has no effect on loss_type sigmoid; it is used by "
-        "aot, aot_unpaired, exo_pair, robust\n"
+        f"r.yaml:{line}: stage 'dpo': label_smoothing has no effect on loss_type sigmoid; the losses that use it "
+        "are aot, aot_unpaired, exo_pair, robust\n"
     )
     assert "r.yaml: chat → dpo\n" in said.out
