@@ -2,7 +2,14 @@
 
 from aligner.data.options import DataOptions, DataSpecs, TrainOn
 from aligner.data.rows import Conversation, Preference, Prompt, Text
-from aligner.errors import ChainError, DataError, ErrorCollector, ErrorGroup, ModelError
+from aligner.errors import (
+    ChainError,
+    DataError,
+    ErrorCollector,
+    ErrorGroup,
+    ModelError,
+    error_location,
+)
 from aligner.models.options import Adapter, FreshModel, ModelOptions
 from aligner.preview import PreviewRequest, PreviewSection
 from aligner.registry import RowKind
@@ -33,4 +40,5 @@ __all__ = [
     "Text",
     "TrainOn",
     "TrainOptions",
+    "error_location",
 ]

@@ -7,15 +7,18 @@ of B: for pairs, all chosen completions, then all rejected ones.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
+from datasets import Dataset
 from torch import Tensor
 
 from aligner.data.context import DataContext
 from aligner.data.encoding.chat import stop_tokens
 from aligner.data.encoding.prepare import PreparedData
-from aligner.errors import ErrorGroup
+from aligner.data.store.arrow_dataset import to_dataset
+from aligner.errors import ErrorGroup, error_location
 from aligner.models.inspect import pad_errors
 from aligner.models.padding import pad_id
 from aligner.preview import PreviewRequest, PreviewSection, TokenSequence
@@ -71,23 +74,41 @@ class CompletionCollator:
 class CompletionMethod(TrainingMethod[O]):
     """Base of methods for rows with a prompt (`prompt_ids`) and one or more completions (`SIDE_ids`)."""
 
-    sides: ClassVar[tuple[str, ...]]
+    sides: tuple[str, ...]
     """Names of a row's completions."""
+    sides_without_gradient: int = 0
+    """Number of sides, the last ones, that the loss reads and that are not trained."""
     scored: ClassVar[Literal["tokens", "end"]] = "tokens"
     """Part of a completion that enters the loss: its tokens, or a score that is read at its end."""
 
     def prepare(self, reads: RowKind, context: DataContext, tokenizer: Any) -> PreparedData[Any]:
         if self.scored == "end":
-            pad, eos = tokenizer.pad_token_id, tokenizer.eos_token_id
-            ErrorGroup.raise_if_any(pad_errors(pad, eos, where=context.at("data")))
+            with error_location(context.at("data")):
+                ErrorGroup.raise_if_any(pad_errors(tokenizer.pad_token_id, tokenizer.eos_token_id))
         return super().prepare(reads, context, tokenizer)
 
+    def fields(self, split: Sequence[Any]) -> Mapping[str, Any]:
+        """Return the fields of the rows that the loss reads besides token ids, each with the value that
+        stands in for None."""
+        return {}
+
     def rows(self, split: Sequence[Any], *, held_out: bool) -> Iterator[dict[str, Any]]:
-        names = [f"{side}_ids" for side in self.sides]
+        names, fields = [f"{side}_ids" for side in self.sides], self.fields(split)
         for row in split:
             completions = {name: getattr(row, name) for name in names}
             length = len(row.prompt_ids) + max(map(len, completions.values()))
-            yield {"prompt_ids": row.prompt_ids, **completions, "length": length}
+            columns = {"prompt_ids": row.prompt_ids, **completions, "length": length}
+            for name, default in fields.items():
+                value = getattr(row, name)
+                columns[name] = default if value is None else value
+            yield columns
+
+    def dataset(self, split: Sequence[Any], folder: Path, *, held_out: bool) -> Dataset:
+        if type(self).rows is not CompletionMethod.rows:  # columns of its own are in no file yet
+            return super().dataset(split, folder, held_out=held_out)
+        fields = self.fields(split)
+        sides = (f"{side}_ids" for side in self.sides)
+        return to_dataset(split, ["prompt_ids", *sides, "length", *fields], defaults=fields)
 
     def collator(self, tokenizer: Any) -> CompletionCollator:
         return CompletionCollator(self.sides, pad=pad_id(tokenizer))
@@ -145,4 +166,7 @@ class CompletionMethod(TrainingMethod[O]):
     ) -> TokenSequence:
         if self.scored == "end":
             return reader.scored_lane(ids, present, pad=pad_id(reader.tokenizer), name=name)
+        if self.sides.index(name) >= len(self.sides) - self.sides_without_gradient:
+            note = "not trained: the loss reads its log-probability without a gradient"
+            return reader.lane(ids, [0] * len(ids), present, name=name, notes=(note,))
         return reader.lane(ids, after_first(completion), present, name=name)

@@ -5,7 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
+
+from datasets import Dataset
 
 from aligner.data.context import DataContext
 from aligner.data.encoding.prepare import (
@@ -16,6 +19,7 @@ from aligner.data.encoding.prepare import (
     prepare_texts,
 )
 from aligner.data.encoding.tokenizers import load_tokenizer, save_tokenizer
+from aligner.errors import error_location
 from aligner.models.inspect import ModelInfo, planned_model
 from aligner.models.policy import Prepared as PreparedModel
 from aligner.models.policy import load_policy
@@ -25,6 +29,7 @@ from aligner.preview import PreviewRequest, PreviewSection
 from aligner.registry import RowKind
 from aligner.stage import PlanContext, SlotForecast, StepContext
 from aligner.state import Artifact, ModelState, Slot
+from aligner.train.arrow_dataset import to_arrow_dataset
 from aligner.train.options import OfflineOptions
 
 O = TypeVar("O", bound=OfflineOptions)  # noqa: E741  # options
@@ -76,13 +81,14 @@ class TrainingMethod(ABC, Generic[O]):
         named = self.base()
         if named is None:
             return {}
-        (path, revision), where = named, context.at("base")
+        path, revision = named
         local = context.recipe_folder / path
         path = str(local) if local.is_dir() else path
-        return {
-            "policy": resolve(path, revision, where=where),
-            "tokenizer": resolve_tokenizer(path, revision, where=where),
-        }
+        with error_location(context.at("base")):
+            return {
+                "policy": resolve(path, revision),
+                "tokenizer": resolve_tokenizer(path, revision),
+            }
 
     # Planning: no weights are loaded.
 
@@ -115,6 +121,19 @@ class TrainingMethod(ABC, Generic[O]):
     def rows(self, split: Sequence[Any], *, held_out: bool) -> Iterator[dict[str, Any]]:
         """Turn tokenized rows into the columns that the collator reads, and `length`."""
 
+    def dataset(self, split: Sequence[Any], folder: Path, *, held_out: bool) -> Dataset:
+        """Return the rows of a split for the trainer, which reads them from the disk.
+
+        Override this with `aligner.data.store.arrow_dataset.to_dataset` if all columns are fields of the
+        tokenized rows: these are in a file already.
+
+        Args:
+            split: Tokenized rows.
+            folder: Folder with space for a file, which is removed with the data set.
+            held_out: True for the rows to evaluate on.
+        """
+        return to_arrow_dataset(self.rows(split, held_out=held_out), folder)
+
     @abstractmethod
     def collator(self, tokenizer: Any) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
         """Return the function that makes a batch of rows."""
@@ -146,7 +165,6 @@ class TrainingMethod(ABC, Generic[O]):
             self.options,
             step=stage,
             seed=context.seed,
-            where=context.where,
         )
 
     @abstractmethod
