@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 
 
 class StageOptions(BaseModel):
-    """Options of a stage, each documented by a docstring under the field."""
+    """Options of a stage, each documented by a docstring under the field.
+
+    `Field(..., json_schema_extra={"determines": False})` marks an option that does not change the
+    result: a finished step is reused when only such options differ.
+    """
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
@@ -31,19 +35,6 @@ class StageOptions(BaseModel):
     """Scopes of the row operations that these options may name besides their own fields."""
     operations: ClassVar[Mapping[str, InstalledOperation]] = {}
     """Row operations that these options have fields for: see `aligner.options.row_operations`."""
-
-    @classmethod
-    def determining(cls) -> frozenset[str]:
-        """Return the options that determine the result; a change of any other keeps it reusable.
-
-        `Field(..., json_schema_extra={"determines": False})` excludes an option.
-        """
-        extras = {name: f.json_schema_extra for name, f in cls.model_fields.items()}
-        return frozenset(
-            name
-            for name, extra in extras.items()
-            if not (isinstance(extra, dict) and extra.get("determines") is False)
-        )
 
     def rows_from(self) -> Mapping[str, str]:
         """Return, by option (nested ones included), the earlier step whose rows it names."""
@@ -179,7 +170,7 @@ class StepContext:
     metrics: dict[str, float] = field(default_factory=dict)
     """Final metrics of the step, shown in the summary and checked by gates; filled by `record`."""
     rank: int = 0
-    world: int = 1
+    world_size: int = 1
 
     @property
     def writes(self) -> bool:
@@ -318,3 +309,12 @@ def _options_in_brackets(cls: type, where: str) -> type[StageOptions]:
             "the class names no options", where=where, hint="derive it from `Stage[YourOptions]`"
         )
     return inherited  # type: ignore[no-any-return]  # a subclass of a stage keeps its options
+
+
+def slots_by_default(stage: type[Stage[Any]], part: str) -> frozenset[Slot] | None:
+    """Return `requires`, `provides` or `uses` with default options; None if required options decide."""
+    try:
+        slots = getattr(stage(stage.Options.model_construct()), part)
+    except AttributeError:  # `model_construct` leaves required options out
+        return None
+    return frozenset(slots)

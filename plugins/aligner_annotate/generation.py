@@ -16,7 +16,7 @@ from aligner.data.encoding.prepare_rows import prepare_rows
 from aligner.data.store.token_rows import PromptTokens
 from aligner.models.generate import generate, sampling_of
 from aligner.models.load import load_model
-from aligner.run import ranks
+from aligner.run import processes
 from aligner_annotate.generation_log import GenerationLog
 from aligner_annotate.options import AnnotateOptions, GenerationOptions
 
@@ -76,7 +76,7 @@ class ProcessShare:
         """
         # In whole batches: completions then do not depend on the number of processes.
         batches = length_batches(lengths, max(batch_size // samples, 1))
-        self.batches = batches[context.rank :: context.world]
+        self.batches = batches[context.rank :: context.world_size]
         self.samples, self._context, self._done = samples, context, 0
         self._total = passes * samples * sum(map(len, self.batches))
 
@@ -164,17 +164,17 @@ def make_once(context: StepContext, make: Callable[[], Artifact]) -> Artifact:
     """Wait until all processes have done their share, then call `make` on the first."""
 
     def marker(rank: int) -> Path:
-        return context.folder / f".process-{rank}.share.{ranks.start_of()}"
+        return context.folder / f".process-{rank}.share.{processes.launch_id()}"
 
     def wait_and_make() -> Artifact:
-        for rank in range(1, context.world):
+        for rank in range(1, context.world_size):
             what = f"the share of process {rank}"
-            ranks.wait_until(marker(rank).exists, what=what, seconds=_MAX_WAIT)
+            processes.wait_until(marker(rank).exists, what=what, seconds=_MAX_WAIT)
         return make()
 
     if context.rank:
         marker(context.rank).touch()
-    return ranks.written_once(context.folder / "data", wait_and_make)
+    return processes.write_once(context.folder / "data", wait_and_make)
 
 
 def _policy_seed(context: StepContext, policy: Artifact) -> int:

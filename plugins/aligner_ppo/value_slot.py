@@ -25,7 +25,7 @@ from aligner.models.save import save_model
 from aligner.rl.algorithm import ValueFactory
 from aligner.rl.value import ValueFunction
 from aligner.run.durable import write_text
-from aligner.run.ranks import written_once
+from aligner.run.processes import write_once
 from aligner_ppo.options import PPOOptions
 from aligner_ppo.value import (
     PPOValue,
@@ -156,7 +156,7 @@ def save_value(
         def write() -> Artifact:
             return save_beside(tensors, folder, kind=kind, policy=policy)
 
-        return {"value": written_once(folder, write)}
+        return {"value": write_once(folder, write)}
 
     return save_with
 

@@ -11,11 +11,11 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 
 from aligner.chat.model import ChatModel, load_chat_model
-from aligner.chat.options import ChatOptions
 from aligner.chat.session import ChatSession
+from aligner.chat.settings import ChatSettings
 from aligner.chat.views import make_view
 from aligner.errors import AlignerError, ChainError
-from aligner.run.chosen import chosen_step, find_run
+from aligner.run.selection import find_run, select_step
 from aligner.terminal.exit_codes import STOPPED, ReportedError
 from aligner.terminal.output_capture import capture_output
 
@@ -27,7 +27,7 @@ def chat(arguments: argparse.Namespace) -> int:
     models = _load_models(arguments)
     view = make_view(len(models))
     session = ChatSession(
-        models, ChatOptions.from_arguments(arguments), view, system=arguments.system
+        models, ChatSettings.from_arguments(arguments), view, system=arguments.system
     )
     interactive = sys.stdin.isatty() and sys.stdout.isatty()
     with _exit_on_signals():
@@ -51,9 +51,9 @@ def chat(arguments: argparse.Namespace) -> int:
 
 def _load_models(arguments: argparse.Namespace) -> list[ChatModel]:
     run = find_run(arguments.runs, arguments.name)
-    steps = [chosen_step(run, arguments.step, slot="policy")]
+    steps = [select_step(run, arguments.step, slot="policy")]
     if arguments.compare is not None:
-        steps.append(chosen_step(run, arguments.compare, slot="policy"))
+        steps.append(select_step(run, arguments.compare, slot="policy"))
         first, second = (step.made_by("policy") for step in steps)
         if first == second:
             raise ChainError(

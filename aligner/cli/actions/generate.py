@@ -11,12 +11,12 @@ from pathlib import Path
 
 from aligner.chat.batch import PromptAnswers, answer_prompts, read_prompts
 from aligner.chat.model import load_chat_model
-from aligner.chat.options import ChatOptions
+from aligner.chat.settings import ChatSettings
 from aligner.errors import DataError
 from aligner.host import Host
 from aligner.models.generate import Sampling
-from aligner.run.chosen import chosen_step, find_run
 from aligner.run.durable import write_text
+from aligner.run.selection import find_run, select_step
 from aligner.terminal.exit_codes import print_message
 from aligner.terminal.json_output import json_line
 from aligner.terminal.output_capture import capture_output
@@ -30,13 +30,13 @@ def generate_answers(arguments: argparse.Namespace) -> int:
         raise DataError(
             "the output cannot be written", where=str(out), hint="name a file in an existing folder"
         )
-    step = chosen_step(find_run(arguments.runs, arguments.name), arguments.step, slot="policy")
+    step = select_step(find_run(arguments.runs, arguments.name), arguments.step, slot="policy")
     with capture_output():
         prompts, warnings = read_prompts(arguments.prompts, Host.discover().registry())
         model = load_chat_model(step)
     for text in warnings:
         print_message(f"warning: {arguments.prompts}: {text}", sys.stderr)
-    options = ChatOptions.from_arguments(arguments)
+    options = ChatSettings.from_arguments(arguments)
     sampling = options.sampling(model, max_new_tokens=options.tokens_per_answer(model))
     start = time.monotonic()
     answered = answer_prompts(

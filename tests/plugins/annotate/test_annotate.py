@@ -72,9 +72,7 @@ def test_pairs_contain_the_completions_with_most_and_fewest_letters(
     assert rows(folder, "samples.jsonl") == answers
 
 
-def test_the_next_step_trains_on_the_best_completions(
-    recipe: Make, tmp_path: Path
-) -> None:
+def test_the_next_step_trains_on_the_best_completions(recipe: Make, tmp_path: Path) -> None:
     sft = DPO.replace("dpo", "sft")
     result = run(recipe(ANNOTATE + "    keep: best\n" + sft), tmp_path)
     folder = Path(result["annotate"].folder)
@@ -88,9 +86,7 @@ def test_the_next_step_trains_on_the_best_completions(
     assert account["data"]["name"] == "step annotate"
 
 
-def test_the_ledger_of_the_training_step_counts_the_real_rows(
-    recipe: Make, tmp_path: Path
-) -> None:
+def test_the_ledger_of_the_training_step_counts_the_real_rows(recipe: Make, tmp_path: Path) -> None:
     """The check counts as many as there may be; the run, those that were made."""
     checked = recipe(ANNOTATE + DPO).check(runs=tmp_path / "runs")
     assert checked.plans["dpo"].rows == 6
@@ -114,9 +110,9 @@ def test_a_preview_shows_the_rows_themselves_once_they_are_made(
     (before,) = chain.preview(steps=["dpo"], runs=tmp_path / "runs").steps["dpo"]
     result = chain.run(runs=tmp_path / "runs", until="annotate", show=False)
     (after,) = chain.preview(steps=["dpo"], runs=tmp_path / "runs").steps["dpo"]
-    stand_ins = "rows that 'annotate' will make are shown with real prompts"
-    assert any(note.startswith(stand_ins) for note in before.notes)
-    assert not any(note.startswith(stand_ins) for note in after.notes)
+    placeholders = "the rows of 'annotate' do not exist yet"
+    assert any(note.startswith(placeholders) for note in before.notes)
+    assert not any(note.startswith(placeholders) for note in after.notes)
     made = rows(Path(result["annotate"].folder) / "data", "rows.jsonl")[0]
     chosen = "".join(token.text for token in after.rows[0].sequences[0].tokens)
     readable = made["chosen"][0]["content"].split("\ufffd")[0]
@@ -142,9 +138,7 @@ def test_finished_steps_are_reused_and_a_later_change_reruns_only_what_follows(
     assert reused(ANNOTATE + "    margin: 4\n" + DPO) == {"annotate": False, "dpo": False}
 
 
-def test_the_rows_of_a_step_do_not_depend_on_its_name(
-    recipe: Make, tmp_path: Path
-) -> None:
+def test_the_rows_of_a_step_do_not_depend_on_its_name(recipe: Make, tmp_path: Path) -> None:
     run(recipe(ANNOTATE + DPO), tmp_path)
     renamed = ANNOTATE + "    as: pairs\n" + DPO.replace("step: annotate", "step: pairs")
     assert all(step.reused for step in run(recipe(renamed), tmp_path).steps.values())
@@ -211,9 +205,7 @@ def test_the_reward_slot_scores_as_the_reward_model_does(recipe: Make, tmp_path:
     assert {"reward_model", "reward_variety"} <= set(result["annotate"].metrics)
 
 
-def test_completions_do_not_depend_on_the_batch(
-    recipe: Make, tmp_path: Path
-) -> None:
+def test_completions_do_not_depend_on_the_batch(recipe: Make, tmp_path: Path) -> None:
     found = []
     for size in (4, 24):
         result = run(
@@ -233,9 +225,7 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("at", [8, 16, 24, 32, 40])
-def test_a_killed_step_resumes_to_the_same_rows(
-    recipe: Make, tmp_path: Path, at: int
-) -> None:
+def test_a_killed_step_resumes_to_the_same_rows(recipe: Make, tmp_path: Path, at: int) -> None:
     whole = run(recipe(ANNOTATE), tmp_path / "whole")
 
     def kill(event: Any) -> None:
@@ -270,9 +260,7 @@ def test_scores_that_are_not_finite_are_an_error(recipe: Make, tmp_path: Path) -
     )
 
 
-def test_a_step_without_any_row_fails_with_the_reasons(
-    recipe: Make, tmp_path: Path
-) -> None:
+def test_a_step_without_any_row_fails_with_the_reasons(recipe: Make, tmp_path: Path) -> None:
     with pytest.raises(AlignerError) as error:
         run(recipe(ANNOTATE.replace("variety", "same")), tmp_path)
     [work] = (tmp_path / "runs" / ".steps").glob("*.partial")

@@ -66,8 +66,8 @@ def test_the_step_that_reads_made_rows_is_planned_on_as_many_with_the_real_promp
     held = made.ledgers["hold_out"]["used"]
     assert made.rows == 6 - held > 0
     assert made.notes[0] == (
-        "rows that 'annotate' will make: counted are as many as there may be, their prompts real, "
-        "their answers not yet written"
+        "the rows of 'annotate' do not exist yet: the counts are upper limits, with real prompts and "
+        "placeholder answers"
     )
 
 
@@ -164,7 +164,9 @@ def test_options_that_contradict_each_other_are_refused(
     assert found == f"recipe.yaml:4: stage 'annotate': {message}"
 
 
-def test_only_the_error_of_the_step_that_makes_rows_is_reported(recipe: Make, tmp_path: Path) -> None:
+def test_only_the_error_of_the_step_that_makes_rows_is_reported(
+    recipe: Make, tmp_path: Path
+) -> None:
     """Who reads the rows cannot be planned then, and has nothing to say of its own."""
     message = refused(recipe(ANNOTATE.replace("score: variety", "score: varity") + DPO), tmp_path)
     assert message == (
