@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from aligner.data.encoding.tokenizers import load_tokenizer, save_tokenizer
-from aligner.errors import error_location
 from aligner.export.card import model_card
 from aligner.export.gguf import add_gguf, find_converter
 from aligner.export.hub import check_hub, push
@@ -49,45 +48,53 @@ def export_step(
         check_hub(options.push_to)
         _check_pushable(artifact, options)
     on_progress("checking the run's files")
-    with error_location(where):
-        verify(artifact)
-        tokenizer = _tokenizer(step, artifact, options)
-        _check_form(artifact, options)
+    verify(artifact, where=where)
+    tokenizer = _tokenizer(step, artifact, options, where=where)
     name = options.push_to.split("/")[1] if options.push_to else options.to.absolute().name
     with new_output_folder(options.to) as folder:
         on_progress("writing the weights and loading them back")
-        verification, dtype = write_weights(artifact, tokenizer, folder, options)
+        verification, dtype = write_weights(artifact, tokenizer, folder, options, where=where)
         save_tokenizer(tokenizer, folder)
-        base = artifact.path if options.form == "adapter" else None
-        text = model_card(
-            read_lineage(step, options.slot),
-            options,
-            verification,
-            name=name,
-            dtype=_name(dtype),
-            base=base,
-            template=bool(tokenizer.chat_template),
+        result = ExportResult(
+            folder=options.to,
+            form=options.form,
+            dtype=str(dtype).removeprefix("torch."),
+            verification=verification,
+            base=artifact.path if options.form == "adapter" else None,
+            notes=tuple(_notes(artifact, options)),
         )
-        (folder / "README.md").write_text(text, encoding="utf-8")
-        gguf = None
+        _write_card(step, options, result, folder, name=name, template=tokenizer.chat_template)
         if converter is not None and options.gguf is not None:
             on_progress("converting to GGUF")
-            gguf = options.to / add_gguf(folder, converter, options.gguf, name=name).name
+            gguf = add_gguf(folder, converter, options.gguf, name=name)
+            result = replace(result, gguf=options.to / gguf.name)
         num_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    result = ExportResult(
-        folder=options.to,
-        form=options.form,
-        dtype=_name(dtype),
-        verification=verification,
-        base=base,
-        gguf=gguf,
-        num_bytes=num_bytes,
-        notes=tuple(_notes(artifact, options)),
-    )
     if options.push_to is None:
-        return result
+        return replace(result, num_bytes=num_bytes)
     on_progress(f"uploading to {options.push_to}")
-    return replace(result, url=push(options.to, options.push_to, private=options.private))
+    url = push(options.to, options.push_to, private=options.private)
+    return replace(result, num_bytes=num_bytes, url=url)
+
+
+def _write_card(
+    step: SelectedStep,
+    options: ExportOptions,
+    result: ExportResult,
+    folder: Path,
+    *,
+    name: str,
+    template: str | None,
+) -> None:
+    text = model_card(
+        read_lineage(step, options.slot),
+        options,
+        result.verification,
+        name=name,
+        dtype=result.dtype,
+        base=result.base,
+        template=bool(template),
+    )
+    (folder / "README.md").write_text(text, encoding="utf-8")
 
 
 def _tokenizer(step: SelectedStep, artifact: Artifact, options: ExportOptions) -> Any:
@@ -127,7 +134,3 @@ def _notes(artifact: Artifact, options: ExportOptions) -> list[str]:
     if options.license is None:
         notes.append("the model card states no license; --license adds one")
     return notes
-
-
-def _name(dtype: Any) -> str:
-    return str(dtype).removeprefix("torch.")
