@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from page_code import blocks
 
 from aligner.testing import conversations, preferences, write_files, write_tiny
-from aligner.testing.documents import blocks
 
 PAGE = Path(__file__).parents[1] / "docs" / "python.md"
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
 from aligner.data.context import DataContext
 from aligner.data.encoding.chat import stop_tokens
 from aligner.data.encoding.prepare import PreparedData, prepare_conversations, prepare_texts
 from aligner.data.options import TrainOn
+from aligner.data.store.arrow_dataset import to_dataset
 from aligner.models.clean import base_model
 from aligner.models.policy import Prepared as PreparedModel
 from aligner.models.tokens import set_token_ids
@@ -92,6 +95,11 @@ class LanguageMethod(TrainingMethod[O]):
         rows = (labeled(row.input_ids, row.trained) for row in split)
         return rows if self._pack_to is None or held_out else packed(rows, self._pack_to)
 
+    def dataset(self, split: Sequence[Any], folder: Path, *, held_out: bool) -> Dataset:
+        if self._stream_to is not None or (self._pack_to is not None and not held_out):
+            return super().dataset(split, folder, held_out=held_out)
+        return to_dataset(split, ["input_ids", "trained", "length"])  # the collator sets the labels
+
     def collator(self, tokenizer: Any) -> Any:
         return language_collator(tokenizer, packed=self._pack_to is not None)
 
@@ -147,6 +155,7 @@ class LanguageMethod(TrainingMethod[O]):
                 **arguments,
                 max_length=None,
                 padding_free=packs,
+                remove_unused_columns=False,  # the collator reads `trained`
                 loss_type=self._loss_type,
                 dataset_kwargs={"skip_prepare_dataset": True},
             ),

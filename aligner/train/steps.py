@@ -17,7 +17,6 @@ from aligner.preview import PreviewRequest, PreviewSection
 from aligner.stage import Plan, PlanContext, StepContext
 from aligner.state import Artifact, ModelState, Slot
 from aligner.train.arguments import optimizer_steps, trainer_arguments
-from aligner.train.arrow_dataset import to_arrow_dataset
 from aligner.train.declaration import Declaration
 from aligner.train.method import TrainerInputs, TrainingMethod
 from aligner.train.plan import PlannedTraining, check_training, training_plan
@@ -85,7 +84,7 @@ def train_step(
     data = method.prepare(declaration.reads, context, tokenizer)
     prepared = method.load(state, context, tokenizer, stage=declaration.stage)
     train_rows, held_out = (
-        to_arrow_dataset(method.rows(split, held_out=is_held_out), context.folder)
+        method.dataset(split, context.folder, held_out=is_held_out)
         for split, is_held_out in ((data.train, False), (data.held_out, True))
     )
     options = method.options

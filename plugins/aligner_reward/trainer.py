@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trl import RewardConfig, RewardTrainer
@@ -41,10 +41,9 @@ class RewardMethod(CompletionMethod[RewardOptions]):
     def model_info(self, context: PlanContext) -> ModelInfo:
         return reward_info(super().model_info(context))
 
-    def rows(self, split: Sequence[Any], *, held_out: bool) -> Iterator[dict[str, Any]]:
+    def fields(self, split: Sequence[Any]) -> Mapping[str, Any]:
         margins = self.options.margin and any(pair.margin is not None for pair in split)
-        for pair, row in zip(split, super().rows(split, held_out=held_out), strict=True):
-            yield row | ({"margin": float(pair.margin or 0)} if margins else {})
+        return {"margin": 0.0} if margins else {}
 
     def load(
         self, state: ModelState, context: StepContext, tokenizer: Any, *, stage: str
