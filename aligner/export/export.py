@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from aligner.data.encoding.tokenizers import load_tokenizer, save_tokenizer
+from aligner.errors import error_location
 from aligner.export.card import model_card
 from aligner.export.gguf import add_gguf, find_converter
 from aligner.export.hub import check_hub, push
@@ -48,12 +49,14 @@ def export_step(
         check_hub(options.push_to)
         _check_pushable(artifact, options)
     on_progress("checking the run's files")
-    verify(artifact, where=where)
-    tokenizer = _tokenizer(step, artifact, options, where=where)
+    with error_location(where):
+        verify(artifact)
+        tokenizer = _tokenizer(step, artifact, options)
+        _check_form(artifact, options)
     name = options.push_to.split("/")[1] if options.push_to else options.to.absolute().name
     with new_output_folder(options.to) as folder:
         on_progress("writing the weights and loading them back")
-        verification, dtype = write_weights(artifact, tokenizer, folder, options, where=where)
+        verification, dtype = write_weights(artifact, tokenizer, folder, options)
         save_tokenizer(tokenizer, folder)
         result = ExportResult(
             folder=options.to,
@@ -69,11 +72,11 @@ def export_step(
             gguf = add_gguf(folder, converter, options.gguf, name=name)
             result = replace(result, gguf=options.to / gguf.name)
         num_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    result = replace(result, num_bytes=num_bytes)
     if options.push_to is None:
-        return replace(result, num_bytes=num_bytes)
+        return result
     on_progress(f"uploading to {options.push_to}")
-    url = push(options.to, options.push_to, private=options.private)
-    return replace(result, num_bytes=num_bytes, url=url)
+    return replace(result, url=push(options.to, options.push_to, private=options.private))
 
 
 def _write_card(
