@@ -6,18 +6,16 @@ of B: for pairs, all chosen completions, then all rejected ones.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
-from datasets import Dataset
 from torch import Tensor
 
 from aligner.data.context import DataContext
 from aligner.data.encoding.chat import stop_tokens
 from aligner.data.encoding.prepare import PreparedData
-from aligner.data.store.arrow_dataset import to_dataset
+from aligner.data.store.lazy_rows import MappedRows
 from aligner.errors import ErrorGroup, error_location
 from aligner.models.inspect import pad_errors
 from aligner.models.padding import pad_id
@@ -87,26 +85,20 @@ class CompletionMethod(TrainingMethod[O]):
                 ErrorGroup.raise_if_any(pad_errors(tokenizer.pad_token_id, tokenizer.eos_token_id))
         return super().prepare(reads, context, tokenizer)
 
-    def fields(self, split: Sequence[Any]) -> Mapping[str, Any]:
-        """Return the fields of the rows that the loss reads besides token ids, each with the value that
-        stands in for None."""
-        return {}
+    def rows(self, split: Sequence[Any], *, held_out: bool) -> Sequence[Mapping[str, Any]]:
+        columns = self.columns(split)
 
-    def rows(self, split: Sequence[Any], *, held_out: bool) -> Iterator[dict[str, Any]]:
-        names, fields = [f"{side}_ids" for side in self.sides], self.fields(split)
-        for row in split:
-            completions = {name: getattr(row, name) for name in names}
+        def build(row: Any) -> dict[str, Any]:
+            completions = {f"{side}_ids": getattr(row, f"{side}_ids") for side in self.sides}
             length = len(row.prompt_ids) + max(map(len, completions.values()))
-            columns = {"prompt_ids": row.prompt_ids, **completions, "length": length}
-            for name, default in fields.items():
-                value = getattr(row, name)
-                columns[name] = default if value is None else value
-            yield columns
+            added = {name: value(row) for name, value in columns.items()}
+            return {"prompt_ids": row.prompt_ids, **completions, "length": length, **added}
 
-    def dataset(self, split: Sequence[Any], folder: Path, *, held_out: bool) -> Dataset:
-        fields = self.fields(split)
-        sides = (f"{side}_ids" for side in self.sides)
-        return to_dataset(split, ["prompt_ids", *sides, "length", *fields], defaults=fields)
+        return MappedRows(split, build)
+
+    def columns(self, split: Sequence[Any]) -> Mapping[str, Callable[[Any], float]]:
+        """Return further columns, numbers: by name, a function of the tokenized row."""
+        return {}
 
     def collator(self, tokenizer: Any) -> CompletionCollator:
         return CompletionCollator(self.sides, pad=pad_id(tokenizer))
@@ -122,13 +114,13 @@ class CompletionMethod(TrainingMethod[O]):
         word = "trained" if self.scored == "tokens" else "scored"
         # A score is read at the last token, whatever that is: no stop token is missing there.
         stops = stop_tokens(tokenizer) if self.scored == "tokens" else ()
+        grouped = self.sampling_strategy == "group_by_length"
         collate, reader = self.collator(tokenizer), Reader(tokenizer, stops=stops, word=word)
 
         def lay(rows: Sequence[Any]) -> list[Laid]:
             batch = collate(list(self.rows(rows, held_out=request.held_out)))
             return self._read_batch(batch, rows, reader)
 
-        grouped = self.options.train_sampling_strategy == "group_by_length"
         return section(
             split,
             request,
