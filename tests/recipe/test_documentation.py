@@ -27,7 +27,7 @@ def test_recipes_in_the_documentation_read_as_it_says(folder: Path) -> None:
     (folder / "recipes").mkdir()
     for name, text in zip(names, shown, strict=True):
         Path(name).write_text(text, encoding="utf-8")
-    assert [step.name for step in read_recipe(names[1]).steps] == ["chat", "sft", "look", "dpo"]
+    assert [step.name for step in read_recipe(names[1]).steps] == ["chat", "sft", "baseline", "dpo"]
     with pytest.raises(ErrorGroup) as caught:
         read_recipe("broken.yaml")
     assert f"{caught.value}\n" == documented("text")[0]
