@@ -6,8 +6,12 @@ of B: for pairs, all chosen completions, then all rejected ones.
 
 from __future__ import annotations
 
+<<<<<<< HEAD
+from collections.abc import Callable, Mapping, Sequence
+=======
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+>>>>>>> main
 from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
@@ -17,7 +21,11 @@ from torch import Tensor
 from aligner.data.context import DataContext
 from aligner.data.encoding.chat import stop_tokens
 from aligner.data.encoding.prepare import PreparedData
+<<<<<<< HEAD
+from aligner.data.store.row_store import MappedRows
+=======
 from aligner.data.store.arrow_dataset import to_dataset
+>>>>>>> main
 from aligner.errors import ErrorGroup, error_location
 from aligner.models.inspect import pad_errors
 from aligner.models.padding import pad_id
@@ -87,6 +95,22 @@ class CompletionMethod(TrainingMethod[O]):
                 ErrorGroup.raise_if_any(pad_errors(tokenizer.pad_token_id, tokenizer.eos_token_id))
         return super().prepare(reads, context, tokenizer)
 
+<<<<<<< HEAD
+    def rows(self, split: Sequence[Any], *, held_out: bool) -> Sequence[Mapping[str, Any]]:
+        columns = self.columns(split)
+
+        def build(row: Any) -> dict[str, Any]:
+            completions = {f"{side}_ids": getattr(row, f"{side}_ids") for side in self.sides}
+            length = len(row.prompt_ids) + max(map(len, completions.values()))
+            added = {name: value(row) for name, value in columns.items()}
+            return {"prompt_ids": row.prompt_ids, **completions, "length": length, **added}
+
+        return MappedRows(split, build)
+
+    def columns(self, split: Sequence[Any]) -> Mapping[str, Callable[[Any], float]]:
+        """Return further columns, numbers: by name, a function of the tokenized row."""
+        return {}
+=======
     def fields(self, split: Sequence[Any]) -> Mapping[str, Any]:
         """Return the fields of the rows that the loss reads besides token ids, each with the value that
         stands in for None."""
@@ -104,9 +128,12 @@ class CompletionMethod(TrainingMethod[O]):
             yield columns
 
     def dataset(self, split: Sequence[Any], folder: Path, *, held_out: bool) -> Dataset:
+        if type(self).rows is not CompletionMethod.rows:  # columns of its own are in no file yet
+            return super().dataset(split, folder, held_out=held_out)
         fields = self.fields(split)
         sides = (f"{side}_ids" for side in self.sides)
         return to_dataset(split, ["prompt_ids", *sides, "length", *fields], defaults=fields)
+>>>>>>> main
 
     def collator(self, tokenizer: Any) -> CompletionCollator:
         return CompletionCollator(self.sides, pad=pad_id(tokenizer))
@@ -122,13 +149,13 @@ class CompletionMethod(TrainingMethod[O]):
         word = "trained" if self.scored == "tokens" else "scored"
         # A score is read at the last token, whatever that is: no stop token is missing there.
         stops = stop_tokens(tokenizer) if self.scored == "tokens" else ()
+        grouped = self.sampling_strategy == "group_by_length"
         collate, reader = self.collator(tokenizer), Reader(tokenizer, stops=stops, word=word)
 
         def lay(rows: Sequence[Any]) -> list[Laid]:
             batch = collate(list(self.rows(rows, held_out=request.held_out)))
             return self._read_batch(batch, rows, reader)
 
-        grouped = self.options.train_sampling_strategy == "group_by_length"
         return section(
             split,
             request,

@@ -18,6 +18,7 @@ from aligner.models.clean import base_model
 from aligner.train.completions import REFERENCE
 from aligner.train.logps import CompletionLogps, TokenLogps
 from aligner.train.metrics import MetricMeans
+from aligner.train.row_dataset import add_columns
 from aligner.train.trainer import StepTrainer
 
 Loss = Callable[[CompletionLogps], tuple[Tensor, Mapping[str, Tensor]]]
@@ -179,9 +180,9 @@ class LogpsTrainer(StepTrainer):
                 found, self.accelerator.gather_for_metrics(blocks), strict=True
             ):
                 side.append(logps_B.float().cpu())
-        for name, parts in zip(self._sides, found, strict=True):
-            rows = rows.add_column(REFERENCE.format(name), torch.cat(parts).tolist())
-        return rows
+        columns = zip(self._sides, found, strict=True)
+        logps = {REFERENCE.format(side): torch.cat(parts).tolist() for side, parts in columns}
+        return add_columns(rows, logps)
 
 
 def _statistics(outputs: Any, tokens: TokenLogps, sides: Sequence[str]) -> dict[str, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
@@ -117,9 +117,14 @@ class TrainingMethod(ABC, Generic[O]):
         """Load, split and tokenize the step's rows."""
         return _PREPARE[reads](context, self.options, tokenizer)
 
+    @property
+    def sampling_strategy(self) -> str:
+        """Order of rows in training; for `group_by_length`, rows have a `length`."""
+        return self.options.train_sampling_strategy
+
     @abstractmethod
-    def rows(self, split: Sequence[Any], *, held_out: bool) -> Iterator[dict[str, Any]]:
-        """Turn tokenized rows into the columns that the collator reads, and `length`."""
+    def rows(self, split: Sequence[Any], *, held_out: bool) -> Sequence[Mapping[str, Any]]:
+        """Return the rows as the collator reads them, and their `length`, each built when it is read."""
 
     def dataset(self, split: Sequence[Any], folder: Path, *, held_out: bool) -> Dataset:
         """Return the rows of a split for the trainer, which reads them from the disk.

@@ -5,7 +5,7 @@ Shapes: B rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from accelerate.utils import gather
@@ -17,6 +17,7 @@ from aligner.kit.work import (
     CompletionLogps,
     DataContext,
     LogpsMethod,
+    MappedRows,
     PreparedData,
     precision_of,
 )
@@ -43,20 +44,22 @@ class KTOMethod(LogpsMethod[KTOOptions]):
         self._longest = self.options.max_length or int(max(lengths))
         return data
 
-    def rows(self, split: Sequence[Any], *, held_out: bool) -> Iterator[dict[str, Any]]:
-        size = self.options.per_device_train_batch_size
-        for place, row in enumerate(split):
-            prompt_ids, completion_ids = row.prompt_ids, row.completion_ids
-            columns = {"prompt_ids": prompt_ids, "completion_ids": completion_ids}
-            if "kl" in self.sides:
-                start = place - place % size
-                last = min(start + size, len(split)) - 1
-                # A batch's completions are rotated by one; a last batch of one row borrows one.
-                other = place - 1 if place > start or start == last else last
-                room = self._longest - len(prompt_ids)  # the longest sequence the model has to take
-                columns["kl_ids"] = split[other].completion_ids[: max(room, 0)]
-            length = len(prompt_ids) + len(completion_ids)
-            yield {**columns, "label": float(row.label), "length": length}
+    def rows(self, split: Sequence[Any], *, held_out: bool) -> Sequence[Mapping[str, Any]]:
+        return MappedRows(range(len(split)), lambda place: self._row(split, place))
+
+    def _row(self, split: Sequence[Any], place: int) -> dict[str, Any]:
+        row, size = split[place], self.options.per_device_train_batch_size
+        prompt_ids, completion_ids = row.prompt_ids, row.completion_ids
+        columns = {"prompt_ids": prompt_ids, "completion_ids": completion_ids}
+        if "kl" in self.sides:
+            start = place - place % size
+            last = min(start + size, len(split)) - 1
+            # A batch's completions are rotated by one; a last batch of one row borrows one.
+            other = place - 1 if place > start or start == last else last
+            room = self._longest - len(prompt_ids)  # the longest sequence the model has to take
+            columns["kl_ids"] = split[other].completion_ids[: max(room, 0)]
+        length = len(prompt_ids) + len(completion_ids)
+        return {**columns, "label": float(row.label), "length": length}
 
     def loss(self, batch: CompletionLogps) -> tuple[Tensor, dict[str, Tensor]]:
         logps, references = (x.chunk(len(self.sides)) for x in (batch.logps_N, batch.ref_logps_N))
