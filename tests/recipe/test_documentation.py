@@ -1,4 +1,4 @@
-"""The page on recipes says what is true."""
+"""The page on recipes is correct."""
 
 from __future__ import annotations
 
@@ -58,5 +58,7 @@ def test_reading_a_recipe_loads_nothing_heavy() -> None:
         "heavy = {'torch', 'transformers', 'trl', 'peft', 'datasets'};"
         "print(sorted(heavy & set(sys.modules)))"
     )
-    seen = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert seen.stdout == "[]\n"
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert process.stdout == "[]\n"
