@@ -1,4 +1,4 @@
-"""Rows that one step makes and another reads: by name, by content, placeholders before and real ones after."""
+"""Rows that one step generates and another reads: placeholders at the check, real ones in the run."""
 
 from __future__ import annotations
 
