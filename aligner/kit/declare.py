@@ -6,6 +6,8 @@ from aligner.errors import ChainError, DataError, ErrorCollector, ErrorGroup, Mo
 from aligner.models.options import Adapter, FreshModel, ModelOptions
 from aligner.preview import PreviewRequest, PreviewSection, TokenSequence
 from aligner.registry import RowKind
+from aligner.rl.options import RLOptions
+from aligner.rl.stage import OnlineStage
 from aligner.train.options import OfflineOptions, PreferenceOptions, TrainOptions
 from aligner.train.stage import OfflineStage, PreferenceStage
 
@@ -23,12 +25,14 @@ __all__ = [
     "ModelOptions",
     "OfflineOptions",
     "OfflineStage",
+    "OnlineStage",
     "Preference",
     "PreferenceOptions",
     "PreferenceStage",
     "PreviewRequest",
     "PreviewSection",
     "Prompt",
+    "RLOptions",
     "RowKind",
     "Text",
     "TokenSequence",

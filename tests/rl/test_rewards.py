@@ -12,7 +12,7 @@ from aligner.models.reward import parts_of
 from aligner.registry import Completion, RewardFunction
 from aligner.rl.experience import Scores
 from aligner.rl.normalization import RunningScale
-from aligner.rl.options import RewardOptions
+from aligner.rl.options import ScoreOptions
 from aligner.rl.processes import ProcessGroup
 from aligner.rl.rewards import final_scores, score
 from aligner.testing import tiny_tokenizer
@@ -104,8 +104,8 @@ def test_a_function_that_gives_another_count_is_named() -> None:
     assert str(stopped.value) == ("reward function 'fixed' returned 1 scores for 2 completions")
 
 
-def options(**more) -> RewardOptions:
-    return RewardOptions(**more)
+def options(**more) -> ScoreOptions:
+    return ScoreOptions(**more)
 
 
 def scored(*numbers: float) -> Scores:
