@@ -13,8 +13,10 @@ if TYPE_CHECKING:
         DataFormat,
         DataSource,
         ExtensionOptions,
+        OperationContext,
         Registry,
         RewardFunction,
+        RowOperation,
     )
     from aligner.stage import (
         Plan,
@@ -37,8 +39,10 @@ else:
             "DataFormat",
             "DataSource",
             "ExtensionOptions",
+            "OperationContext",
             "Registry",
             "RewardFunction",
+            "RowOperation",
         ),
         "stage": (
             "PlanContext",
@@ -72,6 +76,7 @@ __all__ = [
     "ExtensionOptions",
     "ModelCache",
     "ModelState",
+    "OperationContext",
     "Plan",
     "PlanContext",
     "Progress",
@@ -79,6 +84,7 @@ __all__ = [
     "Registry",
     "Result",
     "RewardFunction",
+    "RowOperation",
     "Slot",
     "SlotForecast",
     "Stage",

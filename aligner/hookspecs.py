@@ -5,6 +5,7 @@
     aligner_reward_functions   when a recipe is linked        functions that score completions
     aligner_data_sources       when a recipe is linked        generators of rows
     aligner_data_formats       when a recipe is linked        ways of writing rows
+    aligner_row_operations     when a recipe is linked        operations on rows
     aligner_recipe_templates           by `aligner new recipe`    beginnings of recipes
     aligner_config_importers       by `aligner import`        readers of other tools' recipes
     aligner_step_started       before each step that runs     -
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         DataSource,
         RecipeTemplate,
         RewardFunction,
+        RowOperation,
     )
     from aligner.stage import Progress, Stage, StepContext
     from aligner.state import ModelState
@@ -76,6 +78,16 @@ def aligner_data_formats() -> Iterable[DataFormat]:
 
     Returns:
         DataFormat values. Two plugins may not offer the same name.
+    """
+    return ()
+
+
+@hookspec
+def aligner_row_operations() -> Iterable[type[RowOperation]]:
+    """Offer operations on rows, for an option of a data entry or of a step that reads data.
+
+    Returns:
+        RowOperation classes. Two plugins may not offer the same name.
     """
     return ()
 

@@ -13,7 +13,7 @@ import pluggy
 
 from aligner import hookspecs
 from aligner.errors import AlignerError, ChainError, ErrorGroup, PluginError, did_you_mean
-from aligner.registry import Registry
+from aligner.registry import InstalledOperation, Registry
 from aligner.stage import Progress, Stage, StepContext
 from aligner.state import BUILT_IN_SLOTS, ModelState, Slot
 
@@ -128,6 +128,12 @@ class Host:
             ),
             data_sources=_values(self._collect(hook.aligner_data_sources, "data source", _named)),
             data_formats=_values(self._collect(hook.aligner_data_formats, "data format", _named)),
+            row_operations={
+                name: InstalledOperation(operation, self._version_of(plugin))
+                for name, (operation, plugin) in self._collect(
+                    hook.aligner_row_operations, "row operation", _named
+                ).items()
+            },
             recipe_templates=_values(
                 self._collect(hook.aligner_recipe_templates, "outline", _named)
             ),

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
@@ -15,7 +15,10 @@ Message = Mapping[str, Any]
 
 
 class ExtensionOptions(BaseModel):
-    """Options of a reward function or data source, documented under each field."""
+    """Options of a reward function, data source or row operation, documented under each field."""
+
+    shorthand: ClassVar[str] = ""
+    """Of a row operation: the option that a value sets which is written in place of a mapping."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
@@ -82,6 +85,86 @@ class DataFormat:
     """Whether these first rows are written this way."""
     convert: Callable[[Mapping[str, Any]], Any]
     """One row to aligner's own form (`aligner.data.rows`); raises ValueError saying what is wrong."""
+
+
+class OperationLedger(Protocol):
+    """The account of the rows of a data set, as far as a row operation keeps it."""
+
+    def leave_out(self, reason: str, origin: str) -> None:
+        """Count a row that the operation removes, by the reason for it."""
+
+    def find(self, finding: str, origin: str) -> None:
+        """Count a row under one of the operation's `findings`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OperationContext:
+    """The surroundings of a row operation while it is applied."""
+
+    where: str
+    """`file:line` of the data or option, for error messages."""
+    recipe_folder: Path
+    """Folder from which relative paths in the recipe start."""
+    seed: int
+    """Seed of the recipe."""
+    memo: dict[str, Any]
+    """Values that this process computed before, shared by all steps."""
+    ledger: OperationLedger
+    index: Any = None
+    """Value that `RowOperation.index` returned; None of an operation that compares with nothing."""
+
+
+OperationScope = Literal["entry", "training entry", "step"]
+
+
+class RowOperation(ABC):
+    """An operation on rows, named in a recipe by an option of a data entry or of a step.
+
+    It receives and yields the row types of `aligner.kit.rows`, one row at a time. The same rows,
+    options and seed must give the same rows on every machine, and each row that is removed must be
+    counted in `context.ledger`.
+    """
+
+    name: ClassVar[str]
+    """Option of the recipe: `NAME: true` takes the defaults, `NAME: {…}` sets options."""
+    Options: ClassVar[type[ExtensionOptions]] = ExtensionOptions
+    scope: ClassVar[OperationScope]
+    """Rows that the operation receives: those of one data entry, those of one entry of `data` that are
+    trained on once the held-out rows have been taken away, or those of all entries of `data` together."""
+    order: ClassVar[int] = 50
+    """Position among the operations of the same scope: smaller numbers come first, then names."""
+    findings: ClassVar[Mapping[str, str]] = {}
+    """Names of the counts that the operation adds to the ledger, each with a phrase that ends the
+    sentence "3 rows …"."""
+    compares: ClassVar[bool] = False
+    """True for an operation of a step that compares its rows with `eval_data` and with the data sets that
+    its option `against` names; `index` receives their rows."""
+
+    def __init__(self, options: Any = None) -> None:
+        self.options: Any = self.Options() if options is None else options
+
+    @abstractmethod
+    def apply(self, rows: Iterator[Any], context: OperationContext) -> Iterator[Any]:
+        """Yield the rows that remain, changed or not, and count the others in `context.ledger`."""
+
+    def index(self, references: Iterable[Iterable[Any]]) -> Any:
+        """Return what `apply` needs to know of the data sets to compare with, one after the other."""
+        return None
+
+    def determinants(self, context: OperationContext) -> str:
+        """Return everything besides the options that decides the result: the seed, the content of files.
+
+        An option's own value need not be part of it.
+        """
+        return ""
+
+
+@dataclass(frozen=True)
+class InstalledOperation:
+    """A row operation and the plugin, with its version, that provides it."""
+
+    operation: type[RowOperation]
+    plugin: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,8 +268,8 @@ class ConfigImporter:
     recognize: Callable[[Mapping[str, Any]], bool]
     """Whether these settings are written for that tool, and for no other."""
     translate: Callable[[Sequence[ExternalConfig], Mapping[str, type[Any]]], ImportResult]
-    """One chain from one file or several, in order, given the stage classes by name; raises AlignerError
-    where something that decides the result has no counterpart."""
+    """Returns one chain for one file or several, in order, given the options class of each stage by its name;
+    raises AlignerError if something that decides the result has no counterpart."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,5 +279,6 @@ class Registry:
     reward_functions: Mapping[str, type[RewardFunction]] = field(default_factory=dict)
     data_sources: Mapping[str, type[DataSource]] = field(default_factory=dict)
     data_formats: Mapping[str, DataFormat] = field(default_factory=dict)
+    row_operations: Mapping[str, InstalledOperation] = field(default_factory=dict)
     recipe_templates: Mapping[str, RecipeTemplate] = field(default_factory=dict)
     config_importers: Mapping[str, ConfigImporter] = field(default_factory=dict)

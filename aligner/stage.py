@@ -17,7 +17,7 @@ from aligner.state import BUILT_IN_SLOTS, ModelCache, ModelState, Slot
 
 if TYPE_CHECKING:
     from aligner.preview import PreviewRequest, PreviewSection
-    from aligner.registry import Registry
+    from aligner.registry import InstalledOperation, OperationScope, Registry
 
 
 class StageOptions(BaseModel):
@@ -26,6 +26,11 @@ class StageOptions(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
     )
+
+    operation_scopes: ClassVar[frozenset[OperationScope]] = frozenset()
+    """Scopes of the row operations that these options may name besides their own fields."""
+    operations: ClassVar[Mapping[str, InstalledOperation]] = {}
+    """Row operations that these options have fields for: see `aligner.options.row_operations`."""
 
     @classmethod
     def determining(cls) -> frozenset[str]:
@@ -54,6 +59,9 @@ def _nested(value: Any, path: str) -> Iterator[tuple[str, StageOptions]]:
     """Yield the options inside an option's value, each with its dotted path."""
     if isinstance(value, StageOptions):
         yield path, value
+    elif isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from _nested(getattr(value, name), f"{path}.{name}")
     elif isinstance(value, Mapping):
         for key, entry in value.items():
             yield from _nested(entry, f"{path}.{key}")

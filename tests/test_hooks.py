@@ -130,6 +130,18 @@ def test_aligner_data_formats(example: Example, tmp_path: Path) -> None:
     assert (pair.chosen[0]["content"], pair.rejected[0]["content"]) == ("so", "not so")
 
 
+def test_aligner_row_operations(example: Example, tmp_path: Path) -> None:
+    from aligner.data.options import DataSpec
+    from aligner.data.reading.load import load_rows
+
+    look = _look(example("aligner_row_operations"), tmp_path)
+    write_files(tmp_path, {"p.jsonl": [{"text": "a long text"}, {"text": "short"}]})
+    spec: Any = DataSpec(path="p.jsonl", shorten={"characters": 6})  # type: ignore[call-arg]
+    loaded = load_rows((spec,), want="text", context=look, option="data")
+    assert [row.text for row in loaded.rows] == ["a long", "short"]
+    assert "1 were shortened (p.jsonl:1)" in loaded.ledger.describe()
+
+
 def test_aligner_recipe_templates(example: Example) -> None:
     [outline] = host_of([example("aligner_recipe_templates")]).registry().recipe_templates.values()
     data = {"data": DatasetSummary(spec="talks.jsonl")}

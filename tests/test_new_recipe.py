@@ -197,7 +197,11 @@ def test_an_outline_fits_its_stages_whatever_is_unknown(method: str, tmp_path: P
     (tmp_path / "r.yaml").write_text(outline.render(material), encoding="utf-8")
     steps = read_recipe(tmp_path / "r.yaml").steps
     for step in steps:
-        validate(step, host.stage(step.stage, where=step.where))
+        validate(
+            step,
+            host.stage(step.stage, where=step.where),
+            host.registry().row_operations,
+        )
     assert all(step.options["quantize"] == "nf4" for step in steps if step.stage != "chat")
 
 

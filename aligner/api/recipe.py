@@ -131,7 +131,9 @@ class Recipe:
         folder = Path(runs).absolute()
         checked = chain.check(chain.link(self._start(folder), host), host, runs=folder)
         for stage, link in zip(self._stages, checked.chain.steps, strict=bool(self._stages)):
-            if link.stage.options != stage.options:
+            options = stage.options
+            dumped = options.model_dump(mode="json", exclude_unset=True)
+            if type(options).model_validate(dumped) != options:
                 raise PluginError(
                     f"the options of step {link.step.name!r} change when saved and read back",
                     where=link.step.where,
@@ -164,7 +166,9 @@ class Recipe:
         host = make_host(self._plugins, self._stages) if host is None else host
         folder = Path(runs).absolute()
         linked = chain.link(self._start(folder), host)
-        request = PreviewRequest(rows=tuple(rows), by_name=tuple(rows) != (1, 2), held_out=held_out)
+        request = PreviewRequest(
+            rows=tuple(rows), required=tuple(rows) != (1, 2), held_out=held_out
+        )
         preview = chain.preview(linked, host, request, steps=steps, runs=folder)
         if not preview.steps:
             ErrorGroup.raise_if_any(preview.errors)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from aligner.errors import AlignerError, ChainError, PluginError, did_you_mean
+from aligner.errors import AlignerError, ChainError, PluginError, did_you_mean, error_location
 from aligner.host import Host
 from aligner.models.resolve import resolve, resolve_tokenizer
 from aligner.options.validation import validate
@@ -50,10 +50,11 @@ def link(recipe: RecipeSpec, host: Host) -> Chain:
     unlinked = bool(recipe.errors)
     unsure: frozenset[Slot] = frozenset()
     steps: list[ChainStep] = []
+    operations = host.registry().row_operations
     for number, step in enumerate(recipe.steps, start=1):
         try:
             stage_type = host.stage(step.stage, where=step.where)
-            stage = stage_type(validate(step, stage_type))
+            stage = stage_type(validate(step, stage_type, operations))
         except AlignerError as error:
             errors.append(error)
             unlinked = True
@@ -84,7 +85,8 @@ def _start(recipe: RecipeSpec) -> tuple[ModelState, list[AlignerError]]:
     errors: list[AlignerError] = []
     for slot, find in (("policy", resolve), ("tokenizer", resolve_tokenizer)):
         try:
-            slots[slot] = find(path, recipe.model.revision, where=recipe.model_where)
+            with error_location(recipe.model_where):
+                slots[slot] = find(path, recipe.model.revision)
         except AlignerError as error:
             errors.append(error)
     return ModelState().put(START, **slots), errors[:1]

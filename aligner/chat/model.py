@@ -9,7 +9,7 @@ from typing import Any
 from aligner.data.encoding.chat import ChatEncoder
 from aligner.data.encoding.tokenizers import load_tokenizer
 from aligner.data.rows import Messages, Tools
-from aligner.errors import ModelError
+from aligner.errors import ModelError, error_location
 from aligner.models.clean import base_model
 from aligner.models.generate import Sampling, Written, stream
 from aligner.models.load import load_model, quiet
@@ -113,18 +113,16 @@ def load_chat_model(step: ChosenStep) -> ChatModel:
         ChainError: The step has no policy or no tokenizer.
         ModelError: They cannot be loaded, or there is no chat template.
     """
-    where = str(step.run.link_of(step.number, step.name))
     policy, tokenizer_artifact = step.artifact("policy"), step.artifact("tokenizer")
-    with quiet():
-        tokenizer = load_tokenizer(tokenizer_artifact, ModelCache(), where=where)
+    with quiet(), error_location(str(step.run.link_of(step.number, step.name))):
+        tokenizer = load_tokenizer(tokenizer_artifact, ModelCache())
         if not tokenizer.chat_template:
             raise ModelError(
                 f"the tokenizer of step {step.name!r} has no chat template",
-                where=where,
                 hint="choose a later step, or add a `chat` step to the recipe",
             )
-        chat = ChatEncoder(tokenizer, where=where)
-        model = load_model(policy, ModelCache(), where=where)
+        chat = ChatEncoder(tokenizer)
+        model = load_model(policy, ModelCache())
     return ChatModel(
         name=step.made_by("policy"),
         model=model,

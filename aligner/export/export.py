@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from aligner.data.encoding.tokenizers import load_tokenizer, save_tokenizer
+from aligner.errors import error_location
 from aligner.export.card import model_card
 from aligner.export.gguf import add_gguf, find_converter
 from aligner.export.hub import check_hub, push
@@ -48,12 +49,14 @@ def export_step(
         check_hub(options.push_to)
         _check_pushable(artifact, options)
     on_progress("checking the run's files")
-    verify(artifact, where=where)
-    tokenizer = _tokenizer(step, artifact, options, where=where)
+    with error_location(where):
+        verify(artifact)
+        tokenizer = _tokenizer(step, artifact, options)
+        _check_form(artifact, options)
     name = options.push_to.split("/")[1] if options.push_to else options.to.absolute().name
     with new_output_folder(options.to) as folder:
         on_progress("writing the weights and loading them back")
-        verification, dtype = write_weights(artifact, tokenizer, folder, options, where=where)
+        verification, dtype = write_weights(artifact, tokenizer, folder, options)
         save_tokenizer(tokenizer, folder)
         base = artifact.path if options.form == "adapter" else None
         text = model_card(
@@ -87,16 +90,26 @@ def export_step(
     return replace(result, url=push(options.to, options.push_to, private=options.private))
 
 
-def _tokenizer(step: ChosenStep, artifact: Artifact, options: ExportOptions, *, where: str) -> Any:
+def _tokenizer(step: ChosenStep, artifact: Artifact, options: ExportOptions) -> Any:
     """Load the model's tokenizer: from the model's own folder, as reward models have, or the slot."""
     own = Path(artifact.adapters[-1] if artifact.adapters else artifact.path)
     if options.slot == "reward" and (own / "tokenizer.json").is_file():
-        return load_tokenizer(Artifact(path=str(own)), ModelCache(), where=where)
-    return load_tokenizer(step.artifact("tokenizer"), ModelCache(), where=where)
+        return load_tokenizer(Artifact(path=str(own)), ModelCache())
+    return load_tokenizer(step.artifact("tokenizer"), ModelCache())
 
 
 def _artifacts(step: ChosenStep) -> list[Artifact]:
     return [step.state.get(slot) for slot in step.state.filled()]
+
+
+def _check_form(artifact: Artifact, options: ExportOptions) -> None:
+    count = len(artifact.adapters)
+    if options.form == "adapter" and count != 1:
+        raise ExportError(
+            f"--adapter exports a single adapter, but the policy has "
+            f"{f'a stack of {count}' if count else 'none'}",
+            hint="export it merged, which is the default",
+        )
 
 
 def _check_pushable(artifact: Artifact, options: ExportOptions) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from aligner.data.encoding.chat import ChatEncoder, stop_tokens
-from aligner.export.options import ExportError, ExportFailed, ExportOptions
+from aligner.export.options import ExportFailed, ExportOptions
 from aligner.export.result import Verification
 from aligner.models.adapters import is_reward, merge_stack
 from aligner.models.clean import base_model, snapshot_settings
@@ -40,7 +40,7 @@ _DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 
 
 def write_weights(
-    artifact: Artifact, tokenizer: Any, folder: Path, options: ExportOptions, *, where: str
+    artifact: Artifact, tokenizer: Any, folder: Path, options: ExportOptions
 ) -> tuple[Verification, torch.dtype]:
     """Write the model to `folder` and compare it after loading it with plain libraries.
 
@@ -48,19 +48,16 @@ def write_weights(
         The comparison, and the data type of whole weights.
 
     Raises:
-        ExportError: The model cannot be written in this form.
         ExportFailed: The loaded model differs from the run's model.
     """
-    stored = stored_dtypes(folder_of(artifact, where=where))
+    stored = stored_dtypes(folder_of(artifact))
     own = _DTYPES.get(next(iter(stored)), torch.float32) if len(stored) == 1 else torch.float32
     dtype = own if options.dtype is None else getattr(torch, options.dtype)
     prompts = _encode_prompts(tokenizer)
     if options.form == "adapter":
-        return _write_adapter(artifact, tokenizer, folder, dtype, prompts, where=where), dtype
+        return _write_adapter(artifact, tokenizer, folder, dtype, prompts), dtype
     reward = options.slot == "reward"
-    verification = _write_merged(
-        artifact, tokenizer, folder, dtype, prompts, reward=reward, where=where
-    )
+    verification = _write_merged(artifact, tokenizer, folder, dtype, prompts, reward=reward)
     return verification, dtype
 
 
@@ -72,13 +69,10 @@ def _write_merged(
     prompts: Sequence[list[int]],
     *,
     reward: bool,
-    where: str,
 ) -> Verification:
     merge_difference = rounding_difference = None
     if artifact.adapters:
-        model: Any = load_as(
-            artifact, ModelCache(), dtype=torch.float32, reward=reward, where=where
-        )
+        model: Any = load_as(artifact, ModelCache(), dtype=torch.float32, reward=reward)
         before = _outputs(model, prompts)
         model = merge_stack(model)
         merge_difference = _difference(before, _outputs(model, prompts))
@@ -94,7 +88,7 @@ def _write_merged(
         if dtype != torch.float32:
             rounding_difference = _difference(before, _outputs(model, prompts))
     else:
-        model = load_as(artifact, ModelCache(), dtype=dtype, reward=reward, where=where)
+        model = load_as(artifact, ModelCache(), dtype=dtype, reward=reward)
     outputs, device = _outputs(model, prompts), model.device
     if not reward:
         set_token_ids(model, tokenizer, stop_ids=answer_ends(model, stop_tokens(tokenizer)))
@@ -123,18 +117,8 @@ def _write_adapter(
     folder: Path,
     dtype: torch.dtype,
     prompts: Sequence[list[int]],
-    *,
-    where: str,
 ) -> Verification:
-    if len(artifact.adapters) != 1:
-        count = len(artifact.adapters)
-        raise ExportError(
-            f"--adapter exports a single adapter, but the policy has "
-            f"{f'a stack of {count}' if count else 'none'}",
-            where=where,
-            hint="export it merged, which is the default",
-        )
-    model: Any = load_as(artifact, ModelCache(), dtype=dtype, where=where)
+    model: Any = load_as(artifact, ModelCache(), dtype=dtype)
     outputs, device = _outputs(model, prompts), model.device
     (source,) = map(Path, artifact.adapters)
     shutil.copyfile(source / "adapter_model.safetensors", folder / "adapter_model.safetensors")

@@ -2,9 +2,16 @@
 
 from aligner.data.options import DataOptions, DataSpecs, TrainOn
 from aligner.data.rows import Conversation, Preference, Prompt, Text
-from aligner.errors import ChainError, DataError, ErrorCollector, ErrorGroup, ModelError
+from aligner.errors import (
+    ChainError,
+    DataError,
+    ErrorCollector,
+    ErrorGroup,
+    ModelError,
+    error_location,
+)
 from aligner.models.options import Adapter, FreshModel, ModelOptions
-from aligner.preview import PreviewRequest, PreviewSection, TokenSequence
+from aligner.preview import PreviewRequest, PreviewSection
 from aligner.registry import RowKind
 from aligner.rl.options import RLOptions
 from aligner.rl.stage import OnlineStage
@@ -35,7 +42,7 @@ __all__ = [
     "RLOptions",
     "RowKind",
     "Text",
-    "TokenSequence",
     "TrainOn",
     "TrainOptions",
+    "error_location",
 ]

@@ -4,7 +4,7 @@ from aligner.data.context import DataContext
 from aligner.data.encoding.prepare import PreparedData
 from aligner.data.encoding.tokenizers import load_tokenizer, save_tokenizer
 from aligner.models.fresh import fresh_model
-from aligner.models.inspect import ModelInfo, fresh_info, pad_errors, planned_model, reward_info
+from aligner.models.inspect import ModelInfo, fresh_info, planned_model, reward_info
 from aligner.models.inspect import Training as PlannedTraining
 from aligner.models.language_model import LanguageModel
 from aligner.models.options import adapter_plan
@@ -12,7 +12,6 @@ from aligner.models.padding import pad_id
 from aligner.models.policy import Prepared as PreparedModel
 from aligner.models.policy import prepare_policy
 from aligner.models.precision import precision_of
-from aligner.models.resolve import resolve, resolve_tokenizer
 from aligner.models.reward import head_of, load_reward_to_train
 from aligner.models.save import save_model
 from aligner.models.side_adapter import SideAdapter
@@ -82,14 +81,11 @@ __all__ = [
     "load_tensors",
     "load_tokenizer",
     "load_value_model",
-    "pad_errors",
     "pad_id",
     "planned_model",
     "precision_of",
     "prepare_policy",
     "read_about",
-    "resolve",
-    "resolve_tokenizer",
     "reward_info",
     "save_model",
     "save_tensors",

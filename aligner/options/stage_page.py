@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from aligner.options.fields import nested_models
+from aligner.options.row_operations import Operations, with_operations
 from aligner.recipe.tree import show
 from aligner.stage import Stage
 
@@ -65,11 +66,12 @@ def options_of(model: type[BaseModel]) -> tuple[Option, ...]:
     )
 
 
-def describe_stage(stage: type[Stage[Any]]) -> str:
-    """Return the purpose of `stage`, its slots and its options as plain text."""
+def describe_stage(stage: type[Stage[Any]], operations: Operations) -> str:
+    """Return the purpose of `stage`, its slots and its options, row operations included, as plain text."""
     purpose = inspect.cleandoc(stage.__doc__ or "(no documentation)")
-    parts = [f"{stage.name}: {purpose}", "\n".join(_slots(stage)), _table("options", stage.Options)]
-    for model in nested_models(stage.Options):
+    options = with_operations(stage.Options, operations)
+    parts = [f"{stage.name}: {purpose}", "\n".join(_slots(stage)), _table("options", options)]
+    for model in nested_models(options):
         title = f"{model.__name__}: {inspect.cleandoc(model.__doc__ or '')}".rstrip(": ")
         parts.append(_table(title, model))
     return "\n\n".join(parts) + "\n"

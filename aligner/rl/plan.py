@@ -111,7 +111,7 @@ def _check(algorithm: Algorithm[Any], context: PlanContext) -> CheckedInputs:
             if options.pretraining is not None:
                 mix = prepare_mix(options.pretraining, context, tokenizer)
         if info is not None:
-            errors.found += vocabulary_errors(info, len(tokenizer), where=context.where)
+            errors.found += vocabulary_errors(info, len(tokenizer))
         with errors:
             check_stop_token(tokenizer, context)
     if info is not None:

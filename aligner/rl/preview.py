@@ -71,7 +71,7 @@ def _mixed(mix: PretrainingMix, context: PlanContext, request: PreviewRequest) -
 
     return section(
         data.train,
-        request if not request.by_name else PreviewRequest(),
+        request if not request.required else PreviewRequest(),
         lay,
         context=context,
         size=mix.batch_size,

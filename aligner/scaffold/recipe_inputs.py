@@ -16,7 +16,7 @@ from aligner.data.options import DataSpec
 from aligner.data.reading.load import load_rows
 from aligner.data.reading.sources import SCHEMES
 from aligner.data.rows import Row
-from aligner.errors import AlignerError, DataError
+from aligner.errors import AlignerError, DataError, error_location
 from aligner.models.resolve import resolve
 from aligner.registry import DatasetSummary, Registry, RowKind
 from aligner.stage import PlanContext
@@ -47,8 +47,9 @@ class ModelSummary:
         self.tokenizer: PreTrainedTokenizerBase | None = None
         self.positions: int | None = None
         try:
-            artifact = resolve(os.path.expanduser(name) if local else name, where="--model")
-            self.tokenizer = load_tokenizer(artifact, ModelCache(), where="--model")
+            with error_location("--model"):
+                artifact = resolve(os.path.expanduser(name) if local else name)
+                self.tokenizer = load_tokenizer(artifact, ModelCache())
         except AlignerError:
             if local:
                 raise

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from aligner.host import Host
 from aligner.options.fields import first_sentence, nested_models
+from aligner.options.row_operations import with_operations
 from aligner.options.stage_page import describe_stage, options_of
 from aligner.stage import Stage
 from aligner.terminal.console import NARROW, InlineList, indent, make_table, styled_line
@@ -37,6 +38,12 @@ def render_plugin_list(host: Host, console: Console) -> RenderableType:
         if classes:
             rows = [(name, _first_sentence(kind), "") for name, kind in sorted(classes.items())]
             parts += ["", _table(title, rows, console)]
+    if registry.row_operations:
+        rows = [
+            (name, _first_sentence(installed.operation), installed.plugin)
+            for name, installed in sorted(registry.row_operations.items())
+        ]
+        parts += ["", _table("row operation", rows, console)]
     if registry.data_formats:
         rows = [(name, entry.kind, "") for name, entry in sorted(registry.data_formats.items())]
         parts += ["", _table("data format", rows, console)]
@@ -62,6 +69,9 @@ def plugin_list_json(host: Host) -> dict[str, Any]:
         ],
         "reward_functions": _descriptions(registry.reward_functions),
         "data_sources": _descriptions(registry.data_sources),
+        "row_operations": _descriptions(
+            {name: installed.operation for name, installed in registry.row_operations.items()}
+        ),
         "data_formats": {name: f.kind for name, f in sorted(registry.data_formats.items())},
         "plugins": dict(sorted(host.plugins().items())),
         "not_in_use": [asdict(plugin) for plugin in host.aside],
@@ -70,7 +80,7 @@ def plugin_list_json(host: Host) -> dict[str, Any]:
 
 def render_stage(stage: type[Stage[Any]], host: Host, console: Console) -> RenderableType:
     """Render the description and all options of a stage."""
-    lines = _fill(sanitize(describe_stage(stage)), console.width)
+    lines = _fill(sanitize(describe_stage(stage, host.registry().row_operations)), console.width)
     text = Text("\n".join(lines).rstrip())
     text.highlight_regex(r"^  \w+(?=: )", "cyan")
     return Group(text, "", styled_line((f"plugin {host.plugin_version(stage.name)}", "dim")))
@@ -78,14 +88,15 @@ def render_stage(stage: type[Stage[Any]], host: Host, console: Console) -> Rende
 
 def stage_json(stage: type[Stage[Any]], host: Host) -> dict[str, Any]:
     """Return the description and all options of a stage as values for JSON."""
+    options = with_operations(stage.Options, host.registry().row_operations)
     return {
         "stage": stage.name,
         "description": inspect.getdoc(stage) or "",
         "plugin": host.plugin_version(stage.name),
-        "options": [asdict(option) for option in options_of(stage.Options)],
+        "options": [asdict(option) for option in options_of(options)],
         "models": {
             model.__name__: [asdict(option) for option in options_of(model)]
-            for model in nested_models(stage.Options)
+            for model in nested_models(options)
         },
     }
 

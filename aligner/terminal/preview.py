@@ -77,7 +77,7 @@ def _section_json(section: PreviewSection) -> dict[str, Any]:
     return values
 
 
-def format_role_counts(counts: Mapping[Role, int], word: str) -> list[str]:
+def format_role_counts(counts: Mapping[Role, int], label: str) -> list[str]:
     """Return the number of tokens, and the number for each role.
 
     >>> format_role_counts({"trained": 5, "masked": 10, "padding": 7}, "trained")
@@ -86,25 +86,23 @@ def format_role_counts(counts: Mapping[Role, int], word: str) -> list[str]:
     tokens = counts["trained"] + counts["masked"]
     parts = [f"{format_count(tokens)} token{'' if tokens == 1 else 's'}"]
     trained = counts["trained"]
-    parts.append(f"{format_count(trained)} {word}" if trained else f"none {word}")
+    parts.append(f"{format_count(trained)} {label}" if trained else f"none {label}")
     for role in ("masked", "padding"):
         parts += [f"{format_count(counts[role])} {role}"] if counts[role] else []
     return parts
 
 
-def format_batch(batch: PreviewBatch, word: str) -> str:
+def format_batch(batch: PreviewBatch, label: str) -> str:
     """Return the size of a batch and the share of each role."""
-    size = batch.sequences * batch.columns
+    size = batch.num_sequences * batch.sequence_length
     shares = ", ".join(
-        f"{format_count(batch.counts[role])} {word if role == 'trained' else role} "
+        f"{format_count(batch.counts[role])} {label if role == 'trained' else role} "
         f"({batch.counts[role] / size:.0%})"
         for role in ROLES
         if batch.counts[role]
     )
-    return (
-        f"batch of {batch.title}: {format_count(batch.sequences)} × {format_count(batch.columns)} = "
-        f"{format_count(size)} positions: {shares}"
-    )
+    shape = f"{format_count(batch.num_sequences)} × {format_count(batch.sequence_length)}"
+    return f"batch of {batch.title}: {shape} = {format_count(size)} positions: {shares}"
 
 
 def _legend(console: Console) -> RenderableType:
@@ -134,7 +132,7 @@ def _section(section: PreviewSection, *, full: bool) -> Iterator[RenderableType]
         yield indent(_Row(row, section, full=full), by=2)
     yield ""
     for batch in section.batches:
-        yield indent(styled_line(format_batch(batch, section.word)), by=2)
+        yield indent(styled_line(format_batch(batch, section.trained_label)), by=2)
     for note in section.notes:
         yield indent(styled_line((one_line(note), "dim")), by=2)
 
@@ -148,15 +146,19 @@ class _Row:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         row = self._row
         origin = "" if row.origin == row.title else f"  {one_line(row.origin)}"
-        gap = "  " * bool(row.facts)
-        yield InlineList(row.facts, lead=styled_line((row.title, "bold"), (origin, "dim"), gap))
+        gap = "  " * bool(row.details)
+        yield InlineList(row.details, lead=styled_line((row.title, "bold"), (origin, "dim"), gap))
         if len(row.sequences) == 1:
             yield from self._sequence(row.sequences[0])
             return
-        if row.shared:
-            yield styled_line((f"shared prompt: {format_count(row.shared)} tokens", "italic"))
-            prompt = row.sequences[0].tokens[: row.shared]
-            yield TokenLines(token_spans(prompt, word=self._section.word, full=self._full))
+        if row.prompt_length:
+            yield styled_line(
+                (f"shared prompt: {format_count(row.prompt_length)} tokens", "italic")
+            )
+            prompt = row.sequences[0].tokens[: row.prompt_length]
+            yield TokenLines(
+                token_spans(prompt, label=self._section.trained_label, full=self._full)
+            )
         blocks = [
             Group(styled_line((sequence.name, "italic")), *self._sequence(sequence))
             for sequence in row.sequences
@@ -171,18 +173,18 @@ class _Row:
         yield grid
 
     def _sequence(self, sequence: TokenSequence) -> Iterator[RenderableType]:
-        first = self._row.shared
+        first = self._row.prompt_length
         yield TokenLines(
             token_spans(
                 sequence.tokens[first:],
                 boundaries=sequence.boundaries,
                 first=first,
-                word=self._section.word,
+                label=self._section.trained_label,
                 full=self._full,
             )
         )
         yield InlineList(
-            [*format_role_counts(sequence.counts, self._section.word), *sequence.notes]
+            [*format_role_counts(sequence.counts, self._section.trained_label), *sequence.notes]
         )
         for warning in sequence.warnings:
             yield styled_line((f"! {one_line(warning)}", "bold yellow"))

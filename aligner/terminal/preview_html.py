@@ -78,38 +78,38 @@ def _step(step: StepPreview) -> Iterator[str]:
         for row in section.rows:
             yield from _row(row, section)
         for batch in section.batches:
-            yield f"<p class=count>{_text(format_batch(batch, section.word))}</p>"
-            yield _bar(batch.counts, section.word)
+            yield f"<p class=count>{_text(format_batch(batch, section.trained_label))}</p>"
+            yield _bar(batch.counts, section.trained_label)
         for note in section.notes:
             yield f"<p class=soft>{_text(note)}</p>"
     yield "</section>"
 
 
 def _row(row: PreviewRow, section: PreviewSection) -> Iterator[str]:
-    facts = "".join(f" · {_text(fact)}" for fact in row.facts)
-    yield f"<article><h3>{_text(row.title)} <small><code>{_text(row.origin)}</code>{facts}</small></h3>"
-    if row.shared:
-        yield f"<h4>shared prompt: {row.shared:,} tokens</h4>"
-        prompt = row.sequences[0].tokens[: row.shared]
-        yield _tokens(token_spans(prompt, full=True), section.word)
+    details = "".join(f" · {_text(detail)}" for detail in row.details)
+    yield f"<article><h3>{_text(row.title)} <small><code>{_text(row.origin)}</code>{details}</small></h3>"
+    if row.prompt_length:
+        yield f"<h4>shared prompt: {row.prompt_length:,} tokens</h4>"
+        prompt = row.sequences[0].tokens[: row.prompt_length]
+        yield _tokens(token_spans(prompt, full=True), section.trained_label)
     yield '<div class="columns">'
     for sequence in row.sequences:
         yield "<div>" + (f"<h4>{_text(sequence.name)}</h4>" if sequence.name else "")
         spans = token_spans(
-            sequence.tokens[row.shared :],
+            sequence.tokens[row.prompt_length :],
             boundaries=sequence.boundaries,
-            first=row.shared,
+            first=row.prompt_length,
             full=True,
         )
-        yield _tokens(spans, section.word)
-        yield from _counts(sequence, section.word)
+        yield _tokens(spans, section.trained_label)
+        yield from _counts(sequence, section.trained_label)
         yield "</div>"
     yield "</div></article>"
 
 
-def _counts(sequence: TokenSequence, word: str) -> Iterator[str]:
-    yield _bar(sequence.counts, word)
-    parts = [*format_role_counts(sequence.counts, word), *sequence.notes]
+def _counts(sequence: TokenSequence, label: str) -> Iterator[str]:
+    yield _bar(sequence.counts, label)
+    parts = [*format_role_counts(sequence.counts, label), *sequence.notes]
     yield f"<p class=count>{' · '.join(map(_text, parts))}</p>"
     yield from map(_warning, sequence.warnings)
 
@@ -118,22 +118,22 @@ def _warning(text: str) -> str:
     return f'<p class="warning">⚠ {_text(text)}</p>'
 
 
-def _bar(counts: Mapping[Role, int], word: str) -> str:
+def _bar(counts: Mapping[Role, int], label: str) -> str:
     total = sum(counts.values()) or 1
-    label = ", ".join(format_role_counts(counts, word))
+    label = ", ".join(format_role_counts(counts, label))
     parts = "".join(
         f'<span class="{role}" style="width:{counts[role] / total:.2%}"></span>' for role in ROLES
     )
     return f'<div class="bar" role="img" aria-label="{_text(label)}">{parts}</div>'
 
 
-def _tokens(spans: Sequence[TokenSpan], word: str) -> str:
+def _tokens(spans: Sequence[TokenSpan], label: str) -> str:
     parts: list[str] = []
     for role, group in groupby(spans, lambda span: "" if span.kind == "boundary" else span.role):
-        elements = [_span(span, word) for span in group]
+        elements = [_span(span, label) for span in group]
         if role and len(elements) > _LONG:
             folded = len(elements) - 2 * _UNFOLDED
-            name = word if role == "trained" else role
+            name = label if role == "trained" else role
             summary = f"<summary>⋯ {folded:,} more {_text(name)} tokens</summary>"
             middle = f"<details>{summary}{''.join(elements[_UNFOLDED:-_UNFOLDED])}</details>"
             elements = [*elements[:_UNFOLDED], middle, *elements[-_UNFOLDED:]]
@@ -141,7 +141,7 @@ def _tokens(spans: Sequence[TokenSpan], word: str) -> str:
     return f'<div class="tokens">{"".join(parts)}</div>'
 
 
-def _span(span: TokenSpan, word: str) -> str:
+def _span(span: TokenSpan, label: str) -> str:
     if span.kind == "boundary":
         return f'<span class="boundary">{_text(span.text.removeprefix("── "))}</span>'
     classes = [
@@ -153,7 +153,7 @@ def _span(span: TokenSpan, word: str) -> str:
     (position, token), *_ = span.tokens
     last = span.tokens[-1][0]
     positions = f"position {position}" if last == position else f"positions {position} to {last}"
-    role = word if span.role == "trained" else span.role
+    role = label if span.role == "trained" else span.role
     title = _text(f"id {token.id} · {token.text!r} · {role} · {positions}")
     return f'<span class="{" ".join(classes)}" title="{title}">{_marked(span.text)}</span>'
 

@@ -65,7 +65,7 @@ def token_spans(
     *,
     boundaries: Mapping[int, str] | None = None,
     first: int = 0,
-    word: str = "trained",
+    label: str = "trained",
     full: bool = False,
 ) -> list[TokenSpan]:
     """Return the spans to draw for `tokens`.
@@ -74,7 +74,7 @@ def token_spans(
         tokens: Tokens of a sequence, from position `first`.
         boundaries: Title of each row that begins in the sequence, by position.
         first: Position of the first token.
-        word: Name of the role `trained`.
+        label: Name of the role `trained`.
         full: Omit no tokens.
     """
     boundaries = boundaries or {}
@@ -90,12 +90,12 @@ def token_spans(
             spans += map(_token_span, group)
         else:
             spans += map(_token_span, group[:_HEAD])
-            spans.append(_omitted_span(group[_HEAD:-_TAIL], word))
+            spans.append(_omitted_span(group[_HEAD:-_TAIL], label))
             spans += map(_token_span, group[-_TAIL:])
     if not full and len(spans) > _MAX_SPANS:
         half = _MAX_SPANS // 2
         omitted = [token for span in spans[half:-half] for token in span.tokens]
-        spans = [*spans[:half], _omitted_span(omitted, word), *spans[-half:]]
+        spans = [*spans[:half], _omitted_span(omitted, label), *spans[-half:]]
     return _with_neighbors(spans)
 
 
@@ -132,11 +132,11 @@ def _padding_span(group: Sequence[PositionedToken]) -> TokenSpan:
     return TokenSpan(f"{name}{times}", "padding", "padding", may_break=True, tokens=tuple(group))
 
 
-def _omitted_span(tokens: Sequence[PositionedToken], word: str) -> TokenSpan:
+def _omitted_span(tokens: Sequence[PositionedToken], label: str) -> TokenSpan:
     """Return a span with the number of omitted tokens per role."""
     counts = Counter(token.role for _, token in tokens)
     listed = ", ".join(
-        f"{number:,} {word if role == 'trained' else role}" for role, number in counts.items()
+        f"{number:,} {label if role == 'trained' else role}" for role, number in counts.items()
     )
     role = counts.most_common(1)[0][0]
     text = f"⋯ {listed} tokens omitted ⋯"

@@ -7,13 +7,19 @@ of B: for pairs, all chosen completions, then all rejected ones.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 from torch import Tensor
 
+from aligner.data.context import DataContext
+from aligner.data.encoding.chat import stop_tokens
+from aligner.data.encoding.prepare import PreparedData
+from aligner.errors import ErrorGroup, error_location
+from aligner.models.inspect import pad_errors
 from aligner.models.padding import pad_id
 from aligner.preview import PreviewRequest, PreviewSection, TokenSequence
+from aligner.registry import RowKind
 from aligner.stage import PlanContext
 from aligner.train.method import TrainingMethod
 from aligner.train.options import OfflineOptions
@@ -67,8 +73,14 @@ class CompletionMethod(TrainingMethod[O]):
 
     sides: ClassVar[tuple[str, ...]]
     """Names of a row's completions."""
-    scored_word: ClassVar[str] = "trained"
-    """Name, in previews, of the tokens that enter the loss."""
+    scored: ClassVar[Literal["tokens", "end"]] = "tokens"
+    """Part of a completion that enters the loss: its tokens, or a score that is read at its end."""
+
+    def prepare(self, reads: RowKind, context: DataContext, tokenizer: Any) -> PreparedData[Any]:
+        if self.scored == "end":
+            with error_location(context.at("data")):
+                ErrorGroup.raise_if_any(pad_errors(tokenizer.pad_token_id, tokenizer.eos_token_id))
+        return super().prepare(reads, context, tokenizer)
 
     def rows(self, split: Sequence[Any], *, held_out: bool) -> Iterator[dict[str, Any]]:
         names = [f"{side}_ids" for side in self.sides]
@@ -88,8 +100,10 @@ class CompletionMethod(TrainingMethod[O]):
         request: PreviewRequest,
         context: PlanContext,
     ) -> PreviewSection:
-        collate = self.collator(tokenizer)
-        reader = Reader(tokenizer, stops=self.stops(tokenizer), word=self.scored_word)
+        word = "trained" if self.scored == "tokens" else "scored"
+        # A score is read at the last token, whatever that is: no stop token is missing there.
+        stops = stop_tokens(tokenizer) if self.scored == "tokens" else ()
+        collate, reader = self.collator(tokenizer), Reader(tokenizer, stops=stops, word=word)
 
         def lay(rows: Sequence[Any]) -> list[Laid]:
             batch = collate(list(self.rows(rows, held_out=request.held_out)))
@@ -102,19 +116,9 @@ class CompletionMethod(TrainingMethod[O]):
             lay,
             context=context,
             size=self.options.per_device_train_batch_size,
-            word=self.scored_word,
+            word=word,
             notes=(SHUFFLED,) if grouped and not request.held_out else (),
         )
-
-    def read_sequence(
-        self, reader: Reader, ids: list[int], completion: list[int], present: list[int], name: str
-    ) -> TokenSequence:
-        """Show a sequence of a batch: by default, the completion's tokens are trained."""
-        return reader.lane(ids, after_first(completion), present, name=name)
-
-    def facts(self, batch: Mapping[str, Tensor], place: int) -> tuple[str, ...]:
-        """Return what a preview says of the row at `place`, besides its tokens."""
-        return ()
 
     def _read_batch(
         self, batch: Mapping[str, Tensor], rows: Sequence[Any], reader: Reader
@@ -122,15 +126,23 @@ class CompletionMethod(TrainingMethod[O]):
         names = ("input_ids", "completion_mask", "attention_mask")
         tensors = zip(*(batch[name].tolist() for name in names), strict=True)
         sequences = [
-            self.read_sequence(reader, ids, mask, present, self.sides[place // len(rows)])
+            self._read_sequence(reader, ids, mask, present, self.sides[place // len(rows)])
             for place, (ids, mask, present) in enumerate(tensors)
         ]
+        columns = [name for name, values in batch.items() if values.dim() == 1 and name != "length"]
         by_row = [tuple(sequences[place :: len(rows)]) for place in range(len(rows))]
         return [
             Laid(
                 sequences=of_row,
                 shared=prompt_shared(of_row, most=len(row.prompt_ids)),
-                facts=self.facts(batch, place),
+                facts=tuple(f"{name} {batch[name][place]:g}" for name in columns),
             )
             for place, (row, of_row) in enumerate(zip(rows, by_row, strict=True))
         ]
+
+    def _read_sequence(
+        self, reader: Reader, ids: list[int], completion: list[int], present: list[int], name: str
+    ) -> TokenSequence:
+        if self.scored == "end":
+            return reader.scored_lane(ids, present, pad=pad_id(reader.tokenizer), name=name)
+        return reader.lane(ids, after_first(completion), present, name=name)

@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeVar
 from trl import SFTConfig, SFTTrainer
 
 from aligner.data.context import DataContext
+from aligner.data.encoding.chat import stop_tokens
 from aligner.data.encoding.prepare import PreparedData, prepare_conversations, prepare_texts
 from aligner.data.options import TrainOn
 from aligner.models.clean import base_model
@@ -94,9 +95,6 @@ class LanguageMethod(TrainingMethod[O]):
     def collator(self, tokenizer: Any) -> Any:
         return language_collator(tokenizer, packed=self._pack_to is not None)
 
-    def stops(self, tokenizer: Any) -> Sequence[int]:
-        return super().stops(tokenizer) if self._train_on is not None else ()
-
     def preview(
         self,
         split: Sequence[Any],
@@ -114,10 +112,11 @@ class LanguageMethod(TrainingMethod[O]):
             strips = Some(end_to_end(split, self._pack_to or 0), request, size=size)
         grouped = options.train_sampling_strategy == "group_by_length" and not request.held_out
         joined = self._pack_to is not None
+        stops = stop_tokens(tokenizer) if self._train_on is not None else ()
         return language_section(
             strips,
             request,
-            Reader(tokenizer, stops=self.stops(tokenizer)),
+            Reader(tokenizer, stops=stops),
             tokenizer,
             context=context,
             size=size,
@@ -133,7 +132,7 @@ class LanguageMethod(TrainingMethod[O]):
         if self._train_on is not None and prepared.base is None:
             # New weights are saved: with them, how this tokenizer's completions begin, end and are padded.
             model = base_model(prepared.model)
-            set_token_ids(model, tokenizer, stop_ids=self.stops(tokenizer))
+            set_token_ids(model, tokenizer, stop_ids=stop_tokens(tokenizer))
         return prepared
 
     def trainer(self, inputs: TrainerInputs, tokenizer: Any) -> _LanguageTrainer:

@@ -34,7 +34,7 @@ class LogpsMethod(CompletionMethod[O]):
 
     def sum_logps(self, tokens: TokenLogps) -> Tensor:
         """Reduce per-token log-probabilities (N, T) to one number a completion (N,)."""
-        return tokens.logps_NT.sum(dim=1)
+        return tokens.sum_N()
 
     def statistics(self) -> tuple[str, ...]:
         """Return further per-token outputs of the LM head that the loss needs; see `TokenLogps`."""

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
 from aligner.data.context import DataContext
-from aligner.data.encoding.chat import stop_tokens
 from aligner.data.encoding.prepare import (
     PreparedData,
     prepare_conversations,
@@ -16,10 +15,12 @@ from aligner.data.encoding.prepare import (
     prepare_preferences,
     prepare_texts,
 )
-from aligner.data.encoding.tokenizers import load_tokenizer
+from aligner.data.encoding.tokenizers import load_tokenizer, save_tokenizer
+from aligner.errors import error_location
 from aligner.models.inspect import ModelInfo, planned_model
 from aligner.models.policy import Prepared as PreparedModel
 from aligner.models.policy import load_policy
+from aligner.models.resolve import resolve, resolve_tokenizer
 from aligner.models.save import save_model
 from aligner.preview import PreviewRequest, PreviewSection
 from aligner.registry import RowKind
@@ -61,11 +62,38 @@ class TrainingMethod(ABC, Generic[O]):
     def __init__(self, options: O) -> None:
         self.options = options
 
+    # The model to start from.
+
+    def base(self) -> tuple[str, str | None] | None:
+        """Return folder or hub id, and revision, of a model and tokenizer to start from instead of the
+        chain's policy. The option that names it is called `base`."""
+        return None
+
+    def incoming(self, slot: Slot, state: ModelState, context: StepContext) -> Artifact:
+        """Return the policy or tokenizer to start from."""
+        return self._base(context).get(slot) or state.get(slot)
+
+    def _base(self, context: PlanContext | StepContext) -> dict[Slot, Artifact]:
+        named = self.base()
+        if named is None:
+            return {}
+        path, revision = named
+        local = context.recipe_folder / path
+        path = str(local) if local.is_dir() else path
+        with error_location(context.at("base")):
+            return {
+                "policy": resolve(path, revision),
+                "tokenizer": resolve_tokenizer(path, revision),
+            }
+
     # Planning: no weights are loaded.
 
     def incoming_slots(self, context: PlanContext) -> Mapping[Slot, SlotForecast]:
-        """Return the slots the step starts from; override if it starts from another model."""
-        return context.slots
+        """Return the slots that the step starts from; override if it creates some itself."""
+        return dict(context.slots) | {
+            slot: SlotForecast(made_by=artifact.path, facts={"artifact": artifact})
+            for slot, artifact in self._base(context).items()
+        }
 
     def model_info(self, context: PlanContext) -> ModelInfo:
         """Return what is known of the model to train; `context` has the incoming slots."""
@@ -104,27 +132,22 @@ class TrainingMethod(ABC, Generic[O]):
     ) -> PreviewSection:
         """Show the requested rows in the batches that the collator makes of them."""
 
-    def stops(self, tokenizer: Any) -> Sequence[int]:
-        """Return the tokens with which completions must end; previews warn where they do not."""
-        return stop_tokens(tokenizer)
-
     # Training.
 
     def tokenizer(self, state: ModelState, context: StepContext) -> Any:
         """Return the tokenizer the step uses."""
-        return load_tokenizer(state.get("tokenizer"), context.model_cache)
+        return load_tokenizer(self.incoming("tokenizer", state, context), context.model_cache)
 
     def load(
         self, state: ModelState, context: StepContext, tokenizer: Any, *, stage: str
     ) -> PreparedModel:
         """Load the model to train and prepare its adapters."""
         return load_policy(
-            state.get("policy"),
+            self.incoming("policy", state, context),
             context.model_cache,
             self.options,
             step=stage,
             seed=context.seed,
-            where=context.where,
         )
 
     @abstractmethod
@@ -141,6 +164,9 @@ class TrainingMethod(ABC, Generic[O]):
         self, prepared: PreparedModel, tokenizer: Any, context: StepContext, *, slot: Slot
     ) -> dict[Slot, Artifact]:
         """Save the trained model; return the artifacts of the slots that the stage provides."""
+        if slot != "policy":
+            # Such a model reads text through the tokenizer it was trained with, not the policy's.
+            save_tokenizer(tokenizer, context.folder / slot)
         artifact = save_model(
             prepared.model,
             context.folder / slot,

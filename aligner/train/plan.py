@@ -7,7 +7,14 @@ from typing import Any
 
 from aligner.data.encoding.prepare import PreparedData
 from aligner.data.encoding.tokenizers import planned_tokenizer
-from aligner.errors import AlignerError, ChainError, ErrorCollector, ModelError
+from aligner.errors import (
+    AlignerError,
+    ChainError,
+    ErrorCollector,
+    ErrorGroup,
+    ModelError,
+    error_location,
+)
 from aligner.models.inspect import (
     ModelInfo,
     Training,
@@ -53,9 +60,10 @@ def check_training(
         info = method.model_info(context)
         training = plan_training(info, options, at=context.at)
     if info is not None:
-        errors.found += length_errors(info, options.max_length, where=context.at("max_length"))
+        with errors, error_location(context.at("max_length")):
+            ErrorGroup.raise_if_any(length_errors(info, options.max_length))
     if tokenizer is not None and info is not None:
-        errors.found += vocabulary_errors(info, len(tokenizer), where=context.where)
+        errors.found += vocabulary_errors(info, len(tokenizer))
     if tokenizer is not None:
         with errors:
             data = method.prepare(declaration.reads, context, tokenizer)

@@ -136,5 +136,4 @@ def _other_reference(
         context.model_cache,
         precision=method.options.precision,
         attn_implementation=method.options.attn_implementation,
-        where=context.where,
     )

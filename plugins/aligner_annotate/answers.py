@@ -103,7 +103,6 @@ def write_answers(
         precision=options.precision,
         quantize=options.quantize,
         attn_implementation=options.attn_implementation,
-        where=context.where,
     )
     try:
         for batch in share.left(work):

@@ -1,7 +1,6 @@
 """DPO losses of preference pairs: pure functions of log-probabilities and options.
 
-Shapes: B pairs, N = 2B completions, T tokens. Log-probabilities are natural logarithms summed over the
-tokens of a completion. r_w and r_l are the log-ratios log π/π_ref of the chosen (w) and the rejected (l)
+Shapes: B pairs. r_w and r_l are the log-ratios log π/π_ref of the chosen (w) and the rejected (l)
 completion, and Δ is the difference of their scores, which are the log-ratios themselves in plain DPO.
 """
 
@@ -14,47 +13,23 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from aligner.kit.work import PairLogps, TokenLogps
+from aligner.kit.work import PairLogps
 from aligner_dpo.options import DPOOptions
 
 
 def dpo_loss(pairs: PairLogps, options: DPOOptions) -> Tensor:
-    """Return the weighted sum of the means over pairs of the losses in `loss_type`."""
+    """Return the weighted sum of the means over pairs of the losses in `loss_type`.
+
+    With `use_weighting`, pairs count by the likelihood of both completions (WPO, Zhou 2024, eq. 2).
+    """
     weights = options.loss_weights or (1.0,) * len(options.loss_type)
     total = torch.zeros((), device=pairs.chosen_logps_B.device)
     for name, weight in zip(options.loss_type, weights, strict=True):
         losses_B = LOSSES[name](pairs, options)
         if options.use_weighting:
-            losses_B = losses_B * (likelihood(pairs.chosen) * likelihood(pairs.rejected))
+            losses_B = losses_B * (pairs.chosen.likelihood_N() * pairs.rejected.likelihood_N())
         total = total + losses_B.mean() * weight
     return total
-
-
-def sum_logps(tokens: TokenLogps, *, ld_alpha: float | None) -> Tensor:
-    """Sum over tokens; those beyond the shorter completion of the pair count `ld_alpha` times.
-
-    Σ_{t ≤ shared} log π_t + α·Σ_{t > shared} log π_t (LD-DPO, Liu 2024, arXiv:2409.06411).
-    """
-    logps_NT, mask_NT = tokens.logps_NT, tokens.mask_NT
-    if ld_alpha is None:
-        return logps_NT.sum(dim=1)
-    shared_B = torch.minimum(*tokens.lengths_N.chunk(2))
-    position_NT = mask_NT.cumsum(dim=1)  # 1 at the first token of the completion
-    is_shared_NT = position_NT <= torch.cat([shared_B, shared_B]).unsqueeze(1)
-    shared_N = (logps_NT * (mask_NT & is_shared_NT)).sum(dim=1)
-    return shared_N + ld_alpha * (logps_NT * (mask_NT & ~is_shared_NT)).sum(dim=1)
-
-
-def likelihood(tokens: TokenLogps) -> Tensor:
-    """Weight of completions by their likelihood under the policy, without a gradient.
-
-    exp(mean_t [log π(y_t) - log Σ_v π(v)²]) (WPO, Zhou 2024, arXiv:2406.11827, eq. 2): 1 where tokens
-    are as likely as those that the policy samples.
-    """
-    assert tokens.log_sum_sq_probs_NT is not None, "use_weighting needs log_sum_sq_probs"
-    with torch.no_grad():
-        aligned_NT = (tokens.logps_NT - tokens.log_sum_sq_probs_NT) * tokens.mask_NT
-        return torch.exp(aligned_NT.sum(dim=1) / tokens.lengths_N.clamp(min=1))
 
 
 def score(logratios_B: Tensor, options: DPOOptions) -> Tensor:
@@ -77,7 +52,7 @@ def score(logratios_B: Tensor, options: DPOOptions) -> Tensor:
 
 
 def margin(pairs: PairLogps, options: DPOOptions) -> Tensor:
-    """Return Δ."""
+    """Return Δ, the difference of the scores."""
     chosen_B = score(pairs.chosen_logratios_B, options)
     return chosen_B - score(pairs.rejected_logratios_B, options)
 
@@ -87,9 +62,6 @@ def margin_per_token(pairs: PairLogps, options: DPOOptions) -> Tensor:
     chosen_B = score(pairs.chosen_logratios_B, options) / pairs.chosen.lengths_N.clamp(min=1)
     rejected_B = score(pairs.rejected_logratios_B, options) / pairs.rejected.lengths_N.clamp(min=1)
     return chosen_B - rejected_B
-
-
-# Losses of the margin Δ.
 
 
 def sigmoid(pairs: PairLogps, options: DPOOptions) -> Tensor:
@@ -114,21 +86,19 @@ def ipo(pairs: PairLogps, options: DPOOptions) -> Tensor:
 
 def robust(pairs: PairLogps, options: DPOOptions) -> Tensor:
     """Robust DPO: [-(1-ε) log σ(βΔ) + ε log σ(-βΔ)]/(1-2ε) (Chowdhury 2024, arXiv:2403.00409)."""
-    margin_B, beta, epsilon = margin(pairs, options), options.beta, options.label_smoothing
-    kept_B = -(1 - epsilon) * logsigmoid(beta * margin_B)
-    swapped_B = -epsilon * logsigmoid(-beta * margin_B)
+    delta_B, beta, epsilon = margin(pairs, options), options.beta, options.label_smoothing
+    kept_B = -(1 - epsilon) * logsigmoid(beta * delta_B)
+    swapped_B = -epsilon * logsigmoid(-beta * delta_B)
     return (kept_B - swapped_B) / (1 - 2 * epsilon)
 
 
 def exo_pair(pairs: PairLogps, options: DPOOptions) -> Tensor:
     """EXO: KL(q ‖ p), q = (σ(βΔ), σ(-βΔ)), p = (1-ε, ε) (Ji 2024, arXiv:2402.00856, eq. 16)."""
-    margin_B, beta = margin(pairs, options), options.beta
-    epsilon = torch.tensor(options.label_smoothing, device=margin_B.device)
-    chosen_B = torch.sigmoid(beta * margin_B) * (
-        logsigmoid(beta * margin_B) - torch.log1p(-epsilon)
-    )
-    log_ratio_B = logsigmoid(-beta * margin_B) - torch.log(epsilon)
-    return chosen_B + torch.sigmoid(-beta * margin_B) * log_ratio_B
+    delta_B, beta = margin(pairs, options), options.beta
+    epsilon = torch.tensor(options.label_smoothing, device=delta_B.device)
+    chosen_B = torch.sigmoid(beta * delta_B) * (logsigmoid(beta * delta_B) - torch.log1p(-epsilon))
+    log_ratio_B = logsigmoid(-beta * delta_B) - torch.log(epsilon)
+    return chosen_B + torch.sigmoid(-beta * delta_B) * log_ratio_B
 
 
 def discopop(pairs: PairLogps, options: DPOOptions) -> Tensor:
@@ -207,6 +177,6 @@ def _smoothed(differences_B: Tensor, options: DPOOptions) -> Tensor:
     return kept_B - logsigmoid(-beta * differences_B) * epsilon
 
 
-_ALL = (sigmoid, sigmoid_norm, hinge, ipo, robust, exo_pair, discopop, nca_pair, bco_pair, sppo_hard,
-        apo_zero, apo_down, aot, aot_unpaired, sft)  # fmt: skip
-LOSSES: Mapping[str, Callable[[PairLogps, DPOOptions], Tensor]] = {f.__name__: f for f in _ALL}
+_LOSSES = (sigmoid, sigmoid_norm, hinge, ipo, robust, exo_pair, discopop, nca_pair, bco_pair,
+           sppo_hard, apo_zero, apo_down, aot, aot_unpaired, sft)  # fmt: skip
+LOSSES: Mapping[str, Callable[[PairLogps, DPOOptions], Tensor]] = {f.__name__: f for f in _LOSSES}

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from aligner import ModelState, StageError, StepContext
 from aligner.kit.work import PreferenceMethod, TokenLogps, precision_of
-from aligner_dpo.loss import dpo_loss, sum_logps
+from aligner_dpo.loss import dpo_loss
 from aligner_dpo.options import DPOOptions
 
 _TOLERANCE = {"fp32": 1e-4}
@@ -23,7 +23,7 @@ class DPOMethod(PreferenceMethod[DPOOptions]):
         super().__init__(options, dpo_loss)
 
     def sum_logps(self, tokens: TokenLogps) -> Tensor:
-        return sum_logps(tokens, ld_alpha=self.options.ld_alpha)
+        return tokens.sum_N(ld_alpha=self.options.ld_alpha)
 
     def statistics(self) -> tuple[str, ...]:
         return ("log_sum_sq_probs",) if self.options.use_weighting else ()

@@ -6,16 +6,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import BaseModel
+
 from aligner.errors import AlignerError, ChainError, ErrorGroup, did_you_mean
 from aligner.recipe.tree import show
 from aligner.registry import ConfigImporter, ExternalConfig, ImportNote, ImportResult
-from aligner.stage import Stage
 from aligner_import.draft import StepDraft
 from aligner_import.rules import NoCounterpart, Rule, is_empty, switch
 
 ADAPTERS = ("adapter_name_or_path", "lora_model_dir")
 """Settings that name an adapter to train further."""
-Stages = Mapping[str, type[Stage[Any]]]
+Stages = Mapping[str, type[BaseModel]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +88,7 @@ def _drafted(peer: Importer, foreign: ExternalConfig, stages: Stages) -> StepDra
             where=foreign.where,
             hint=did_you_mean(stage, stages),
         )
-    draft = StepDraft(foreign, peer.title, stage, stages[stage].Options)
+    draft = StepDraft(foreign, peer.title, stage, stages[stage])
     for key, value in foreign.settings.items():
         _apply(peer, draft, key, value)
     for rule in peer.rules:

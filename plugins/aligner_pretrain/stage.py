@@ -33,4 +33,5 @@ class Pretrain(OfflineStage[PretrainOptions]):
     def method(self) -> PretrainMethod:
         from aligner_pretrain.trainer import PretrainMethod
 
-        return PretrainMethod(self.options)
+        stream_to = self.options.max_length if self.options.stream else None
+        return PretrainMethod(self.options, stream_to=stream_to)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from aligner import Artifact, ModelState, PlanContext, Slot, SlotForecast, StepContext
-from aligner.kit.declare import ChainError
+from aligner.kit.declare import ChainError, error_location
 from aligner.kit.work import (
     DataContext,
     LanguageMethod,
@@ -24,9 +24,6 @@ from aligner_pretrain.options import PretrainOptions
 class PretrainMethod(LanguageMethod[PretrainOptions]):
     """Training on every token of documents, of the incoming policy or of a fresh model."""
 
-    def __init__(self, options: PretrainOptions) -> None:
-        super().__init__(options, stream_to=options.max_length if options.stream else None)
-
     def incoming_slots(self, context: PlanContext) -> Mapping[Slot, SlotForecast]:
         if self.options.fresh is None:
             return context.slots
@@ -38,7 +35,8 @@ class PretrainMethod(LanguageMethod[PretrainOptions]):
                 hint="remove `model` (or the earlier step), or remove `fresh` to train that model further",
             )
         tokenizer = self._fresh_tokenizer(context)
-        info = fresh_info(self.options.fresh, vocab_size=len(tokenizer), where=context.at("fresh"))
+        with error_location(context.at("fresh")):
+            info = fresh_info(self.options.fresh, vocab_size=len(tokenizer))
         new: dict[Slot, SlotForecast] = {
             "tokenizer": SlotForecast(made_by=context.step, facts={"tokenizer": tokenizer}),
             "policy": SlotForecast(made_by=context.step, facts={"model": info}),
@@ -53,12 +51,12 @@ class PretrainMethod(LanguageMethod[PretrainOptions]):
     def load(
         self, state: ModelState, context: StepContext, tokenizer: Any, *, stage: str
     ) -> PreparedModel:
-        options, seed, where = self.options, context.seed, context.where
+        options, seed = self.options, context.seed
         if options.fresh is None:
             return super().load(state, context, tokenizer, stage=stage)
-        model = fresh_model(options.fresh, vocab_size=len(tokenizer), seed=seed, where=where)
+        model = fresh_model(options.fresh, vocab_size=len(tokenizer), seed=seed)
         set_token_ids(model, tokenizer)
-        return prepare_policy(model, None, options=options, step=stage, seed=seed, where=where)
+        return prepare_policy(model, None, options=options, step=stage, seed=seed)
 
     def save(
         self, prepared: PreparedModel, tokenizer: Any, context: StepContext, *, slot: Slot
@@ -71,7 +69,6 @@ class PretrainMethod(LanguageMethod[PretrainOptions]):
         return saved | {"tokenizer": artifact}
 
     def _fresh_tokenizer(self, context: DataContext) -> Any:
-        shape = self.options.fresh
-        longest = shape.max_position_embeddings if shape else None
-        vocab_size = self.options.vocab_size
-        return fresh_tokenizer(self.options, context, vocab_size=vocab_size, max_length=longest)
+        options = self.options
+        longest = options.fresh.max_position_embeddings if options.fresh else None
+        return fresh_tokenizer(options, context, vocab_size=options.vocab_size, max_length=longest)

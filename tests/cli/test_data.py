@@ -61,6 +61,11 @@ she                                      0                     2
 """
 
 
+@pytest.fixture(autouse=True)
+def _curation(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALIGNER_ONLY_PLUGINS", "toy,curation")
+
+
 @pytest.fixture
 def talks(desk: Path) -> Path:
     (desk / "talks.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))

@@ -35,7 +35,7 @@ from aligner.data.encoding.prepare import (
     prepare_texts,
 )
 from aligner.data.options import DataOptions
-from aligner.data.reading import contents, load
+from aligner.data.reading import contents, entry_rows
 from aligner.data.store.cache import Cache
 from aligner.data.store.digest_set import DigestSet
 from aligner.data.store.row_store import MappedRows, ReorderedRows, RowStore, RowStoreWriter
@@ -66,7 +66,11 @@ class Counting:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.converted = self.encoded = self.hashed = 0
-        convert, send, hash_of = load.convert_row, pipeline.EncodeQueue.send, contents.hash_chunks
+        convert, send, hash_of = (
+            entry_rows.convert_row,
+            pipeline.EncodeQueue.send,
+            contents.hash_chunks,
+        )
 
         def counted(*args: Any) -> Any:
             self.converted += 1
@@ -80,7 +84,7 @@ class Counting:
             self.hashed += 1
             return hash_of(chunks)
 
-        monkeypatch.setattr(load, "convert_row", counted)
+        monkeypatch.setattr(entry_rows, "convert_row", counted)
         monkeypatch.setattr(pipeline.EncodeQueue, "send", sent)
         monkeypatch.setattr("aligner.data.reading.sources.hash_chunks", hashed)
 

@@ -104,7 +104,6 @@ def test_the_end_token_of_the_template_is_added_to_those_of_the_model(
         tokenizer,
         tmp_path / "after",
         ExportOptions(to=tmp_path / "after"),
-        where="",
     )
     settings = GenerationConfig.from_pretrained(tmp_path / "after")
     assert settings.eos_token_id == [tokenizer.convert_tokens_to_ids("<|end|>"), 7, 2]
@@ -263,5 +262,5 @@ def test_whole_weights_cannot_be_exported_as_an_adapter(aligner: Aligner, tmp_pa
         "runs/small/steps/2-chat: --adapter exports a single adapter, but the policy has none\n"
         "  hint: export it merged, which is the default\n"
     )
-    assert aligner("export", "small", *words) == (2, "", STARTED + message)
+    assert aligner("export", "small", *words) == (2, "", f"checking the run's files …\n{message}")
     assert _file_names(tmp_path) == []

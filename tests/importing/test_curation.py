@@ -14,9 +14,9 @@ import pytest
 from trl import DatasetMixtureConfig, get_dataset
 
 from aligner.cli import main
-from aligner.data.curation.parts import part_of
 from aligner.data.encoding.mixture import mixture_order
 from aligner.data.options import DataOptions
+from aligner.data.reading.selection import part_of
 from aligner.data.rows import Text
 from aligner_import.slices import piece
 

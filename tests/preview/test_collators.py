@@ -46,11 +46,11 @@ def test_a_stop_token_that_a_collator_masks_is_seen(
         DataCollatorForLanguageModeling,
         lambda batch: batch["labels"].masked_fill_(batch["labels"] == stop.id, -100),
     )
-    lane = section(step, rows=(1,)).rows[0].sequences[0]
-    assert lane.tokens[-1].role == "masked"
-    assert lane.notes == ()
-    place = len(lane.tokens) - 1
-    assert lane.warnings == (f"the stop token <|end|> at {place} is not trained",)
+    sequence = section(step, rows=(1,)).rows[0].sequences[0]
+    assert sequence.tokens[-1].role == "masked"
+    assert sequence.notes == ()
+    place = len(sequence.tokens) - 1
+    assert sequence.warnings == (f"the stop token <|end|> at {place} is not trained",)
 
 
 def test_a_collator_that_masks_everything_is_seen(
@@ -62,9 +62,9 @@ def test_a_collator_that_masks_everything_is_seen(
         lambda batch: batch["labels"].fill_(-100),
     )
     step = {"stage": "sft", "data": "talks.jsonl"}
-    lane = section(step).rows[0].sequences[0]
-    assert lane.counts["trained"] == 0
-    assert lane.warnings == ("nothing in it is trained",)
+    sequence = section(step).rows[0].sequences[0]
+    assert sequence.counts["trained"] == 0
+    assert sequence.warnings == ("nothing in it is trained",)
     file = io.StringIO()
     console = make_console(file)
     print_to(console, render_preview(preview_steps(step, rows=(1,)), console))
@@ -80,7 +80,7 @@ def test_a_preference_collator_that_trains_the_prompt_is_seen(
     _break(monkeypatch, CompletionCollator, lambda batch: batch["completion_mask"].fill_(1))
     row = section({"stage": "dpo", "data": "pairs.jsonl"}, rows=(1,)).rows[0]
     assert row.sequences[0].tokens[1].role == "trained"
-    assert row.shared == 1, "only the first token, which nothing predicts, is not trained"
+    assert row.prompt_length == 1, "only the first token, which nothing predicts, is not trained"
 
 
 def test_padding_that_is_read_is_seen(section: Only, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -148,11 +148,11 @@ def test_json_holds_every_token_and_the_faults(aligner: Aligner) -> None:
     assert (code, err) == (2, "")
     assert [step["step"] for step in said["steps"]] == ["sft"]
     (section,) = said["steps"][0]["sections"]
-    (lane,) = section["rows"][0]["sequences"]
-    assert lane["tokens"][0]["text"] == "<|user|>"
-    assert lane["tokens"][0]["role"] == "masked"
-    assert lane["tokens"][0]["special"] is True
-    assert lane["counts"] == {"trained": 3, "masked": 5, "padding": 5}
+    (sequence,) = section["rows"][0]["sequences"]
+    assert sequence["tokens"][0]["text"] == "<|user|>"
+    assert sequence["tokens"][0]["role"] == "masked"
+    assert sequence["tokens"][0]["special"] is True
+    assert sequence["counts"] == {"trained": 3, "masked": 5, "padding": 5}
     assert said["errors"] == [
         {
             "where": "--set dpo.data=pears.jsonl",

@@ -84,13 +84,13 @@ def test_a_shared_prompt_is_in_it_once_and_both_answers_beside_each_other(
 ) -> None:
     shown = preview_steps(DPO, rows=(1,))
     (row,) = shown.steps[0].sections[0].rows
-    chosen, rejected = (sequence.tokens[row.shared :] for sequence in row.sequences)
-    prompt = row.sequences[0].tokens[: row.shared]
+    chosen, rejected = (sequence.tokens[row.prompt_length :] for sequence in row.sequences)
+    prompt = row.sequences[0].tokens[: row.prompt_length]
     assert _tokens(preview_html(shown)) == _expected(prompt) + _expected(chosen) + _expected(
         rejected
     )
     text = Reading(preview_html(shown)).text
-    assert f"shared prompt: {row.shared} tokens" in text
+    assert f"shared prompt: {row.prompt_length} tokens" in text
     assert text.index("chosen") < text.index("rejected")
 
 

@@ -43,7 +43,11 @@ def convert(arguments: argparse.Namespace) -> int:
         reasons = (*ledger.skipped, *ledger.dropped, *ledger.filtered)
         hint = f"removed: {', '.join(reasons)}" if reasons else ""
         raise DataError(f"{data.spec.named}: no row is left to write", hint=hint)
-    ledger = replace(ledger, found=merge_counts(ledger.found, tally.found))
+    ledger = replace(
+        ledger,
+        found=merge_counts(ledger.found, tally.found),
+        phrases={**ledger.phrases, **tally.phrases},
+    )
     if arguments.json:
         print_json(
             {"path": str(out), "rows": written, "format": arguments.to, "ledger": ledger.as_dict()}

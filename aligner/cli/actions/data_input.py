@@ -13,16 +13,16 @@ from urllib.parse import urlsplit
 import yaml
 from pydantic import ValidationError
 
-from aligner.data.curation.augment import augmented
-from aligner.data.curation.spec import StepCuration
 from aligner.data.encoding.mixture import mixture_order
 from aligner.data.ledger import Tally
-from aligner.data.options import DataOptions, DataSpec, SwitchedDecontaminate
+from aligner.data.options import DataOptions, DataSpec, RowOrder
 from aligner.data.reading.load import RowStream
+from aligner.data.reading.operations import apply_entry_operations
 from aligner.data.reading.sources import SCHEMES
 from aligner.data.rows import Row
 from aligner.errors import ChainError
 from aligner.host import Host
+from aligner.options.row_operations import with_operations
 from aligner.options.validation import check_options
 from aligner.registry import RowKind
 from aligner.stage import PlanContext
@@ -31,11 +31,10 @@ _NOT_ALLOWED = ("path", "hub", "source", "options", "step", "weight")
 """Options that name the data, which the command line does, or that relate several entries."""
 
 
-class _DataArguments(DataSpec, StepCuration):
+class _DataArguments(DataSpec, RowOrder):
     """The options after `--with`, and the path of the data."""
 
-    decontaminate: SwitchedDecontaminate = None
-    """As in a recipe; there is no `eval_data`, so it needs `against`."""
+    operation_scopes = frozenset({"entry", "training entry", "step"})
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,9 @@ class DataInput:
 
     def rows(self, flow: RowStream, tally: Tally) -> Iterator[Row]:
         """Return the rows of `flow`, augmented, mixed and shuffled as the options say."""
-        rows = augmented(flow.rows(), self.spec, tally, context=self.context, option="data")
+        rows = apply_entry_operations(
+            flow.rows(), self.spec, "training entry", tally, context=self.context, option="data"
+        )
         if not self.options.mixture and not self.options.shuffle:
             return rows
         kept = list(rows)
@@ -75,25 +76,29 @@ def data_input(arguments: argparse.Namespace, **defaults: Any) -> DataInput:
             raise ChainError(f"the data option {name!r} is not allowed here", where="--with")
     written = {"columns": _parse_columns(arguments.columns), "format": arguments.format}
     options = defaults | {name: value for name, value in written.items() if value} | given
+    registry = host.registry()
+    operations = registry.row_operations
     checked = check_options(
         options | _location(arguments.path),
-        _DataArguments,
+        with_operations(_DataArguments, operations),
         what="data",
         where=lambda path: "--with",
     )
-    spec = DataSpec(**{name: getattr(checked, name) for name in DataSpec.model_fields})
-    step = {name: getattr(checked, name) for name in (*StepCuration.model_fields, "decontaminate")}
+    of_entry = with_operations(DataSpec, operations)
+    of_step = with_operations(DataOptions, operations)
+    spec = of_entry(**{name: getattr(checked, name) for name in of_entry.model_fields})
+    step = {name: getattr(checked, name) for name in (*RowOrder.model_fields, *of_step.operations)}
     context = PlanContext(
         step="data",
         where="",
         recipe_folder=Path(),
         seed=arguments.seed,
         slots={},
-        registry=host.registry(),
+        registry=registry,
         memo={},
-        option_lines={"decontaminate": "--with", "deduplicate": "--with"},
+        option_lines=dict.fromkeys(operations, "--with"),
     )
-    return DataInput(spec, _data_options(spec, step), context)
+    return DataInput(spec, _data_options(of_step, spec, step), context)
 
 
 def parse_options(text: str) -> dict[str, Any]:
@@ -113,9 +118,9 @@ def parse_options(text: str) -> dict[str, Any]:
     return {str(name): value for name, value in options.items()}
 
 
-def _data_options(spec: DataSpec, step: Mapping[str, Any]) -> DataOptions:
+def _data_options(model: type[DataOptions], spec: DataSpec, step: Mapping[str, Any]) -> DataOptions:
     try:
-        return DataOptions(data=(spec,), **step)
+        return model(data=(spec,), **step)
     except ValidationError as error:
         first = error.errors()[0]
         raise ChainError(

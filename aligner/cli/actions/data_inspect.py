@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 
-from aligner.cli.actions.data_input import DataInput, data_input, parse_options
+from aligner.cli.actions.data_input import DataInput, data_input
 from aligner.cli.actions.data_page import render_data
-from aligner.data.curation.reading import format_of
 from aligner.data.language import language_of
+from aligner.data.reading.format_detection import detect_any_format
+from aligner.data.reading.operations import operations_of
 from aligner.data.reading.sources import open_rows
 from aligner.data.rows import Row
 from aligner.data.survey import GROUPS, survey_rows
@@ -31,11 +32,12 @@ def inspect(arguments: argparse.Namespace) -> int:
     Raises:
         AlignerError: The data is missing or has no known format, or an option is wrong.
     """
-    if arguments.options and "augment" in parse_options(arguments.options):
-        raise ChainError("augment adds rows, and inspect shows existing rows only", where="--with")
     with capture_output():  # libraries print while they load
         data = data_input(arguments, on_bad_row="skip")
-        data_format = format_of(data.spec, data.context, "data")
+        for named in operations_of(data.spec, "training entry"):
+            what = f"{named.name} adds rows, and inspect shows existing rows only"
+            raise ChainError(what, where="--with")
+        data_format = detect_any_format(data.spec, data.context, "data")
         spec = data.spec.model_copy(update={"format": data_format.name})
         data = replace(data, spec=spec)
         columns = _columns(data)
@@ -86,6 +88,6 @@ def _groups(words: str | None) -> Mapping[str, tuple[str, ...]]:
 def _language_detector(context: PlanContext) -> Callable[[str], str] | None:
     """Return the language detector if its library is installed."""
     try:
-        return language_of(context, "data")
+        return language_of(context.memo, context.at("data"))
     except DataError:
         return None

@@ -11,6 +11,7 @@ from typing import Any
 
 from aligner.errors import AlignerError, ChainError, ErrorCollector, ErrorGroup, did_you_mean
 from aligner.host import Host
+from aligner.options.row_operations import with_operations
 from aligner.options.validation import validate
 from aligner.recipe import read_recipe, recipe_from
 from aligner.recipe.names import RECIPE_NAME
@@ -37,7 +38,9 @@ def import_recipe(arguments: argparse.Namespace) -> int:
     host = Host.discover()
     configs = [_read(path, out, arguments.method) for path in arguments.files]
     tool = _find_tool(configs, host.registry().config_importers, arguments.tool)
-    result = tool.translate(configs, host.stages())
+    operations = host.registry().row_operations
+    models = {n: with_operations(one.Options, operations) for n, one in host.stages().items()}
+    result = tool.translate(configs, models)
     text = _recipe_text(result, configs, out, tool)
     with out.open("x", encoding="utf-8") as file:
         file.write(text)
@@ -50,7 +53,7 @@ def import_recipe(arguments: argparse.Namespace) -> int:
     errors = ErrorCollector()
     for step in read_recipe(out).steps:
         with errors:
-            validate(step, host.stage(step.stage, where=step.where))
+            validate(step, host.stage(step.stage, where=step.where), operations)
     errors.raise_if_any()
     return 0
 

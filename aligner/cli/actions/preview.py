@@ -53,7 +53,7 @@ def _preview(arguments: argparse.Namespace) -> ChainPreview:
     host = load_host(arguments)
     request = PreviewRequest(
         rows=tuple(map(_row, arguments.row)) or tuple(range(1, (arguments.rows or 2) + 1)),
-        by_name=bool(arguments.row),
+        required=bool(arguments.row),
         held_out=arguments.held_out,
     )
     return chain.preview(

@@ -31,7 +31,9 @@ def run(arguments: argparse.Namespace) -> int:
     from aligner.options.recipe_schema import recipe_schema
     from aligner.run.durable import write_text
 
-    text = json.dumps(recipe_schema(load_host(arguments).stages()), indent=2) + "\n"
+    host = load_host(arguments)
+    schema = recipe_schema(host.stages(), host.registry().row_operations)
+    text = json.dumps(schema, indent=2) + "\n"
     if arguments.out is None:
         print(text, end="")
     else:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from aligner.kit.work import CompletionLogps, PairLogps, TokenLogps
 from aligner.testing.tiny import tiny_model, tiny_tokenizer
-from aligner_dpo.loss import LOSSES, dpo_loss, likelihood
+from aligner_dpo.loss import LOSSES, dpo_loss
 from aligner_dpo.options import DivergenceType, DPOOptions, LossType
 from aligner_dpo.trainer import DPOMethod
 
@@ -194,7 +194,7 @@ def test_weights_multiply_the_losses_for_which_trl_fails(trainer: Any, name: str
     with pytest.raises(RuntimeError):
         trl_loss(trainer, batch, options)[0].backward()
     pairs = our_pairs(batch, options)
-    weights_B = likelihood(pairs.chosen) * likelihood(pairs.rejected)
+    weights_B = pairs.chosen.likelihood_N() * pairs.rejected.likelihood_N()
     expected = (LOSSES[name](pairs, options) * weights_B).mean()
     torch.testing.assert_close(dpo_loss(pairs, options), expected)
     assert weights_B.std() > 1e-3

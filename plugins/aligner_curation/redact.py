@@ -6,15 +6,12 @@ import ipaddress
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
-from aligner.data.context import DataContext
-from aligner.data.curation.spec import Redact, RedactKind
-from aligner.data.ledger import Tally
-from aligner.data.row_texts import R, map_texts
-from aligner.data.rows import Prompt, Row
-from aligner.errors import DataError
+from aligner.kit.rows import DataError, OperationContext, Prompt, Row, RowOperation, map_texts
+from aligner_curation.options import Redact, RedactKind
 
+R = TypeVar("R", bound=Row)
 Replace = Callable[[str], str]
 
 _EMAIL = re.compile(
@@ -44,7 +41,7 @@ _IBAN = re.compile(
     r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?(?![A-Za-z0-9])"
 )
 _CARD = re.compile(r"(?<![\w.+-])\d(?:[ -]?\d){12,18}(?![\w-])")
-_ISSUED = re.compile(  # how the numbers of the large issuers begin, and how long they are
+_ISSUED = re.compile(  # first digits and lengths of the numbers of large issuers
     r"4(?:\d{12}|\d{15}|\d{18})|(?:5[1-5]|2[2-7]|35)\d{14}|3[47]\d{13}|3[068]\d{12}|6\d{15,18}"
 )
 _IP = re.compile(
@@ -52,48 +49,62 @@ _IP = re.compile(
     r"|(?:[0-9a-fA-F]{0,4}:){2,7}[0-9a-fA-F]{0,4}(?![\w:]))"
 )
 _DIGIT = re.compile(r"\d")
-_OF_DIGITS = frozenset({"iban", "card", "ip", "phone"})
+_WITH_DIGITS = frozenset({"iban", "card", "ip", "phone"})
 _DIGITS = re.compile(r"\d(?:\D{0,3}\d){6}")
 
 
-def redacted(
-    rows: Iterator[Row], how: Redact, tally: Tally, *, context: DataContext, option: str
-) -> Iterator[Row]:
-    """The rows with what `how` names replaced, in all texts, tool calls and other columns.
+class RedactRows(RowOperation):
+    """Replace personal data and secrets in all turns: `true`, a list such as `[email, phone]`, or options."""
 
-    Doing it twice changes nothing more. `tally` counts rows by kind; it names no content.
+    name = "redact"
+    Options = Redact
+    scope = "entry"
+    order = 20
+    findings: ClassVar = {
+        "redacted_email": "had an e-mail address replaced",
+        "redacted_phone": "had a phone number replaced",
+        "redacted_key": "had a key or password replaced",
+        "redacted_ip": "had an IP address replaced",
+        "redacted_card": "had the number of a payment card replaced",
+        "redacted_iban": "had a bank account replaced",
+    }
 
-    Raises:
-        DataError: `phone` needs a library that is not installed, or there is no such region.
-    """
-    found: set[RedactKind] = set()
-    replaced = redactor(how, found, context, option)
-    for row in rows:
-        found.clear()
-        row = _everywhere(row, replaced)
-        for kind in how.kinds:
-            if kind in found:
-                tally.find(f"redacted_{kind}", row.origin)
-        yield row
+    def apply(self, rows: Iterator[Row], context: OperationContext) -> Iterator[Row]:
+        """Yield the rows, redacted in all texts, tool calls and other columns; twice is as good as once.
+
+        Rows are counted by kind; no content is in the ledger.
+
+        Raises:
+            DataError: `phone` needs a library that is not installed, or the region does not exist.
+        """
+        found: set[RedactKind] = set()
+        redact = redactor(self.options, found, context.where)
+        for row in rows:
+            found.clear()
+            redacted = _redact_row(row, redact)
+            for kind in self.options.kinds:
+                if kind in found:
+                    context.ledger.find(f"redacted_{kind}", row.origin)
+            yield redacted
 
 
-def redactor(how: Redact, found: set[RedactKind], context: DataContext, option: str) -> Replace:
-    """What replaces all that `how` names in one text, and puts the kinds into `found`."""
+def redactor(options: Redact, found: set[RedactKind], where: str) -> Replace:
+    """Return a function that redacts one text and adds the kinds that it replaced to `found`."""
     makers: Mapping[RedactKind, Callable[[], Replace]] = {
         "key": lambda: _keys,
         "email": lambda: lambda text: _EMAIL.sub("[email]", text) if "@" in text else text,
         "iban": lambda: lambda text: _IBAN.sub(_iban, text),
         "card": lambda: lambda text: _CARD.sub(_card, text),
         "ip": lambda: lambda text: _IP.sub(_ip, text),
-        "phone": lambda: _phones(how.region, context, option),
+        "phone": lambda: _phones(options.region, where),
     }
-    # In this order: a card's number may look like a telephone's.
-    steps = [(kind, make()) for kind, make in makers.items() if kind in how.kinds]
+    # The order matters: the number of a card may look like a telephone number.
+    steps = [(kind, make()) for kind, make in makers.items() if kind in options.kinds]
 
-    def replaced(text: str) -> str:
-        numbers = _DIGIT.search(text) is not None
+    def redact(text: str) -> str:
+        has_digit = _DIGIT.search(text) is not None
         for kind, step in steps:
-            if not numbers and kind in _OF_DIGITS:
+            if not has_digit and kind in _WITH_DIGITS:
                 continue
             new = step(text)
             if new != text:
@@ -101,10 +112,10 @@ def redactor(how: Redact, found: set[RedactKind], context: DataContext, option: 
                 text = new
         return text
 
-    return replaced
+    return redact
 
 
-def _everywhere(row: R, change: Replace) -> R:
+def _redact_row(row: R, change: Replace) -> R:
     row = map_texts(row, change)
     new: dict[str, Any] = {}
     for name in ("messages", "prompt", "chosen", "rejected", "completion"):
@@ -122,13 +133,13 @@ def _everywhere(row: R, change: Replace) -> R:
 
 
 def _within(value: Any, change: Replace) -> Any:
-    """`value` with all texts in it changed, however deep; the keys stay."""
+    """Return `value` with all texts in it changed at any depth; keys of mappings stay."""
     if isinstance(value, str):
         return change(value)
     if isinstance(value, Mapping):
-        return {key: _within(one, change) for key, one in value.items()}
+        return {key: _within(item, change) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(_within(one, change) for one in value)
+        return type(value)(_within(item, change) for item in value)
     return value
 
 
@@ -136,15 +147,15 @@ def _keys(text: str) -> str:
     if "PRIVATE KEY" in text:
         text = _PEM.sub("[key]", text)
     text = _KEYS.sub("[key]", text)
-    # Most texts speak of none of these, and to see that is ten times as fast.
+    # Most texts contain none of these words, and this check is ten times as fast as the pattern.
     lower = text.lower()
-    spoken_of = any(word in lower for word in ("key", "token", "secret", "passw"))
-    return _NAMED_KEY.sub(_named_key, text) if spoken_of else text
+    mentioned = any(word in lower for word in ("key", "token", "secret", "passw"))
+    return _NAMED_KEY.sub(_named_key, text) if mentioned else text
 
 
 def _named_key(match: re.Match[str]) -> str:
     value = match[3]
-    # Words are names of variables or files: a secret mixes letters with digits.
+    # A value of letters alone is the name of a variable or file: a secret mixes letters and digits.
     mixed = any(c.isdigit() for c in value) and any(c.isalpha() for c in value)
     secret = mixed and (len(value) >= 16 or match[1].lower().startswith("passw"))
     return f"{match[1]}{match[2]}[key]" if secret else match[0]
@@ -171,14 +182,13 @@ def _ip(match: re.Match[str]) -> str:
         return match[0]
     if address.version == 6 and sum(map(bool, match[0].split(":"))) < 3:
         return match[0]  # as `a::b` is in code
-    # Those of documentation, of home networks and of one's own machine are nobody's.
+    # Addresses for documentation, private networks and the local machine identify nobody.
     return "[ip]" if address.is_global else match[0]
 
 
-def _phones(region: str | None, context: DataContext, option: str) -> Replace:
-    where = context.at(option)
+def _phones(region: str | None, where: str) -> Replace:
     try:
-        import phonenumbers  # an extra: only telephone numbers need it
+        import phonenumbers  # an optional dependency
     except ImportError:
         what = "finding phone numbers needs phonenumbers, which is not installed"
         hint = "pip install aligner[curation], or name other kinds: `redact: [email, key]`"
@@ -188,10 +198,9 @@ def _phones(region: str | None, context: DataContext, option: str) -> Replace:
         hint = "give a country by its two letters, such as US"
         raise DataError(what, where=where, hint=hint)
 
-    def replaced(text: str) -> str:
-        if not _DIGITS.search(text) or (
-            region is None and "+" not in text and "\uff0b" not in text
-        ):
+    def replace_phones(text: str) -> str:
+        international = "+" in text or "\uff0b" in text
+        if not _DIGITS.search(text) or (region is None and not international):
             return text
         pieces, end = [], 0
         for match in phonenumbers.PhoneNumberMatcher(text, region):
@@ -199,4 +208,4 @@ def _phones(region: str | None, context: DataContext, option: str) -> Replace:
             end = match.end
         return "".join([*pieces, text[end:]])
 
-    return replaced
+    return replace_phones

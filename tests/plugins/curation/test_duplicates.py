@@ -12,20 +12,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from aligner.data.curation.duplicates import shingles
-from aligner.data.curation.spec import Deduplicate
-from aligner.data.curation.together import curated_together
-from aligner.data.ledger import Tally
+import aligner_curation
 from aligner.data.options import DataOptions
+from aligner.data.reading.load import RowStream
+from aligner.data.reading.operations import with_named_operations
 from aligner.data.rows import ClassifiedText, Conversation, LabeledCompletion, Row, ScoredCompletion
+from aligner.host import host_of
+from aligner_curation.duplicates import shingles
+from aligner_curation.options import Deduplicate
 from tests.data.conftest import Here
-from tests.data.curation.made import pair, plain, talk, talks, text, turns
+from tests.data.small_rows import combine, pair, plain, talk, talks, text, turns
 
-
-def together(rows: Iterable[Row], place: Any, **options: Any) -> tuple[list[Row], Tally]:
-    tally = Tally()
-    step = DataOptions(data="a.jsonl", **options)
-    return list(curated_together(iter(rows), step, tally, context=place, option="data")), tally
+REGISTRY = host_of([aligner_curation]).registry()
 
 
 def origins(rows: Iterable[Row]) -> list[str]:
@@ -34,7 +32,7 @@ def origins(rows: Iterable[Row]) -> list[str]:
 
 def test_the_first_of_equal_rows_is_kept_and_the_others_name_it(place: Any) -> None:
     rows = talks(("a", "b"), ("a", "c"), ("a", "b"), ("A", "b"), ("a", "b"))
-    left, tally = together(rows, place, deduplicate="exact")
+    left, tally = combine(rows, place, deduplicate="exact")
     assert origins(left) == ["a.jsonl:1", "a.jsonl:2", "a.jsonl:4"]
     assert plain(tally.filtered) == {
         "repeats another row": ("a.jsonl:3 as a.jsonl:1", "a.jsonl:5 as a.jsonl:1")
@@ -45,29 +43,29 @@ def test_normalised_rows_are_equal_without_capitals_and_marks_but_not_without_si
     place: Any,
 ) -> None:
     rows = talks(("What is 2 + 2?", "4."), ('what  IS "2 + 2"', "4"), ("What is 2 - 2?", "4."))
-    left, _ = together(rows, place, deduplicate={"normalize": True})
+    left, _ = combine(rows, place, deduplicate={"normalize": True})
     assert origins(left) == ["a.jsonl:1", "a.jsonl:3"]
 
 
 @pytest.mark.parametrize(
     ("of", "kept", "reason"),
     [
-        ("prompt", ["a.jsonl:1", "a.jsonl:3"], "asks what another row asks"),
-        ("answer", ["a.jsonl:1", "a.jsonl:2"], "answers as another row does"),
+        ("prompt", ["a.jsonl:1", "a.jsonl:3"], "has the prompt of another row"),
+        ("answer", ["a.jsonl:1", "a.jsonl:2"], "has the answers of another row"),
     ],
 )
 def test_only_prompts_or_only_answers_can_be_compared(
     place: Any, of: str, kept: list[str], reason: str
 ) -> None:
     rows = talks(("a", "b"), ("a", "c"), ("d", "b"))
-    left, tally = together(rows, place, deduplicate={"of": of})
+    left, tally = combine(rows, place, deduplicate={"of": of})
     assert origins(left) == kept
     assert list(tally.filtered) == [reason]
 
 
 def test_rows_of_one_origin_are_told_apart(place: Any) -> None:
     rows = [pair("a", "b", "c", "x:1"), pair("a", "b", "d", "x:1"), pair("a", "b", "c", "x:1")]
-    left, _ = together(rows, place, deduplicate=True)
+    left, _ = combine(rows, place, deduplicate=True)
     assert left == rows[:2]
 
 
@@ -89,14 +87,14 @@ def test_another_verdict_score_or_tool_call_makes_no_repeat(place: Any) -> None:
         *(pair("a", *sides) for sides in ("bc", "cb")),
     ]
     for method in ("exact", "near"):
-        left, _ = together(rows, place, deduplicate=method)
+        left, _ = combine(rows, place, deduplicate=method)
         assert left == rows
 
 
 def test_rows_that_say_nothing_repeat_nothing(place: Any) -> None:
     rows = [talk("", ""), talk("", "")]
     for method in ("exact", "near"):
-        assert together(rows, place, deduplicate=method)[0] == rows
+        assert combine(rows, place, deduplicate=method)[0] == rows
 
 
 @pytest.mark.parametrize("conflicts", ["keep", "drop"])
@@ -109,7 +107,7 @@ def test_what_contradicts_an_earlier_row_is_left_out_on_request(place: Any, conf
         LabeledCompletion(prompt=asked, completion=answer, label=True, origin="x:4"),
         LabeledCompletion(prompt=asked, completion=answer, label=False, origin="x:5"),
     ]
-    left, tally = together(rows, place, deduplicate={"conflicts": conflicts})
+    left, tally = combine(rows, place, deduplicate={"conflicts": conflicts})
     if conflicts == "keep":
         assert left == rows
     else:
@@ -135,7 +133,7 @@ def test_near_repeats_are_those_of_a_plain_computation(place: Any) -> None:
             said[at] = "changed"
         rows.append(text(" ".join(said), f"{index}'"))
     how = Deduplicate(method="near", threshold=0.8, ngram=3, permutations=256)
-    left = {row.origin for row in together(rows, place, deduplicate=how.model_dump())[0]}
+    left = {row.origin for row in combine(rows, place, deduplicate=how.model_dump())[0]}
     told = {True: 0, False: 0}
     for one, other in zip(rows[::2], rows[1::2], strict=True):
         assert one.origin in left
@@ -150,7 +148,7 @@ def test_near_repeats_are_those_of_a_plain_computation(place: Any) -> None:
 def test_near_repeats_name_the_row_they_repeat(place: Any) -> None:
     said = " ".join(map(str, range(100)))
     rows = [text(said, "1"), text(said.replace(" 50 ", " fifty "), "2"), text(said[::-1], "3")]
-    left, tally = together(rows, place, deduplicate="near")
+    left, tally = combine(rows, place, deduplicate="near")
     assert origins(left) == ["1", "3"]
     assert plain(tally.filtered) == {"nearly repeats another row": ("2 as 1",)}
 
@@ -158,7 +156,7 @@ def test_near_repeats_name_the_row_they_repeat(place: Any) -> None:
 def test_characters_serve_languages_without_spaces(place: Any) -> None:
     said = "吾輩は猫である。名前はまだ無い。どこで生れたかとんと見当がつかぬ。" * 3
     rows = [text(said, "1"), text(said.replace("猫", "犬", 1), "2"), text(said[::-1], "3")]
-    left, _ = together(rows, place, deduplicate={"method": "near", "unit": "characters"})
+    left, _ = combine(rows, place, deduplicate={"method": "near", "unit": "characters"})
     assert origins(left) == ["1", "3"]
 
 
@@ -171,15 +169,19 @@ def test_characters_serve_languages_without_spaces(place: Any) -> None:
 def test_deduplicating_twice_is_deduplicating_once(said: list[str], method: str, of: str) -> None:
     rows = [talk(one, one[::2], origin=f"{i}") for i, one in enumerate(said)]
     options = {"method": method, "of": of, "ngram": 2}
-    once, _ = together(rows, Here(Path()), deduplicate=options)
-    assert together(once, Here(Path()), deduplicate=options)[0] == once
+    once, _ = combine(rows, Here(Path(), registry=REGISTRY), deduplicate=options)
+    assert combine(once, Here(Path(), registry=REGISTRY), deduplicate=options)[0] == once
 
 
 def test_what_is_measured_on_is_left_as_it_is(place: Any) -> None:
-    rows = talks(("a", "b"), ("a", "b"))
-    step = DataOptions(data="a.jsonl", eval_data="b.jsonl", deduplicate=True)
-    left = curated_together(iter(rows), step, Tally(), context=place, option="eval_data")
-    assert list(left) == rows
+    line = '{"prompt": "a", "completion": "b"}\n'
+    (place.recipe_folder / "b.jsonl").write_text(line * 2)
+    step = DataOptions(data="b.jsonl", eval_data="b.jsonl", deduplicate=True)  # type: ignore[call-arg]
+    step = with_named_operations(step, place)
+    for option, specs, kept in (("data", step.data, 1), ("eval_data", step.eval_data, 2)):
+        assert specs is not None
+        stream = RowStream(specs, want="conversation", context=place, option=option, options=step)
+        assert len(list(stream.rows())) == kept
 
 
 def test_finding_near_repeats_says_what_it_needs(
@@ -187,7 +189,7 @@ def test_finding_near_repeats_says_what_it_needs(
 ) -> None:
     monkeypatch.setitem(sys.modules, "datasketch", None)
     with pytest.raises(Exception) as refused:  # noqa: PT011  # its whole text is below
-        together([text("a")], place, deduplicate="near")
+        combine([text("a")], place, deduplicate="near")
     assert str(refused.value) == (
         "recipe.yaml:deduplicate: finding near repeats needs datasketch, which is not installed\n"
         "  hint: pip install aligner[curation], or use `deduplicate: exact`"

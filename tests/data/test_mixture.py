@@ -137,11 +137,7 @@ def test_every_mixture_meets_its_shares_and_repeats_evenly(entries: Any, mixture
         ),
         (
             {"eval_data": {"path": "a", "weight": 2}},
-            "weight is for what is trained on, not for eval_data",
-        ),
-        (
-            {"eval_data": {"path": "a", "augment": {"swap": 0.1}}},
-            "augment is for what is trained on, not for eval_data",
+            "weight applies to training data only, not to eval_data",
         ),
     ],
 )

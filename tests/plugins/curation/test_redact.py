@@ -5,19 +5,16 @@ from __future__ import annotations
 import json
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from aligner.data.curation.redact import redactor
-from aligner.data.curation.spec import Redact
-from aligner.data.ledger import FINDINGS
 from aligner.data.rows import Conversation
-from tests.data.conftest import Here
-from tests.data.curation.made import asking, curate, plain, said, talks
+from aligner_curation.options import Redact
+from aligner_curation.redact import RedactRows, redactor
+from tests.data.small_rows import asking, curate, plain, said, talks
 
 # Put together here, so that nobody who searches this file for secrets finds one.
 AWS = "AKIA" + "IOSFODNN7EXAMPLE"
@@ -55,18 +52,18 @@ HARMLESS = [
 
 @pytest.mark.parametrize(("written", "replaced"), SECRETS)
 def test_what_identifies_somebody_is_replaced(place: Any, written: str, replaced: str) -> None:
-    assert redactor(Redact(), set(), place, "data")(written) == replaced
+    assert redactor(Redact(), set(), "recipe.yaml:data")(written) == replaced
 
 
 @pytest.mark.parametrize("written", HARMLESS)
 def test_what_only_looks_like_it_is_left(place: Any, written: str) -> None:
-    assert redactor(Redact(), set(), place, "data")(written) == written
+    assert redactor(Redact(), set(), "recipe.yaml:data")(written) == written
 
 
 def test_national_numbers_are_found_where_their_country_is_named(place: Any) -> None:
     written = "call (650) 253-0000"
-    assert redactor(Redact(), set(), place, "data")(written) == written
-    assert redactor(Redact(region="US"), set(), place, "data")(written) == "call [phone]"
+    assert redactor(Redact(), set(), "recipe.yaml:data")(written) == written
+    assert redactor(Redact(region="US"), set(), "recipe.yaml:data")(written) == "call [phone]"
 
 
 def test_only_the_kinds_that_are_named_are_replaced(place: Any) -> None:
@@ -81,7 +78,7 @@ def test_only_the_kinds_that_are_named_are_replaced(place: Any) -> None:
     ).map("".join)
 )
 def test_redacting_twice_is_redacting_once(written: str) -> None:
-    replaced = redactor(Redact(), set(), Here(Path()), "data")
+    replaced = redactor(Redact(), set(), "recipe.yaml:data")
     assert replaced(replaced(written)) == replaced(written)
 
 
@@ -117,7 +114,7 @@ def test_the_ledger_counts_rows_by_kind_and_names_no_content(place: Any) -> None
     }
     assert all(not count.detail for count in tally.found.values())
     kinds = set(Redact().kinds)
-    assert {f"redacted_{kind}" for kind in kinds} == {n for n in FINDINGS if n[:9] == "redacted_"}
+    assert {f"redacted_{kind}" for kind in kinds} == set(RedactRows.findings)
 
 
 def test_a_region_that_is_none_is_refused(place: Any) -> None:
@@ -145,7 +142,7 @@ def test_finding_phone_numbers_says_what_it_needs(
 
 def test_long_texts_that_nearly_match_take_no_time(place: Any) -> None:
     kinds = ("email", "key", "ip", "card", "iban")
-    replaced = redactor(Redact(kinds=kinds), set(), place, "data")
+    replaced = redactor(Redact(kinds=kinds), set(), "recipe.yaml:data")
     began = time.perf_counter()
     for piece in (
         "a@a.",

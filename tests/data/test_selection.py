@@ -12,11 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 from pydantic import ValidationError
 
-from aligner.data.curation.parts import part_of
+import aligner_curation
 from aligner.data.options import DataSpec
 from aligner.data.reading.kinds import convert_kind
+from aligner.data.reading.selection import part_of
+from aligner.host import host_of
 from tests.data.conftest import Here, hold_out
-from tests.data.curation.made import curate, pair, plain, said, talk
+from tests.data.small_rows import curate, pair, plain, said, talk
 
 PARTS = {"train": 0.8, "validation": 0.1, "test": 0.1}
 MANY = [talk(f"question {i}", f"answer {i}", origin=f"{i}") for i in range(2000)]
@@ -95,6 +97,7 @@ def test_another_seed_draws_another_sample(place: Any) -> None:
 
 
 def test_a_part_is_cleaned_before_it_is_cut_so_that_equal_rows_stay_together(place: Any) -> None:
+    place.registry = host_of([aligner_curation]).registry()
     rows = [talk(f"q{i}{' ' * (i % 3)}", "a") for i in range(50) for _ in range(2)]
     train = said(curate(rows, place, clean=True, parts=PARTS, part="train")[0])
     test = said(curate(rows, place, clean=True, parts=PARTS, part="test")[0])
@@ -102,9 +105,12 @@ def test_a_part_is_cleaned_before_it_is_cut_so_that_equal_rows_stay_together(pla
 
 
 SCRIPT = """
-from types import SimpleNamespace
-from tests.data.curation.made import curate, talk
-here = SimpleNamespace(seed=0, scratch={}, at=str)
+from pathlib import Path
+import aligner_curation
+from aligner.host import host_of
+from tests.data.conftest import Here
+from tests.data.small_rows import curate, talk
+here = Here(Path(), registry=host_of([aligner_curation]).registry())
 rows = [talk(f"q{i}", "a" * i, origin=str(i)) for i in range(60)]
 for options in ({"sample": 9}, {"parts": {"a": 0.5, "b": 0.5}, "part": "a"}, {"redact": True, "clean": True}):
     print([row.origin for row in curate(rows, here, **options)[0]])
@@ -116,7 +122,7 @@ def test_nothing_depends_on_the_hash_seed_of_the_process() -> None:
         subprocess.run(
             [sys.executable, "-c", SCRIPT],
             env={"PYTHONHASHSEED": seed, "PYTHONPATH": ".:plugins", "HOME": "/tmp"},
-            cwd=Path(__file__).parents[3], capture_output=True, text=True, check=True, timeout=60,
+            cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True, timeout=60,
         ).stdout
         for seed in ("1", "2")
     }  # fmt: skip
@@ -126,11 +132,11 @@ def test_nothing_depends_on_the_hash_seed_of_the_process() -> None:
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"part": "a"}, "give part and parts together: which part, and how large each is"),
-        ({"parts": PARTS}, "give part and parts together: which part, and how large each is"),
+        ({"part": "a"}, "give part and parts together: the part to read and the size of each"),
+        ({"parts": PARTS}, "give part and parts together: the part to read and the size of each"),
         ({"parts": PARTS, "part": "eval"}, "there is no part 'eval' among train, validation, test"),
-        ({"parts": {"a": 0.5, "b": 0.4}, "part": "a"}, "the parts make 0.9, and must make 1"),
-        ({"sample": 1.5}, "sample is 1.5: give a share below 1, or whole rows"),
+        ({"parts": {"a": 0.5, "b": 0.4}, "part": "a"}, "the parts sum to 0.9, and must sum to 1"),
+        ({"sample": 1.5}, "sample is 1.5: give a share below 1 or a whole number of rows"),
     ],
 )
 def test_parts_that_make_no_whole_are_refused(options: Any, complaint: str) -> None:

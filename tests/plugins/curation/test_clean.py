@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from aligner.data.curation.clean import cleaner
-from aligner.data.curation.filters import repetition
-from aligner.data.curation.spec import Clean
 from aligner.data.rows import Conversation
 from aligner.errors import ErrorGroup
-from tests.data.curation.made import asking, curate, pair, plain, said, talk, talks, text
+from aligner_curation.clean import cleaner
+from aligner_curation.filters import repetition
+from aligner_curation.options import Clean
+from tests.data.small_rows import asking, curate, pair, plain, said, talk, talks, text
 
 CODE = "def f(x):\n    if x:\n\n\n        return {'a':  1}\n"
 
@@ -170,9 +170,9 @@ def test_what_is_no_pattern_is_refused(place: Any) -> None:
     with pytest.raises(ErrorGroup) as refused:
         curate([], place, clean={"drop_matching": ["("], "keep_matching": ["a**"]})
     assert str(refused.value) == (
-        "recipe.yaml:data: clean.drop_matching: '(' is no regular expression: "
+        "recipe.yaml:data: clean.drop_matching: '(' is not a regular expression: "
         "missing ) at position 1\n"
-        "recipe.yaml:data: clean.keep_matching: 'a**' is no regular expression: "
+        "recipe.yaml:data: clean.keep_matching: 'a**' is not a regular expression: "
         "multiple repeat at position 2"
     )
 
@@ -180,14 +180,14 @@ def test_what_is_no_pattern_is_refused(place: Any) -> None:
 def test_a_pattern_that_takes_for_ever_is_stopped_and_named(
     place: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aligner.data.curation.filters.PATTERN_SECONDS", 0.1)
+    monkeypatch.setattr("aligner_curation.filters.PATTERN_SECONDS", 0.1)
     rows = [talk("x", "a" * 40 + "b", origin="a.jsonl:7")]
     began = time.perf_counter()
     with pytest.raises(Exception) as refused:  # noqa: PT011  # its whole text is below
         curate(rows, place, clean={"drop_matching": [r"^(a|a|aa)+$"]})
     assert str(refused.value) == (
         "a.jsonl:7: the pattern '^(a|a|aa)+$' takes more than 0.1 s on this row\n"
-        "  hint: avoid repeats inside repeats, such as (a+)+"
+        "  hint: avoid nested repetition such as (a+)+"
     )
     assert time.perf_counter() - began < 5
 
@@ -222,7 +222,9 @@ def test_a_language_that_is_none_is_refused(place: Any) -> None:
     with pytest.raises(Exception) as refused:  # noqa: PT011  # its whole text is below
         curate([], place, clean={"languages": ["english", "de"]})
     first, hint = str(refused.value).split("\n")
-    assert first == "recipe.yaml:data: clean.languages: no language is known as 'english'"
+    assert (
+        first == "recipe.yaml:data: clean.languages: there is no language with the code 'english'"
+    )
     assert hint.startswith("  hint: known: ace, af, am, ")
 
 
@@ -233,6 +235,6 @@ def test_telling_languages_apart_says_what_it_needs(
     with pytest.raises(Exception) as refused:  # noqa: PT011  # its whole text is below
         curate([], place, clean={"languages": ["en"]})
     assert str(refused.value) == (
-        "recipe.yaml:data: telling languages apart needs py3langid, which is not installed\n"
+        "recipe.yaml:data: identifying languages needs py3langid, which is not installed\n"
         "  hint: pip install aligner[curation]"
     )

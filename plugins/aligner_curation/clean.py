@@ -1,13 +1,16 @@
-"""Tidy texts: spaces and blank lines, control characters, Unicode, and HTML turned into text."""
+"""Clean texts: white space, control characters, Unicode, HTML; and leave out rows by filters."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from html import unescape
+from typing import ClassVar
 
-from aligner.data.curation.spec import Clean
+from aligner.kit.rows import OperationContext, Row, RowOperation, map_texts
+from aligner_curation.filters import row_filters
+from aligner_curation.options import Clean
 
 # Joiners (U+200C, U+200D) are kept: Persian, Indic scripts and emoji are spelt with them. So are the
 # marks of direction, without which Arabic and Hebrew are shown in disorder.
@@ -21,19 +24,46 @@ _BLANK_LINES = re.compile(r"\n{4,}")
 _FENCED = re.compile(r"(^[ \t]*```.*?(?:^[ \t]*```[ \t]*$|\Z))", re.DOTALL | re.MULTILINE)
 
 
-def cleaner(how: Clean) -> Callable[[str], str]:
-    """What tidies one text as `how` says; HTML aside, doing it twice changes nothing more."""
+class CleanRows(RowOperation):
+    """Clean the text of all turns, and leave out rows by length, language, pattern or repetition."""
+
+    name = "clean"
+    Options = Clean
+    scope = "entry"
+    order = 10
+    findings: ClassVar = {"cleaned": "were cleaned"}
+
+    def apply(self, rows: Iterator[Row], context: OperationContext) -> Iterator[Row]:
+        """Yield the cleaned rows that no filter leaves out.
+
+        Raises:
+            DataError: a library is not installed, or a pattern is invalid or too slow.
+        """
+        clean, filters = cleaner(self.options), row_filters(self.options, context)
+        for row in rows:
+            cleaned = map_texts(row, clean)
+            reason = next((found for one in filters if (found := one(cleaned))), "")
+            if reason:
+                context.ledger.leave_out(reason, row.origin)
+                continue
+            if cleaned is not row:
+                context.ledger.find("cleaned", row.origin)
+            yield cleaned
+
+
+def cleaner(options: Clean) -> Callable[[str], str]:
+    """Return a function that cleans one text; HTML aside, applying it twice changes nothing more."""
     steps: list[Callable[[str], str]] = []
-    if how.html:
+    if options.html:
         steps.append(_outside_code(without_html))
-    if how.control:  # which HTML may have spelt as entities
+    if options.control:  # which HTML may have spelt as entities
         steps.append(_without_control)
-    form = how.unicode
+    form = options.unicode
     if form != "keep":
         steps.append(lambda text: text if text.isascii() else unicodedata.normalize(form, text))
-    if how.whitespace != "keep":
-        steps.append(_tidy if how.whitespace == "tidy" else _outside_code(_collapse))
-    if how.whitespace == "collapse":
+    if options.whitespace != "keep":
+        steps.append(_tidy if options.whitespace == "tidy" else _outside_code(_collapse))
+    if options.whitespace == "collapse":
         steps.append(_tidy)
 
     def clean(text: str) -> str:

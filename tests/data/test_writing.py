@@ -11,10 +11,9 @@ from typing import Any
 
 import pytest
 
-from aligner.data.curation.reading import as_written
 from aligner.data.options import DataSpec
 from aligner.data.reading.formats import FORMATS
-from aligner.data.reading.load import load_rows
+from aligner.data.reading.load import load_rows, stream_any_kind
 from aligner.data.rows import (
     ClassifiedText,
     Conversation,
@@ -27,7 +26,7 @@ from aligner.data.rows import (
 )
 from aligner.data.writing import FILES, TARGETS, Target, file_kind, find_target, write_rows
 from aligner.errors import DataError
-from tests.data.curation.made import pair, talk, text, turns
+from tests.data.small_rows import pair, talk, text, turns
 
 CALL = {"type": "function", "function": {"name": "f", "arguments": {"x": 1}}}
 TOOLS = ({"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}},)
@@ -147,7 +146,7 @@ def test_every_target_is_a_format_that_is_recognised_by_itself(place: Any) -> No
     for to, rows in {**PLAIN, **NESTED}.items():
         path = place.recipe_folder / f"{to}.jsonl"
         write_rows(path, lambda rows=rows: rows, find_target(to))  # type: ignore[misc]
-        again = as_written(DataSpec(path=str(path)), place, "data")
+        again = stream_any_kind(DataSpec(path=str(path)), place, "data")
         assert bare(list(again.rows())) == rows
         assert again.ledger().formats[0] in FORMATS
 

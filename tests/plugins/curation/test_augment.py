@@ -7,20 +7,26 @@ from typing import Any
 
 import pytest
 
-from aligner.data.curation.augment import augmented
-from aligner.data.curation.determined import by_entry
 from aligner.data.ledger import Tally
-from aligner.data.options import DataSpec
+from aligner.data.options import DataOptions, DataSpec
+from aligner.data.reading.operations import (
+    apply_entry_operations,
+    entry_determinants,
+    with_named_operations,
+)
 from aligner.data.rows import ClassifiedText, Row
-from tests.data.curation.made import pair, plain, said, talk, talks, text
+from aligner.errors import ChainError
+from tests.data.small_rows import pair, plain, said, talk, talks, text
 
 THESAURUS = "# words\nquick\tfast,swift\nbig\tlarge\n\nQuick\trapid\n"
 
 
 def augment(rows: list[Row], place: Any, **options: Any) -> tuple[list[Row], Tally]:
     tally = Tally()
-    spec = DataSpec(path="a.jsonl", augment=options)  # type: ignore[arg-type]
-    return list(augmented(iter(rows), spec, tally, context=place, option="data")), tally
+    spec = with_named_operations(DataSpec(path="a.jsonl", augment=options), place)  # type: ignore[call-arg]
+    scope: Any = "training entry"
+    made = apply_entry_operations(iter(rows), spec, scope, tally, context=place, option="data")
+    return list(made), tally
 
 
 def write(place: Any, content: str) -> str:
@@ -101,7 +107,9 @@ def test_a_rows_copies_depend_on_itself_and_the_seed_alone(place: Any) -> None:
 def test_nothing_is_added_where_nothing_is_asked_for(place: Any) -> None:
     spec = DataSpec(path="a.jsonl")
     assert list(
-        augmented(iter(talks(("a", "b"))), spec, Tally(), context=place, option="data")
+        apply_entry_operations(
+            iter(talks(("a", "b"))), spec, "training entry", Tally(), context=place, option="data"
+        )
     ) == talks(("a", "b"))
 
 
@@ -124,8 +132,15 @@ def test_a_thesaurus_that_is_not_there_is_refused(place: Any) -> None:
 
 def test_a_thesaurus_counts_by_its_content(place: Any) -> None:
     def told(content: str) -> str:
-        spec = DataSpec(path="a", augment={"synonyms": write(place, content)})  # type: ignore[arg-type]
-        return by_entry(spec, place, "data")
+        spec = DataSpec(path="a", augment={"synonyms": write(place, content)})  # type: ignore[call-arg]
+        return entry_determinants(with_named_operations(spec, place), place, "data")
 
     assert told("a\tb\n") == told("# more\na\tb\n") != told("a\tc\n")
-    assert by_entry(DataSpec(path="a", first=3), place, "data") == ""
+    assert entry_determinants(DataSpec(path="a", first=3), place, "data") == ""
+
+
+def test_evaluation_data_is_not_augmented(place: Any) -> None:
+    options = DataOptions(data="a", eval_data={"path": "a", "augment": {"swap": 0.1}})  # type: ignore[arg-type]
+    with pytest.raises(ChainError) as refused:
+        with_named_operations(options, place)
+    assert refused.value.what == ("data: augment applies to training data only, not to eval_data")

@@ -1,13 +1,15 @@
-"""Small rows, and what curating them leaves, for the tests beside this file."""
+"""Small rows, and the rows that operations make of them, for tests."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
 
-from aligner.data.curation.entry import curated
 from aligner.data.ledger import Count, Tally
-from aligner.data.options import DataSpec
+from aligner.data.options import DataOptions, DataSpec
+from aligner.data.reading.load import apply_step_operations
+from aligner.data.reading.operations import apply_entry_operations, with_named_operations
+from aligner.data.reading.selection import select_rows
 from aligner.data.rows import Conversation, Preference, Prompt, Row, Text
 
 
@@ -39,10 +41,18 @@ def asking(said: str, **others: Any) -> Prompt:
 
 
 def curate(rows: Iterable[Row], place: Any, **options: Any) -> tuple[list[Row], Tally]:
-    """What an entry with these options leaves of the rows, and the tally of the others."""
+    """Return the rows that an entry with these options yields, and the tally of the others."""
     tally = Tally()
-    spec = DataSpec(path="a.jsonl", **options)
-    return list(curated(iter(rows), spec, tally, context=place, option="data")), tally
+    spec = with_named_operations(DataSpec(path="a.jsonl", **options), place)
+    left = apply_entry_operations(iter(rows), spec, "entry", tally, context=place, option="data")
+    return list(select_rows(left, spec, place.seed, tally)), tally
+
+
+def combine(rows: Iterable[Row], place: Any, **options: Any) -> tuple[list[Row], Tally]:
+    """Return the rows that a step with these options yields, and the tally of the others."""
+    tally = Tally()
+    step = with_named_operations(DataOptions(data="a.jsonl", **options), place)
+    return list(apply_step_operations(iter(rows), step, tally, place)), tally
 
 
 def said(rows: Iterable[Row]) -> list[list[str]]:

@@ -9,7 +9,7 @@ import pytest
 
 from aligner.data.rows import ClassifiedText, LabeledCompletion, Prompt, ScoredCompletion
 from aligner.data.survey import GROUPS, survey_rows
-from tests.data.curation.made import pair, talk, text, turns
+from tests.data.small_rows import pair, talk, text, turns
 
 
 def test_pairs_are_compared_side_by_side() -> None:
