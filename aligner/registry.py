@@ -1,4 +1,4 @@
-"""What plugins offer besides stages: functions, data, and ways to begin a recipe."""
+"""Extensions that plugins offer besides stages: functions, data, templates, importers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, Protocol
 from pydantic import BaseModel, ConfigDict
 
 Message = Mapping[str, Any]
-"""One turn: `role`, `content`, and where they apply `tool_calls`, `name`, `weight`."""
+"""One turn: `role`, `content`, and optionally `tool_calls`, `name`, `weight`."""
 
 
 class ExtensionOptions(BaseModel):
@@ -27,46 +27,46 @@ class ExtensionOptions(BaseModel):
 
 @dataclass(frozen=True, kw_only=True)
 class Completion:
-    """What a model answered, as a reward function sees it."""
+    """A generated completion with its prompt: the input of reward functions."""
 
     prompt: tuple[Message, ...]
     text: str
-    """The answer without special tokens."""
+    """The completion without special tokens."""
     ended: bool = True
-    """Whether it stopped by itself rather than at the length limit."""
+    """True if the model ended it; False at the length limit."""
     tokens: int = 0
     row: Mapping[str, Any] = field(default_factory=dict)
-    """The other columns of the prompt's row, a reference answer for instance."""
+    """Other columns of the prompt's row, such as a reference answer."""
     tools: tuple[Mapping[str, Any], ...] | None = None
-    """Descriptions of the functions that the assistant may call, where the prompt's row has any."""
+    """Descriptions of the functions that the assistant may call, if the prompt's row has any."""
 
 
 class RewardFunction(ABC):
-    """Scores completions: as a reward in training, as a judge in evaluation."""
+    """Base class of functions that score completions: rewards in training, judges in evaluation."""
 
     name: ClassVar[str]
     Options: ClassVar[type[ExtensionOptions]] = ExtensionOptions
 
-    def __init__(self, config: Any = None) -> None:
-        self.options: Any = self.Options() if config is None else config
+    def __init__(self, options: Any = None) -> None:
+        self.options: Any = self.Options() if options is None else options
 
     @abstractmethod
     def score(self, completions: Sequence[Completion]) -> list[float]:
-        """One number a completion, larger is better."""
+        """Return one number per completion; larger is better."""
 
 
 class DataSource(ABC):
-    """Makes rows: the same rows for the same options, on every machine."""
+    """Base class of row generators: equal options give equal rows on every machine."""
 
     name: ClassVar[str]
     Options: ClassVar[type[ExtensionOptions]] = ExtensionOptions
 
-    def __init__(self, config: Any = None) -> None:
-        self.options: Any = self.Options() if config is None else config
+    def __init__(self, options: Any = None) -> None:
+        self.options: Any = self.Options() if options is None else options
 
     @abstractmethod
     def rows(self) -> Iterable[Mapping[str, Any]]:
-        """The rows, in any format aligner recognises."""
+        """Return the rows, in any format that aligner detects."""
 
 
 RowKind = Literal[
@@ -77,14 +77,14 @@ RowKind = Literal[
 
 @dataclass(frozen=True, kw_only=True)
 class DataFormat:
-    """A way of writing rows, recognised by its columns and converted to aligner's own form."""
+    """A row format, detected by its columns and converted to aligner's own row classes."""
 
     name: str
     kind: RowKind
     recognize: Callable[[Sequence[Mapping[str, Any]]], bool]
-    """Whether these first rows are written this way."""
+    """Function that returns True if these first rows are in this format."""
     convert: Callable[[Mapping[str, Any]], Any]
-    """One row to aligner's own form (`aligner.data.rows`); raises ValueError saying what is wrong."""
+    """Function from one row to aligner's own row class; raises ValueError with the problem."""
 
 
 class OperationLedger(Protocol):
@@ -169,46 +169,46 @@ class InstalledOperation:
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetSummary:
-    """What is known of a data set for which a recipe is being written."""
+    """Facts about a data set for which a recipe is written."""
 
     spec: str
-    """What stands after `data:`, as YAML on one line."""
+    """Value of `data:` as YAML on one line."""
     rows: int | None = None
     longest: int | None = None
-    """Tokens within which nearly all rows stay, counted with room for the template; None if unknown."""
+    """Length in tokens of nearly all rows, the chat template included; None if unknown."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TemplateInputs:
-    """What a recipe is to be made of, and what looking at it has shown."""
+    """Input of a recipe template: model and data, with facts about them."""
 
     model: str
     adapter: Literal["lora", "qlora", "none"]
     data: Mapping[str, DatasetSummary]
-    """By the names that the outline asks for."""
+    """Data sets by the names in `required_data` and `optional_data`."""
     positions: int | None = None
-    """Longest sequence of the model in tokens; None if it could not be looked at."""
+    """Context length of the model in tokens; None if unknown."""
     template: bool | None = None
-    """Whether the tokenizer has a chat template; None if it could not be looked at."""
+    """True if the tokenizer has a chat template; None if unknown."""
     special: frozenset[str] = frozenset()
-    """The tokenizer's special tokens."""
+    """Special tokens of the tokenizer."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecipeTemplate:
-    """The beginning of a recipe for one method, for `aligner new recipe`."""
+    """Template of a recipe for one method, for `aligner new recipe`."""
 
     name: str
     about: str
-    """One line: what is trained, from what."""
+    """One line: the method and its data."""
     required_data: Mapping[str, RowKind]
-    """The data it needs: `data` or `preferences`, and the kind of its rows."""
+    """Row kind of each required data set: `data`, `preferences`."""
     optional_data: Mapping[str, RowKind] = field(default_factory=dict)
-    """The same for data that it does without."""
+    """Row kind of each optional data set."""
     adapter: Literal["lora", "qlora", "none"] = "lora"
-    """What is trained where the user does not say."""
+    """Default of `--adapter`."""
     render: Callable[[TemplateInputs], str]
-    """The recipe, as commented YAML."""
+    """Function that returns the recipe as commented YAML."""
 
 
 ImportNoteKind = Literal["no counterpart", "other meaning", "not needed", "default", "added"]
@@ -216,18 +216,18 @@ ImportNoteKind = Literal["no counterpart", "other meaning", "not needed", "defau
 
 @dataclass(frozen=True, kw_only=True)
 class ImportNote:
-    """What became of one setting of another tool's recipe, where it was not simply taken over."""
+    """Remark about a setting of another tool that has no exact counterpart, or was added."""
 
     kind: ImportNoteKind
     where: str
-    """`file:line`, or the file alone for what it does not say."""
+    """`file:line`, or the file for a setting that it does not contain."""
     key: str
     text: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExternalConfig:
-    """A recipe of another tool, as it is written."""
+    """A configuration file of another tool."""
 
     path: Path
     where: str
@@ -236,14 +236,14 @@ class ExternalConfig:
     lines: Mapping[str, str]
     """`file:line` of each setting, by its dotted path."""
     folder: Path
-    """Where its relative paths start: the folder the tool is started in."""
+    """Base folder of its relative paths: the folder in which the tool is started."""
     recipe_folder: Path
-    """Where those of the written recipe start."""
+    """Base folder of relative paths in the recipe to write."""
     method: str | None = None
-    """What the user says it does, where the file does not."""
+    """Training method given by the user, if the file does not contain it."""
 
     def at(self, key: str) -> str:
-        """Where `key` is written, or the nearest thing around it."""
+        """Return `file:line` of `key`, or of the closest setting around it."""
         while key and key not in self.lines:
             key = key.rpartition(".")[0]
         return self.lines.get(key, self.where)
@@ -251,22 +251,22 @@ class ExternalConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ImportResult:
-    """The recipe that does the same, and what must be said about it."""
+    """An equivalent recipe, with remarks."""
 
     recipe: Mapping[str, Any]
-    """As `aligner.recipe.recipe_from` takes it."""
+    """The recipe as a mapping, as in YAML."""
     notes: tuple[ImportNote, ...]
     taken: int
-    """Settings that mean here just what they meant there."""
+    """Number of settings with an exact counterpart."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConfigImporter:
-    """Reads the recipes of one other tool, for `aligner import`."""
+    """Importer of the configuration files of one other tool, for `aligner import`."""
 
     name: str
     recognize: Callable[[Mapping[str, Any]], bool]
-    """Whether these settings are written for that tool, and for no other."""
+    """Function that returns True if these settings are for this tool and no other."""
     translate: Callable[[Sequence[ExternalConfig], Mapping[str, type[Any]]], ImportResult]
     """Returns one chain for one file or several, in order, given the options class of each stage by its name;
     raises AlignerError if something that decides the result has no counterpart."""
@@ -274,7 +274,7 @@ class ConfigImporter:
 
 @dataclass(frozen=True, kw_only=True)
 class Registry:
-    """All that the installed plugins offer besides stages, by name."""
+    """Extensions of all installed plugins, by name."""
 
     reward_functions: Mapping[str, type[RewardFunction]] = field(default_factory=dict)
     data_sources: Mapping[str, type[DataSource]] = field(default_factory=dict)

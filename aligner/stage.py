@@ -179,7 +179,7 @@ class StepContext:
     metrics: dict[str, float] = field(default_factory=dict)
     """Final metrics of the step, shown in the summary and checked by gates; filled by `record`."""
     rank: int = 0
-    world: int = 1
+    world_size: int = 1
 
     @property
     def writes(self) -> bool:
@@ -318,3 +318,12 @@ def _options_in_brackets(cls: type, where: str) -> type[StageOptions]:
             "the class names no options", where=where, hint="derive it from `Stage[YourOptions]`"
         )
     return inherited  # type: ignore[no-any-return]  # a subclass of a stage keeps its options
+
+
+def slots_by_default(stage: type[Stage[Any]], part: str) -> frozenset[Slot] | None:
+    """Return `requires`, `provides` or `uses` with default options; None if required options decide."""
+    try:
+        slots = getattr(stage(stage.Options.model_construct()), part)
+    except AttributeError:  # `model_construct` leaves required options out
+        return None
+    return frozenset(slots)

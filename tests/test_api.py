@@ -292,7 +292,7 @@ def test_an_interrupt_is_told_as_one_and_the_run_goes_on(here: Path, sft: SFT) -
             raise KeyboardInterrupt
 
     recipe = aligner.Recipe([sft], model="tiny")
-    with pytest.raises(Stopped, match=r"^steps\[0\]: stopped in step 'sft';"):
+    with pytest.raises(Stopped, match=r"^steps\[0\]: interrupted in step 'sft';"):
         recipe.run(show=False, on_event=interrupt)
     assert not recipe.run(show=False)["sft"].reused
 

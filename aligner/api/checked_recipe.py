@@ -14,7 +14,7 @@ from aligner import chain
 from aligner.api.result import Result
 from aligner.chain import Event
 from aligner.host import Host
-from aligner.run import ranks
+from aligner.run import processes
 from aligner.stage import Plan
 from aligner.state import ModelCache
 from aligner.terminal.console import is_live, make_console, render_text
@@ -42,7 +42,7 @@ class CheckedRecipe:
     def plans(self) -> Mapping[str, Plan]:
         """The plan of each step, by name."""
         links = self.inner.chain.steps
-        return {link.step.name: plan for link, plan in zip(links, self.inner.plans, strict=True)}
+        return {link.name: plan for link, plan in zip(links, self.inner.plans, strict=True)}
 
     def run(
         self,
@@ -71,7 +71,7 @@ class CheckedRecipe:
         model_cache = ModelCache()
         if self.given is not None:
             self.given.lend(model_cache)
-        names = [link.step.name for link in self.inner.chain.steps]
+        names = [link.name for link in self.inner.chain.steps]
         if until in names:
             names = names[: names.index(until) + 1]
         with _display(names, show=show) as display:
@@ -90,7 +90,7 @@ class CheckedRecipe:
                 start_from=start_from,
                 fresh=fresh,
                 model_cache=model_cache,
-                tell=handle,
+                on_event=handle,
             )
         return Result.of(outcome)
 
@@ -105,7 +105,7 @@ class CheckedRecipe:
 def _display(names: list[str], *, show: bool) -> Iterator[Display]:
     console: Console = make_console()
     tracker = ProgressTracker(names)
-    if not show or ranks.rank() != 0:
+    if not show or processes.rank() != 0:
         yield NoDisplay()
     elif is_live(console):
         with live_display(console, tracker) as display:

@@ -135,8 +135,8 @@ class Recipe:
             dumped = options.model_dump(mode="json", exclude_unset=True)
             if type(options).model_validate(dumped) != options:
                 raise PluginError(
-                    f"the options of step {link.step.name!r} change when saved and read back",
-                    where=link.step.where,
+                    f"the options of step {link.name!r} change when saved and read back",
+                    where=link.where,
                     hint="`model_dump(mode='json', exclude_unset=True)` must keep every option",
                 )
         return CheckedRecipe(inner=checked, host=host, runs=folder, given=self._live_model)

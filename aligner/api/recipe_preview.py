@@ -25,7 +25,7 @@ class RecipePreview:
     @property
     def steps(self) -> Mapping[str, tuple[PreviewSection, ...]]:
         """The sections of each step, by name: one section per data set that it reads."""
-        return {preview.link.step.name: preview.sections for preview in self.inner.steps}
+        return {preview.step.name: preview.sections for preview in self.inner.steps}
 
     @property
     def errors(self) -> tuple[AlignerError, ...]:

@@ -11,7 +11,7 @@ from aligner.host import Host
 from aligner.models.resolve import resolve, resolve_tokenizer
 from aligner.options.validation import validate
 from aligner.recipe import RecipeSpec, StepSpec
-from aligner.stage import Stage
+from aligner.stage import Stage, slots_by_default
 from aligner.state import Artifact, ModelState, Slot
 
 START = "model"
@@ -23,10 +23,19 @@ class ChainStep:
     """A step of the recipe with the stage, options included, that runs it."""
 
     number: int
-    step: StepSpec
+    spec: StepSpec
     stage: Stage[Any]
     plugin_version: str
     """Name and version of the plugin that offers the stage."""
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    @property
+    def where(self) -> str:
+        """`file:line` of the step in the recipe."""
+        return self.spec.where
 
 
 @dataclass(frozen=True)
@@ -93,13 +102,11 @@ def _start(recipe: RecipeSpec) -> tuple[ModelState, list[AlignerError]]:
 
 
 def _unmet(step: StepSpec, slot: Slot, recipe: RecipeSpec, host: Host) -> ChainError:
-    # A property depends on options that are not written yet; for a hint, class attributes suffice.
     fillers = sorted(
         name
         for name, stage in host.stages().items()
-        if slot
-        in {*stage.declares, *(stage.provides if isinstance(stage.provides, frozenset) else ())}
-        and name != step.stage
+        if name != step.stage
+        if slot in {*stage.declares, *(slots_by_default(stage, "provides") or ())}
     )
     hint = f"put a step before it that fills {slot!r}: {', '.join(fillers) or 'none is installed'}"
     if recipe.model is None and slot in ("policy", "tokenizer"):
@@ -146,8 +153,8 @@ def _without_rows(
     linked_steps: Sequence[ChainStep],
 ) -> list[AlignerError]:
     """Report options that read the rows of a step that is not earlier or makes none."""
-    makers = [linked.step.name for linked in linked_steps if "data" in linked.stage.provides]
-    names = {linked.step.name for linked in linked_steps}
+    makers = [linked.name for linked in linked_steps if "data" in linked.stage.provides]
+    names = {linked.name for linked in linked_steps}
     errors: list[AlignerError] = []
     for option, name in stage.options.rows_from().items():
         if name in makers:

@@ -14,7 +14,7 @@ from aligner.models.clean import base_model
 from aligner.models.generate import Sampling, Written, stream
 from aligner.models.load import load_model, quiet
 from aligner.models.stops import answer_ends
-from aligner.run.chosen import ChosenStep
+from aligner.run.selection import SelectedStep
 from aligner.state import ModelCache
 
 DEFAULT_TOKENS = 512
@@ -106,7 +106,7 @@ class ChatModel:
         return stream(self.model, ids, sampling=sampling, seed=seed)
 
 
-def load_chat_model(step: ChosenStep) -> ChatModel:
+def load_chat_model(step: SelectedStep) -> ChatModel:
     """Load the policy of a step with the step's tokenizer.
 
     Raises:

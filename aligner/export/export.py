@@ -18,12 +18,12 @@ from aligner.export.output_folder import check_output_folder, new_output_folder
 from aligner.export.result import ExportResult
 from aligner.export.weights import write_weights
 from aligner.models.files import verify
-from aligner.run.chosen import ChosenStep
+from aligner.run.selection import SelectedStep
 from aligner.state import Artifact, ModelCache
 
 
 def export_step(
-    step: ChosenStep,
+    step: SelectedStep,
     options: ExportOptions,
     *,
     on_progress: Callable[[str], None] = lambda text: None,
@@ -90,7 +90,7 @@ def export_step(
     return replace(result, url=push(options.to, options.push_to, private=options.private))
 
 
-def _tokenizer(step: ChosenStep, artifact: Artifact, options: ExportOptions) -> Any:
+def _tokenizer(step: SelectedStep, artifact: Artifact, options: ExportOptions) -> Any:
     """Load the model's tokenizer: from the model's own folder, as reward models have, or the slot."""
     own = Path(artifact.adapters[-1] if artifact.adapters else artifact.path)
     if options.slot == "reward" and (own / "tokenizer.json").is_file():
@@ -98,7 +98,7 @@ def _tokenizer(step: ChosenStep, artifact: Artifact, options: ExportOptions) -> 
     return load_tokenizer(step.artifact("tokenizer"), ModelCache())
 
 
-def _artifacts(step: ChosenStep) -> list[Artifact]:
+def _artifacts(step: SelectedStep) -> list[Artifact]:
     return [step.state.get(slot) for slot in step.state.filled()]
 
 

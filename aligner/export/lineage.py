@@ -12,9 +12,9 @@ from typing import Any
 import yaml
 from huggingface_hub import constants
 
-from aligner.run.chosen import ChosenStep
 from aligner.run.folder import RunFolder
-from aligner.run.store import Finished
+from aligner.run.selection import SelectedStep
+from aligner.run.store import FinishedStep
 from aligner.state import ModelState, Slot
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
@@ -73,7 +73,7 @@ class Lineage:
     """Versions of the libraries at the last step."""
 
 
-def read_lineage(step: ChosenStep, slot: Slot) -> Lineage:
+def read_lineage(step: SelectedStep, slot: Slot) -> Lineage:
     """Return the steps up to `step`, as the history of the artifact in `slot`."""
     recipe = _recipe(step.run)
     entries = recipe.get("steps")
@@ -98,7 +98,7 @@ def read_lineage(step: ChosenStep, slot: Slot) -> Lineage:
 def _step(
     number: int,
     name: str,
-    finished: Finished,
+    finished: FinishedStep,
     before: ModelState | None,
     hub_ids: tuple[str, ...],
 ) -> LineageStep:
@@ -128,13 +128,13 @@ def _inputs(slots: Mapping[str, str], before: ModelState | None) -> Iterator[str
         yield f"{slot} of {source} (`{digest[:12]}`)"
 
 
-def _outputs(finished: Finished) -> Iterator[str]:
+def _outputs(finished: FinishedStep) -> Iterator[str]:
     state = finished.state()
     for slot in sorted(set(finished.provides) & state.filled()):
         yield f"{slot} (`{state.get(slot).hash[:12]}`)"
 
 
-def _datasets(finished: Finished, hub_ids: tuple[str, ...]) -> Iterator[DatasetRecord]:
+def _datasets(finished: FinishedStep, hub_ids: tuple[str, ...]) -> Iterator[DatasetRecord]:
     ledgers = _read_json(finished.folder / "ledger.json")
     for option, digest in finished.determinants.get("data", {}).items():
         ledger = ledgers.get(option, {})
@@ -144,7 +144,7 @@ def _datasets(finished: Finished, hub_ids: tuple[str, ...]) -> Iterator[DatasetR
         yield DatasetRecord(option=option, name=", ".join(public), hash=digest, ledger=ledger)
 
 
-def _base(step: ChosenStep, recipe: Mapping[str, Any]) -> tuple[str | None, str | None]:
+def _base(step: SelectedStep, recipe: Mapping[str, Any]) -> tuple[str | None, str | None]:
     for _, _, finished in step.before:
         policy = finished.state().policy
         if policy is not None and policy.revision is not None:

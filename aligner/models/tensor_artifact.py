@@ -12,7 +12,7 @@ from torch import Tensor
 
 from aligner.models.files import hash_folder
 from aligner.run.durable import write_text
-from aligner.run.ranks import written_once
+from aligner.run.processes import write_once
 from aligner.state import Artifact
 
 
@@ -29,7 +29,7 @@ def save_tensors(
         write_text(folder / f"{name}.json", json.dumps(about, indent=2) + "\n")
         return Artifact(path=str(folder), hash=hash_folder(folder))
 
-    return written_once(folder, write)
+    return write_once(folder, write)
 
 
 def read_about(artifact: Artifact, name: str) -> dict[str, Any] | None:

@@ -49,7 +49,7 @@ def run_online(
         StageError: a guard stopped it, or no trained parameter changed.
     """
     options: RLOptions = algorithm.options
-    processes = ProcessGroup.join(rank=context.rank, world_size=context.world, device=device())
+    processes = ProcessGroup.join(rank=context.rank, world_size=context.world_size, device=device())
     tokenizer = load_tokenizer(state.get("tokenizer"), context.model_cache)
     prompts, held_out = read_prompts(options, context, tokenizer)
     make_value = algorithm.value_factory(state, context, tokenizer)

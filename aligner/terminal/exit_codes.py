@@ -17,7 +17,7 @@ from types import FrameType
 from typing import TextIO
 
 from aligner.errors import AlignerError
-from aligner.run import ranks
+from aligner.run import processes
 from aligner.terminal.text import hide_secrets, one_line, sanitize
 
 STOPPED = 75
@@ -65,7 +65,7 @@ def run_command(arguments: argparse.Namespace) -> int:
 
 def print_message(text: str, file: TextIO) -> None:
     """Print `text` without control characters and secrets; later processes add their rank."""
-    rank = ranks.rank()
+    rank = processes.rank()
     with suppress(OSError):  # the reader is gone
         print(sanitize(f"process {rank}: {text}" if rank else text), file=file, flush=True)
 

@@ -13,7 +13,7 @@ from aligner.chain.link import START, ChainStep
 from aligner.errors import ChainError, did_you_mean
 from aligner.run.durable import hash_json
 from aligner.run.folder import RunFolder, all_runs
-from aligner.run.store import Finished, Store
+from aligner.run.store import FinishedStep, Store
 from aligner.state import ModelState
 from aligner.terminal.text import format_number
 
@@ -63,20 +63,24 @@ def forecast(
             forecasts.append(Forecast(status="reused", run=_run_with(done, runs, prefer=name)))
         elif link.number < first:
             raise ChainError(
-                f"step {link.step.name!r} has not finished with these options",
-                where=link.step.where,
+                f"step {link.name!r} has not finished with these options",
+                where=link.where,
                 hint="run without --from: finished steps are reused anyway",
             )
         elif link.number == 1 or finished[link.number - 2] is not None:
             forecasts.append(_first_unfinished(checked, link, finished, runs, name))
         else:
-            names = [a.step.name for a, d in zip(links, finished, strict=True) if d is None]
+            names = [a.name for a, d in zip(links, finished, strict=True) if d is None]
             forecasts.append(Forecast(status="runs", reason=f"step {names[0]!r} before it runs"))
     return forecasts
 
 
 def _first_unfinished(
-    checked: CheckedChain, link: ChainStep, finished: list[Finished | None], runs: Path, name: str
+    checked: CheckedChain,
+    link: ChainStep,
+    finished: list[FinishedStep | None],
+    runs: Path,
+    name: str,
 ) -> Forecast:
     """Return the forecast of the first unfinished step, compared with the most similar run."""
     state, past = _states(checked, finished)
@@ -86,7 +90,7 @@ def _first_unfinished(
         return Forecast(status="runs", reason="resumes from a checkpoint")
     earlier = [
         (folder.name != name, len(changes), folder.name, changes)
-        for folder, step in _steps_named(link.step.name, runs)
+        for folder, step in _steps_named(link.name, runs)
         if step.stage == link.stage.name
         for changes in [tuple(differences(step.determinants, determinants))]
         if changes
@@ -142,7 +146,7 @@ def _flatten(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str
 
 
 def _states(
-    checked: CheckedChain, finished: list[Finished | None]
+    checked: CheckedChain, finished: list[FinishedStep | None]
 ) -> tuple[ModelState, dict[str, ModelState]]:
     """Return the state before the first unfinished step, and the state after each earlier one."""
     state = checked.chain.start
@@ -151,19 +155,19 @@ def _states(
         if done is None:
             break
         output = done.state()
-        state = state.put(link.step.name, **{s: output.get(s) for s in link.stage.provides})
-        past[link.step.name] = state
+        state = state.put(link.name, **{s: output.get(s) for s in link.stage.provides})
+        past[link.name] = state
     return state, past
 
 
-def _steps_named(step: str, runs: Path) -> Iterator[tuple[RunFolder, Finished]]:
+def _steps_named(step: str, runs: Path) -> Iterator[tuple[RunFolder, FinishedStep]]:
     for folder in all_runs(runs):
         for _, name, finished in folder.finished():
             if name == step:
                 yield folder, finished
 
 
-def _run_with(done: Finished, runs: Path, *, prefer: str) -> str:
+def _run_with(done: FinishedStep, runs: Path, *, prefer: str) -> str:
     """Return the run that has a finished step, `prefer` among several; empty if none has."""
     names = [
         folder.name
@@ -174,7 +178,7 @@ def _run_with(done: Finished, runs: Path, *, prefer: str) -> str:
 
 
 def _number(step: str | None, option: str, checked: CheckedChain) -> int:
-    names = [link.step.name for link in checked.chain.steps]
+    names = [link.name for link in checked.chain.steps]
     if step is not None and step not in names:
         raise ChainError(
             f"{option}: there is no step {step!r}",

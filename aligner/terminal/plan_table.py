@@ -43,9 +43,9 @@ def render_plan(
     if not narrow:
         parts += [_table(checked), ""]
     for link, plan, step in zip(checked.chain.steps, checked.plans, forecasts, strict=True):
-        title = (f"{link.number} {link.step.name}", "bold")
+        title = (f"{link.number} {link.name}", "bold")
         rows = list(_paragraph(link, plan, step, sizes=narrow, full=full))
-        parts += [styled_line(title, (f"  {link.step.where}", "dim")), LabeledRows(rows, by=2), ""]
+        parts += [styled_line(title, (f"  {link.where}", "dim")), LabeledRows(rows, by=2), ""]
     return Group(*parts[:-1], "", _last_line(forecasts))
 
 
@@ -69,10 +69,10 @@ def _step_json(link: ChainStep, plan: Plan, forecast: Forecast) -> dict[str, Any
     numbers = ("rows", "tokens", "optimizer_steps", "trained", "parameters")
     return {
         "number": link.number,
-        "step": link.step.name,
+        "step": link.name,
         "stage": link.stage.name,
         "plugin": link.plugin_version,
-        "where": link.step.where,
+        "where": link.where,
         "reads": sorted(link.stage.requires),
         "uses": sorted(link.stage.uses),
         "writes": sorted(link.stage.provides),
@@ -80,7 +80,7 @@ def _step_json(link: ChainStep, plan: Plan, forecast: Forecast) -> dict[str, Any
         **{name: getattr(plan, name) for name in numbers},
         "incoming": plan.incoming,
         "reference": plan.reference,
-        "gate": {name: str(bound) for name, bound in link.step.gate.items()},
+        "gate": {name: str(bound) for name, bound in link.spec.gate.items()},
         "metrics": sorted(plan.metrics),
         "data": dict(plan.data),
         "ledgers": {name: dict(ledger) for name, ledger in plan.ledgers.items()},
@@ -101,7 +101,7 @@ def _table(checked: CheckedChain) -> RenderableType:
         reads = [*sorted(link.stage.requires), *(f"({s})" for s in sorted(link.stage.uses))]
         table.add_row(
             str(link.number),
-            styled_line(link.step.name),
+            styled_line(link.name),
             Text(" ".join(reads)),
             Text(" ".join(sorted(link.stage.provides))),
             *_sizes(plan).values(),
@@ -139,8 +139,8 @@ def _paragraph(
         yield "data", InlineList(_counts(ledger), lead=styled_line(f"{one_line(name)}: "))
         if full:
             yield "", Text("\n".join(one_line(text) for text in _all_values(ledger)), "dim")
-    if link.step.gate:
-        yield "gate", InlineList(f"{metric} {bound}" for metric, bound in link.step.gate.items())
+    if link.spec.gate:
+        yield "gate", InlineList(f"{metric} {bound}" for metric, bound in link.spec.gate.items())
     for note in plan.notes:
         yield "note", one_line(note)
     yield "status", _status(forecast)

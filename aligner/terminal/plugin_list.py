@@ -47,10 +47,10 @@ def render_plugin_list(host: Host, console: Console) -> RenderableType:
     if registry.data_formats:
         rows = [(name, entry.kind, "") for name, entry in sorted(registry.data_formats.items())]
         parts += ["", _table("data format", rows, console)]
-    if host.aside:
+    if host.disabled:
         parts += ["", styled_line(("not in use", "bold"))]
-        for reason in dict.fromkeys(plugin.reason for plugin in host.aside):
-            names = [f"{p.name} ({p.source})" for p in host.aside if p.reason == reason]
+        for reason in dict.fromkeys(plugin.reason for plugin in host.disabled):
+            names = [f"{p.name} ({p.source})" for p in host.disabled if p.reason == reason]
             parts += [indent(InlineList(names), by=2), indent(Text(one_line(reason)), by=4)]
     return Group(*parts)
 
@@ -74,7 +74,7 @@ def plugin_list_json(host: Host) -> dict[str, Any]:
         ),
         "data_formats": {name: f.kind for name, f in sorted(registry.data_formats.items())},
         "plugins": dict(sorted(host.plugins().items())),
-        "not_in_use": [asdict(plugin) for plugin in host.aside],
+        "not_in_use": [asdict(plugin) for plugin in host.disabled],
     }
 
 

@@ -58,10 +58,10 @@ def preview_json(preview: ChainPreview) -> dict[str, Any]:
         "name": preview.chain.recipe.name,
         "steps": [
             {
-                "number": step.link.number,
-                "step": step.link.step.name,
-                "stage": step.link.stage.name,
-                "where": step.link.step.where,
+                "number": step.step.number,
+                "step": step.step.name,
+                "stage": step.step.stage.name,
+                "where": step.step.where,
                 "sections": [_section_json(section) for section in step.sections],
             }
             for step in preview.steps
@@ -119,10 +119,10 @@ def _legend(console: Console) -> RenderableType:
 
 
 def _heading(step: StepPreview) -> Text:
-    link = step.link
-    stage = f"  stage {link.stage.name}" if link.stage.name != link.step.name else ""
-    title = (f"{link.number} {link.step.name}", "bold")
-    return styled_line(title, (f"{stage}  {link.step.where}", "dim"))
+    link = step.step
+    stage = f"  stage {link.stage.name}" if link.stage.name != link.name else ""
+    title = (f"{link.number} {link.name}", "bold")
+    return styled_line(title, (f"{stage}  {link.where}", "dim"))
 
 
 def _section(section: PreviewSection, *, full: bool) -> Iterator[RenderableType]:

@@ -50,7 +50,7 @@ def _text(text: str) -> str:
 
 
 def _link(step: StepPreview) -> str:
-    return f'<a href="#step-{step.link.number}">{step.link.number} {_text(step.link.step.name)}</a>'
+    return f'<a href="#step-{step.step.number}">{step.step.number} {_text(step.step.name)}</a>'
 
 
 def _legend() -> str:
@@ -68,9 +68,9 @@ def _legend() -> str:
 
 
 def _step(step: StepPreview) -> Iterator[str]:
-    link = step.link
-    yield f'<section id="step-{link.number}"><h2>{link.number} {_text(link.step.name)} '
-    yield f"<small>stage {_text(link.stage.name)} · <code>{_text(link.step.where)}</code></small></h2>"
+    link = step.step
+    yield f'<section id="step-{link.number}"><h2>{link.number} {_text(link.name)} '
+    yield f"<small>stage {_text(link.stage.name)} · <code>{_text(link.where)}</code></small></h2>"
     if not step.sections:
         yield "<p>This step has no rows to preview.</p>"
     for section in step.sections:

@@ -1,4 +1,4 @@
-"""Take the code blocks out of a page, so that a test can run what its readers will copy."""
+"""Extract the code blocks of a page, so that tests run the code that readers copy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _FENCE = re.compile(r"^```(?P<language>\w*)[^\n]*\n(?P<code>.*?)^```$", re.DOTAL
 
 
 def blocks(page: str, language: str = "python") -> list[str]:
-    """The fenced blocks of a page in `language`, in order, each padded to its own line number.
+    """Return the fenced blocks in `language`, each padded with newlines to its line number.
 
     >>> blocks("one\\n```python\\nx = 1\\n```\\n")
     ['\\n\\nx = 1\\n']
@@ -25,7 +25,7 @@ def blocks(page: str, language: str = "python") -> list[str]:
 
 
 def sections(page: str, *, level: int = 2) -> dict[str, str]:
-    """What stands under each heading of a level, up to the next one.
+    """Return the text under each heading of a level.
 
     >>> sections("# Page\\n## One\\na\\n## Two\\nb\\n")
     {'One': 'a\\n', 'Two': 'b\\n'}
@@ -35,13 +35,13 @@ def sections(page: str, *, level: int = 2) -> dict[str, str]:
 
 
 def as_module(code: str, name: str, folder: Path) -> ModuleType:
-    """Import `code` as a module of its own, written to `folder` so that its source can be read."""
+    """Import `code` as a module, written to `folder` so that its source is available."""
     path = folder / f"{name}.py"
     path.write_text(code.lstrip("\n"), encoding="utf-8")
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # classes look their module up while they are made
+    sys.modules[name] = module  # dataclasses look up their module when they are created
     spec.loader.exec_module(module)
     return module

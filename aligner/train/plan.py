@@ -22,7 +22,7 @@ from aligner.models.inspect import (
     plan_training,
     vocabulary_errors,
 )
-from aligner.run.ranks import world
+from aligner.run.processes import world_size
 from aligner.stage import Plan, PlanContext, SlotForecast
 from aligner.train.arguments import optimizer_steps
 from aligner.train.declaration import Declaration
@@ -77,7 +77,7 @@ def check_training(
         data=data,
         training=training,
         rows=method.planned_rows(data),
-        steps=optimizer_steps(method.batched_rows(data), options, world=world()),
+        steps=optimizer_steps(method.batched_rows(data), options, world=world_size()),
         notes=_outlier_notes(options, data),
     )
 

@@ -89,7 +89,7 @@ def train_step(
         for split, is_held_out in ((data.train, False), (data.held_out, True))
     )
     options = method.options
-    steps = optimizer_steps(len(train_rows), options, world=context.world)
+    steps = optimizer_steps(len(train_rows), options, world=context.world_size)
     inputs = TrainerInputs(
         arguments=trainer_arguments(
             options,

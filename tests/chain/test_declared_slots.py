@@ -14,11 +14,11 @@ import pytest
 import aligner
 from aligner import chain
 from aligner.errors import AlignerError
-from aligner.export.lineage import lineage_of
+from aligner.export.lineage import read_lineage
 from aligner.host import Host, host_of
 from aligner.options.stage_page import describe_stage
 from aligner.recipe import read_recipe
-from aligner.run.chosen import chosen_step, find_run
+from aligner.run.selection import find_run, select_step
 from aligner.run.store import Store
 from aligner.stage import Plan, PlanContext, SlotForecast, Stage, StageOptions, StepContext
 from aligner.state import Artifact, ModelState
@@ -168,7 +168,7 @@ def test_a_declared_slot_is_saved_reused_and_part_of_the_fingerprint(tmp_path: P
     assert ran == ["add_head", "read_head"], "the content of the slot changed"
     assert outcome.steps[-1].metrics == {"labels": 3.0}
     then, now = ({"slots": {HEAD: digest}} for digest in ("a", "b"))
-    assert list(differences(then, now)) == [f"the {HEAD} that comes in"]
+    assert list(differences(then, now)) == [f"incoming {HEAD}"]
 
 
 def test_the_saved_state_has_the_declared_slot_and_survives_a_move(tmp_path: Path) -> None:
@@ -182,12 +182,12 @@ def test_the_saved_state_has_the_declared_slot_and_survives_a_move(tmp_path: Pat
     assert (Store(tmp_path / "moved").folder / first[2].fingerprint[:16]) == first[2].folder
 
 
-def test_the_lineage_of_an_export_names_the_declared_slot(tmp_path: Path) -> None:
+def test_the_read_lineage_an_export_names_the_declared_slot(tmp_path: Path) -> None:
     run(tmp_path)
-    lineage = lineage_of(chosen_step(find_run(tmp_path / "runs", "r"), None, slot=HEAD), HEAD)
+    lineage = read_lineage(select_step(find_run(tmp_path / "runs", "r"), None, slot=HEAD), HEAD)
     digest = hashlib.sha256(b"yes no").hexdigest()[:12]
-    assert lineage.links[0].left == (f"{HEAD} (`{digest}`)",)
-    assert lineage.links[-1].took == (f"{HEAD} of step `add_head` (`{digest}`)",)
+    assert lineage.steps[0].outputs == (f"{HEAD} (`{digest}`)",)
+    assert lineage.steps[-1].inputs == (f"{HEAD} of step `add_head` (`{digest}`)",)
 
 
 def test_the_page_of_a_stage_describes_the_slots_it_declares() -> None:

@@ -10,13 +10,13 @@ import pytest
 
 from aligner.chat.model import ChatModel, load_chat_model
 from aligner.cli import main
-from aligner.run.chosen import chosen_step, find_run
+from aligner.run.selection import find_run, select_step
 
 
 @pytest.fixture(scope="session")
 def model(small_run: Path) -> ChatModel:
     """The last policy of the run, of step `dpo`."""
-    return load_chat_model(chosen_step(find_run(small_run / "runs", "small"), None, slot="policy"))
+    return load_chat_model(select_step(find_run(small_run / "runs", "small"), None, slot="policy"))
 
 
 @pytest.fixture

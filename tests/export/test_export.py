@@ -25,7 +25,7 @@ from aligner.export import weights
 from aligner.export.options import ExportOptions
 from aligner.models.reward import load_reward
 from aligner.models.save import save_model
-from aligner.run.chosen import chosen_step, find_run
+from aligner.run.selection import find_run, select_step
 from aligner.state import Artifact, ModelCache
 
 Aligner = Callable[..., tuple[int, str, str]]
@@ -94,7 +94,7 @@ def test_the_generation_settings_have_the_special_tokens(aligner: Aligner, tmp_p
 def test_the_end_token_of_the_template_is_added_to_those_of_the_model(
     small_run: Path, tmp_path: Path
 ) -> None:
-    chosen = chosen_step(find_run(small_run / "runs", "small"), "chat", slot="policy")
+    chosen = select_step(find_run(small_run / "runs", "small"), "chat", slot="policy")
     shutil.copytree(chosen.artifact("policy").path, tmp_path / "before")
     (tmp_path / "before" / "generation_config.json").write_text('{"eos_token_id": [7, 2]}')
     (tmp_path / "after").mkdir()
@@ -149,7 +149,7 @@ def test_an_exported_reward_model_gives_the_scores_of_the_runs(
         0,
         "  loaded back with plain libraries: scores identical bit for bit",
     )
-    chosen = chosen_step(find_run(small_run / "runs", "small"), "reward", slot="reward")
+    chosen = select_step(find_run(small_run / "runs", "small"), "reward", slot="reward")
     ours = load_reward(chosen.artifact("reward"), ModelCache())
     plain = AutoModelForSequenceClassification.from_pretrained(to)
     tokenizer = AutoTokenizer.from_pretrained(to)
@@ -187,7 +187,7 @@ def test_a_folder_is_replaced_only_with_force_and_only_if_it_contains_a_model(
         "  hint: choose another folder\n"
     )
     assert aligner("export", "small", "--to", str(other), "--force") == (2, "", message)
-    own = chosen_step(find_run(small_run / "runs", "small"), "chat", slot="policy")
+    own = select_step(find_run(small_run / "runs", "small"), "chat", slot="policy")
     path = own.artifact("policy").path
     message = f"{path}: the folder contains the run's own models\n"
     assert aligner("export", "small", "--to", path, "--force") == (2, "", message)
@@ -218,7 +218,7 @@ def test_a_run_whose_files_were_changed_is_not_exported(
 ) -> None:
     shutil.copytree(small_run / "runs", tmp_path / "runs", symlinks=True)
     adapter = find_run(tmp_path / "runs", "small")
-    chosen = chosen_step(adapter, "dpo", slot="policy")
+    chosen = select_step(adapter, "dpo", slot="policy")
     file = Path(chosen.artifact("policy").adapters[-1]) / "adapter_model.safetensors"
     data = bytearray(file.read_bytes())
     data[-1] ^= 1
@@ -246,7 +246,7 @@ def test_a_run_whose_files_were_changed_is_not_exported(
          "--license-name and --license-link need `--license other`\n"
          "  hint: a license known to the Hub needs only its id\n"),
         (("--step", "chat", "--slot", "reward"),
-         "runs/small: step 'chat' left no reward\n  hint: steps that did: reward\n"),
+         "runs/small: step 'chat' has no reward\n  hint: steps with a reward: reward\n"),
     ],
 )  # fmt: skip
 def test_options_that_cannot_be_combined_are_refused(

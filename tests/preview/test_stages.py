@@ -201,7 +201,7 @@ def test_the_second_step_is_shown_with_the_template_that_the_first_will_set(
     preview_steps: PlanContext,
 ) -> None:
     shown = preview_steps({"stage": "chat", "template": "chatml"}, SFT)
-    assert [step.link.step.name for step in shown.steps] == ["sft"], "chat reads no rows"
+    assert [step.step.name for step in shown.steps] == ["sft"], "chat reads no rows"
     row = shown.steps[0].sections[0].rows[0]
     assert spelled(row).startswith("<s><|im_start|>user\na cat<|im_end|>\n<|im_start|>assistant\n[")
     assert row.sequences[0].notes == ("ends with <|im_end|>, trained",)
@@ -269,10 +269,7 @@ def test_rows_that_a_step_has_yet_to_make_are_said_to_be_stand_ins(
     shown = preview_steps(annotate, {"stage": "dpo", "data": {"step": "annotate"}}, rows=(1,))
     assert shown.errors == ()
     asked, made = (step.sections[0] for step in shown.steps)
-    note = (
-        "rows that 'annotate' will make are shown with real prompts; "
-        "their answers are not written yet, and what stands there is not what will be trained"
-    )
+    note = "the rows of 'annotate' do not exist yet: the prompts are real, the answers are placeholders"
     assert note not in asked.notes
     assert made.notes[0] == note
     prompt = spelled(asked.rows[0]).split("}")[-1]

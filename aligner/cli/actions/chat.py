@@ -15,7 +15,7 @@ from aligner.chat.options import ChatOptions
 from aligner.chat.session import ChatSession
 from aligner.chat.views import make_view
 from aligner.errors import AlignerError, ChainError
-from aligner.run.chosen import chosen_step, find_run
+from aligner.run.selection import find_run, select_step
 from aligner.terminal.exit_codes import STOPPED, ReportedError
 from aligner.terminal.output_capture import capture_output
 
@@ -51,9 +51,9 @@ def chat(arguments: argparse.Namespace) -> int:
 
 def _load_models(arguments: argparse.Namespace) -> list[ChatModel]:
     run = find_run(arguments.runs, arguments.name)
-    steps = [chosen_step(run, arguments.step, slot="policy")]
+    steps = [select_step(run, arguments.step, slot="policy")]
     if arguments.compare is not None:
-        steps.append(chosen_step(run, arguments.compare, slot="policy"))
+        steps.append(select_step(run, arguments.compare, slot="policy"))
         first, second = (step.made_by("policy") for step in steps)
         if first == second:
             raise ChainError(

@@ -9,7 +9,7 @@ import sys
 from aligner.chain import CheckedChain, check
 from aligner.cli.startup import load_chain, load_host
 from aligner.errors import AlignerError, ErrorGroup
-from aligner.run import ranks
+from aligner.run import processes
 from aligner.terminal.console import make_console, print_to
 from aligner.terminal.exit_codes import print_message
 from aligner.terminal.forecast import Forecast, forecast
@@ -28,14 +28,14 @@ def check_recipe(arguments: argparse.Namespace) -> int:
         except AlignerError as error:
             if not arguments.json:
                 raise
-            if ranks.rank() == 0:
+            if processes.rank() == 0:
                 text = json.dumps({"errors": errors_json(error)}, indent=2)
                 print(sanitize(text), file=capture.stdout)
             return error.exit_code
         finally:
             if arguments.verbose:
                 capture.stderr.write(capture.text())
-    if ranks.rank() != 0:
+    if processes.rank() != 0:
         return 0
     for text in warnings:
         print_message(f"warning: {text}", sys.stderr)

@@ -8,7 +8,7 @@ import sys
 from aligner.export.export import export_step
 from aligner.export.options import ExportOptions
 from aligner.export.result import ExportResult
-from aligner.run.chosen import chosen_step, find_run
+from aligner.run.selection import find_run, select_step
 from aligner.terminal.exit_codes import print_message
 from aligner.terminal.json_output import print_json
 from aligner.terminal.output_capture import capture_output
@@ -31,7 +31,7 @@ def export(arguments: argparse.Namespace) -> int:
     )
     options.check()
     run = find_run(arguments.runs, arguments.name)
-    step = chosen_step(run, arguments.step, slot=options.slot)
+    step = select_step(run, arguments.step, slot=options.slot)
     with capture_output() as capture:
         result = export_step(
             step, options, on_progress=lambda text: print_message(f"{text} …", capture.stderr)

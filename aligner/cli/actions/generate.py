@@ -15,8 +15,8 @@ from aligner.chat.options import ChatOptions
 from aligner.errors import DataError
 from aligner.host import Host
 from aligner.models.generate import Sampling
-from aligner.run.chosen import chosen_step, find_run
 from aligner.run.durable import write_text
+from aligner.run.selection import find_run, select_step
 from aligner.terminal.exit_codes import print_message
 from aligner.terminal.json_output import json_line
 from aligner.terminal.output_capture import capture_output
@@ -30,7 +30,7 @@ def generate_answers(arguments: argparse.Namespace) -> int:
         raise DataError(
             "the output cannot be written", where=str(out), hint="name a file in an existing folder"
         )
-    step = chosen_step(find_run(arguments.runs, arguments.name), arguments.step, slot="policy")
+    step = select_step(find_run(arguments.runs, arguments.name), arguments.step, slot="policy")
     with capture_output():
         prompts, warnings = read_prompts(arguments.prompts, Host.discover().registry())
         model = load_chat_model(step)

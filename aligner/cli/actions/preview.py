@@ -12,7 +12,7 @@ from aligner.cli.actions.check import errors_json
 from aligner.cli.startup import load_chain, load_host
 from aligner.errors import AlignerError, ChainError, ErrorGroup
 from aligner.preview import PreviewRequest
-from aligner.run import ranks
+from aligner.run import processes
 from aligner.terminal.console import make_console, print_to
 from aligner.terminal.exit_codes import print_message
 from aligner.terminal.json_output import print_json
@@ -33,7 +33,7 @@ def preview_recipe(arguments: argparse.Namespace) -> int:
             raise
         print_json({"errors": errors_json(error)})
         return error.exit_code
-    if ranks.rank() != 0:
+    if processes.rank() != 0:
         return 0
     for text in warnings:
         print_message(f"warning: {text}", sys.stderr)

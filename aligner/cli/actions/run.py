@@ -14,7 +14,7 @@ from aligner.chain import run as run_chain
 from aligner.cli.startup import load_chain, load_host
 from aligner.errors import AlignerError, GateError, Stopped
 from aligner.host import Host
-from aligner.run import ranks
+from aligner.run import processes
 from aligner.terminal.console import is_live, make_console, print_to
 from aligner.terminal.exit_codes import ReportedError, full_text, print_message, short_text
 from aligner.terminal.output_capture import OutputCapture, capture_output
@@ -55,7 +55,7 @@ def run_recipe(arguments: argparse.Namespace) -> None:
             lines = [text.rstrip(), *errors.hints(error, capture)]
             print_message("\n  ".join(lines), capture.stderr)
             raise ReportedError(1) from error
-        if not arguments.quiet and ranks.rank() == 0:
+        if not arguments.quiet and processes.rank() == 0:
             log = capture.log if capture.has_output else None
             summary = render_summary(outcome, console, log=log, all_metrics=arguments.verbose)
             print_to(console, summary)
@@ -90,7 +90,7 @@ def _run(
         until=arguments.until,
         start_from=arguments.start_from,
         fresh=arguments.fresh,
-        tell=on_event,
+        on_event=on_event,
     )
 
 
@@ -126,11 +126,11 @@ class _ErrorFiles:
 
 @contextmanager
 def _display(arguments: argparse.Namespace, chain: Chain, console: Console) -> Iterator[Display]:
-    names = [link.step.name for link in chain.steps]
+    names = [link.name for link in chain.steps]
     if arguments.until in names:
         names = names[: names.index(arguments.until) + 1]
     tracker = ProgressTracker(names)
-    if arguments.quiet or ranks.rank() != 0:
+    if arguments.quiet or processes.rank() != 0:
         yield NoDisplay()
     elif is_live(console):
         with live_display(console, tracker) as display:
@@ -146,4 +146,4 @@ def _run_folder(arguments: argparse.Namespace, chain: Chain) -> Path:
 def _file_of_this_process(name: str) -> str:
     """Return `name` in the first process, and `name` with the rank in it in the others."""
     stem, _, suffix = name.rpartition(".")
-    return f"{stem}.{ranks.rank()}.{suffix}" if ranks.rank() else name
+    return f"{stem}.{processes.rank()}.{suffix}" if processes.rank() else name

@@ -66,8 +66,8 @@ def test_the_step_that_reads_made_rows_is_planned_on_as_many_with_the_real_promp
     held = made.ledgers["hold_out"]["used"]
     assert made.rows == 6 - held > 0
     assert made.notes[0] == (
-        "rows that 'annotate' will make: counted are as many as there may be, their prompts real, "
-        "their answers not yet written"
+        "the rows of 'annotate' do not exist yet: the counts are upper limits, with real prompts and "
+        "placeholder answers"
     )
 
 

@@ -61,14 +61,14 @@ def test_two_processes_give_the_losses_and_weights_of_one(tmp_path) -> None:
 def train_in(folder: Path) -> None:
     """Train in each process of the test, alone or under torchrun."""
     from aligner.rl.loop import train
-    from aligner.run import ranks
+    from aligner.run.processes import rank, world_size
     from aligner.testing.rl import step_context
     from conftest import options, tiny_grpo
 
     torch.set_num_threads(1)
-    rank, world = ranks.rank(), ranks.world()
-    context = step_context(folder, rank=rank, world=world)
-    processes = ProcessGroup.join(rank=rank, world_size=world, device=CPU)
+    process, world = rank(), world_size()
+    context = step_context(folder, rank=process, world_size=world)
+    processes = ProcessGroup.join(rank=process, world_size=world, device=CPU)
     rl = tiny_grpo(
         options(num_mini_batches=3, per_device_train_batch_size=2, save_steps=1, kl_target=0.5),
         context,
@@ -76,8 +76,8 @@ def train_in(folder: Path) -> None:
     )
     train(rl, context)
     weights = {name: p.detach().clone() for name, p in rl.optimizer.parameters.items()}
-    save_file(weights, folder / f"weights-{rank}.safetensors")
-    (folder / f"metrics-{rank}.json").write_text(json.dumps(context.metrics))
+    save_file(weights, folder / f"weights-{process}.safetensors")
+    (folder / f"metrics-{process}.json").write_text(json.dumps(context.metrics))
 
 
 if __name__ == "__main__":

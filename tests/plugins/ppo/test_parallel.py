@@ -67,12 +67,12 @@ def test_two_processes_give_the_losses_and_weights_of_one(tmp_path) -> None:
 def learn_in(folder: Path) -> None:
     """What each process of the first test runs, alone or under torchrun."""
     from aligner.rl.loop import train
-    from aligner.run import ranks
+    from aligner.run import processes
     from aligner.testing.rl import step_context
     from conftest import options, tiny_ppo
 
     torch.set_num_threads(1)
-    rank, world = ranks.rank(), ranks.world()
+    rank, world = processes.rank(), processes.world_size()
     run = step_context(folder, rank=rank, world=world)
     config = options(
         iterations=3,

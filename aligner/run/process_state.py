@@ -1,4 +1,4 @@
-"""Seed a step from the recipe, and leave the process's random state and settings as they were."""
+"""Seed a step from the recipe, and restore random state and environment after it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 
 
 @contextmanager
-def kept_as_found(*, seed: int) -> Iterator[None]:
-    """Run the body with Python's, NumPy's and torch's generators seeded, then put them back.
+def seeded_process(*, seed: int) -> Iterator[None]:
+    """Seed the generators of Python, NumPy and torch for the body, and restore them after it.
 
-    Only libraries that are loaded already are touched: nothing heavy is imported to be seeded, so a
-    stage whose work imports them first seeds again with `aligner.train.seed`.
+    Only imported libraries are seeded: importing torch for this would be slow. A stage that imports
+    it later seeds again with `aligner.train.seed`.
     """
     environment = dict(os.environ)
     python = random.getstate()
