@@ -1,4 +1,4 @@
-"""Two processes compute what one does with all of the batch."""
+"""Two processes compute the same as one process with the whole batch."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ def test_two_processes_give_the_losses_and_weights_of_one(tmp_path) -> None:
     """
     run_script(tmp_path / "one", processes=1)
     run_script(tmp_path / "two", processes=2)
-    one = json.loads((tmp_path / "one" / "metrics-0.json").read_text())
+    single = json.loads((tmp_path / "one" / "metrics-0.json").read_text())
     first, second = (
         json.loads((tmp_path / "two" / f"metrics-{rank}.json").read_text()) for rank in (0, 1)
     )
-    for name, number in one.items():
+    for name, number in single.items():
         if name != "tokens_per_second":
             assert first[name] == second[name], name
             assert first[name] == pytest.approx(number, rel=1e-3, abs=1e-4), name
