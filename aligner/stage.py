@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 
 
 class StageOptions(BaseModel):
-    """Options of a stage, each documented by a docstring under the field."""
+    """Options of a stage, each documented by a docstring under the field.
+
+    `Field(..., json_schema_extra={"determines": False})` marks an option that does not change the
+    result: a finished step is reused when only such options differ.
+    """
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
@@ -31,19 +35,6 @@ class StageOptions(BaseModel):
     """Scopes of the row operations that these options may name besides their own fields."""
     operations: ClassVar[Mapping[str, InstalledOperation]] = {}
     """Row operations that these options have fields for: see `aligner.options.row_operations`."""
-
-    @classmethod
-    def determining(cls) -> frozenset[str]:
-        """Return the options that determine the result; a change of any other keeps it reusable.
-
-        `Field(..., json_schema_extra={"determines": False})` excludes an option.
-        """
-        extras = {name: f.json_schema_extra for name, f in cls.model_fields.items()}
-        return frozenset(
-            name
-            for name, extra in extras.items()
-            if not (isinstance(extra, dict) and extra.get("determines") is False)
-        )
 
     def rows_from(self) -> Mapping[str, str]:
         """Return, by option (nested ones included), the earlier step whose rows it names."""

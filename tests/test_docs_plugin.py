@@ -6,10 +6,10 @@ import re
 from pathlib import Path
 
 import aligner_brevity
+from page_code import blocks
 
 import aligner
 from aligner.testing import preferences, prompts, write_files, write_tiny
-from aligner.testing.documents import blocks
 
 PAGE = (Path(__file__).parents[1] / "docs" / "writing-a-plugin.md").read_text("utf-8")
 EXAMPLE = Path(__file__).parent / "example_plugin"

@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from page_code import as_module, blocks, sections
 
 import aligner
 from aligner import hookspecs
@@ -18,7 +19,6 @@ from aligner.registry import DatasetSummary, ExternalConfig, TemplateInputs
 from aligner.stage import Plan, PlanContext, Stage, StageOptions, StepContext
 from aligner.state import ModelState
 from aligner.testing import conversations, run_stage, write_files
-from aligner.testing.documents import as_module, blocks, sections
 from aligner_sft.options import SFTOptions
 from aligner_sft.stage import SFT
 

@@ -239,7 +239,7 @@ def _failed(
     session.note("step failed", step=step.name, error=type(error).__name__)
     if isinstance(error, KeyboardInterrupt):
         error = Stopped(
-            f"interrupted in step {step.name!r}; all steps before it are finished and kept",
+            f"interrupted in step {step.name!r}; the steps before it are kept",
             where=step.where,
             hint="run the same command again to resume",
         )

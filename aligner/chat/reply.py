@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 from aligner.chat.decoding import StreamDecoder
 from aligner.chat.model import ChatModel, ChatPrompt
-from aligner.chat.options import ChatOptions
+from aligner.chat.settings import ChatSettings
 
 
 class Reply(Iterator[str]):
     """An iterator over the parts of an answer."""
 
     def __init__(
-        self, model: ChatModel, prompt: ChatPrompt, options: ChatOptions, *, seed: int
+        self, model: ChatModel, prompt: ChatPrompt, options: ChatSettings, *, seed: int
     ) -> None:
         self.name = model.name
         self.ended = False

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from aligner.chat.dialogue import Dialogue
 from aligner.chat.model import ChatModel, ChatPrompt
-from aligner.chat.options import ChatError, ChatOptions
 from aligner.chat.reply import Reply
+from aligner.chat.settings import ChatError, ChatSettings
 from aligner.chat.views import ChatView
 from aligner.data.reading.messages import MalformedRowError, read_text
 from aligner.errors import did_you_mean
@@ -30,7 +30,12 @@ class ChatSession:
     """A chat with one model, or with several that get the same questions."""
 
     def __init__(
-        self, models: Sequence[ChatModel], options: ChatOptions, view: ChatView, *, system: str = ""
+        self,
+        models: Sequence[ChatModel],
+        options: ChatSettings,
+        view: ChatView,
+        *,
+        system: str = "",
     ) -> None:
         self.models, self.options, self.view = tuple(models), options, view
         self.dialogues = tuple(Dialogue(system) for _ in models)

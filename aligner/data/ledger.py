@@ -109,10 +109,6 @@ class Ledger:
     mixture: tuple[Mapping[str, Any], ...] = ()
     """Where entries are mixed: of each its name (`entry`), its `rows`, and how many one pass has `taken`."""
 
-    @property
-    def masked(self) -> int:
-        return self.tokens - self.trained
-
     def rows(self, finding: str) -> int:
         """How many rows (for `unknown_tokens`: tokens) a finding holds."""
         if finding == "skipped":

@@ -1,7 +1,6 @@
 """Names for the light half of a plugin: options and declarations. Importing it loads no torch."""
 
 from aligner.data.options import DataOptions, DataSpecs, TrainOn
-from aligner.data.rows import Conversation, Preference, Prompt, Text
 from aligner.errors import (
     ChainError,
     DataError,
@@ -21,7 +20,6 @@ from aligner.train.stage import OfflineStage, PreferenceStage
 __all__ = [
     "Adapter",
     "ChainError",
-    "Conversation",
     "DataError",
     "DataOptions",
     "DataSpecs",
@@ -33,15 +31,12 @@ __all__ = [
     "OfflineOptions",
     "OfflineStage",
     "OnlineStage",
-    "Preference",
     "PreferenceOptions",
     "PreferenceStage",
     "PreviewRequest",
     "PreviewSection",
-    "Prompt",
     "RLOptions",
     "RowKind",
-    "Text",
     "TrainOn",
     "TrainOptions",
     "error_location",

@@ -3,6 +3,7 @@
 from aligner.data.context import DataContext
 from aligner.data.encoding.prepare import PreparedData
 from aligner.data.encoding.tokenizers import load_tokenizer, save_tokenizer
+from aligner.data.store.row_store import MappedRows
 from aligner.models.fresh import fresh_model
 from aligner.models.inspect import ModelInfo, fresh_info, planned_model, reward_info
 from aligner.models.inspect import Training as PlannedTraining
@@ -53,6 +54,7 @@ __all__ = [
     "LogpsMethod",
     "LossBatch",
     "LossOutput",
+    "MappedRows",
     "ModelInfo",
     "PairLogps",
     "PlanAddition",

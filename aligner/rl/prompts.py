@@ -11,7 +11,7 @@ import torch
 from aligner.data.context import DataContext
 from aligner.data.encoding.prepare import prepare_prompts
 from aligner.data.options import DataOptions
-from aligner.data.store.row_store import MappedRows
+from aligner.data.store.lazy_rows import MappedRows
 from aligner.data.store.token_rows import PromptTokens
 from aligner.registry import Message
 from aligner.rl.minibatches import derived_seed

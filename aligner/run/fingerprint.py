@@ -1,4 +1,4 @@
-"""Fingerprint of a step: the hash of everything that determines its result."""
+"""Determinants of a step: the content of its fingerprint."""
 
 from __future__ import annotations
 
@@ -8,27 +8,11 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from aligner.run.durable import hash_json
 from aligner.stage import Plan, Stage
 from aligner.state import ModelState
 
 LIBRARIES = ("torch", "transformers", "trl", "peft", "tokenizers", "accelerate", "bitsandbytes")
 """Libraries whose version may change the result of a step."""
-
-
-def fingerprint(
-    stage: Stage[Any],
-    plan: Plan,
-    state: ModelState,
-    *,
-    plugin_version: str,
-    seed: int,
-    past: Mapping[str, ModelState],
-) -> str:
-    """Return the hash of everything that determines the result of `stage` on `state`."""
-    return hash_json(
-        determinants(stage, plan, state, plugin_version=plugin_version, seed=seed, past=past)
-    )
 
 
 def determinants(
@@ -40,7 +24,10 @@ def determinants(
     seed: int,
     past: Mapping[str, ModelState],
 ) -> dict[str, Any]:
-    """Return the content of the fingerprint in readable form, so that a rerun can be explained."""
+    """Return everything that determines the result of `stage` on `state`.
+
+    Its hash is the fingerprint of the step; the readable form explains why a step runs again.
+    """
     return {
         "stage": stage.name,
         "plugin": plugin_version,

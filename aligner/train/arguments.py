@@ -29,6 +29,7 @@ def trainer_arguments(
     on_cpu: bool,
     steps: int,
     has_eval_rows: bool,
+    sampling_strategy: str,
 ) -> dict[str, Any]:
     """Return keyword arguments for `TrainingArguments` or any TRL config.
 
@@ -37,6 +38,7 @@ def trainer_arguments(
         on_cpu: Train on the CPU, even if there is a GPU.
         steps: Optimizer steps in all.
         has_eval_rows: True if there are held-out rows to evaluate on.
+        sampling_strategy: Order of rows in training.
     """
     every = options.save_steps or max(_FEWEST_STEPS_BETWEEN_CHECKPOINTS, math.ceil(steps / 10))
     during = has_eval_rows and options.eval_steps is not None
@@ -60,7 +62,7 @@ def trainer_arguments(
         if options.warmup_steps < 1
         else int(options.warmup_steps),
         "max_grad_norm": options.max_grad_norm,
-        "train_sampling_strategy": options.train_sampling_strategy,
+        "train_sampling_strategy": sampling_strategy,
         "length_column_name": "length",
         "activation_checkpointing": options.activation_checkpointing,
         "bf16": precision == "bf16",

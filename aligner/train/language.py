@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+<<<<<<< HEAD
+from collections.abc import Sequence
+=======
 from collections.abc import Iterator, Sequence
+from pathlib import Path
+>>>>>>> main
 from typing import Any, Literal, TypeVar
 
+from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
 from aligner.data.context import DataContext
 from aligner.data.encoding.chat import stop_tokens
 from aligner.data.encoding.prepare import PreparedData, prepare_conversations, prepare_texts
 from aligner.data.options import TrainOn
+from aligner.data.store.arrow_dataset import to_dataset
 from aligner.models.clean import base_model
 from aligner.models.policy import Prepared as PreparedModel
 from aligner.models.tokens import set_token_ids
@@ -21,16 +28,9 @@ from aligner.state import ModelState
 from aligner.train.collating import language_collator
 from aligner.train.method import TrainerInputs, TrainingMethod
 from aligner.train.options import OfflineOptions
-from aligner.train.packing import labeled, packed, stream, streamed_rows
+from aligner.train.packing import LabeledRows, PackedRows, StreamedRows, streamed_rows
 from aligner.train.preview import SHUFFLED, Reader
-from aligner.train.preview_language import (
-    Some,
-    Strip,
-    alone,
-    end_to_end,
-    language_section,
-    streamed,
-)
+from aligner.train.preview_language import language_section
 from aligner.train.trainer import StepTrainer
 
 O = TypeVar("O", bound=OfflineOptions)  # noqa: E741  # options
@@ -73,7 +73,7 @@ class LanguageMethod(TrainingMethod[O]):
 
     def batched_rows(self, data: PreparedData[Any]) -> int:
         if self._pack_to is not None:
-            return sum(1 for _ in self.rows(data.train, held_out=False))
+            return len(self.rows(data.train, held_out=False))
         return self.planned_rows(data)
 
     def prepare(self, reads: RowKind, context: DataContext, tokenizer: Any) -> PreparedData[Any]:
@@ -85,12 +85,23 @@ class LanguageMethod(TrainingMethod[O]):
             return prepare_texts(context, whole, tokenizer)
         return super().prepare(reads, context, tokenizer)
 
-    def rows(self, split: Sequence[Any], *, held_out: bool) -> Iterator[dict[str, Any]]:
+    @property
+    def sampling_strategy(self) -> str:
+        grouped = super().sampling_strategy == "group_by_length"
+        # Bins have nearly the same length already.
+        return "random" if grouped and self._pack_to is not None else super().sampling_strategy
+
+    def rows(self, split: Sequence[Any], *, held_out: bool) -> LabeledRows:
         if self._stream_to is not None:
-            documents = stream((row.input_ids for row in split), self._stream_to)
-            return (labeled(ids, [True] * len(ids)) for ids in documents)
-        rows = (labeled(row.input_ids, row.trained) for row in split)
-        return rows if self._pack_to is None or held_out else packed(rows, self._pack_to)
+            return StreamedRows(split, self._stream_to)
+        if self._pack_to is not None and not held_out:
+            return PackedRows(split, self._pack_to)
+        return LabeledRows(split)
+
+    def dataset(self, split: Sequence[Any], folder: Path, *, held_out: bool) -> Dataset:
+        if self._stream_to is not None or (self._pack_to is not None and not held_out):
+            return super().dataset(split, folder, held_out=held_out)
+        return to_dataset(split, ["input_ids", "trained", "length"])  # the collator sets the labels
 
     def collator(self, tokenizer: Any) -> Any:
         return language_collator(tokenizer, packed=self._pack_to is not None)
@@ -103,26 +114,17 @@ class LanguageMethod(TrainingMethod[O]):
         request: PreviewRequest,
         context: PlanContext,
     ) -> PreviewSection:
-        options, size = self.options, self.options.per_device_train_batch_size
-        packs = self._pack_to is not None and not request.held_out
-        strips: Sequence[Strip] = alone(split)
-        if self._stream_to is not None:
-            strips = Some(streamed(split, self._stream_to), request, size=size)
-        elif packs:
-            strips = Some(end_to_end(split, self._pack_to or 0), request, size=size)
-        grouped = options.train_sampling_strategy == "group_by_length" and not request.held_out
-        joined = self._pack_to is not None
+        grouped = self.sampling_strategy == "group_by_length" and self._stream_to is None
         stops = stop_tokens(tokenizer) if self._train_on is not None else ()
         return language_section(
-            strips,
+            self.rows(split, held_out=request.held_out),
             request,
             Reader(tokenizer, stops=stops),
             tokenizer,
             context=context,
-            size=size,
-            joined=joined,
-            bins=packs,
-            notes=(SHUFFLED,) if grouped and not joined and self._stream_to is None else (),
+            size=self.options.per_device_train_batch_size,
+            joined=self._pack_to is not None,
+            notes=(SHUFFLED,) if grouped and not request.held_out else (),
         )
 
     def load(
@@ -136,17 +138,19 @@ class LanguageMethod(TrainingMethod[O]):
         return prepared
 
     def trainer(self, inputs: TrainerInputs, tokenizer: Any) -> _LanguageTrainer:
-        packs, arguments = self._pack_to is not None, dict(inputs.arguments)
-        if packs:
-            # Bins have nearly the same length, and no column `length` that the sampler could read.
-            arguments["train_sampling_strategy"] = "random"
         keywords = dict(inputs.keywords)
         collator = keywords.pop("data_collator")
         trainer = _LanguageTrainer(
             args=SFTConfig(
-                **arguments,
+                **inputs.arguments,
                 max_length=None,
+<<<<<<< HEAD
+                remove_unused_columns=False,
+                padding_free=self._pack_to is not None,
+=======
                 padding_free=packs,
+                remove_unused_columns=False,  # the collator reads `trained`
+>>>>>>> main
                 loss_type=self._loss_type,
                 dataset_kwargs={"skip_prepare_dataset": True},
             ),

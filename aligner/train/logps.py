@@ -73,6 +73,7 @@ class CompletionLogps:
     """A batch of completions under policy and reference."""
 
     tokens: TokenLogps
+    """Tokens of the completions with a gradient."""
     logps_N: Tensor
     """Log-probabilities under the policy, summed over tokens."""
     ref_logps_N: Tensor

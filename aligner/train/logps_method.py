@@ -21,7 +21,8 @@ O = TypeVar("O", bound=OfflineOptions)  # noqa: E741  # options
 class LogpsMethod(CompletionMethod[O]):
     """Training by a loss of `CompletionLogps`.
 
-    The reference is the model in the reference slot, otherwise the policy as the step found it.
+    The reference is the model in the reference slot, otherwise the policy as the step found it. Sides
+    without a gradient are in `logps_N` of a batch and not in its `tokens`.
     """
 
     has_reference = True
@@ -45,6 +46,7 @@ class LogpsMethod(CompletionMethod[O]):
             loss=self.loss,
             sum_logps=self.sum_logps,
             sides=self.sides,
+            sides_without_gradient=self.sides_without_gradient,
             statistics=self.statistics(),
             reference=inputs.reference,
             disable_dropout=self.disable_dropout,

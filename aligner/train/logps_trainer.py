@@ -18,6 +18,7 @@ from aligner.models.clean import base_model
 from aligner.train.completions import REFERENCE
 from aligner.train.logps import CompletionLogps, TokenLogps
 from aligner.train.metrics import MetricMeans
+from aligner.train.row_dataset import add_columns
 from aligner.train.trainer import StepTrainer
 
 Loss = Callable[[CompletionLogps], tuple[Tensor, Mapping[str, Tensor]]]
@@ -40,6 +41,7 @@ class LogpsTrainer(StepTrainer):
         loss: Loss,
         sum_logps: Callable[[TokenLogps], Tensor],
         sides: Sequence[str],
+        sides_without_gradient: int = 0,
         statistics: tuple[str, ...] = (),
         reference: Any | None,
         disable_dropout: bool,
@@ -49,6 +51,7 @@ class LogpsTrainer(StepTrainer):
         loss: Loss and metrics of a batch.
         sum_logps: Reduces per-token log-probabilities to one number a completion.
         sides: Names of the completions of a row, in the order of the batch's blocks.
+        sides_without_gradient: Number of sides, the last ones, that are not trained.
         statistics: Further per-token outputs of TRL's fused LM head, besides log-probabilities.
         reference: The model in the reference slot; None for the policy as it is now.
         disable_dropout: Set all dropout of the policy to 0.
@@ -56,6 +59,7 @@ class LogpsTrainer(StepTrainer):
         """
         super().__init__(**keywords)
         self._loss, self._sum_logps, self._sides = loss, sum_logps, tuple(sides)
+        self._trained_sides = self._sides[: len(sides) - sides_without_gradient]
         self._means, self._tokens_seen = MetricMeans(), 0
         model: Any = self.model
         _cast_quantized(model)
@@ -84,18 +88,25 @@ class LogpsTrainer(StepTrainer):
         num_items_in_batch: Any = None,
     ) -> Any:
         """Compute the loss of a batch, and keep its metrics for the next log entry."""
-        outputs, tokens = self._forward(model, inputs)
+        trained, others = self._split(inputs)
+        outputs, tokens = self._forward(model, trained)
+        logps_N = self._sum_logps(tokens)
+        if others is not None:
+            with torch.no_grad():
+                _, other_tokens = self._forward(model, others)
+            logps_N = torch.cat([logps_N, self._sum_logps(other_tokens)])
         columns = {name: x for name, x in inputs.items() if x.dim() == 1 and name != "ref_logps"}
         logps = CompletionLogps(
             tokens=tokens,
-            logps_N=self._sum_logps(tokens),
+            logps_N=logps_N,
             ref_logps_N=inputs["ref_logps"],
             columns=columns,
         )
         loss, values = self._loss(logps)
         if outputs.aux_loss is not None:
             loss = loss + self._router_coefficient * outputs.aux_loss
-        self._keep_metrics({**_statistics(outputs, tokens, self._sides), **values}, inputs)
+        statistics = _statistics(outputs, tokens, self._trained_sides)
+        self._keep_metrics({**statistics, **values}, trained)
         return (loss, outputs) if return_outputs else loss
 
     def prediction_step(self, model: Any, inputs: Any, *_: Any, **__: Any) -> Any:
@@ -112,6 +123,18 @@ class LogpsTrainer(StepTrainer):
         """Add the means of the metrics since the last entry."""
         logs.update(self._means.take(training=self._is_training))
         super().log(logs, start_time)
+
+    def _split(
+        self, inputs: Mapping[str, Tensor]
+    ) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor] | None]:
+        """Divide the sequences of a batch into those of the sides with a gradient, and the others."""
+        if len(self._trained_sides) == len(self._sides):
+            return inputs, None
+        names = ("input_ids", "attention_mask", "completion_mask")
+        count = len(inputs["input_ids"]) // len(self._sides) * len(self._trained_sides)
+        return ({name: inputs[name][:count] for name in names}), (
+            {name: inputs[name][count:] for name in names}
+        )
 
     def _forward(self, model: Any, inputs: Mapping[str, Tensor]) -> tuple[Any, TokenLogps]:
         mask_NT = inputs["completion_mask"]
@@ -157,9 +180,9 @@ class LogpsTrainer(StepTrainer):
                 found, self.accelerator.gather_for_metrics(blocks), strict=True
             ):
                 side.append(logps_B.float().cpu())
-        for name, parts in zip(self._sides, found, strict=True):
-            rows = rows.add_column(REFERENCE.format(name), torch.cat(parts).tolist())
-        return rows
+        columns = zip(self._sides, found, strict=True)
+        logps = {REFERENCE.format(side): torch.cat(parts).tolist() for side, parts in columns}
+        return add_columns(rows, logps)
 
 
 def _statistics(outputs: Any, tokens: TokenLogps, sides: Sequence[str]) -> dict[str, Tensor]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
+
+from datasets import Dataset
 
 from aligner.data.context import DataContext
 from aligner.data.encoding.prepare import (
@@ -26,6 +29,7 @@ from aligner.preview import PreviewRequest, PreviewSection
 from aligner.registry import RowKind
 from aligner.stage import PlanContext, SlotForecast, StepContext
 from aligner.state import Artifact, ModelState, Slot
+from aligner.train.arrow_dataset import to_arrow_dataset
 from aligner.train.options import OfflineOptions
 
 O = TypeVar("O", bound=OfflineOptions)  # noqa: E741  # options
@@ -113,9 +117,27 @@ class TrainingMethod(ABC, Generic[O]):
         """Load, split and tokenize the step's rows."""
         return _PREPARE[reads](context, self.options, tokenizer)
 
+    @property
+    def sampling_strategy(self) -> str:
+        """Order of rows in training; for `group_by_length`, rows have a `length`."""
+        return self.options.train_sampling_strategy
+
     @abstractmethod
-    def rows(self, split: Sequence[Any], *, held_out: bool) -> Iterator[dict[str, Any]]:
-        """Turn tokenized rows into the columns that the collator reads, and `length`."""
+    def rows(self, split: Sequence[Any], *, held_out: bool) -> Sequence[Mapping[str, Any]]:
+        """Return the rows as the collator reads them, and their `length`, each built when it is read."""
+
+    def dataset(self, split: Sequence[Any], folder: Path, *, held_out: bool) -> Dataset:
+        """Return the rows of a split for the trainer, which reads them from the disk.
+
+        Override this with `aligner.data.store.arrow_dataset.to_dataset` if all columns are fields of the
+        tokenized rows: these are in a file already.
+
+        Args:
+            split: Tokenized rows.
+            folder: Folder with space for a file, which is removed with the data set.
+            held_out: True for the rows to evaluate on.
+        """
+        return to_arrow_dataset(self.rows(split, held_out=held_out), folder)
 
     @abstractmethod
     def collator(self, tokenizer: Any) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:

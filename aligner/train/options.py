@@ -43,9 +43,10 @@ class TrainOptions(StageOptions):
     """Optimizer steps in which the learning rate rises: their number from 1 on, a share below 1."""
     max_grad_norm: float = Field(1.0, gt=0)
     """Norm to which larger gradients are scaled down."""
-    train_sampling_strategy: Literal["group_by_length", "random"] = "group_by_length"
+    train_sampling_strategy: Literal["group_by_length", "random", "sequential"] = "group_by_length"
     """Order of rows: `group_by_length` puts rows of similar length in one batch, the longest first,
-    which saves padding and shows at once if memory suffices; `random` does not."""
+    which saves padding and shows at once if memory suffices; `random` does not; `sequential` keeps
+    the order of the data in every epoch."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass: a third more time, far less memory."""
     logging_steps: int = Field(10, gt=0, json_schema_extra={"determines": False})

@@ -87,7 +87,7 @@ class PreferenceStage(OfflineStage[P], abstract=True):
     computed once, before training.
     """
 
-    reads = "preference"
+    reads: ClassVar[RowKind] = "preference"
     metrics = MappingProxyType(
         {"loss": "loss", "accuracy": "rewards/accuracies", "margin": "rewards/margins"}
     )

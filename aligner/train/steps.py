@@ -17,10 +17,10 @@ from aligner.preview import PreviewRequest, PreviewSection
 from aligner.stage import Plan, PlanContext, StepContext
 from aligner.state import Artifact, ModelState, Slot
 from aligner.train.arguments import optimizer_steps, trainer_arguments
-from aligner.train.arrow_dataset import to_arrow_dataset
 from aligner.train.declaration import Declaration
 from aligner.train.method import TrainerInputs, TrainingMethod
 from aligner.train.plan import PlannedTraining, check_training, training_plan
+from aligner.train.row_dataset import row_dataset
 from aligner.train.trainer import discard_checkpoints, run_trainer
 
 
@@ -84,11 +84,18 @@ def train_step(
     tokenizer = method.tokenizer(state, context)
     data = method.prepare(declaration.reads, context, tokenizer)
     prepared = method.load(state, context, tokenizer, stage=declaration.stage)
+<<<<<<< HEAD
+=======
     train_rows, held_out = (
-        to_arrow_dataset(method.rows(split, held_out=is_held_out), context.folder)
+        method.dataset(split, context.folder, held_out=is_held_out)
         for split, is_held_out in ((data.train, False), (data.held_out, True))
     )
+>>>>>>> main
     options = method.options
+    rows = method.rows(data.train, held_out=False)
+    grouped = method.sampling_strategy == "group_by_length"
+    train_rows = row_dataset(rows, with_lengths=grouped)
+    held_out = row_dataset(method.rows(data.held_out, held_out=True), with_lengths=False)
     steps = optimizer_steps(len(train_rows), options, world=context.world_size)
     inputs = TrainerInputs(
         arguments=trainer_arguments(
@@ -98,6 +105,7 @@ def train_step(
             on_cpu=device().type == "cpu",
             steps=steps,
             has_eval_rows=bool(held_out),
+            sampling_strategy=method.sampling_strategy,
         ),
         keywords={
             "model": base_model(prepared.model),

@@ -40,7 +40,7 @@ class StepTrainer(Trainer):
         rows: Any = self.train_dataset
         if grouped and "length" in rows.column_names:
             group = self.args.train_batch_size * self.args.gradient_accumulation_steps
-            return LengthGroupedSampler(group, lengths=list(rows["length"]))
+            return LengthGroupedSampler(group, lengths=rows.with_format(None)["length"][:])
         return super()._get_train_sampler(train_dataset)
 
     def _get_eval_sampler(self, eval_dataset: Any) -> Any:

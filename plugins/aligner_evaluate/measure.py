@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from aligner.data.rows import Prompt
-from aligner.data.store.row_store import MappedRows
+from aligner.data.store.lazy_rows import MappedRows
 from aligner.data.store.token_rows import SequenceTokens
 from aligner.errors import StageError
 from aligner.models.logps import ScoredRow, row_logps

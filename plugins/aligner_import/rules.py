@@ -171,4 +171,3 @@ ATTENTION = {
 
 schedule = word(SCHEDULES, "schedule")
 optimizer = word(OPTIMIZERS, "optimizer")
-attention = word(ATTENTION, "attention kernel")

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+<<<<<<< HEAD
+from collections.abc import Callable, Mapping, Sequence
+=======
+from collections.abc import Mapping, Sequence
+>>>>>>> main
 from typing import Any
 
 from trl import RewardConfig, RewardTrainer
@@ -41,10 +45,15 @@ class RewardMethod(CompletionMethod[RewardOptions]):
     def model_info(self, context: PlanContext) -> ModelInfo:
         return reward_info(super().model_info(context))
 
-    def rows(self, split: Sequence[Any], *, held_out: bool) -> Iterator[dict[str, Any]]:
+<<<<<<< HEAD
+    def columns(self, split: Sequence[Any]) -> Mapping[str, Callable[[Any], float]]:
         margins = self.options.margin and any(pair.margin is not None for pair in split)
-        for pair, row in zip(split, super().rows(split, held_out=held_out), strict=True):
-            yield row | ({"margin": float(pair.margin or 0)} if margins else {})
+        return {"margin": lambda pair: float(pair.margin or 0)} if margins else {}
+=======
+    def fields(self, split: Sequence[Any]) -> Mapping[str, Any]:
+        margins = self.options.margin and any(pair.margin is not None for pair in split)
+        return {"margin": 0.0} if margins else {}
+>>>>>>> main
 
     def load(
         self, state: ModelState, context: StepContext, tokenizer: Any, *, stage: str

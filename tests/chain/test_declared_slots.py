@@ -191,7 +191,7 @@ def test_the_read_lineage_an_export_names_the_declared_slot(tmp_path: Path) -> N
 
 
 def test_the_page_of_a_stage_describes_the_slots_it_declares() -> None:
-    assert describe_stage(AddHead).split("\n\n")[1] == (
+    assert describe_stage(AddHead, {}).split("\n\n")[1] == (
         f"requires  nothing\n"
         f"provides  {HEAD}  (with default options)\n"
         f"declares  {HEAD}: The classification head."

@@ -105,7 +105,7 @@ def test_an_interrupted_run_says_how_to_go_on_and_ends_with_75(go: Go, tmp_path:
     assert isinstance(stopped.error, Stopped)
     assert stopped.error.exit_code == 75
     assert str(stopped.error) == (
-        f"{tmp_path}/mine.yaml:4: interrupted in step 'three'; all steps before it are finished and kept\n"
+        f"{tmp_path}/mine.yaml:4: interrupted in step 'three'; the steps before it are kept\n"
         "  hint: run the same command again to resume"
     )
     assert go(THREE).ran == ["three"]

@@ -22,9 +22,9 @@ import pytest
 from rich.console import Console
 
 from aligner.chat.model import ChatModel, ChatPrompt
-from aligner.chat.options import ChatOptions
 from aligner.chat.reply import Reply
 from aligner.chat.session import HELP, ChatSession
+from aligner.chat.settings import ChatSettings
 from aligner.chat.views import SequentialView, SideBySideView
 from aligner.data.encoding.chat import encode_prompt
 from aligner.models.generate import Sampling, Written, generate
@@ -179,7 +179,7 @@ def test_a_run_may_be_named_by_its_folder(aligner: Aligner, small_run: Path) -> 
 def test_the_oldest_turns_are_dropped_when_they_exceed_the_context(model: ChatModel) -> None:
     view = RecordingView()
     session = ChatSession(
-        [model], ChatOptions(temperature=0, max_new_tokens=30), view, system="Be."
+        [model], ChatSettings(temperature=0, max_new_tokens=30), view, system="Be."
     )
     for _ in range(5):
         session.handle("a red cat sees a blue dog")
@@ -216,7 +216,7 @@ def test_a_stopped_answer_ends_and_stays_in_the_chat(
 ) -> None:
     interrupted = _interrupted(model, after=2)
     session = ChatSession(
-        [interrupted], ChatOptions(temperature=0), SequentialView(Console(width=80))
+        [interrupted], ChatSettings(temperature=0), SequentialView(Console(width=80))
     )
     session.handle("a red cat")
     answer = _answer(model, "a red cat", tokens=2)
@@ -229,7 +229,7 @@ def test_a_question_whose_answer_is_stopped_before_its_first_word_is_removed(
 ) -> None:
     session = ChatSession(
         [_interrupted(model, after=0)],
-        ChatOptions(temperature=0),
+        ChatSettings(temperature=0),
         SequentialView(Console(width=80)),
     )
     session.handle("a red cat")
@@ -241,7 +241,7 @@ def test_a_question_whose_answer_is_stopped_before_its_first_word_is_removed(
 def test_answers_are_side_by_side_on_a_wide_terminal(
     model: ChatModel, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    options = ChatOptions(temperature=0)
+    options = ChatSettings(temperature=0)
     (ids,) = model.encode([(({"role": "user", "content": "a red cat"},), None)])
     prompt = ChatPrompt(input_ids=ids, dropped_turns=0, max_new_tokens=4)
     replies = [

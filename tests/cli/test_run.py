@@ -180,7 +180,7 @@ def test_ctrl_c_in_a_step_ends_with_75_and_a_hint_to_resume(aligner: Aligner) ->
     assert timeless(out).splitlines()[-1] == "[3/4] again: stopped after TTT s"
     assert (code, err) == (
         75,
-        "small.yaml:6: interrupted in step 'again'; all steps before it are finished and kept\n"
+        "small.yaml:6: interrupted in step 'again'; the steps before it are kept\n"
         "  hint: run the same command again to resume\n",
     )
     assert not Path("runs/small/steps/3-again/error.txt").exists()
@@ -201,9 +201,7 @@ def test_sigterm_ends_a_run_as_ctrl_c_does(desk: Path) -> None:
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 75
-    assert err.startswith(
-        "small.yaml:6: interrupted in step 'again'; all steps before it are finished"
-    )
+    assert err.startswith("small.yaml:6: interrupted in step 'again'; the steps before it are kept")
 
 
 def test_output_of_libraries_goes_to_the_log_of_the_run_and_not_to_the_screen(desk: Path) -> None:

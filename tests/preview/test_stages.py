@@ -13,9 +13,8 @@ from aligner_brevity.stage import RDPO
 
 import aligner
 from aligner import chain
-from aligner.preview import PreviewRequest, PreviewSection
+from aligner.preview import PreviewSection
 from aligner.testing import Nothing
-from aligner.train.preview_language import Some, Strip
 from aligner_dpo.options import DPOOptions
 from aligner_dpo.stage import DPO as DPO_STAGE
 from tests.preview.conftest import spelled
@@ -244,17 +243,6 @@ def test_a_stage_that_says_nothing_of_it_shows_nothing(desk: Path) -> None:
     recipe = aligner.Recipe([Nothing()])
     assert recipe.preview(runs=desk / "runs").steps == {}
     assert recipe.preview(steps=["nothing"], runs=desk / "runs").steps == {"nothing": ()}
-
-
-def test_of_very_many_rows_only_those_near_the_asked_are_kept() -> None:
-    made = (Strip({"number": number}, "", {0: f"big.txt:{number + 1}"}) for number in range(10_000))
-    kept = Some(made, PreviewRequest(rows=(7, "big.txt:5000"), required=True), size=4)
-    assert len(kept) == 10_000
-    assert (kept.find(7), kept.find("big.txt:5000"), kept.find(8)) == (6, 4999, None)
-    assert [kept[place].row["number"] for place in range(4, 8)] == [4, 5, 6, 7]
-    assert [kept[place].row["number"] for place in range(4996, 5000)] == [4996, 4997, 4998, 4999]
-    with pytest.raises(KeyError):
-        kept[100]
 
 
 def test_rows_that_a_step_has_yet_to_make_are_said_to_be_stand_ins(

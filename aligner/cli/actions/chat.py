@@ -11,8 +11,8 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 
 from aligner.chat.model import ChatModel, load_chat_model
-from aligner.chat.options import ChatOptions
 from aligner.chat.session import ChatSession
+from aligner.chat.settings import ChatSettings
 from aligner.chat.views import make_view
 from aligner.errors import AlignerError, ChainError
 from aligner.run.selection import find_run, select_step
@@ -27,7 +27,7 @@ def chat(arguments: argparse.Namespace) -> int:
     models = _load_models(arguments)
     view = make_view(len(models))
     session = ChatSession(
-        models, ChatOptions.from_arguments(arguments), view, system=arguments.system
+        models, ChatSettings.from_arguments(arguments), view, system=arguments.system
     )
     interactive = sys.stdin.isatty() and sys.stdout.isatty()
     with _exit_on_signals():

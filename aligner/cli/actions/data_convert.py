@@ -33,12 +33,12 @@ def convert(arguments: argparse.Namespace) -> int:
         passes: list[tuple[RowStream, Tally]] = []
 
         def rows() -> Iterator[Row]:
-            passes.append((data.flow(to.kind), Tally()))
+            passes.append((data.stream(to.kind), Tally()))
             return data.rows(*passes[-1])
 
         written = write_rows(out, rows, to)
-    flow, tally = passes[-1]
-    ledger = flow.ledger()
+    stream, tally = passes[-1]
+    ledger = stream.ledger()
     if not written:
         reasons = (*ledger.skipped, *ledger.dropped, *ledger.filtered)
         hint = f"removed: {', '.join(reasons)}" if reasons else ""

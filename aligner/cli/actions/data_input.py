@@ -45,16 +45,17 @@ class DataInput:
     options: DataOptions
     context: PlanContext
 
-    def flow(self, kind: RowKind) -> RowStream:
+    def stream(self, kind: RowKind) -> RowStream:
+        """Return the rows as rows of `kind`, with their ledger."""
         options = self.options
         return RowStream(
             [self.spec], want=kind, context=self.context, option="data", options=options
         )
 
-    def rows(self, flow: RowStream, tally: Tally) -> Iterator[Row]:
-        """Return the rows of `flow`, augmented, mixed and shuffled as the options say."""
+    def rows(self, stream: RowStream, tally: Tally) -> Iterator[Row]:
+        """Return the rows of `stream`, augmented, mixed and shuffled as the options say."""
         rows = apply_entry_operations(
-            flow.rows(), self.spec, "training entry", tally, context=self.context, option="data"
+            stream.rows(), self.spec, "training entry", tally, context=self.context, option="data"
         )
         if not self.options.mixture and not self.options.shuffle:
             return rows

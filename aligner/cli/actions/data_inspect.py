@@ -41,13 +41,13 @@ def inspect(arguments: argparse.Namespace) -> int:
         spec = data.spec.model_copy(update={"format": data_format.name})
         data = replace(data, spec=spec)
         columns = _columns(data)
-        flow, first = data.flow(data_format.kind), list[Row]()
+        stream, first = data.stream(data_format.kind), list[Row]()
         report = survey_rows(
-            _keep_first(flow.rows(), first, arguments.rows),
+            _keep_first(stream.rows(), first, arguments.rows),
             groups=_groups(arguments.groups),
             language=_language_detector(data.context),
         )
-        ledger = flow.ledger()
+        ledger = stream.ledger()
     if arguments.json:
         print_json(
             {

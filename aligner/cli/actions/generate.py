@@ -11,7 +11,7 @@ from pathlib import Path
 
 from aligner.chat.batch import PromptAnswers, answer_prompts, read_prompts
 from aligner.chat.model import load_chat_model
-from aligner.chat.options import ChatOptions
+from aligner.chat.settings import ChatSettings
 from aligner.errors import DataError
 from aligner.host import Host
 from aligner.models.generate import Sampling
@@ -36,7 +36,7 @@ def generate_answers(arguments: argparse.Namespace) -> int:
         model = load_chat_model(step)
     for text in warnings:
         print_message(f"warning: {arguments.prompts}: {text}", sys.stderr)
-    options = ChatOptions.from_arguments(arguments)
+    options = ChatSettings.from_arguments(arguments)
     sampling = options.sampling(model, max_new_tokens=options.tokens_per_answer(model))
     start = time.monotonic()
     answered = answer_prompts(

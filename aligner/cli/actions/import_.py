@@ -39,7 +39,9 @@ def import_recipe(arguments: argparse.Namespace) -> int:
     configs = [_read(path, out, arguments.method) for path in arguments.files]
     tool = _find_tool(configs, host.registry().config_importers, arguments.tool)
     operations = host.registry().row_operations
-    models = {n: with_operations(one.Options, operations) for n, one in host.stages().items()}
+    models = {
+        name: with_operations(stage.Options, operations) for name, stage in host.stages().items()
+    }
     result = tool.translate(configs, models)
     text = _recipe_text(result, configs, out, tool)
     with out.open("x", encoding="utf-8") as file:

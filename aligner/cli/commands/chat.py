@@ -18,7 +18,7 @@ NAME = "chat"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_step_arguments(parser)
     compare = parser.add_argument(
-        "--compare", metavar="STEP", help="Let the model of this second step answer too."
+        "--compare", metavar="STEP", help="Show the answers of this step's model too."
     )
     set_completer(compare, step_names)
     parser.add_argument(

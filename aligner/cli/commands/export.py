@@ -49,8 +49,12 @@ def _add_card_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--license", metavar="ID", help="License, such as apache-2.0 (default: none is stated)."
     )
-    group.add_argument("--license-name", metavar="NAME", help="Name of a license `other`.")
-    group.add_argument("--license-link", metavar="URL", help="Text of a license `other`.")
+    group.add_argument(
+        "--license-name", metavar="NAME", help="Name of the license, with `--license other`."
+    )
+    group.add_argument(
+        "--license-link", metavar="URL", help="URL of its text, with `--license other`."
+    )
 
 
 def _add_publish_arguments(parser: argparse.ArgumentParser) -> None:

@@ -6,8 +6,8 @@ is left out because it is the default, and each option that is added because the
     aligner import config.yaml
     aligner import first.yaml second.yaml --out chain.yaml
 
-Several files become one chain, in their order. Start it in the folder where the other tool is
-started, so that relative paths resolve.
+Several files become one chain, in their order. Run it in the folder where the other tool is started,
+so that relative paths resolve.
 """
 
 from __future__ import annotations

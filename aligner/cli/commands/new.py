@@ -1,7 +1,9 @@
 """Create a recipe for a model and data, or a plugin.
 
-aligner new recipe --method sft --model org/name --data talks.jsonl
-aligner new plugin my_stage
+Examples:
+
+    aligner new recipe --method sft --model org/name --data talks.jsonl
+    aligner new plugin my_stage
 """
 
 from __future__ import annotations

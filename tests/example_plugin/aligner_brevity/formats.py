@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aligner import DataFormat
-from aligner.kit.declare import Preference
+from aligner.kit.rows import Preference
 
 COLUMNS = ("ask", "better", "worse")
 

@@ -17,8 +17,8 @@ class ChatError(AlignerError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChatOptions:
-    """Values of the sampling options; see `aligner.models.generate.Sampling`."""
+class ChatSettings:
+    """Sampling options of a chat; see `aligner.models.generate.Sampling`."""
 
     temperature: float
     top_p: float = 1.0
@@ -28,7 +28,7 @@ class ChatOptions:
     seed: int = 0
 
     @classmethod
-    def from_arguments(cls, arguments: argparse.Namespace) -> ChatOptions:
+    def from_arguments(cls, arguments: argparse.Namespace) -> ChatSettings:
         return cls(**{field.name: getattr(arguments, field.name) for field in fields(cls)})
 
     def tokens_per_answer(self, model: ChatModel) -> int:
@@ -44,7 +44,7 @@ class ChatOptions:
             top_k=self.top_k,
         )
 
-    def changed(self, name: str, text: str) -> ChatOptions:
+    def changed(self, name: str, text: str) -> ChatSettings:
         """Return the options with the value `text` for the option `name`.
 
         Raises:
