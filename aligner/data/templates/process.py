@@ -76,7 +76,7 @@ def _start() -> subprocess.Popen[bytes]:
         [sys.executable, "-P", "-m", "aligner.data.templates.worker"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        bufsize=1 << 16,
+        bufsize=1 << 20,
         # It finds all modules where this process does.
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         # The signals of a terminal are for this process, which ends the other one itself.

@@ -32,8 +32,9 @@ def main() -> None:
     _limit()
     gc.freeze()
     gc.set_threshold(50_000)  # rendering makes little garbage that refers to itself
-    with suppress(BrokenPipeError):  # the parent ended first
-        _answer(sys.stdin.buffer, sys.stdout.buffer)
+    # The pipe breaks if the parent ends before it has read a reply.
+    with suppress(BrokenPipeError), open(0, "rb", buffering=1 << 20) as requests:
+        _answer(requests, sys.stdout.buffer)
     os._exit(0)
 
 
