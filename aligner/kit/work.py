@@ -3,7 +3,7 @@
 from aligner.data.context import DataContext
 from aligner.data.encoding.prepare import PreparedData
 from aligner.data.encoding.tokenizers import load_tokenizer, save_tokenizer
-from aligner.data.store.row_store import MappedRows
+from aligner.data.store.lazy_rows import MappedRows
 from aligner.models.fresh import fresh_model
 from aligner.models.inspect import ModelInfo, fresh_info, planned_model, reward_info
 from aligner.models.inspect import Training as PlannedTraining

@@ -6,26 +6,16 @@ of B: for pairs, all chosen completions, then all rejected ones.
 
 from __future__ import annotations
 
-<<<<<<< HEAD
 from collections.abc import Callable, Mapping, Sequence
-=======
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
->>>>>>> main
 from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
-from datasets import Dataset
 from torch import Tensor
 
 from aligner.data.context import DataContext
 from aligner.data.encoding.chat import stop_tokens
 from aligner.data.encoding.prepare import PreparedData
-<<<<<<< HEAD
-from aligner.data.store.row_store import MappedRows
-=======
-from aligner.data.store.arrow_dataset import to_dataset
->>>>>>> main
+from aligner.data.store.lazy_rows import MappedRows
 from aligner.errors import ErrorGroup, error_location
 from aligner.models.inspect import pad_errors
 from aligner.models.padding import pad_id
@@ -95,7 +85,6 @@ class CompletionMethod(TrainingMethod[O]):
                 ErrorGroup.raise_if_any(pad_errors(tokenizer.pad_token_id, tokenizer.eos_token_id))
         return super().prepare(reads, context, tokenizer)
 
-<<<<<<< HEAD
     def rows(self, split: Sequence[Any], *, held_out: bool) -> Sequence[Mapping[str, Any]]:
         columns = self.columns(split)
 
@@ -110,30 +99,6 @@ class CompletionMethod(TrainingMethod[O]):
     def columns(self, split: Sequence[Any]) -> Mapping[str, Callable[[Any], float]]:
         """Return further columns, numbers: by name, a function of the tokenized row."""
         return {}
-=======
-    def fields(self, split: Sequence[Any]) -> Mapping[str, Any]:
-        """Return the fields of the rows that the loss reads besides token ids, each with the value that
-        stands in for None."""
-        return {}
-
-    def rows(self, split: Sequence[Any], *, held_out: bool) -> Iterator[dict[str, Any]]:
-        names, fields = [f"{side}_ids" for side in self.sides], self.fields(split)
-        for row in split:
-            completions = {name: getattr(row, name) for name in names}
-            length = len(row.prompt_ids) + max(map(len, completions.values()))
-            columns = {"prompt_ids": row.prompt_ids, **completions, "length": length}
-            for name, default in fields.items():
-                value = getattr(row, name)
-                columns[name] = default if value is None else value
-            yield columns
-
-    def dataset(self, split: Sequence[Any], folder: Path, *, held_out: bool) -> Dataset:
-        if type(self).rows is not CompletionMethod.rows:  # columns of its own are in no file yet
-            return super().dataset(split, folder, held_out=held_out)
-        fields = self.fields(split)
-        sides = (f"{side}_ids" for side in self.sides)
-        return to_dataset(split, ["prompt_ids", *sides, "length", *fields], defaults=fields)
->>>>>>> main
 
     def collator(self, tokenizer: Any) -> CompletionCollator:
         return CompletionCollator(self.sides, pad=pad_id(tokenizer))

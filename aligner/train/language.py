@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-<<<<<<< HEAD
 from collections.abc import Sequence
-=======
-from collections.abc import Iterator, Sequence
-from pathlib import Path
->>>>>>> main
 from typing import Any, Literal, TypeVar
 
-from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
 from aligner.data.context import DataContext
 from aligner.data.encoding.chat import stop_tokens
 from aligner.data.encoding.prepare import PreparedData, prepare_conversations, prepare_texts
 from aligner.data.options import TrainOn
-from aligner.data.store.arrow_dataset import to_dataset
 from aligner.models.clean import base_model
 from aligner.models.policy import Prepared as PreparedModel
 from aligner.models.tokens import set_token_ids
@@ -98,11 +91,6 @@ class LanguageMethod(TrainingMethod[O]):
             return PackedRows(split, self._pack_to)
         return LabeledRows(split)
 
-    def dataset(self, split: Sequence[Any], folder: Path, *, held_out: bool) -> Dataset:
-        if self._stream_to is not None or (self._pack_to is not None and not held_out):
-            return super().dataset(split, folder, held_out=held_out)
-        return to_dataset(split, ["input_ids", "trained", "length"])  # the collator sets the labels
-
     def collator(self, tokenizer: Any) -> Any:
         return language_collator(tokenizer, packed=self._pack_to is not None)
 
@@ -144,13 +132,8 @@ class LanguageMethod(TrainingMethod[O]):
             args=SFTConfig(
                 **inputs.arguments,
                 max_length=None,
-<<<<<<< HEAD
                 remove_unused_columns=False,
                 padding_free=self._pack_to is not None,
-=======
-                padding_free=packs,
-                remove_unused_columns=False,  # the collator reads `trained`
->>>>>>> main
                 loss_type=self._loss_type,
                 dataset_kwargs={"skip_prepare_dataset": True},
             ),

@@ -5,10 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
-
-from datasets import Dataset
 
 from aligner.data.context import DataContext
 from aligner.data.encoding.prepare import (
@@ -29,7 +26,6 @@ from aligner.preview import PreviewRequest, PreviewSection
 from aligner.registry import RowKind
 from aligner.stage import PlanContext, SlotForecast, StepContext
 from aligner.state import Artifact, ModelState, Slot
-from aligner.train.arrow_dataset import to_arrow_dataset
 from aligner.train.options import OfflineOptions
 
 O = TypeVar("O", bound=OfflineOptions)  # noqa: E741  # options
@@ -125,19 +121,6 @@ class TrainingMethod(ABC, Generic[O]):
     @abstractmethod
     def rows(self, split: Sequence[Any], *, held_out: bool) -> Sequence[Mapping[str, Any]]:
         """Return the rows as the collator reads them, and their `length`, each built when it is read."""
-
-    def dataset(self, split: Sequence[Any], folder: Path, *, held_out: bool) -> Dataset:
-        """Return the rows of a split for the trainer, which reads them from the disk.
-
-        Override this with `aligner.data.store.arrow_dataset.to_dataset` if all columns are fields of the
-        tokenized rows: these are in a file already.
-
-        Args:
-            split: Tokenized rows.
-            folder: Folder with space for a file, which is removed with the data set.
-            held_out: True for the rows to evaluate on.
-        """
-        return to_arrow_dataset(self.rows(split, held_out=held_out), folder)
 
     @abstractmethod
     def collator(self, tokenizer: Any) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:

@@ -84,13 +84,6 @@ def train_step(
     tokenizer = method.tokenizer(state, context)
     data = method.prepare(declaration.reads, context, tokenizer)
     prepared = method.load(state, context, tokenizer, stage=declaration.stage)
-<<<<<<< HEAD
-=======
-    train_rows, held_out = (
-        method.dataset(split, context.folder, held_out=is_held_out)
-        for split, is_held_out in ((data.train, False), (data.held_out, True))
-    )
->>>>>>> main
     options = method.options
     rows = method.rows(data.train, held_out=False)
     grouped = method.sampling_strategy == "group_by_length"

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-<<<<<<< HEAD
 from collections.abc import Callable, Mapping, Sequence
-=======
-from collections.abc import Mapping, Sequence
->>>>>>> main
 from typing import Any
 
 from trl import RewardConfig, RewardTrainer
@@ -45,15 +41,9 @@ class RewardMethod(CompletionMethod[RewardOptions]):
     def model_info(self, context: PlanContext) -> ModelInfo:
         return reward_info(super().model_info(context))
 
-<<<<<<< HEAD
     def columns(self, split: Sequence[Any]) -> Mapping[str, Callable[[Any], float]]:
         margins = self.options.margin and any(pair.margin is not None for pair in split)
         return {"margin": lambda pair: float(pair.margin or 0)} if margins else {}
-=======
-    def fields(self, split: Sequence[Any]) -> Mapping[str, Any]:
-        margins = self.options.margin and any(pair.margin is not None for pair in split)
-        return {"margin": 0.0} if margins else {}
->>>>>>> main
 
     def load(
         self, state: ModelState, context: StepContext, tokenizer: Any, *, stage: str
