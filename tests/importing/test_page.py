@@ -12,8 +12,8 @@ from aligner.host import Host
 from aligner.options.fields import fields_at
 from aligner.options.row_operations import with_operations
 from aligner_import.axolotl import AXOLOTL
+from aligner_import.importer import Importer
 from aligner_import.llama_factory import LLAMA_FACTORY
-from aligner_import.peer import Importer
 from aligner_import.rules import Rule
 from aligner_import.trl import TRL
 
