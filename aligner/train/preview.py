@@ -8,7 +8,7 @@ from typing import Any
 
 from aligner.data.encoding.spelling import TokenSpeller
 from aligner.errors import DataError
-from aligner.models.padding import left_padded
+from aligner.models.padding import pad_left
 from aligner.preview import (
     PreviewBatch,
     PreviewRequest,
@@ -281,7 +281,7 @@ def prompt_layout(
     begins = answer_begins(reader, stops, max_new_tokens)
 
     def lay(prompts: Sequence[Any]) -> list[Laid]:
-        tokens_PT, mask_PT = left_padded([prompt.input_ids for prompt in prompts])
+        tokens_PT, mask_PT = pad_left([prompt.input_ids for prompt in prompts])
         return [
             Laid(sequences=(reader.lane(ids, [0] * len(ids), mask, notes=(begins,)),))
             for ids, mask in zip(tokens_PT.tolist(), mask_PT.tolist(), strict=True)

@@ -9,8 +9,8 @@ from aligner import Artifact, ModelState, StepContext
 from aligner.data.encoding.chat import stop_tokens
 from aligner.data.encoding.tokenizers import load_tokenizer, save_tokenizer
 from aligner.errors import error_location
-from aligner.models.inspect import model_info
 from aligner.models.load import load_as
+from aligner.models.model_info import model_info
 from aligner.models.save import save_model
 from aligner.models.tokens import resize_embeddings, set_token_ids
 from aligner_chat.options import ChatOptions

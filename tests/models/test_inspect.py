@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from aligner.errors import AlignerError, ErrorGroup, ModelError, error_location
 from aligner.models.fresh import fresh_model
-from aligner.models.inspect import (
+from aligner.models.load import load_model
+from aligner.models.model_info import (
     fresh_info,
     length_errors,
     model_info,
@@ -23,7 +24,6 @@ from aligner.models.inspect import (
     vocabulary_errors,
     with_vocabulary,
 )
-from aligner.models.load import load_model
 from aligner.models.options import Adapter, FreshModel, ModelOptions
 from aligner.models.policy import load_policy
 from aligner.models.reward import load_reward_to_train

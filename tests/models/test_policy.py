@@ -12,7 +12,7 @@ from aligner.errors import ModelError, error_location
 from aligner.models.adapters import belongs_to
 from aligner.models.load import load_model
 from aligner.models.options import Adapter, ModelOptions, adapter_plan
-from aligner.models.policy import incoming_text, load_policy
+from aligner.models.policy import describe_incoming, load_policy
 from aligner.models.save import save_model
 from aligner.state import ModelCache
 
@@ -172,12 +172,12 @@ def test_an_adapter_that_replaces_a_module_is_not_stacked(trained_adapter: Any) 
 
 
 def test_the_table_says_what_becomes_of_incoming_adapters() -> None:
-    assert incoming_text("fresh", 0) == ""
-    assert incoming_text("continue", 1) == "adapter trained further"
-    assert incoming_text("continue", 3) == "topmost of 3 adapters trained further"
-    assert incoming_text("merge", 1) == "adapter merged"
-    assert incoming_text("merge and fresh", 2) == "2 adapters merged; new adapter"
-    assert incoming_text("stack", 1) == "adapter kept, frozen; new adapter on top"
+    assert describe_incoming("fresh", 0) == ""
+    assert describe_incoming("continue", 1) == "adapter trained further"
+    assert describe_incoming("continue", 3) == "topmost of 3 adapters trained further"
+    assert describe_incoming("merge", 1) == "adapter merged"
+    assert describe_incoming("merge and fresh", 2) == "2 adapters merged; new adapter"
+    assert describe_incoming("stack", 1) == "adapter kept, frozen; new adapter on top"
 
 
 def test_targets_are_a_list_or_all_linear() -> None:

@@ -33,7 +33,7 @@ from aligner.data.encoding.tokenizers import (
 )
 from aligner.data.rows import Conversation, Preference
 from aligner.errors import error_location
-from aligner.models.inspect import model_info
+from aligner.models.model_info import model_info
 from aligner.models.resolve import resolve, resolve_tokenizer
 from aligner_chat.named_templates import template_names
 from aligner_chat.options import ChatOptions
