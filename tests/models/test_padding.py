@@ -31,6 +31,6 @@ def test_a_tokenizer_with_neither_is_refused() -> None:
     with pytest.raises(ModelError) as caught:
         pad_id(SimpleNamespace(pad_token_id=None, eos_token_id=None))
     assert str(caught.value) == (
-        "the tokenizer has neither a pad token nor an eos token to fill rows up with\n"
-        "  hint: put a step before this one that gives it both: `stage: chat`"
+        "the tokenizer has neither a pad token nor an eos token\n"
+        "  hint: add a `chat` step before this one, which sets both"
     )

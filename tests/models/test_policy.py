@@ -111,31 +111,31 @@ def test_a_new_adapter_depends_on_seed_and_step_alone(make: Any, tmp_path: Path)
         (
             0,
             ModelOptions(incoming="merge"),
-            "r.yaml:3: `incoming: merge`, but no adapter comes in\n"
-            "  hint: leave `incoming` out: the model that comes in is whole weights",
+            "r.yaml:3: `incoming: merge`, but the incoming model has no adapter\n"
+            "  hint: remove `incoming`",
         ),
         (
             1,
             LORA,
-            "r.yaml:3: an adapter comes in and `adapter` describes a new one: which is meant is "
-            "unclear\n  hint: say `incoming: merge` or `incoming: stack`, or leave `adapter` out to "
-            "train the incoming one further",
+            "r.yaml:3: the incoming model has an adapter and `adapter` describes a new one, so "
+            "`incoming` is required\n  hint: add `incoming: merge` or `incoming: stack`, or remove "
+            "`adapter` to train the incoming adapter further",
         ),
         (
             2,
             ModelOptions(incoming="stack"),
-            "r.yaml:3: `incoming: stack`, but no `adapter` to put on top\n"
-            "  hint: describe it, as in `adapter: {method: lora, r: 16}`",
+            "r.yaml:3: `incoming: stack` needs an `adapter` to add on top\n"
+            "  hint: add one, such as `adapter: {method: lora, r: 16}`",
         ),
         (
             1,
             ModelOptions(incoming="continue", adapter=Adapter()),
-            "r.yaml:3: `incoming: continue` trains the adapter that comes in, and `adapter` describes "
-            "another\n  hint: leave `adapter` out, or say `incoming: merge` or `incoming: stack`",
+            "r.yaml:3: `incoming: continue` trains the incoming adapter, but `adapter` describes "
+            "another\n  hint: remove `adapter`, or use `incoming: merge` or `incoming: stack`",
         ),
     ],
 )
-def test_a_treatment_that_is_unclear_is_refused(
+def test_ambiguous_adapter_options_are_refused(
     came: int, options: ModelOptions, complaint: str
 ) -> None:
     with pytest.raises(ModelError) as refused, error_location("r.yaml:3"):
@@ -156,7 +156,7 @@ def test_a_dora_adapter_is_not_stacked(trained_adapter: Any, on_top: bool) -> No
             seed=7,
         )
     assert str(refused.value) == (
-        "r.yaml:3: a dora adapter rescales the whole weight, so it cannot be one of a stack\n"
+        "r.yaml:3: a dora adapter rescales the full weight, so it cannot be part of a stack\n"
         "  hint: use `incoming: merge`, or `incoming: continue`"
     )
 
@@ -166,7 +166,7 @@ def test_an_adapter_that_replaces_a_module_is_not_stacked(trained_adapter: Any) 
     with pytest.raises(ModelError) as refused:
         load_policy(below, ModelCache(), STACK, step="b", seed=7)
     assert str(refused.value) == (
-        "an adapter that replaces lm_head cannot be one of a stack\n"
+        "an adapter that replaces lm_head cannot be part of a stack\n"
         "  hint: use `incoming: merge`, or `incoming: continue`"
     )
 

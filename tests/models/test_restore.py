@@ -152,7 +152,7 @@ def test_a_copy_of_a_cleaned_model_runs_its_own_weights(
 ) -> None:
     prepared = load_policy(make(), ModelCache(), FULL, step="x", seed=7)
     sft(prepared.model, tokenizer, tmp_path / "t")
-    with pytest.raises(AssertionError, match="clean the model before it is copied"):
+    with pytest.raises(AssertionError, match="restore the model before it is copied"):
         frozen_copy(prepared.model)
     twin = frozen_copy(restore_model(prepared.model))
     expected = metrics(prepared.model, ids)
