@@ -7,11 +7,14 @@ from aligner.errors import (
     ErrorCollector,
     ErrorGroup,
     ModelError,
+    did_you_mean,
     error_location,
 )
 from aligner.models.options import Adapter, FreshModel, ModelOptions
+from aligner.options.fields import fields_at
 from aligner.preview import PreviewRequest, PreviewSection
-from aligner.registry import RowKind
+from aligner.recipe.tree import show
+from aligner.registry import ImportNoteKind, RowKind
 from aligner.train.options import OfflineOptions, PreferenceOptions, TrainOptions
 from aligner.train.stage import OfflineStage, PreferenceStage
 
@@ -24,6 +27,7 @@ __all__ = [
     "ErrorCollector",
     "ErrorGroup",
     "FreshModel",
+    "ImportNoteKind",
     "ModelError",
     "ModelOptions",
     "OfflineOptions",
@@ -35,5 +39,8 @@ __all__ = [
     "RowKind",
     "TrainOn",
     "TrainOptions",
+    "did_you_mean",
     "error_location",
+    "fields_at",
+    "show",
 ]
