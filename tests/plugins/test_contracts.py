@@ -7,8 +7,7 @@ from typing import Any, ClassVar
 import pytest
 
 from aligner.testing import StageContract, conversations, labels, preferences, prompts, texts
-from aligner_annotate.paraphrase_stage import Paraphrase
-from aligner_annotate.stage import Annotate
+from aligner_annotate.stage import Annotate, Paraphrase
 from aligner_chat.stage import Chat
 from aligner_dpo.stage import DPO
 from aligner_evaluate.stage import Evaluate
