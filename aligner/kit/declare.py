@@ -15,6 +15,8 @@ from aligner.options.fields import fields_at
 from aligner.preview import PreviewRequest, PreviewSection
 from aligner.recipe.tree import show
 from aligner.registry import ImportNoteKind, RowKind
+from aligner.rl.options import RLOptions
+from aligner.rl.stage import OnlineStage
 from aligner.train.options import OfflineOptions, PreferenceOptions, TrainOptions
 from aligner.train.stage import OfflineStage, PreferenceStage
 
@@ -32,10 +34,12 @@ __all__ = [
     "ModelOptions",
     "OfflineOptions",
     "OfflineStage",
+    "OnlineStage",
     "PreferenceOptions",
     "PreferenceStage",
     "PreviewRequest",
     "PreviewSection",
+    "RLOptions",
     "RowKind",
     "TrainOn",
     "TrainOptions",

@@ -59,7 +59,7 @@ class PretrainingMix(StageOptions):
     """Longest row in tokens; longer texts are split, longer conversations dropped and counted."""
 
 
-class RewardOptions(StageOptions):
+class ScoreOptions(StageOptions):
     """Sources of reward, and what is done to their scores before advantages are computed."""
 
     rewards: RewardSpecs = (RewardSpec(),)
@@ -150,7 +150,7 @@ class LoopOptions(StageOptions):
 
 
 class RLOptions(
-    ModelOptions, DataOptions, LoopOptions, OptimizerOptions, RolloutOptions, RewardOptions
+    ModelOptions, DataOptions, LoopOptions, OptimizerOptions, RolloutOptions, ScoreOptions
 ):
     """Options of every stage on the RL engine; a stage adds those of its algorithm."""
 
