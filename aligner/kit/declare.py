@@ -10,18 +10,17 @@ from aligner.errors import (
     did_you_mean,
     error_location,
 )
-from aligner.models.options import Adapter, FreshModel, ModelOptions
+from aligner.models.options import FreshModel, ModelOptions
 from aligner.options.fields import fields_at
 from aligner.preview import PreviewRequest, PreviewSection
 from aligner.recipe.tree import show
-from aligner.registry import ImportNoteKind, RowKind
+from aligner.registry import RowKind
 from aligner.rl.options import RLOptions
 from aligner.rl.stage import OnlineStage
 from aligner.train.options import OfflineOptions, PreferenceOptions, TrainOptions
 from aligner.train.stage import OfflineStage, PreferenceStage
 
 __all__ = [
-    "Adapter",
     "ChainError",
     "DataError",
     "DataOptions",
@@ -29,7 +28,6 @@ __all__ = [
     "ErrorCollector",
     "ErrorGroup",
     "FreshModel",
-    "ImportNoteKind",
     "ModelError",
     "ModelOptions",
     "OfflineOptions",

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel
 
-from aligner import AlignerError, ExternalConfig, ImportNote
-from aligner.kit.declare import ChainError, ImportNoteKind, fields_at, show
+from aligner import AlignerError, ExternalConfig, ImportNote, ImportNoteKind
+from aligner.kit.declare import ChainError, fields_at, show
 from aligner_import.rules import is_empty
 
 _FILES = (".json", ".jsonl", ".csv", ".tsv", ".parquet", ".arrow", ".txt", ".gz", ".zst")
