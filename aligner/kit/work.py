@@ -12,6 +12,7 @@ from aligner.models.policy import prepare_policy
 from aligner.models.precision import precision_of
 from aligner.models.reward import load_reward_to_train
 from aligner.models.tokens import set_token_ids
+from aligner.train.batch_reader import BatchReader, completion_note, shared_prompt_length
 from aligner.train.completions import CompletionCollator, CompletionMethod
 from aligner.train.fresh_tokenizer import fresh_tokenizer
 from aligner.train.language import LanguageMethod
@@ -19,10 +20,11 @@ from aligner.train.logps import CompletionLogps, TokenLogps
 from aligner.train.logps_method import LogpsMethod
 from aligner.train.method import TrainerInputs, TrainingMethod
 from aligner.train.pairs import PairLogps, PreferenceLoss, PreferenceMethod
-from aligner.train.preview import Reader
+from aligner.train.preview import RowSequences, preview_section
 from aligner.train.trainer import StepTrainer
 
 __all__ = [
+    "BatchReader",
     "CompletionCollator",
     "CompletionLogps",
     "CompletionMethod",
@@ -36,11 +38,12 @@ __all__ = [
     "PreferenceMethod",
     "PreparedData",
     "PreparedModel",
-    "Reader",
+    "RowSequences",
     "StepTrainer",
     "TokenLogps",
     "TrainerInputs",
     "TrainingMethod",
+    "completion_note",
     "fresh_info",
     "fresh_model",
     "fresh_tokenizer",
@@ -49,7 +52,9 @@ __all__ = [
     "pad_id",
     "precision_of",
     "prepare_policy",
+    "preview_section",
     "reward_info",
     "save_tokenizer",
     "set_token_ids",
+    "shared_prompt_length",
 ]

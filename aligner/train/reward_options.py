@@ -1,4 +1,4 @@
-"""How a recipe says what answers are scored by: the reward model, or functions that plugins offer."""
+"""Options that name sources of reward: the reward model, or reward functions of plugins."""
 
 from __future__ import annotations
 

@@ -11,7 +11,8 @@ from aligner.data.encoding.tokenizers import planned_tokenizer
 from aligner.data.store.token_rows import PromptTokens
 from aligner.models.padding import left_padded
 from aligner.preview import PreviewRequest, PreviewSection
-from aligner.train.preview import Laid, Reader, answer_begins, section
+from aligner.train.batch_reader import BatchReader, completion_note
+from aligner.train.preview import RowSequences, preview_section
 from aligner_annotate.options import WritingOptions
 from aligner_annotate.paraphrase_stage import ParaphraseOptions
 from aligner_annotate.prompts import prompts_of
@@ -50,19 +51,19 @@ def _asked(
 ) -> tuple[PreviewSection, ...]:
     if request.held_out:
         return ()
-    reader = Reader(tokenizer)
-    begins = answer_begins(reader, stop_tokens(tokenizer), options.max_new_tokens)
+    reader = BatchReader(tokenizer)
+    begins = completion_note(reader, stop_tokens(tokenizer), options.max_new_tokens)
 
-    def lay(part: Sequence[PromptTokens | Request]) -> list[Laid]:
+    def lay(part: Sequence[PromptTokens | Request]) -> list[RowSequences]:
         tokens_PT, mask_PT = left_padded([one.input_ids for one in part])
         return [
-            Laid(sequences=(reader.lane(ids, [0] * len(ids), mask, notes=(begins,)),))
+            RowSequences(sequences=(reader.sequence(ids, [0] * len(ids), mask, notes=(begins,)),))
             for ids, mask in zip(tokens_PT.tolist(), mask_PT.tolist(), strict=True)
         ]
 
     times = "once" if samples == 1 else f"{samples} times"
     return (
-        section(
+        preview_section(
             rows,
             request,
             lay,

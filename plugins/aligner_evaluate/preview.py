@@ -12,12 +12,13 @@ from aligner.models.logps import ScoredRow, pad_scored_rows
 from aligner.models.padding import left_padded, pad_id
 from aligner.preview import PreviewRequest, PreviewSection
 from aligner.stage import PlanContext
-from aligner.train.preview import Laid, Reader, answer_begins, prompt_shared, section
+from aligner.train.batch_reader import BatchReader, completion_note, shared_prompt_length
+from aligner.train.preview import RowSequences, preview_section
 from aligner_evaluate.material import KINDS, prepared, prompts
 from aligner_evaluate.scores import scored_batch
 from aligner_evaluate.stage import EvaluateOptions
 
-Lay = Callable[[Sequence[Any]], Sequence[Laid]]
+Lay = Callable[[Sequence[Any]], Sequence[RowSequences]]
 
 
 def preview(
@@ -27,12 +28,15 @@ def preview(
         return ()  # all of it is measured on, and nothing is held out from that
     tokenizer = planned_tokenizer(context)
     stops = stop_tokens(tokenizer)
-    counted = Reader(tokenizer, stops=stops, word="counted")
+    counted = BatchReader(tokenizer, stops=stops, trained_label="counted")
     lays: dict[str, tuple[Lay, str]] = {
         "conversations": (_likelihood(counted), "counted"),
-        "text": (_likelihood(Reader(tokenizer, word="counted")), "counted"),
-        "pairs": (_scores(Reader(tokenizer, word="scored"), pad_id(tokenizer)), "scored"),
-        "prompts": (_answers(Reader(tokenizer), stops, options.max_new_tokens), "trained"),
+        "text": (_likelihood(BatchReader(tokenizer, trained_label="counted")), "counted"),
+        "pairs": (
+            _scores(BatchReader(tokenizer, trained_label="scored"), pad_id(tokenizer)),
+            "scored",
+        ),
+        "prompts": (_answers(BatchReader(tokenizer), stops, options.max_new_tokens), "trained"),
     }
     sections = []
     for kind in (*KINDS, "prompts"):
@@ -40,14 +44,14 @@ def preview(
         if data is not None:
             lay, word = lays[kind]
             sections.append(
-                section(
+                preview_section(
                     data,
                     request,
                     lay,
                     context=context,
                     size=options.per_device_eval_batch_size,
                     option=kind,
-                    word=word,
+                    trained_label=word,
                     purpose="to measure on",
                     notes=("batches are made of rows of like length, so they hold less padding",),
                 )
@@ -65,16 +69,18 @@ def _rows(
     return data.train if data is not None else None
 
 
-def _likelihood(reader: Reader) -> Lay:
+def _likelihood(reader: BatchReader) -> Lay:
     """Rows of which some tokens' log-probabilities are looked at."""
 
-    def lay(rows: Sequence[SequenceTokens]) -> list[Laid]:
+    def lay(rows: Sequence[SequenceTokens]) -> list[RowSequences]:
         marked = [ScoredRow(tuple(row.input_ids), tuple(row.trained)) for row in rows]
         tokens_BT, counted_BT = pad_scored_rows(marked)
         width = tokens_BT.shape[1]
         return [
-            Laid(
-                sequences=(reader.lane(ids, counted, [p < len(row.tokens) for p in range(width)]),)
+            RowSequences(
+                sequences=(
+                    reader.sequence(ids, counted, [p < len(row.tokens) for p in range(width)]),
+                )
             )
             for row, ids, counted in zip(
                 marked, tokens_BT.tolist(), counted_BT.tolist(), strict=True
@@ -84,36 +90,38 @@ def _likelihood(reader: Reader) -> Lay:
     return lay
 
 
-def _scores(reader: Reader, pad: int) -> Lay:
+def _scores(reader: BatchReader, pad: int) -> Lay:
     """Pairs whose two sides the reward model scores, each in batches of its own."""
 
-    def lay(pairs: Sequence[PreferenceTokens]) -> list[Laid]:
+    def lay(pairs: Sequence[PreferenceTokens]) -> list[RowSequences]:
         sides = []
         for name in ("chosen", "rejected"):
             rows = [[*pair.prompt_ids, *getattr(pair, f"{name}_ids")] for pair in pairs]
             tokens_BT, mask_BT = scored_batch(rows, pad)
             sides.append(
                 [
-                    reader.scored_lane(ids, present, pad=pad, name=name)
+                    reader.scored_sequence(ids, present, pad=pad, name=name)
                     for ids, present in zip(tokens_BT.tolist(), mask_BT.tolist(), strict=True)
                 ]
             )
         return [
-            Laid(sequences=both, shared=prompt_shared(both, most=len(pair.prompt_ids)))
+            RowSequences(
+                sequences=both, prompt_length=shared_prompt_length(both, most=len(pair.prompt_ids))
+            )
             for pair, both in zip(pairs, zip(*sides, strict=True), strict=True)
         ]
 
     return lay
 
 
-def _answers(reader: Reader, stops: Sequence[int], longest: int) -> Lay:
+def _answers(reader: BatchReader, stops: Sequence[int], longest: int) -> Lay:
     """Prompts that the models answer."""
-    begins = answer_begins(reader, stops, longest)
+    begins = completion_note(reader, stops, longest)
 
-    def lay(rows: Sequence[PromptTokens]) -> list[Laid]:
+    def lay(rows: Sequence[PromptTokens]) -> list[RowSequences]:
         tokens_PT, mask_PT = left_padded([row.input_ids for row in rows])
         return [
-            Laid(sequences=(reader.lane(ids, [0] * len(ids), mask, notes=(begins,)),))
+            RowSequences(sequences=(reader.sequence(ids, [0] * len(ids), mask, notes=(begins,)),))
             for ids, mask in zip(tokens_PT.tolist(), mask_PT.tolist(), strict=True)
         ]
 
