@@ -13,13 +13,8 @@ from rich.text import Text
 from aligner.chain import ChainPreview, StepPreview
 from aligner.preview import ROLES, PreviewBatch, PreviewRow, PreviewSection, Role, TokenSequence
 from aligner.terminal.console import InlineList, indent, styled_line
-from aligner.terminal.preview_tokens import (
-    TokenLines,
-    TokenSpan,
-    has_color,
-    span_style,
-    token_spans,
-)
+from aligner.terminal.preview_lines import TokenLines, has_color, span_style
+from aligner.terminal.preview_spans import TokenSpan, token_spans
 from aligner.terminal.text import format_count, one_line
 
 _MARKS: Mapping[Role, str] = {"trained": "┗━━━", "masked": "╵", "padding": "░░"}

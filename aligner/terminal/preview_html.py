@@ -10,7 +10,7 @@ from pathlib import Path
 from aligner.chain import ChainPreview, StepPreview
 from aligner.preview import ROLES, PreviewRow, PreviewSection, Role, TokenSequence
 from aligner.terminal.preview import format_batch, format_role_counts
-from aligner.terminal.preview_tokens import TokenSpan, token_spans
+from aligner.terminal.preview_spans import TokenSpan, token_spans
 from aligner.terminal.text import escape_controls, hide_secrets
 
 _STYLE = Path(__file__).with_name("preview_html.css")

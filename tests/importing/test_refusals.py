@@ -170,7 +170,7 @@ def test_what_a_stage_refuses_is_told_at_its_line_of_the_recipe(
     said = capsys.readouterr()
     line = 1 + (tmp_path / "r.yaml").read_text().splitlines().index("- stage: dpo")
     assert said.err == (
-        f"r.yaml:{line}: stage 'dpo': label_smoothing has no effect on loss_type sigmoid; the losses "
-        "that use it are aot, aot_unpaired, exo_pair, robust\n"
+        f"r.yaml:{line}: stage 'dpo': label_smoothing has no effect on loss_type sigmoid; "
+        "the losses that use it are aot, aot_unpaired, exo_pair, robust\n"
     )
     assert "r.yaml: chat → dpo\n" in said.out
