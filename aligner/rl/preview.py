@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from aligner.data.encoding.chat import stop_tokens
 from aligner.data.encoding.prepare import prepare_prompts
 from aligner.data.encoding.tokenizers import planned_tokenizer
-from aligner.data.store.token_rows import PromptTokens, SequenceTokens
-from aligner.models.padding import left_padded
+from aligner.data.store.token_rows import SequenceTokens
 from aligner.preview import PreviewRequest, PreviewSection
 from aligner.rl.options import PretrainingMix, RLOptions
 from aligner.rl.pretraining import mix_batch, prepare_mix
 from aligner.stage import PlanContext
-from aligner.train.batch_reader import BatchReader, completion_note
-from aligner.train.preview import RowSequences, preview_section
+from aligner.train.batch_reader import BatchReader
+from aligner.train.preview import RowSequences, preview_section, prompt_layout
 
 
 def preview_online(
@@ -30,18 +29,7 @@ def preview_online(
 def _prompts(options: RLOptions, context: PlanContext, request: PreviewRequest) -> PreviewSection:
     tokenizer = planned_tokenizer(context)
     data = prepare_prompts(context, options, tokenizer)
-    reader = BatchReader(tokenizer)
-    begins = completion_note(reader, stop_tokens(tokenizer), options.max_new_tokens)
-
-    def lay(prompts: Sequence[PromptTokens]) -> list[RowSequences]:
-        tokens_PT, mask_PT = left_padded([prompt.input_ids for prompt in prompts])
-        return [
-            RowSequences(
-                sequences=(reader.sequence(ids, [False] * len(ids), mask, notes=(begins,)),)
-            )
-            for ids, mask in zip(tokens_PT.tolist(), mask_PT.tolist(), strict=True)
-        ]
-
+    lay = prompt_layout(BatchReader(tokenizer), stop_tokens(tokenizer), options.max_new_tokens)
     samples = 1 if request.held_out else options.num_generations
     notes = (
         f"each is answered {samples} times, in batches of prompts of similar length; the responses "

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aligner.errors import DataError
+from aligner.models.padding import left_padded
 from aligner.preview import (
     PreviewBatch,
     PreviewRequest,
@@ -16,6 +17,7 @@ from aligner.preview import (
     count_roles,
 )
 from aligner.stage import PlanContext
+from aligner.train.batch_reader import BatchReader, completion_note
 
 GROUPED = "training makes its batches of rows of like length, so they hold less padding"
 """Note on previews of steps whose sampling strategy is `group_by_length`."""
@@ -88,6 +90,28 @@ def preview_section(
         trained_label=trained_label,
         notes=notes,
     )
+
+
+def prompt_layout(
+    reader: BatchReader, stops: Sequence[int], max_new_tokens: int
+) -> Callable[[Sequence[Any]], list[RowSequences]]:
+    """Return the layout of batches of prompts that a model completes: padded on the left.
+
+    Args:
+        reader: Reads the tokens.
+        stops: Tokens that end a completion.
+        max_new_tokens: Longest completion.
+    """
+    note = completion_note(reader, stops, max_new_tokens)
+
+    def read(prompts: Sequence[Any]) -> list[RowSequences]:
+        tokens_PT, mask_PT = left_padded([prompt.input_ids for prompt in prompts])
+        return [
+            RowSequences(sequences=(reader.sequence(ids, [0] * len(ids), mask, notes=(note,)),))
+            for ids, mask in zip(tokens_PT.tolist(), mask_PT.tolist(), strict=True)
+        ]
+
+    return read
 
 
 def matches_origin(origin: str, name: str) -> bool:
