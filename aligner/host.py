@@ -142,10 +142,10 @@ class Host:
 
     def stage(self, name: str, *, where: str) -> type[Stage[Any]]:
         """Return the stage named `name`; the error names disabled plugins, which may offer it."""
-        offered = self.stages()
-        if name in offered:
-            return offered[name]
-        hint = did_you_mean(name, offered)
+        stages = self.stages()
+        if name in stages:
+            return stages[name]
+        hint = did_you_mean(name, stages)
         for plugin in self.disabled:
             source = f"plugin {plugin.name!r} ({plugin.source})"
             hint += f"\n  note: {source} is not in use: {plugin.reason}"
@@ -169,24 +169,24 @@ class Host:
     def _collect(
         self, hook: pluggy.HookCaller, kind: str, name_of: Callable[[Any], str]
     ) -> dict[str, tuple[Any, str]]:
-        offered: dict[str, tuple[Any, str]] = {}
+        found: dict[str, tuple[Any, str]] = {}
         errors: list[AlignerError] = []
         for hookimpl in hook.get_hookimpls():
             for thing in cast("Iterable[Any]", hookimpl.function()):
                 name = name_of(thing)
-                if name in offered:
+                if name in found:
                     errors.append(
                         PluginError(
                             f"{kind} {name!r} is offered twice",
                             where=self._describe(hookimpl.plugin_name),
-                            hint=f"also by {self._describe(offered[name][1])}; uninstall one of them, "
+                            hint=f"also by {self._describe(found[name][1])}; uninstall one of them, "
                             f"or block it with --no-plugin {hookimpl.plugin_name}",
                         )
                     )
                 else:
-                    offered[name] = (thing, hookimpl.plugin_name)
+                    found[name] = (thing, hookimpl.plugin_name)
         ErrorGroup.raise_if_any(errors)
-        return offered
+        return found
 
     def _notify(self, hook: str, **facts: Any) -> None:
         """Call a hook in every plugin; an exception becomes a warning and does not stop the run."""

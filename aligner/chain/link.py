@@ -88,8 +88,8 @@ def _start(recipe: RecipeSpec) -> tuple[ModelState, list[AlignerError]]:
     """Return the initial state (the model and its tokenizer) and the errors in finding it."""
     if recipe.model is None:
         return ModelState(), []
-    beside = recipe.folder / recipe.model.path
-    path = str(beside) if beside.is_dir() else recipe.model.path
+    folder = recipe.folder / recipe.model.path
+    path = str(folder) if folder.is_dir() else recipe.model.path
     slots: dict[str, Artifact] = {}
     errors: list[AlignerError] = []
     for slot, find in (("policy", resolve), ("tokenizer", resolve_tokenizer)):

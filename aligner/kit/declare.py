@@ -12,6 +12,8 @@ from aligner.errors import (
 from aligner.models.options import Adapter, FreshModel, ModelOptions
 from aligner.preview import PreviewRequest, PreviewSection
 from aligner.registry import RowKind
+from aligner.rl.options import RLOptions
+from aligner.rl.stage import OnlineStage
 from aligner.train.options import OfflineOptions, PreferenceOptions, TrainOptions
 from aligner.train.stage import OfflineStage, PreferenceStage
 
@@ -28,10 +30,12 @@ __all__ = [
     "ModelOptions",
     "OfflineOptions",
     "OfflineStage",
+    "OnlineStage",
     "PreferenceOptions",
     "PreferenceStage",
     "PreviewRequest",
     "PreviewSection",
+    "RLOptions",
     "RowKind",
     "TrainOn",
     "TrainOptions",

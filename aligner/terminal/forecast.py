@@ -118,7 +118,7 @@ def _describe(path: tuple[str, ...], then: Any, now: Any) -> str:
         return f"incoming {name}"
     if group == "past":
         return f"{path[-1]} of step {path[1]!r}" if len(path) > 2 else f"output of step {name!r}"
-    if group == "made":
+    if group == "step_rows":
         return f"rows generated for {name.partition('.')[0]!r}"
     if group == "data":
         return f"content of the data {name!r}"

@@ -8,6 +8,7 @@ from typing import Any
 
 from aligner.data.encoding.spelling import TokenSpeller
 from aligner.errors import DataError
+from aligner.models.padding import left_padded
 from aligner.preview import (
     PreviewBatch,
     PreviewRequest,
@@ -265,6 +266,28 @@ def answer_begins(reader: Reader, stops: Sequence[int], longest: int) -> str:
     """What comes after a prompt, in words."""
     names = " or ".join(reader.name(stop) for stop in stops)
     return f"here the answer begins: up to {longest} tokens, until {names}"
+
+
+def prompt_layout(
+    reader: Reader, stops: Sequence[int], max_new_tokens: int
+) -> Callable[[Sequence[Any]], list[Laid]]:
+    """Return the layout of batches of prompts that a model completes: padded on the left.
+
+    Args:
+        reader: Reads the tokens.
+        stops: Tokens that end a completion.
+        max_new_tokens: Longest completion.
+    """
+    begins = answer_begins(reader, stops, max_new_tokens)
+
+    def lay(prompts: Sequence[Any]) -> list[Laid]:
+        tokens_PT, mask_PT = left_padded([prompt.input_ids for prompt in prompts])
+        return [
+            Laid(sequences=(reader.lane(ids, [0] * len(ids), mask, notes=(begins,)),))
+            for ids, mask in zip(tokens_PT.tolist(), mask_PT.tolist(), strict=True)
+        ]
+
+    return lay
 
 
 def prompt_shared(sequences: Sequence[TokenSequence], *, most: int | None = None) -> int:
