@@ -59,7 +59,11 @@ class _Extension:
             if (extended := self._field(declared)) is not declared
         }
         scopes = model.operation_scopes if issubclass(model, StageOptions) else frozenset()
-        own = {n: one for n, one in self.operations.items() if one.operation.scope in scopes}
+        own = {
+            name: installed
+            for name, installed in self.operations.items()
+            if installed.operation.scope in scopes
+        }
         if nested or scopes:
             self.made[model] = self._subclass(model, nested, own)
         return self.made[model]
@@ -68,12 +72,14 @@ class _Extension:
         namespace: dict[str, Any] = {
             "__module__": model.__module__,
             "__doc__": model.__doc__,
-            "__annotations__": {name: self._annotation(one.operation) for name, one in own.items()},
+            "__annotations__": {
+                name: self._annotation(installed.operation) for name, installed in own.items()
+            },
             # The documentation of fields is known; there is no source to read it from.
             "model_config": ConfigDict(extra="forbid", use_attribute_docstrings=False),
         }
-        for name, one in own.items():
-            about = " ".join((inspect.getdoc(one.operation) or "").split())
+        for name, installed in own.items():
+            about = " ".join((inspect.getdoc(installed.operation) or "").split())
             # Operations determine a step by the rows that they leave, which count by their content.
             namespace[name] = Field(
                 None, description=about, json_schema_extra={"determines": False}
@@ -102,7 +108,7 @@ class _Extension:
 
     def _field(self, declared: Any) -> Any:
         annotation = self._type(declared.annotation)
-        metadata = [self._metadata(one) for one in declared.metadata]
+        metadata = [self._metadata(item) for item in declared.metadata]
         if annotation is declared.annotation and all(
             new is old for new, old in zip(metadata, declared.metadata, strict=True)
         ):
@@ -127,8 +133,8 @@ class _Extension:
         if origin is Annotated:
             new: tuple[Any, ...] = (self._type(arguments[0]), *map(self._metadata, arguments[1:]))
         else:
-            new = tuple(self._type(one) for one in arguments)
-        if all(one is other for one, other in zip(new, arguments, strict=True)):
+            new = tuple(self._type(argument) for argument in arguments)
+        if all(made is old for made, old in zip(new, arguments, strict=True)):
             return kind
         if origin in (Union, UnionType):
             return Union[new]  # noqa: UP007  # from a tuple of members
