@@ -231,7 +231,8 @@ REFUSED = [
     (
         "data convert one.jsonl out.txt --to text",
         "files named like out.txt cannot be written\n"
-        "  hint: use one of the endings .jsonl, .json, .csv, .tsv, .parquet; all but the last may end in .gz\n",
+        "  hint: use one of the endings .jsonl, .json, .csv, .tsv, .parquet; "
+        "all but the last may end in .gz\n",
     ),
     (
         "data convert one.jsonl out.jsonl --to preference",

@@ -85,7 +85,7 @@ def test_a_run_prints_each_step_and_ends_with_metrics_and_paths(aligner: Aligner
     assert Path("runs/small/steps/3-again/policy/weights.txt").is_file()
 
 
-def test_a_run_with_one_option_changed_reuses_what_came_before(aligner: Aligner) -> None:
+def test_a_run_with_one_changed_option_reuses_earlier_steps(aligner: Aligner) -> None:
     aligner("run", "small.yaml")
     code, out, err = aligner("run", "small.yaml", "--set", "again.rate=0.9", "--name", "other")
     assert (code, timeless(out), err) == (0, SECOND_RUN, "")

@@ -1,4 +1,4 @@
-"""Two processes compute what one does with all of the batch."""
+"""Two processes compute the same as one process with the whole batch."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ def test_two_processes_give_the_losses_and_weights_of_one(tmp_path) -> None:
     """
     run_script(tmp_path / "one", processes=1)
     run_script(tmp_path / "two", processes=2)
-    one = json.loads((tmp_path / "one" / "metrics-0.json").read_text())
+    single = json.loads((tmp_path / "one" / "metrics-0.json").read_text())
     first, second = (
         json.loads((tmp_path / "two" / f"metrics-{rank}.json").read_text()) for rank in (0, 1)
     )
-    for name, number in one.items():
+    for name, number in single.items():
         if name != "tokens_per_second":
             assert first[name] == second[name], name
             assert first[name] == pytest.approx(number, rel=1e-3, abs=1e-4), name
@@ -64,17 +64,17 @@ def test_two_processes_give_the_losses_and_weights_of_one(tmp_path) -> None:
     assert [json.loads(line)["done"] for line in curve] == [1, 2, 3]
 
 
-def learn_in(folder: Path) -> None:
-    """What each process of the first test runs, alone or under torchrun."""
+def train_in(folder: Path) -> None:
+    """Train in each process of the test, alone or under torchrun."""
     from aligner.rl.loop import train
-    from aligner.run import processes
+    from aligner.run.processes import rank, world_size
     from aligner.testing.rl import step_context
     from conftest import options, tiny_ppo
 
     torch.set_num_threads(1)
-    rank, world = processes.rank(), processes.world_size()
-    run = step_context(folder, rank=rank, world=world)
-    config = options(
+    process, world = rank(), world_size()
+    context = step_context(folder, rank=process, world_size=world)
+    settings = options(
         iterations=3,
         num_mini_batches=3,
         per_device_train_batch_size=2,
@@ -83,13 +83,13 @@ def learn_in(folder: Path) -> None:
         reward_scale="running",
         entropy_coef=0.01,
     )
-    processes = ProcessGroup.join(rank=rank, world_size=world, device=CPU)
-    rl = tiny_ppo(config, run, processes=processes)
-    train(rl, run)
+    processes = ProcessGroup.join(rank=process, world_size=world, device=CPU)
+    rl = tiny_ppo(settings, context, processes=processes)
+    train(rl, context)
     weights = {name: p.detach().clone() for name, p in rl.optimizer.parameters.items()}
-    save_file(weights, folder / f"weights-{rank}.safetensors")
-    (folder / f"metrics-{rank}.json").write_text(json.dumps(run.metrics))
+    save_file(weights, folder / f"weights-{process}.safetensors")
+    (folder / f"metrics-{process}.json").write_text(json.dumps(context.metrics))
 
 
 if __name__ == "__main__":
-    learn_in(Path(sys.argv[1]))
+    train_in(Path(sys.argv[1]))
