@@ -15,6 +15,7 @@ from aligner.run.durable import hash_json
 from aligner.run.folder import RunFolder, all_runs
 from aligner.run.store import FinishedStep, Store
 from aligner.state import ModelState
+from aligner.terminal.text import format_number
 
 ForecastStatus = Literal["reused", "runs", "skipped"]
 
