@@ -201,6 +201,6 @@ def put_data(draft: StepDraft, option: str, specs: list[Any], key: str) -> None:
 
 def truncate_longer(draft: StepDraft, key: str) -> None:
     """Truncate rows that are too long at their end."""
-    draft.options["overflow"] = "cut"
+    draft.options["overflow"] = "truncate"
     draft.add_note("other meaning", key, "longer rows are cut as before, but the check stops where "
               "these are more than 5 %: see limits")  # fmt: skip
