@@ -18,7 +18,7 @@ from aligner.data.encoding.mixture import mixture_order
 from aligner.data.options import DataOptions
 from aligner.data.reading.selection import part_of
 from aligner.data.rows import Text
-from aligner_import.slices import piece
+from aligner_import.slices import part_options
 
 Brought = Callable[[str], tuple[list[dict[str, Any]], str]]
 
@@ -166,7 +166,7 @@ def test_rows_are_drawn_where_llama_factory_draws_them(
     assert steps[1]["data"] == {"hub": "d/e", **data}
     if number := re.search(r'num_samples": (\d+)', info):
         assert told(out, "dataset") == [
-            "other meaning: f.yaml:4: dataset: a: sample: none of its rows is taken twice where it has "
+            "other meaning: f.yaml:4: dataset: a: sample: no row is used twice if there are "
             f"fewer than {number[1]}"
         ]
 
@@ -189,7 +189,7 @@ def test_axolotls_repeats_are_left_out_and_its_rows_shuffled(brought: Brought) -
         "default: f.yaml:5: dataset_exact_deduplication: false sets nothing"
     ]
     assert told(out, "shuffle_merged_datasets") == [
-        "default: f.yaml:6: shuffle_merged_datasets: shuffle is false anyway"
+        "default: f.yaml:6: shuffle_merged_datasets: shuffle is false by default"
     ]
 
 
@@ -208,7 +208,7 @@ def test_rows_are_shuffled_as_axolotl_does_where_it_makes_a_difference(
     """The order decides what rows are joined with; it is another one for each epoch otherwise."""
     steps, out = brought(text)
     assert steps[-1].get("shuffle", False) is shuffled
-    added = "added: f.yaml: shuffle_merged_datasets: shuffle: true, what Axolotl's default"
+    added = "added: f.yaml: shuffle_merged_datasets: shuffle: true, Axolotl's default"
     assert (added in told(out, "shuffle_merged_datasets")) is shuffled
 
 
@@ -285,7 +285,7 @@ def test_slices_of_a_split_are_first_rows_or_parts(
         percent = round(100 * data["parts"]["slice"])
         assert told(out, "datasets.0.split") == [
             f"other meaning: f.yaml:5: datasets.0.split: parts: about {percent} % of the rows, by a hash "
-            "of their prompt and not by their place"
+            "of their prompt, not by their index"
         ]
     trl, _ = brought(TRL + f"dataset_name: d/e\ndataset_train_split: {split}\n")
     assert trl[1]["data"] == axolotl[1]["data"]
@@ -296,7 +296,7 @@ def test_slices_without_a_common_row_have_none_here() -> None:
     cuts = [0.0, 0.1, 0.25, 0.5, 0.9, 1.0]
     found = [
         sum(part_of(row, said["parts"]) == "slice" for row in rows)
-        for said in (piece(begin, end) for begin, end in pairwise(cuts))
+        for said in (part_options(begin, end) for begin, end in pairwise(cuts))
     ]
     assert sum(found) == len(rows)
     assert found == pytest.approx([200, 300, 500, 800, 200], rel=0.25)
@@ -375,11 +375,11 @@ REFUSED = {
         "  hint: remove data sets with a share of 0\n"
     ),
     ONLINE + "mix_strategy: interleave\n": (
-        "f.yaml:6: mix_strategy: 'interleave' is not there\n"
+        "f.yaml:6: mix_strategy: 'interleave' is not supported\n"
         "  hint: there are concat, interleave_once, interleave_under, interleave_over\n"
     ),
     TRL + "dataset_name: d/e\ndatasets:\n- {path: d/a}\n- {path: d/b, fraction: 0.5}\n": (
-        "f.yaml:6: fraction is given for some data sets, not for all\n"
+        "f.yaml:6: fraction is set for some data sets, not for all\n"
         "  hint: set it for all data sets or for none\n"
     ),
 }

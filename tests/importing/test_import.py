@@ -225,7 +225,7 @@ def test_json_says_every_remark(bring: Import) -> None:
         "kind": "default",
         "where": "reward.yaml:3",
         "key": "per_device_train_batch_size",
-        "text": "per_device_train_batch_size is 8 anyway",
+        "text": "per_device_train_batch_size is 8 by default",
     }
 
 
@@ -234,11 +234,11 @@ other meaning:
   chat.yml:10: val_set_size: hold_out: rows are split by a hash of their prompt, so that no prompt is in both splits
   chat.yml:12: sequence_len: max_length: longer rows are dropped too, but the check fails if they are more than 5 %
 added:
-  chat.yml: group_by_length: train_sampling_strategy: 'random', what Axolotl's default
+  chat.yml: group_by_length: train_sampling_strategy: 'random', Axolotl's default
 default:
-  chat.yml:13: sample_packing: packing is false anyway
-  chat.yml:24: optimizer: optim is 'adamw_torch' anyway
-  chat.yml:32: weight_decay: weight_decay is 0.0 anyway
+  chat.yml:13: sample_packing: packing is false by default
+  chat.yml:24: optimizer: optim is 'adamw_torch' by default
+  chat.yml:32: weight_decay: weight_decay is 0.0 by default
 not needed:
   chat.yml:7: datasets.0.message_field_role: the usual names of turns and roles are recognized
   chat.yml:8: datasets.0.message_field_content: the usual names of turns and roles are recognized
@@ -250,9 +250,9 @@ out.yaml: chat → sft
 HEAD = """\
 # Imported from reward.yaml (llama-factory) by aligner import.
 # other meaning:
-#   reward.yaml:9: cutoff_len: longer rows are cut as before, but the check stops where these are more than 5 %: see limits
+#   reward.yaml:9: cutoff_len: longer rows are truncated as before, but the check fails if they are more than 5 %: see limits
 # added:
-#   reward.yaml: group_by_length: train_sampling_strategy: 'random', what LLaMA-Factory's default
-#   reward.yaml: lora_alpha: 16, what LLaMA-Factory's default
-#   reward.yaml: disable_gradient_checkpointing: activation_checkpointing: true, what LLaMA-Factory's default
+#   reward.yaml: group_by_length: train_sampling_strategy: 'random', LLaMA-Factory's default
+#   reward.yaml: lora_alpha: 16, LLaMA-Factory's default
+#   reward.yaml: disable_gradient_checkpointing: activation_checkpointing: true, LLaMA-Factory's default
 """  # noqa: E501  # as it is written

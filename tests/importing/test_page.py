@@ -24,7 +24,7 @@ BLOCK = re.compile(r"(<!-- settings of (?P<name>[\w-]+) -->\n).*?(<!-- end -->)"
 
 def tables(peer: Importer) -> str:
     """What the page says of a tool's settings."""
-    taken = [rule for rule in peer.rules if rule.part or rule.to]
+    taken = [rule for rule in peer.rules if rule.composed or rule.to]
     lines = ["| setting | here | what is different |", "|---|---|---|"]
     lines += [f"| `{one.key}` | {_here(one)} | {one.differs} |" for one in taken]
     for title, why in (("no counterpart", "unsupported"), ("not needed", "ignored")):
@@ -34,7 +34,7 @@ def tables(peer: Importer) -> str:
 
 
 def _here(rule: Rule) -> str:
-    said = rule.part or f"`{rule.to}`"
+    said = rule.composed or f"`{rule.to}`"
     return f"{said} (of {', '.join(sorted(rule.methods))})" if rule.methods else said
 
 

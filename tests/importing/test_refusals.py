@@ -51,7 +51,7 @@ def test_all_that_is_wrong_is_told_at_once(refused: Refused) -> None:
         "f.yaml:6: use_galore: this training method is not supported\n"
         "f.yaml: model_name_or_path is missing\n"
         "f.yaml:2: finetuning_type: 'oft' is not supported, only lora and full\n"
-        "f.yaml:5: pref_loss: 'simpo' is not there\n"
+        "f.yaml:5: pref_loss: 'simpo' is not supported\n"
         "  hint: there are sigmoid, hinge, ipo\n"
     )
 
@@ -129,7 +129,7 @@ def test_a_setting_nobody_knows_is_told(
     (tmp_path / "f.yaml").write_text(text)
     assert main(["import", "f.yaml"]) == 0
     assert (
-        "no counterpart:\n  f.yaml:4: learning_rat: not a setting of TRL's that is known here; "
+        "no counterpart:\n  f.yaml:4: learning_rat: not a known setting of TRL; "
         "did you mean 'learning_rate'?\n"
     ) in capsys.readouterr().out
 
