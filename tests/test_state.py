@@ -25,10 +25,10 @@ def test_a_state_read_from_a_moved_folder_has_the_new_paths(tmp_path: Path) -> N
         policy=Artifact(path=str(old / "1/policy"), adapters=(str(old / "1/lora"),), hash="h"),
         tokenizer=Artifact(path="org/name", revision="abc", hash="t"),
     )
-    text = state.to_json(beside=old / "2")
+    text = state.to_json(relative_to=old / "2")
     assert json.loads(text)["policy"]["path"] == "../1/policy"
     old.rename(new)
-    back = ModelState.from_json(text, beside=new / "2")
+    back = ModelState.from_json(text, relative_to=new / "2")
     assert back.get("policy").path == str(new / "1/policy")
     assert back.get("policy").adapters == (str(new / "1/lora"),)
     assert back.get("tokenizer") == state.get("tokenizer")

@@ -142,7 +142,7 @@ def test_a_plan_that_breaks_the_contract_is_caught(
     broken = contract(flaw)
     with pytest.raises(AssertionError, match=message):
         broken.test_planning_loads_no_weights_and_is_deterministic(
-            broken._made(), tmp_path, monkeypatch
+            broken._instance(), tmp_path, monkeypatch
         )
 
 
@@ -190,12 +190,12 @@ def test_a_run_that_breaks_the_contract_is_caught(
     flaw: str, test: str, message: str, tmp_path: Path
 ) -> None:
     broken = contract(flaw)
-    made = broken._made()
+    made = broken._instance()
     (tmp_path / "first").mkdir()
     (tmp_path / "again").mkdir()
     seen = broken._run(made, tmp_path / "first")
     [name] = [name for name in dir(broken) if name.startswith("test_") and test in name]
-    given: dict[str, Any] = {"made": made, "seen": seen, "tmp_path": tmp_path / "again"}
+    given: dict[str, Any] = {"instance": made, "finished_run": seen, "tmp_path": tmp_path / "again"}
     asked = getattr(broken, name).__code__.co_varnames[: getattr(broken, name).__code__.co_argcount]
     with pytest.raises(AssertionError, match=message):
         getattr(broken, name)(**{key: given[key] for key in asked if key != "self"})

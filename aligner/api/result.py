@@ -129,7 +129,7 @@ class Result(_Models):
                 seconds=row.seconds,
                 reused=row.reused,
                 folder=row.folder,
-                state=ModelState.from_json(text, beside=folder),
+                state=ModelState.from_json(text, relative_to=folder),
                 model_cache=outcome.model_cache,
             )
         return cls(

@@ -31,6 +31,7 @@ from aligner.rl.forward import ResponseBatch
 from aligner.rl.kl import kl_estimate
 from aligner.rl.normalization import whiten
 from aligner.rl.value import ValueFunction, load_value_model
+from aligner.train.batch_reader import BatchReader, completion_note, shared_prompt_length
 from aligner.train.completions import CompletionCollator, CompletionMethod
 from aligner.train.fresh_tokenizer import fresh_tokenizer
 from aligner.train.language import LanguageMethod
@@ -38,12 +39,13 @@ from aligner.train.logps import CompletionLogps, TokenLogps
 from aligner.train.logps_method import LogpsMethod
 from aligner.train.method import TrainerInputs, TrainingMethod
 from aligner.train.pairs import PairLogps, PreferenceLoss, PreferenceMethod
-from aligner.train.preview import Reader
+from aligner.train.preview import RowSequences, preview_section, prompt_layout
 from aligner.train.trainer import StepTrainer
 
 __all__ = [
     "AdvantageTargets",
     "Algorithm",
+    "BatchReader",
     "CompletionCollator",
     "CompletionLogps",
     "CompletionMethod",
@@ -63,8 +65,8 @@ __all__ = [
     "PreferenceMethod",
     "PreparedData",
     "PreparedModel",
-    "Reader",
     "ResponseBatch",
+    "RowSequences",
     "SideAdapter",
     "StepSize",
     "StepTrainer",
@@ -74,6 +76,7 @@ __all__ = [
     "ValueFactory",
     "ValueFunction",
     "adapter_plan",
+    "completion_note",
     "fresh_info",
     "fresh_model",
     "fresh_tokenizer",
@@ -87,11 +90,14 @@ __all__ = [
     "planned_model",
     "precision_of",
     "prepare_policy",
+    "preview_section",
+    "prompt_layout",
     "read_about",
     "reward_info",
     "save_model",
     "save_tensors",
     "save_tokenizer",
     "set_token_ids",
+    "shared_prompt_length",
     "whiten",
 ]

@@ -31,7 +31,7 @@ from aligner.stage import StepContext
 from aligner.state import Artifact, ModelState, Slot
 from aligner.train.reward_options import MODEL
 from aligner.train.scoring import RewardSource, load_sources
-from aligner.train.weight_check import check_weights_changed, sample_of
+from aligner.train.weight_check import check_weights_changed, sample_weights
 
 
 def run_online(
@@ -170,7 +170,7 @@ def _mix(
 
 def _train(rl: RLContext, context: StepContext) -> None:
     """Train, with the reward on held-out prompts before and after."""
-    before = sample_of(rl.optimizer.policy)
+    before = sample_weights(rl.optimizer.policy)
     first = held_out_reward(rl, seed=context.seed)
     progress = train(rl, context)
     last = held_out_reward(rl, seed=context.seed)

@@ -166,5 +166,5 @@ def test_a_step_without_a_forecast_of_its_rows_is_an_error_for_the_reader(tmp_pa
 
 
 def test_a_change_of_generated_rows_is_explained(tmp_path: Path) -> None:
-    then, now = ({"made": {"data.0.step": digest}} for digest in ("a", "b"))
+    then, now = ({"step_rows": {"data.0.step": digest}} for digest in ("a", "b"))
     assert list(differences(then, now)) == ["rows generated for 'data'"]

@@ -159,7 +159,7 @@ HOW = "  hint: write 'extends: base.yaml', or 'extends: {recipe: base.yaml, unti
         (
             "https://x.org/a.yaml",
    "r.yaml:1: 'extends' is the URL 'https://x.org/a.yaml'\n"
-            "  hint: save it beside this recipe",
+            "  hint: save it next to this recipe",
         ),
         ("/etc/passwd", "r.yaml:1: 'extends' is '/etc/passwd', not the path of a .yaml file"),
         ("[a.yaml]", f"r.yaml:1: 'extends' is a list, not the path of a recipe\n{HOW}"),
