@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from aligner.errors import ChainError
-from aligner.registry import ExternalConfig
+from aligner import ExternalConfig
+from aligner.kit.declare import ChainError
 from aligner_import.axolotl_data import data, kind_of, template
 from aligner_import.common import (
     ALL,

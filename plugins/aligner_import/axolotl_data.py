@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from aligner.registry import ExternalConfig
+from aligner import ExternalConfig
 from aligner_import.common import columns_to_rename, put_data, spec
 from aligner_import.rules import is_empty
 from aligner_import.slices import rows_of, shard

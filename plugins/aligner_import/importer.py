@@ -8,9 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from aligner.errors import AlignerError, ChainError, ErrorGroup, did_you_mean
-from aligner.recipe.tree import show
-from aligner.registry import ConfigImporter, ExternalConfig, ImportNote, ImportResult
+from aligner import AlignerError, ConfigImporter, ExternalConfig, ImportNote, ImportResult
+from aligner.kit.declare import ChainError, ErrorGroup, did_you_mean, show
 from aligner_import.rules import NoCounterpart, Rule, is_empty, switch
 from aligner_import.step_draft import StepDraft
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from aligner.errors import ChainError, did_you_mean
-from aligner.registry import ExternalConfig
+from aligner import ExternalConfig
+from aligner.kit.declare import ChainError, did_you_mean
 from aligner_import.common import (
     ALL,
     TALKS,

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from aligner.data.reading.messages import ROLES
-from aligner.errors import ChainError, did_you_mean
+from aligner.kit.declare import ChainError, did_you_mean
+from aligner.kit.rows import ROLES
 from aligner_import.common import columns_to_rename, put_data, put_mixture, spec, with_weight
 from aligner_import.rules import names, number
 from aligner_import.slices import rows_of

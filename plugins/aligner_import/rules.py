@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from aligner.recipe.tree import show
+from aligner.kit.declare import show
 
 Convert = Callable[[Any], Any]
 

@@ -9,10 +9,8 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel
 
-from aligner.errors import AlignerError, ChainError
-from aligner.options.fields import fields_at
-from aligner.recipe.tree import show
-from aligner.registry import ExternalConfig, ImportNote, ImportNoteKind
+from aligner import AlignerError, ExternalConfig, ImportNote, ImportNoteKind
+from aligner.kit.declare import ChainError, fields_at, show
 from aligner_import.rules import is_empty
 
 _FILES = (".json", ".jsonl", ".csv", ".tsv", ".parquet", ".arrow", ".txt", ".gz", ".zst")

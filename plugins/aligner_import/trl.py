@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from aligner.errors import ChainError
-from aligner.registry import ExternalConfig
+from aligner import ExternalConfig
+from aligner.kit.declare import ChainError
 from aligner_import.common import (
     TRAINER,
     adapter,

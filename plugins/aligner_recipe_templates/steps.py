@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from string import Template
 
-from aligner.registry import DatasetSummary, TemplateInputs
+from aligner import DatasetSummary, TemplateInputs
 
 TOKENS_PER_BATCH = 8192
 """Tokens of a batch that fit into the memory of common devices beside a small model."""
