@@ -190,7 +190,9 @@ class Limits(StageOptions):
 def refuse_training_options(specs: DataSpecs | None, option: str) -> None:
     """Raise ValueError if evaluation data has options that add rows to it or weigh them."""
     for spec in specs or ():
-        adding = [n for n, one in spec.operations.items() if one.operation.scope != "entry"]
+        adding = [
+            n for n, installed in spec.operations.items() if installed.operation.scope != "entry"
+        ]
         for name in (*adding, "weight"):
             if getattr(spec, name) is not None:
                 raise ValueError(f"{name} applies to training data only, not to {option}")
@@ -263,9 +265,9 @@ class DataOptions(RowOrder):
     @model_validator(mode="after")
     def _data_fits_its_use(self) -> DataOptions:
         refuse_training_options(self.eval_data, "eval_data")
-        for name, one in self.operations.items():
+        for name, installed in self.operations.items():
             options = getattr(self, name)
-            if one.operation.compares and options and not (options.against or self.eval_data):
+            if installed.operation.compares and options and not (options.against or self.eval_data):
                 raise ValueError(
                     f"{name} has nothing to compare with: give it `against`, or eval_data"
                 )

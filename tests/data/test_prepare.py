@@ -152,8 +152,8 @@ def test_texts_are_split_and_lose_nothing(place: Any, bare: Any) -> None:
     assert max(len(row.input_ids) for row in made.train) == 8
     assert made.ledgers["data"].found["split"].rows == 1
     assert refused(prepare_texts, place, options(place, *rows, overflow="turns"), bare) == (
-        "recipe.yaml:overflow: overflow 'turns' does not go with these rows\n"
-        "  hint: it may be cut, drop, split, stop"
+        "recipe.yaml:overflow: overflow 'turns' is not available for these rows\n"
+        "  hint: choose one of cut, drop, split, stop"
     )
 
 
