@@ -81,8 +81,8 @@ def run(
     """
     recipe = checked.chain.recipe
     steps = checked.chain.steps
-    last = _number_of(until, "--until", checked) or len(steps)
-    first = _number_of(start_from, "--from", checked)
+    last = step_number(until, "--until", checked) or len(steps)
+    first = step_number(start_from, "--from", checked)
     started = time.monotonic()
     session = RunSession(
         checked=checked,
@@ -238,13 +238,14 @@ def _row(
     )
 
 
-def _number_of(step: str | None, option: str, checked: CheckedChain) -> int:
+def step_number(step: str | None, option: str, checked: CheckedChain) -> int:
+    """Return the number of a step, or 0 without a step; `option` names it in the error."""
     if step is None:
         return 0
     names = [known.name for known in checked.chain.steps]
     if step not in names:
         raise ChainError(
-            f"{option} names no step: {step!r}",
+            f"{option}: there is no step {step!r}",
             where=str(checked.chain.recipe.path or "recipe"),
             hint=did_you_mean(step, names),
         )

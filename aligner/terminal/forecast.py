@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from aligner.chain import CheckedChain
-from aligner.chain.execute import find_finished, step_determinants
+from aligner.chain.execute import find_finished, step_determinants, step_number
 from aligner.chain.link import START, ChainStep
-from aligner.errors import ChainError, did_you_mean
+from aligner.errors import ChainError
 from aligner.run.durable import hash_json
 from aligner.run.folder import RunFolder, all_runs
 from aligner.run.store import FinishedStep, Store
@@ -48,8 +48,8 @@ def forecast(
             finished.
     """
     steps = checked.chain.steps
-    last = _number(until, "--until", checked) or len(steps)
-    first = _number(start_from, "--from", checked)
+    last = step_number(until, "--until", checked) or len(steps)
+    first = step_number(start_from, "--from", checked)
     finished = find_finished(checked, runs)
     rerun_from = 1 if fresh else first or len(steps) + 1
     forecasts: list[Forecast] = []
@@ -175,14 +175,3 @@ def _run_with(done: FinishedStep, runs: Path, *, prefer: str) -> str:
         if any(step.fingerprint == done.fingerprint for _, _, step in folder.finished())
     ]
     return prefer if prefer in names else next(iter(names), "")
-
-
-def _number(step: str | None, option: str, checked: CheckedChain) -> int:
-    names = [step.name for step in checked.chain.steps]
-    if step is not None and step not in names:
-        raise ChainError(
-            f"{option}: there is no step {step!r}",
-            where=checked.chain.recipe.where,
-            hint=did_you_mean(step, names),
-        )
-    return names.index(step) + 1 if step is not None else 0
