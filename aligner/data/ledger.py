@@ -19,7 +19,7 @@ FINDINGS: Mapping[str, str] = {
     "skipped": "are malformed and were skipped",
     "dropped": "were dropped",
     "filtered": "were left out as the recipe asks",
-    "cut": "are longer than max_length and were cut",
+    "truncated": "are longer than max_length and were truncated",
     "nothing_trained": "have no trained token",
     "stop_untrained": "have a trained turn whose end-of-turn token is not trained",
     "role_order": "have turns in the wrong order",
@@ -46,7 +46,7 @@ HINTS: Mapping[str, str] = {
     "skipped": "correct the rows",
     "dropped": "correct the rows, or raise max_length",
     "filtered": "ask for less",
-    "cut": "raise max_length, or set overflow to drop",
+    "truncated": "raise max_length, or set overflow to drop",
     "nothing_trained": "leave the rows out, or change what is trained on",
     "stop_untrained": "put the end-of-turn token inside the template's generation block",
     "role_order": "let user and assistant take turns, after one system turn at most",
@@ -100,7 +100,7 @@ class Ledger:
     """Number of tokens in the used rows, without padding."""
     trained: int = 0
     """Number of tokens that are trained."""
-    cut_tokens: int = 0
+    truncated_tokens: int = 0
     unknown_tokens: int = 0
     labels: Mapping[str, int] = field(default_factory=dict)
     """Number of rows of each label, if there are labels."""
@@ -182,10 +182,10 @@ class Ledger:
             )
         if self.tokens:
             share = self.trained / self.tokens
-            cut = f", {self.cut_tokens} cut off" if self.cut_tokens else ""
+            truncated = f", {self.truncated_tokens} truncated" if self.truncated_tokens else ""
             unknown = f", {self.unknown_tokens} unknown" if self.unknown_tokens else ""
             lines.append(
-                f"  {self.tokens} tokens, {self.trained} trained ({share:.0%}){cut}{unknown}"
+                f"  {self.tokens} tokens, {self.trained} trained ({share:.0%}){truncated}{unknown}"
             )
             spread = ", ".join(f"{name} {value:g}" for name, value in self.lengths.items())
             lines.append(f"  tokens a row: {spread}")

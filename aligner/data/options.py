@@ -154,7 +154,7 @@ class Limits(StageOptions):
     filtered: Share = 1.0
     """Largest share of rows that the recipe asks to leave out: by `clean`, `deduplicate` or other
     operations."""
-    cut: Share = 0.05
+    truncated: Share = 0.05
     """Largest share of rows that lose tokens or turns to `max_length`."""
     nothing_trained: Share = 0.0
     """Largest share of rows without any trained token."""
@@ -229,7 +229,7 @@ class RowOrder(StageOptions):
     is shuffled anyway."""
 
 
-Overflow = Literal["auto", "stop", "cut", "drop", "turns", "split"]
+Overflow = Literal["auto", "stop", "truncate", "drop", "turns", "split"]
 
 
 class DataOptions(RowOrder):
@@ -250,9 +250,9 @@ class DataOptions(RowOrder):
     max_length: int | None = Field(None, gt=1)
     """Maximum length of a row in tokens; by default there is no limit."""
     overflow: Overflow = "auto"
-    """Treatment of longer rows: `stop` reports them as errors, `cut` truncates the end, `drop` leaves the
-    row out, `turns` removes the oldest turns, and `split` makes several rows of a text. `auto` splits texts
-    and drops other rows; see `limits` for how many may be truncated or dropped."""
+    """Treatment of longer rows: `stop` reports them as errors, `truncate` cuts off the end, `drop` leaves
+    the row out, `turns` removes the oldest turns, and `split` makes several rows of a text. `auto` splits
+    texts and drops other rows; see `limits` for how many may be truncated or dropped."""
     limits: Limits = Limits()
     """Largest share of rows with each finding of the ledger; the check stops above it."""
 

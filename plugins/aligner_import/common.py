@@ -211,6 +211,6 @@ def put_data(draft: StepDraft, option: str, specs: list[Any], key: str) -> None:
 
 def set_truncation(draft: StepDraft, key: str) -> None:
     """Truncate rows that are too long at their end."""
-    draft.options["overflow"] = "cut"
+    draft.options["overflow"] = "truncate"
     draft.add_note("other meaning", key, "longer rows are truncated as before, but the check fails if "
               "they are more than 5 %: see limits")  # fmt: skip

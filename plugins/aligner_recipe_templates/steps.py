@@ -180,7 +180,7 @@ def _overflow(data: DatasetSummary, longest: int) -> str:
         )
     return (
         "    overflow: turns # drop the oldest turns of longer rows\n"
-        "    limits: {cut: 1.0, dropped: 1.0} # many rows are longer; the ledger counts them"
+        "    limits: {truncated: 1.0, dropped: 1.0} # many rows are longer; the ledger counts them"
     )
 
 

@@ -128,7 +128,7 @@ def test_one_preparation_serves_steps_and_recipes_that_want_the_same(
     prepare_conversations(place, DataOptions(data=name), marked)  # type: ignore[arg-type]
     counting.since()
     # Other limits say only what is too much, not what rows there are.
-    other = DataOptions(data=name, limits={"cut": 0.5})  # type: ignore[arg-type]
+    other = DataOptions(data=name, limits={"truncated": 0.5})  # type: ignore[arg-type]
     prepare_conversations(place, other, marked)
     assert counting.since() == (0, 0, 0)
     for changed in ({"max_length": 99}, {"hold_out": 0.4}, {"overflow": "stop"}):
@@ -492,8 +492,8 @@ def test_rows_in_many_batches_are_those_of_one(
     rows = [talk(number, "ok " * (number % 40)) for number in range(1, 60)]
     rows[7]["messages"] = rows[7]["messages"][::-1]
     write(tmp_path, "a.jsonl", rows)
-    free = {"dropped": 1, "cut": 1, "role_order": 1}
-    for overflow in ("cut", "turns", "drop"):
+    free = {"dropped": 1, "truncated": 1, "role_order": 1}
+    for overflow in ("truncate", "turns", "drop"):
         options = DataOptions(
             data="a.jsonl", hold_out=0.3, max_length=60, overflow=overflow, limits=free
         )  # type: ignore[arg-type]

@@ -79,7 +79,7 @@ def test_the_recipe_passes_the_check_with_a_tiny_model_and_data(
             "quantize": "null",
             "precision": "fp32",
             "attn_implementation": "auto",
-            "limits": "{dropped: 1, cut: 1}",
+            "limits": "{dropped: 1, truncated: 1}",
         }
         for option, value in replaced.items():
             if option in step.options or option == "limits":
@@ -116,7 +116,7 @@ def test_a_llama_factory_file_is_imported(import_files: Import, tmp_path: Path) 
                 ],
                 "hold_out": 0.1,
                 "max_length": 2048,
-                "overflow": "cut",
+                "overflow": "truncate",
                 "adapter": {"method": "lora", "r": 8, "lora_alpha": 16},
                 "num_train_epochs": 3.0,
                 "per_device_train_batch_size": 1,
@@ -181,7 +181,7 @@ def test_a_trl_file_is_imported(import_files: Import, tmp_path: Path) -> None:
                 "data": {"hub": hub},
                 "eval_data": {"hub": hub, "split": "test"},
                 "max_length": 1024,
-                "overflow": "cut",
+                "overflow": "truncate",
                 "loss_type": ["sigmoid", "sft"],
                 "loss_weights": [1.0, 0.2],
                 "per_device_train_batch_size": 2,

@@ -237,7 +237,7 @@ class PreparePipeline:
             lengths=summarize_lengths(encoded_rows.lengths),
             tokens=encoded_rows.tokens,
             trained=encoded_rows.trained,
-            cut_tokens=encoded_rows.cut_tokens,
+            truncated_tokens=encoded_rows.truncated_tokens,
             unknown_tokens=encoded_rows.unknown,
         )
 

@@ -81,7 +81,7 @@ def prepare_texts(
     Raises:
         DataError: the data is missing, malformed, or beyond `options.limits`; all errors together.
     """
-    over = _overflow(options, context, {"split", "stop", "cut", "drop"}, "split")
+    over = _overflow(options, context, {"split", "stop", "truncate", "drop"}, "split")
 
     return _prepare(
         context,
@@ -107,7 +107,7 @@ def prepare_conversations(
         DataError: the data is missing, malformed, or beyond `options.limits`; all errors together.
         ModelError: the tokenizer has no usable chat template.
     """
-    over = _overflow(options, context, {"stop", "cut", "drop", "turns"}, "drop")
+    over = _overflow(options, context, {"stop", "truncate", "drop", "turns"}, "drop")
 
     def encoder() -> RowEncoder[SequenceTokens]:
         return ConversationRowEncoder(
@@ -128,7 +128,7 @@ def prepare_preferences(
         DataError: the data is missing, malformed, or beyond `options.limits`; all errors together.
         ModelError: the tokenizer has no usable chat template.
     """
-    over = _overflow(options, context, {"stop", "cut", "drop", "turns"}, "drop")
+    over = _overflow(options, context, {"stop", "truncate", "drop", "turns"}, "drop")
 
     def encoder() -> RowEncoder[PreferenceTokens]:
         return PreferenceRowEncoder(ChatEncoder(tokenizer, where=context.at("data")), over)
@@ -145,7 +145,7 @@ def prepare_labels(
         DataError: the data is missing, malformed, or beyond `options.limits`; all errors together.
         ModelError: the tokenizer has no usable chat template.
     """
-    over = _overflow(options, context, {"stop", "cut", "drop", "turns"}, "drop")
+    over = _overflow(options, context, {"stop", "truncate", "drop", "turns"}, "drop")
 
     def encoder() -> RowEncoder[LabelTokens]:
         return LabelRowEncoder(ChatEncoder(tokenizer, where=context.at("data")), over)

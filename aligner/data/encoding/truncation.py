@@ -35,7 +35,7 @@ class EncodedRows(Generic[T]):
     """Length in tokens of each row: of a pair, that of the prompt with the longer answer."""
     tokens: int = 0
     trained: int = 0
-    cut_tokens: int = 0
+    truncated_tokens: int = 0
     unknown: int = 0
     too_long: list[tuple[str, int]] = field(default_factory=list)
     """Origin and tokens of the first rows that stop the check."""
@@ -56,9 +56,10 @@ class EncodedRows(Generic[T]):
             self.too_long += [(origin, tokens)] if len(self.too_long) < NAMED else []
         self.tally.drop(f"longer than max_length {self.longest}", origin)
 
-    def cut(self, origin: str, tokens: int) -> None:
-        self.tally.find("cut", origin)
-        self.cut_tokens += tokens
+    def count_truncated(self, origin: str, tokens: int) -> None:
+        """Count a row that loses so many tokens."""
+        self.tally.find("truncated", origin)
+        self.truncated_tokens += tokens
 
 
 def too_long_errors(
@@ -77,7 +78,7 @@ def too_long_errors(
     places = ", ".join(f"{origin} ({tokens})" for origin, tokens in first)
     more = ", …" if count > len(first) else ""
     what = f"{count} rows have more than max_length {longest} tokens: "
-    hint = "raise max_length, or set overflow to drop, cut or turns"
+    hint = "raise max_length, or set overflow to drop, truncate or turns"
     return [DataError(f"{what}{places}{more}", where=where, hint=hint)]
 
 

@@ -76,13 +76,13 @@ class PreferenceRowEncoder(RowEncoder[PreferenceTokens]):
                 encoded_rows.refuse(row.origin, _length(pair), self.over)
                 return
             short = fit
-            encoded_rows.cut(row.origin, _length(pair) - _length(short))
-        self._take(short, encoded_rows, cut=short is not pair)
+            encoded_rows.count_truncated(row.origin, _length(pair) - _length(short))
+        self._take(short, encoded_rows, truncated=short is not pair)
 
     def _shorter(
         self, row: Preference, pair: PreferenceTokens, longest: int
     ) -> PreferenceTokens | None:
-        if self.over == "cut" and len(pair.prompt_ids) < longest:
+        if self.over == "truncate" and len(pair.prompt_ids) < longest:
             room = longest - len(pair.prompt_ids)
             return replace(
                 pair,
@@ -99,20 +99,24 @@ class PreferenceRowEncoder(RowEncoder[PreferenceTokens]):
         return None
 
     def _take(
-        self, pair: PreferenceTokens, encoded_rows: EncodedRows[PreferenceTokens], *, cut: bool
+        self,
+        pair: PreferenceTokens,
+        encoded_rows: EncodedRows[PreferenceTokens],
+        *,
+        truncated: bool,
     ) -> None:
         both = pair.chosen_ids + pair.rejected_ids
         count_token_findings(encoded_rows, pair.origin, pair.prompt_ids + both, self.chat)
         if pair.chosen_ids == pair.rejected_ids:
             what = (
                 "chosen and rejected are the same after truncation"
-                if cut
+                if truncated
                 else ("chosen and rejected become the same tokens")
             )
             encoded_rows.tally.drop(what, pair.origin)
             return
         ends = (pair.chosen_ids, pair.rejected_ids)
-        if not cut and not all(ids[-1] in self.chat.stops for ids in ends):
+        if not truncated and not all(ids[-1] in self.chat.stops for ids in ends):
             encoded_rows.tally.find("stop_untrained", pair.origin)
         if len(pair.chosen_ids) > len(pair.rejected_ids):
             encoded_rows.tally.find("chosen_longer", pair.origin)
@@ -183,7 +187,7 @@ class LabelRowEncoder(RowEncoder[LabelTokens]):
                 encoded_rows.refuse(row.origin, whole, self.over)
                 return
             answer = short
-            encoded_rows.cut(
+            encoded_rows.count_truncated(
                 row.origin, whole - len(answer.prompt_ids) - len(answer.completion_ids)
             )
         elif answer.completion_ids[-1] not in self.chat.stops:
@@ -199,7 +203,7 @@ class LabelRowEncoder(RowEncoder[LabelTokens]):
         self, row: LabeledCompletion, answer: LabelTokens, longest: int
     ) -> LabelTokens | None:
         room = longest - len(answer.prompt_ids)
-        if self.over == "cut" and room > 0:
+        if self.over == "truncate" and room > 0:
             return replace(
                 answer,
                 completion_ids=answer.completion_ids[:room],

@@ -52,8 +52,8 @@ class TextRowEncoder(RowEncoder[SequenceTokens]):
             if self.over == "split":
                 encoded_rows.tally.find("split", row.origin)
                 parts = [ids[i : i + longest] for i in range(0, len(ids), longest)]
-            elif self.over == "cut":
-                encoded_rows.cut(row.origin, len(ids) - longest)
+            elif self.over == "truncate":
+                encoded_rows.count_truncated(row.origin, len(ids) - longest)
                 parts = [ids[:longest]]
             else:
                 encoded_rows.refuse(row.origin, len(ids), self.over)
@@ -113,11 +113,15 @@ class ConversationRowEncoder(RowEncoder[SequenceTokens]):
                 encoded_rows.refuse(row.origin, len(sequence.input_ids), self.over)
                 return
             short = fit
-            encoded_rows.cut(row.origin, len(sequence.input_ids) - len(short.input_ids))
-        self._take(short, encoded_rows, cut=short is not sequence)
+            encoded_rows.count_truncated(row.origin, len(sequence.input_ids) - len(short.input_ids))
+        self._take(short, encoded_rows, truncated=short is not sequence)
 
     def _take(
-        self, sequence: SequenceTokens, encoded_rows: EncodedRows[SequenceTokens], *, cut: bool
+        self,
+        sequence: SequenceTokens,
+        encoded_rows: EncodedRows[SequenceTokens],
+        *,
+        truncated: bool,
     ) -> None:
         count_token_findings(encoded_rows, sequence.origin, sequence.input_ids, self.chat)
         trained = sum(sequence.trained)
@@ -127,7 +131,7 @@ class ConversationRowEncoder(RowEncoder[SequenceTokens]):
             return
         stops = self.chat.stops
         unstopped = any(sequence.input_ids[end - 1] not in stops for end in sequence.ends)
-        if unstopped or (not sequence.ends and not cut):
+        if unstopped or (not sequence.ends and not truncated):
             encoded_rows.tally.find("stop_untrained", sequence.origin)
         tokens = len(sequence.input_ids)
         encoded_rows.take(sequence, length=tokens, tokens=tokens, trained=trained)
@@ -135,7 +139,7 @@ class ConversationRowEncoder(RowEncoder[SequenceTokens]):
     def _shorter(
         self, row: Conversation, sequence: SequenceTokens, longest: int
     ) -> SequenceTokens | None:
-        if self.over == "cut":
+        if self.over == "truncate":
             ends = tuple(end for end in sequence.ends if end <= longest)
             return replace(
                 sequence,
@@ -186,7 +190,7 @@ class PromptRowEncoder(RowEncoder[PromptTokens]):
                 if short is None:
                     encoded_rows.refuse(row.origin, len(ids), self.over)
                     continue
-                encoded_rows.cut(row.origin, len(ids) - len(short[0]))
+                encoded_rows.count_truncated(row.origin, len(ids) - len(short[0]))
                 ids, messages = short
             count_token_findings(encoded_rows, row.origin, ids, self.chat)
             prompt = PromptTokens(ids, messages, row.row, row.origin, row.tools)
