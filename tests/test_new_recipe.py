@@ -159,8 +159,8 @@ def test_data_of_another_kind_is_refused_before_anything_is_written(
     code, _, err = new_recipe("--method", "dpo", "--model", "tiny", "--preferences", "talks.jsonl")
     assert code == 2
     assert err.startswith(
-        "--preferences: talks.jsonl is written as messages (conversation rows), from which no "
-        "preference rows can be made\n"
+        "--preferences: talks.jsonl has the format messages (conversation rows), which cannot be "
+        "converted to preference rows\n"
     )
     assert not (desk / "dpo.yaml").exists()
 

@@ -79,7 +79,7 @@ def link(recipe: RecipeSpec, host: Host) -> Chain:
         steps.append(ChainStep(number, step, stage, host.plugin_version(step.stage)))
     if unlinked:
         unsure |= frozenset().union(
-            *(one.stage.requires | one.stage.uses for one in steps), {"data"}
+            *(linked.stage.requires | linked.stage.uses for linked in steps), {"data"}
         )
     return Chain(recipe, tuple(steps), start, tuple(errors), unsure)
 

@@ -7,10 +7,13 @@ from aligner.errors import (
     ErrorCollector,
     ErrorGroup,
     ModelError,
+    did_you_mean,
     error_location,
 )
-from aligner.models.options import Adapter, FreshModel, ModelOptions
+from aligner.models.options import FreshModel, ModelOptions
+from aligner.options.fields import fields_at
 from aligner.preview import PreviewRequest, PreviewSection
+from aligner.recipe.tree import show
 from aligner.registry import RowKind
 from aligner.rl.options import RLOptions
 from aligner.rl.stage import OnlineStage
@@ -18,7 +21,6 @@ from aligner.train.options import OfflineOptions, PreferenceOptions, TrainOption
 from aligner.train.stage import OfflineStage, PreferenceStage
 
 __all__ = [
-    "Adapter",
     "ChainError",
     "DataError",
     "DataOptions",
@@ -39,5 +41,8 @@ __all__ = [
     "RowKind",
     "TrainOn",
     "TrainOptions",
+    "did_you_mean",
     "error_location",
+    "fields_at",
+    "show",
 ]

@@ -35,6 +35,7 @@ from aligner.rl.forward import ResponseBatch
 from aligner.rl.kl import kl_estimate
 from aligner.rl.normalization import whiten
 from aligner.rl.value import ValueFunction, load_value_model
+from aligner.train.batch_reader import BatchReader, completion_note, shared_prompt_length
 from aligner.train.completions import CompletionCollator, CompletionMethod
 from aligner.train.fresh_tokenizer import fresh_tokenizer
 from aligner.train.language import LanguageMethod
@@ -42,12 +43,13 @@ from aligner.train.logps import CompletionLogps, TokenLogps
 from aligner.train.logps_method import LogpsMethod
 from aligner.train.method import TrainerInputs, TrainingMethod
 from aligner.train.pairs import PairLogps, PreferenceLoss, PreferenceMethod
-from aligner.train.preview import Reader
+from aligner.train.preview import RowSequences, preview_section, prompt_layout
 from aligner.train.trainer import StepTrainer
 
 __all__ = [
     "AdvantageTargets",
     "Algorithm",
+    "BatchReader",
     "CompletionCollator",
     "CompletionLogps",
     "CompletionMethod",
@@ -67,8 +69,8 @@ __all__ = [
     "PreferenceMethod",
     "PreparedData",
     "PreparedModel",
-    "Reader",
     "ResponseBatch",
+    "RowSequences",
     "SideAdapter",
     "StepSize",
     "StepTrainer",
@@ -78,6 +80,7 @@ __all__ = [
     "ValueFactory",
     "ValueFunction",
     "adapter_plan",
+    "completion_note",
     "fresh_info",
     "fresh_model",
     "fresh_tokenizer",
@@ -90,6 +93,8 @@ __all__ = [
     "planned_model",
     "precision_of",
     "prepare_policy",
+    "preview_section",
+    "prompt_layout",
     "read_about",
     "reward_head",
     "reward_info",
@@ -97,5 +102,6 @@ __all__ = [
     "save_tensors",
     "save_tokenizer",
     "set_token_ids",
+    "shared_prompt_length",
     "whiten",
 ]

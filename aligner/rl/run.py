@@ -31,7 +31,7 @@ from aligner.stage import StepContext
 from aligner.state import Artifact, ModelState, Slot
 from aligner.train.reward_options import MODEL
 from aligner.train.scoring import RewardSource, load_sources
-from aligner.train.weight_check import check_weights_changed, sample_of
+from aligner.train.weight_check import check_weights_changed, sample_weights
 
 
 def run_online(
@@ -134,12 +134,6 @@ def make_context(
         bf16=precision_of(options.precision) == "bf16",
     )
     iterations = options.total_iterations(len(prompts))
-    mix: Mix | None = None
-    if options.pretraining is not None:
-        rows = prepare_mix(options.pretraining, context, tokenizer).train
-        mix = make_mix(
-            rows, options.pretraining, seed=context.seed, actor=actor, processes=processes
-        )
     return RLContext(
         algorithm=algorithm,
         optimizer=RLOptimizer(
@@ -155,14 +149,28 @@ def make_context(
         sources=sources,
         sampling=sampling_of(options, stops),
         tokenizer=tokenizer,
-        mix=mix,
+        mix=_mix(options, context, actor, tokenizer, processes),
         iterations=iterations,
     )
 
 
+def _mix(
+    options: RLOptions,
+    context: StepContext,
+    actor: Actor,
+    tokenizer: Any,
+    processes: ProcessGroup,
+) -> Mix | None:
+    mix = options.pretraining
+    if mix is None:
+        return None
+    rows = prepare_mix(mix, context, tokenizer).train
+    return make_mix(rows, mix, seed=context.seed, actor=actor, processes=processes)
+
+
 def _train(rl: RLContext, context: StepContext) -> None:
     """Train, with the reward on held-out prompts before and after."""
-    before = sample_of(rl.optimizer.policy)
+    before = sample_weights(rl.optimizer.policy)
     first = held_out_reward(rl, seed=context.seed)
     progress = train(rl, context)
     last = held_out_reward(rl, seed=context.seed)

@@ -113,11 +113,11 @@ def _legend(console: Console) -> RenderableType:
     return line
 
 
-def _heading(step: StepPreview) -> Text:
-    link = step.step
-    stage = f"  stage {link.stage.name}" if link.stage.name != link.name else ""
-    title = (f"{link.number} {link.name}", "bold")
-    return styled_line(title, (f"{stage}  {link.where}", "dim"))
+def _heading(preview: StepPreview) -> Text:
+    step = preview.step
+    stage = f"  stage {step.stage.name}" if step.stage.name != step.name else ""
+    title = (f"{step.number} {step.name}", "bold")
+    return styled_line(title, (f"{stage}  {step.where}", "dim"))
 
 
 def _section(section: PreviewSection, *, full: bool) -> Iterator[RenderableType]:

@@ -38,7 +38,7 @@ class TokenSpan:
     may_break: bool = False
     """True if a line may end before the span without splitting a word."""
     tokens: tuple[PositionedToken, ...] = ()
-    """The tokens that it stands for."""
+    """The tokens of the span."""
 
 
 def visible(text: str) -> str:

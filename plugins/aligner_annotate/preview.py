@@ -9,7 +9,8 @@ from aligner import PlanContext
 from aligner.data.encoding.chat import stop_tokens
 from aligner.data.encoding.tokenizers import planned_tokenizer
 from aligner.preview import PreviewRequest, PreviewSection
-from aligner.train.preview import Reader, prompt_layout, section
+from aligner.train.batch_reader import BatchReader
+from aligner.train.preview import preview_section, prompt_layout
 from aligner_annotate.generation import read_prompts
 from aligner_annotate.options import AnnotateOptions, GenerationOptions, ParaphraseOptions
 from aligner_annotate.paraphrase_rows import read_requests
@@ -46,9 +47,9 @@ def _preview(
     if request.held_out:
         return ()
     times = "once" if samples == 1 else f"{samples} times"
-    layout = prompt_layout(Reader(tokenizer), stop_tokens(tokenizer), options.max_new_tokens)
+    layout = prompt_layout(BatchReader(tokenizer), stop_tokens(tokenizer), options.max_new_tokens)
     return (
-        section(
+        preview_section(
             prompts,
             request,
             layout,

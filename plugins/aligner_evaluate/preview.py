@@ -12,12 +12,13 @@ from aligner.models.logps import ScoredRow, pad_scored_rows
 from aligner.models.padding import pad_id
 from aligner.preview import PreviewRequest, PreviewSection
 from aligner.stage import PlanContext
-from aligner.train.preview import Laid, Reader, prompt_layout, prompt_shared, section
+from aligner.train.batch_reader import BatchReader, shared_prompt_length
+from aligner.train.preview import RowSequences, preview_section, prompt_layout
 from aligner_evaluate.datasets import READS, read_rows
 from aligner_evaluate.options import EvaluateOptions
 from aligner_evaluate.scores import pad_for_reward
 
-Layout = Callable[[Sequence[Any]], Sequence[Laid]]
+Layout = Callable[[Sequence[Any]], Sequence[RowSequences]]
 
 
 def preview(
@@ -31,12 +32,15 @@ def preview(
     new = options.max_new_tokens
     layouts: dict[str, tuple[Layout, str]] = {
         "conversations": (
-            _loss_layout(Reader(tokenizer, stops=stops, word="counted")),
+            _loss_layout(BatchReader(tokenizer, stops=stops, trained_label="counted")),
             "counted",
         ),
-        "text": (_loss_layout(Reader(tokenizer, word="counted")), "counted"),
-        "pairs": (_pair_layout(Reader(tokenizer, word="scored"), pad_id(tokenizer)), "scored"),
-        "prompts": (prompt_layout(Reader(tokenizer), stops, new), "trained"),
+        "text": (_loss_layout(BatchReader(tokenizer, trained_label="counted")), "counted"),
+        "pairs": (
+            _pair_layout(BatchReader(tokenizer, trained_label="scored"), pad_id(tokenizer)),
+            "scored",
+        ),
+        "prompts": (prompt_layout(BatchReader(tokenizer), stops, new), "trained"),
     }
     sections = []
     for option in READS:
@@ -44,14 +48,14 @@ def preview(
         if data is not None:
             layout, word = layouts[option]
             sections.append(
-                section(
+                preview_section(
                     data.train,
                     request,
                     layout,
                     context=context,
                     size=options.per_device_eval_batch_size,
                     option=option,
-                    word=word,
+                    trained_label=word,
                     purpose="to measure on",
                     notes=("batches contain rows of similar length, to reduce padding",),
                 )
@@ -59,37 +63,41 @@ def preview(
     return tuple(sections)
 
 
-def _loss_layout(reader: Reader) -> Layout:
+def _loss_layout(reader: BatchReader) -> Layout:
     """Return the layout of rows whose log-probabilities are measured."""
 
-    def lay(rows: Sequence[SequenceTokens]) -> list[Laid]:
+    def lay(rows: Sequence[SequenceTokens]) -> list[RowSequences]:
         scored = [ScoredRow(tuple(row.input_ids), tuple(row.trained)) for row in rows]
         tokens_BT, mask_BT = pad_scored_rows(scored)
         columns = range(tokens_BT.shape[1])
         return [
-            Laid(sequences=(reader.lane(ids, mask, [c < len(row.tokens) for c in columns]),))
+            RowSequences(
+                sequences=(reader.sequence(ids, mask, [c < len(row.tokens) for c in columns]),)
+            )
             for row, ids, mask in zip(scored, tokens_BT.tolist(), mask_BT.tolist(), strict=True)
         ]
 
     return lay
 
 
-def _pair_layout(reader: Reader, pad: int) -> Layout:
+def _pair_layout(reader: BatchReader, pad: int) -> Layout:
     """Return the layout of pairs whose sides the reward model scores in separate batches."""
 
-    def lay(pairs: Sequence[PreferenceTokens]) -> list[Laid]:
+    def lay(pairs: Sequence[PreferenceTokens]) -> list[RowSequences]:
         sides = []
         for name in ("chosen", "rejected"):
             rows = [[*pair.prompt_ids, *getattr(pair, f"{name}_ids")] for pair in pairs]
             tokens_BT, mask_BT = pad_for_reward(rows, pad)
             sides.append(
                 [
-                    reader.scored_lane(ids, mask, pad=pad, name=name)
+                    reader.scored_sequence(ids, mask, pad=pad, name=name)
                     for ids, mask in zip(tokens_BT.tolist(), mask_BT.tolist(), strict=True)
                 ]
             )
         return [
-            Laid(sequences=both, shared=prompt_shared(both, most=len(pair.prompt_ids)))
+            RowSequences(
+                sequences=both, prompt_length=shared_prompt_length(both, most=len(pair.prompt_ids))
+            )
             for pair, both in zip(pairs, zip(*sides, strict=True), strict=True)
         ]
 

@@ -157,7 +157,7 @@ def test_fresh_runs_every_step_again(go: Go) -> None:
 
 def test_until_an_unknown_step_is_an_error_with_the_closest_name(go: Go, tmp_path: Path) -> None:
     assert str(go(THREE, until="thre").error) == (
-        f"{tmp_path}/mine.yaml: --until names no step: 'thre'\n  hint: did you mean 'three'?"
+        f"{tmp_path}/mine.yaml: --until: there is no step 'thre'\n  hint: did you mean 'three'?"
     )
 
 

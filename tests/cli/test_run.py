@@ -281,7 +281,7 @@ def test_only_the_first_of_several_processes_shows_the_run(desk: Path) -> None:
 def test_a_later_process_prints_its_rank_with_its_error(desk: Path) -> None:
     second = apart("run", "small.yaml", "--until", "nothing", RANK="1", WORLD_SIZE="2")
     assert (second.returncode, second.stdout) == (2, "")
-    assert second.stderr.startswith("process 1: small.yaml: --until names no step: 'nothing'\n")
+    assert second.stderr.startswith("process 1: small.yaml: --until: there is no step 'nothing'\n")
 
 
 def test_a_second_run_in_the_same_folder_is_refused_while_the_first_one_runs(desk: Path) -> None:

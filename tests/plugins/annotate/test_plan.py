@@ -123,8 +123,8 @@ def test_evaluate_reads_made_rows_beside_the_steps_it_looks_back_at(
         (ANNOTATE + "    max_length: 2\n    limits: {dropped: 1}\n",
          "recipe.yaml:5: prompts.jsonl: no row is left to use"),
         (ANNOTATE + "    keep: best\n" + DPO,
-         "recipe.yaml:11: step annotate is written as messages (conversation rows), from which no "
-         "preference rows can be made\n  hint: preference rows are made from"),
+         "recipe.yaml:11: step annotate has the format messages (conversation rows), which cannot be "
+         "converted to preference rows\n  hint: formats for preference rows:"),
     ],
 )  # fmt: skip
 def test_impossible_steps_are_refused_with_file_and_line(
@@ -134,7 +134,9 @@ def test_impossible_steps_are_refused_with_file_and_line(
         json.dumps({"prompt": "a", "chosen": "b", "rejected": "c"}) + "\n"
     )
     found = refused(recipe(steps), tmp_path)
-    assert found == message or (message.endswith("made from") and found.startswith(message)), found
+    assert found == message or (
+        message.endswith("preference rows:") and found.startswith(message)
+    ), found
 
 
 @pytest.mark.parametrize(
