@@ -154,8 +154,8 @@ def test_all_that_is_wrong_with_an_adapter_is_said_at_once(make: Any) -> None:
         "r.yaml:3 (adapter): an adapter on the LM head 'lm_head' does not work with preference "
         "and chunked losses",
         "  hint: remove it from `target_modules`, or train it in full under `modules_to_save`",
-        "r.yaml:3 (adapter): 'embed_tokens' shares its weights with the other end of the model",
-        "  hint: leave it out, or train the whole model",
+        "r.yaml:3 (adapter): 'embed_tokens' shares its weights between embedding and LM head",
+        "  hint: remove it, or train the full model",
     ]
 
 
