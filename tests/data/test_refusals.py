@@ -300,7 +300,7 @@ def test_a_plugins_source_is_checked_against_its_options(place: Any) -> None:
         "recipe.yaml:data: no plugin offers a data source 'countd'\n  hint: did you mean 'counted'?"
     )
     assert refused(place, want="text", source="counted", options={"row": 3}) == (
-        "recipe.yaml:data: data source 'counted': option 'row' is wrong\n  hint: did you mean 'rows'?"
+        "recipe.yaml:data: data source 'counted': option 'row' is invalid\n  hint: did you mean 'rows'?"
     )
 
 
