@@ -166,7 +166,7 @@ class RLOptions(
     @property
     def passes(self) -> int:
         """Passes over the responses of an iteration, each of `num_mini_batches` optimizer steps."""
-        raise NotImplementedError
+        return 1
 
     @property
     def kl_coefficient(self) -> float:

@@ -134,12 +134,6 @@ def make_context(
         bf16=precision_of(options.precision) == "bf16",
     )
     iterations = options.total_iterations(len(prompts))
-    mix: Mix | None = None
-    if options.pretraining is not None:
-        rows = prepare_mix(options.pretraining, context, tokenizer).train
-        mix = make_mix(
-            rows, options.pretraining, seed=context.seed, actor=actor, processes=processes
-        )
     return RLContext(
         algorithm=algorithm,
         optimizer=RLOptimizer(
@@ -155,9 +149,23 @@ def make_context(
         sources=sources,
         sampling=sampling_of(options, stops),
         tokenizer=tokenizer,
-        mix=mix,
+        mix=_mix(options, context, actor, tokenizer, processes),
         iterations=iterations,
     )
+
+
+def _mix(
+    options: RLOptions,
+    context: StepContext,
+    actor: Actor,
+    tokenizer: Any,
+    processes: ProcessGroup,
+) -> Mix | None:
+    mix = options.pretraining
+    if mix is None:
+        return None
+    rows = prepare_mix(mix, context, tokenizer).train
+    return make_mix(rows, mix, seed=context.seed, actor=actor, processes=processes)
 
 
 def _train(rl: RLContext, context: StepContext) -> None:

@@ -97,7 +97,7 @@ def read(result: Any) -> list[str]:
 def test_a_stage_with_data_options_reads_generated_rows_without_further_code(
     tmp_path: Path,
 ) -> None:
-    """The check counts stand-ins; the running step has the real rows, and its plan counts them."""
+    """The check counts placeholders; the running step has the real rows, and its plan counts them."""
     recipe = chain(tmp_path)
     assert recipe.check(runs=tmp_path / "runs").plans["reader"].rows == 3
     result = run(recipe, tmp_path)

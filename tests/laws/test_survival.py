@@ -95,7 +95,7 @@ def test_two_whole_checkpoints_stay_and_torn_ones_go(tmp_path: Path) -> None:
         if step != 4:
             checkpoints.mark_complete(folder)
     checkpoints.prune(tmp_path, keep=frozenset({tmp_path / "checkpoint-1"}))
-    assert sorted(one.name for one in tmp_path.iterdir()) == [
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
         "checkpoint-1",
         "checkpoint-2",
         "checkpoint-3",

@@ -17,7 +17,7 @@ from aligner.rl.processes import ProcessGroup
 from aligner.rl.rewards import final_scores, score
 from aligner.testing import tiny_tokenizer
 from aligner.testing.rl import tiny_llama
-from aligner.train.scoring import ConversationEncoder, RewardModel, RewardSource, sources_of
+from aligner.train.scoring import RewardEncoder, RewardModel, RewardSource, sources_of
 from aligner_rewards.length import LengthReward
 
 CPU = torch.device("cpu")
@@ -40,7 +40,7 @@ def test_a_response_is_encoded_as_the_reward_model_was_trained_on_it(text) -> No
     pair = encode_preference(
         Preference(prompt=QUESTION, chosen=answer(text), rejected=answer("no")), tokenizer
     )
-    encoder = ConversationEncoder(tokenizer)
+    encoder = RewardEncoder(tokenizer)
     [found, cut_off, empty] = encoder(
         [completion(text), completion(text, ended=False), completion("")]
     )
@@ -58,7 +58,7 @@ def test_the_score_is_read_at_the_last_token_though_padding_is_the_stop_token() 
     config.num_labels, config.pad_token_id = 1, None
     torch.manual_seed(1)
     model = LlamaForSequenceClassification(config).eval()
-    encoder = ConversationEncoder(tokenizer)
+    encoder = RewardEncoder(tokenizer)
     completions = [
         completion("yes"),
         completion("the big red dog sleeps"),
