@@ -22,7 +22,7 @@ from aligner_import.rules import (
 from aligner_import.step_draft import StepDraft
 
 TEXT_STAGE = "pretrain"
-CHAT_STAGES = "sft dpo reward"
+CHAT_STAGES = "sft dpo reward kto"
 OFFLINE_STAGES = f"{TEXT_STAGE} {CHAT_STAGES}"
 
 HUB = (
@@ -61,7 +61,7 @@ TRAINER: tuple[Rule, ...] = (
          differs="only the newest checkpoints of a running step are kept"),
     same("seed", "recipe.seed"),
     same("group_by_length", "train_sampling_strategy", convert=parse_sampling_strategy,
-         default=False, only=OFFLINE_STAGES),
+         default=False, only="pretrain sft dpo reward"),
     same("adam_beta1", convert=parse_number),
     same("adam_beta2", convert=parse_number),
     composed("bf16", "`precision`"),

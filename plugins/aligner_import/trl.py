@@ -37,12 +37,13 @@ from aligner_import.rules import (
 from aligner_import.slices import split_options
 from aligner_import.step_draft import StepDraft
 
-METHODS = ("sft", "dpo", "reward")
+METHODS = ("sft", "dpo", "kto", "reward")
 COMMAND_SETTINGS: Mapping[str, frozenset[str]] = {
     "dpo": frozenset({
         "beta", "loss_weights", "label_smoothing", "f_divergence_type", "precompute_ref_log_probs",
         "ld_alpha", "use_weighting", "discopop_tau", "sync_ref_model",
     }),
+    "kto": frozenset({"desirable_weight", "undesirable_weight"}),
     "reward": frozenset({"center_rewards_coefficient"}),
     "sft": frozenset({
         "packing", "assistant_only_loss", "completion_only_loss", "dataset_text_field", "padding_free",
@@ -50,7 +51,7 @@ COMMAND_SETTINGS: Mapping[str, frozenset[str]] = {
     }),
 }  # fmt: skip
 """Settings of one TRL command only."""
-LEARNING_RATES = {"sft": 2e-5, "dpo": 1e-6, "reward": 1e-4, "pretrain": 2e-5}
+LEARNING_RATES = {"sft": 2e-5, "dpo": 1e-6, "kto": 1e-6, "reward": 1e-4, "pretrain": 2e-5}
 
 TOOL_RULES: tuple[Rule, ...] = (
     composed("model_name_or_path", "`model`"),
@@ -84,8 +85,8 @@ TOOL_RULES: tuple[Rule, ...] = (
     composed("load_in_8bit", "`quantize: int8`"),
     same("attn_implementation", convert=lookup(ATTENTION, "attention kernel")),
     composed("gradient_checkpointing", "`activation_checkpointing`, which is on by default in TRL"),
-    same("beta", convert=parse_number, only="dpo"),
-    same("loss_type", only="dpo"),
+    same("beta", convert=parse_number, only="dpo kto"),
+    same("loss_type", only="dpo kto"),
     same("loss_type", only="sft"),
     same("loss_weights", only="dpo"),
     same("label_smoothing", convert=parse_number, only="dpo"),
@@ -94,7 +95,9 @@ TOOL_RULES: tuple[Rule, ...] = (
     same("ld_alpha", convert=parse_number, only="dpo"),
     same("use_weighting", convert=parse_bool, only="dpo"),
     same("discopop_tau", convert=parse_number, only="dpo"),
-    same("disable_dropout", convert=parse_bool, only="dpo reward"),
+    same("desirable_weight", convert=parse_number, only="kto"),
+    same("undesirable_weight", convert=parse_number, only="kto"),
+    same("disable_dropout", convert=parse_bool, only="dpo kto reward"),
     same("center_rewards_coefficient", only="reward"),
     *unsupported("the reference is always the incoming policy, frozen", "sync_ref_model", decides=True),
     *unsupported("the router's auxiliary loss is not supported here", "router_aux_loss_coef"),
@@ -122,6 +125,8 @@ def find_stage(config: ExternalConfig) -> str:
     command = config.method
     if command is None:
         found = [name for name, only in COMMAND_SETTINGS.items() if only & config.settings.keys()]
+        if "kto" in found:  # some settings of DPO are settings of KTO too
+            found = ["kto"]
         if len(found) != 1:
             raise ChainError(
                 "the TRL command of this file is unclear",

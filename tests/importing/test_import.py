@@ -32,6 +32,7 @@ CASES = {
     ("trl", "sft.yaml"): ["chat", "sft"],
     ("trl", "text.yaml"): ["pretrain"],
     ("trl", "dpo.yaml"): ["chat", "dpo"],
+    ("trl", "kto.yaml"): ["chat", "kto"],
     ("trl", "reward.yaml"): ["chat", "reward"],
 }
 
@@ -193,6 +194,22 @@ def test_a_trl_file_is_imported(import_files: Import, tmp_path: Path) -> None:
                 "eval_steps": 50,
             },
         ],
+    }
+
+
+def test_a_trl_file_for_kto_is_imported(import_files: Import, tmp_path: Path) -> None:
+    import_files("trl", "kto.yaml")
+    assert read_output(tmp_path)["steps"][1] == {
+        "stage": "kto",
+        "data": {"hub": "trl-lib/kto-mix-14k"},
+        "max_length": 1024,
+        "overflow": "cut",
+        "loss_type": "apo_zero_unpaired",
+        "beta": 0.2,
+        "per_device_train_batch_size": 4,
+        "learning_rate": 5e-7,
+        "desirable_weight": 1.5,
+        "activation_checkpointing": True,
     }
 
 

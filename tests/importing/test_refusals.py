@@ -38,7 +38,7 @@ def test_a_method_without_a_stage_is_refused(refused: Refused) -> None:
         "  hint: there are pt, sft, rm, ppo, dpo; use dpo for preference pairs\n"
     )
     assert refused("use_peft: true\n", "--method", "grpo") == (
-        "f.yaml: importing `trl grpo` is not supported\n  hint: there are sft, dpo, reward\n"
+        "f.yaml: importing `trl grpo` is not supported\n  hint: there are sft, dpo, kto, reward\n"
     )
 
 
@@ -59,7 +59,7 @@ def test_all_errors_are_reported_at_once(refused: Refused) -> None:
 def test_a_trl_file_without_a_known_command_needs_method(refused: Refused) -> None:
     assert refused("model_name_or_path: m\ndataset_name: d/e\n") == (
         "f.yaml: the TRL command of this file is unclear\n"
-        "  hint: set it with --method: sft, dpo, reward\n"
+        "  hint: set it with --method: sft, dpo, kto, reward\n"
     )
 
 
