@@ -1,17 +1,18 @@
-"""Every error a user can cause, written one way: where it is, what is wrong, what to do."""
+"""Errors a user can cause: location, problem, hint."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import ClassVar
 
 
 class AlignerError(Exception):
-    """Something the user can put right. The command line prints it without a traceback."""
+    """An error the user can fix. The command line prints it without a traceback."""
 
     exit_code: ClassVar[int] = 2
-    """What the process ends with: 2 refused, 1 failed, 75 stopped and resumable."""
+    """Exit status of the process: 2 refused, 1 failed, 75 interrupted and resumable."""
 
     def __init__(self, what: str, *, where: str = "", hint: str = "") -> None:
         self.what, self.where, self.hint = what, where, hint
@@ -21,69 +22,82 @@ class AlignerError(Exception):
         line = f"{self.where}: {self.what}" if self.where else self.what
         return f"{line}\n  hint: {self.hint}" if self.hint else line
 
+    def locate(self, where: str) -> None:
+        """Set the location, unless the error has one already."""
+        self.where = self.where or where
+
 
 class RecipeError(AlignerError):
-    """The recipe file cannot be read as one."""
+    """The file is not a valid recipe."""
 
 
 class ChainError(AlignerError):
-    """The recipe reads well, but its stages do not fit together."""
+    """The recipe is valid, but its steps do not fit together."""
 
 
 class DataError(AlignerError):
-    """The data is missing, malformed, or would silently do harm."""
+    """The data is missing, malformed, or would silently harm the model."""
 
 
 class ModelError(AlignerError):
-    """A model or tokenizer cannot be used as asked."""
+    """A model or tokenizer cannot be used as requested."""
 
 
 class PluginError(AlignerError):
-    """A plugin breaks its contract with aligner."""
+    """A plugin violates the plugin contract."""
 
 
 class StageError(AlignerError):
-    """A stage ran and did not do what it declared, or what it must."""
+    """A running stage failed or violated its declaration."""
 
     exit_code = 1
 
 
 class GateError(StageError):
-    """A metric of a finished step is out of the bounds the recipe sets."""
+    """A metric of a finished step is outside the bounds of its gate."""
 
 
 class Stopped(AlignerError):
-    """The run was interrupted; whatever had finished is kept, and it can go on."""
+    """The run was interrupted; finished steps are kept, and the run can be resumed."""
 
     exit_code = 75
 
 
 class ErrorGroup(AlignerError):
-    """Several errors at once, in the order they were found, each said once."""
+    """Several errors, in the order found, without duplicates."""
 
     def __init__(self, errors: Sequence[AlignerError]) -> None:
-        seen: dict[str, AlignerError] = {}
+        unique: dict[str, AlignerError] = {}
         for error in errors:
-            for one in error.errors if isinstance(error, ErrorGroup) else (error,):
-                seen.setdefault(str(one), one)
-        self.errors: tuple[AlignerError, ...] = tuple(seen.values())
-        super().__init__("\n".join(str(one) for one in self.errors))
+            for member in error.errors if isinstance(error, ErrorGroup) else (error,):
+                unique.setdefault(str(member), member)
+        self.errors: tuple[AlignerError, ...] = tuple(unique.values())
+        super().__init__(self._text())
+
+    def locate(self, where: str) -> None:
+        """Set the location of each error that has none."""
+        for error in self.errors:
+            error.locate(where)
+        self.what = self._text()
+
+    def _text(self) -> str:
+        return "\n".join(map(str, self.errors))
 
     @classmethod
     def raise_if_any(cls, errors: Sequence[AlignerError]) -> None:
-        """Raise the one error itself, or all of them together, or nothing."""
+        """Raise a single error as it is and several as a group; do nothing without errors."""
         if errors:
-            together = cls(errors)
-            raise together.errors[0] if len(together.errors) == 1 else together
+            group = cls(errors)
+            raise group.errors[0] if len(group.errors) == 1 else group
 
 
 class ErrorCollector:
-    """Goes on after an error, to find the others: `with errors: …` keeps an AlignerError for later.
+    """Collect errors instead of stopping at the first: `with collector: …` catches an AlignerError.
 
-    >>> errors = ErrorCollector()
-    >>> with errors:
+    >>> collector = ErrorCollector()
+    >>> with collector:
     ...     raise DataError("no rows")
-    >>> [str(error) for error in errors.found]
+    >>> [str(error) for error in collector.found]
     ['no rows']
     """
 
@@ -100,12 +114,30 @@ class ErrorCollector:
         return True
 
     def raise_if_any(self) -> None:
-        """Raise what was found, all together."""
+        """Raise the collected errors together."""
         ErrorGroup.raise_if_any(self.found)
 
 
+@contextmanager
+def error_location(where: str) -> Iterator[None]:
+    """Give `where` as location to errors that leave the body without one.
+
+    Functions below need no parameter for it: the caller that knows the line adds it once.
+
+    >>> with error_location("recipe.yaml:7"):
+    ...     raise DataError("no rows")
+    Traceback (most recent call last):
+    aligner.errors.DataError: recipe.yaml:7: no rows
+    """
+    try:
+        yield
+    except AlignerError as error:
+        error.locate(where)
+        raise
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Suggest the known word nearest to `word`, or list them all.
+    """Suggest the known word closest to `word`, or list all of them.
 
     >>> did_you_mean("dqo", ["sft", "dpo"])
     "did you mean 'dpo'?"

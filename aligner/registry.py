@@ -77,7 +77,7 @@ class DataFormat:
 
     name: str
     kind: RowKind
-    recognise: Callable[[Sequence[Mapping[str, Any]]], bool]
+    recognize: Callable[[Sequence[Mapping[str, Any]]], bool]
     """Whether these first rows are written this way."""
     convert: Callable[[Mapping[str, Any]], Any]
     """One row to aligner's own form (`aligner.data.rows`); raises ValueError saying what is wrong."""
@@ -181,7 +181,7 @@ class ConfigImporter:
     """Reads the recipes of one other tool, for `aligner import`."""
 
     name: str
-    recognise: Callable[[Mapping[str, Any]], bool]
+    recognize: Callable[[Mapping[str, Any]], bool]
     """Whether these settings are written for that tool, and for no other."""
     translate: Callable[[Sequence[ExternalConfig], Mapping[str, type[Any]]], ImportResult]
     """One chain from one file or several, in order, given the stage classes by name; raises AlignerError

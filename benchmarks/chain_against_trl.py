@@ -39,19 +39,19 @@ steps:
   - stage: sft
     data: talks.jsonl
     max_steps: {STEPS}
-    batch_size: {BATCH}
+    per_device_train_batch_size: {BATCH}
     max_length: {LENGTH}
     learning_rate: 1e-4
   - stage: reward
     data: pairs.jsonl
     max_steps: {STEPS}
-    batch_size: {BATCH}
+    per_device_train_batch_size: {BATCH}
     max_length: {LENGTH}
     learning_rate: 1e-4
   - stage: dpo
     data: pairs.jsonl
     max_steps: {STEPS}
-    batch_size: {BATCH}
+    per_device_train_batch_size: {BATCH}
     max_length: {LENGTH}
     learning_rate: 1e-5
 """
@@ -87,8 +87,8 @@ seed: 1
 steps:
   - stage: pretrain
     data: text.txt
-    fresh: {{hidden_size: 128, layers: 4, heads: 4, positions: 256}}
-    vocabulary: 1024
+    fresh: {{hidden_size: 128, num_hidden_layers: 4, num_attention_heads: 4, max_position_embeddings: 256}}
+    vocab_size: 1024
     max_length: {LENGTH}
     max_steps: 5
   - stage: chat

@@ -18,9 +18,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from trl import SFTConfig, SFTTrainer
 
 from aligner import Registry
+from aligner.data.encoding.prepare import prepare_conversations, prepare_preferences
+from aligner.data.encoding.tokenizers import train_tokenizer
 from aligner.data.options import DataOptions
-from aligner.data.prepare import prepare_conversations, prepare_preferences
-from aligner.data.tokenizers import train_tokenizer
 
 MARKED = (
     "{%- for message in messages %}{{- '<|im_start|>' + message['role'] + '\n' }}"

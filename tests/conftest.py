@@ -22,11 +22,11 @@ seed: 7
 steps:
   - stage: pretrain
     data: stories.txt
-    fresh: {hidden_size: 16, layers: 2, heads: 2, positions: 96}
-    vocabulary: 300
+    fresh: {hidden_size: 16, num_hidden_layers: 2, num_attention_heads: 2, max_position_embeddings: 96}
+    vocab_size: 300
     max_length: 32
     max_steps: 4
-    batch_size: 4
+    per_device_train_batch_size: 4
     learning_rate: 1e-2
   - stage: chat
     template: tiny
@@ -34,17 +34,17 @@ steps:
     data: talks.jsonl
     adapter: {method: lora, r: 4}
     max_steps: 3
-    batch_size: 4
+    per_device_train_batch_size: 4
     learning_rate: 2e-2
   - stage: dpo
     data: pairs.jsonl
     max_steps: 3
-    batch_size: 4
+    per_device_train_batch_size: 4
     learning_rate: 2e-2
   - stage: reward
     data: pairs.jsonl
     max_steps: 2
-    batch_size: 4
+    per_device_train_batch_size: 4
     learning_rate: 2e-2
 """
 

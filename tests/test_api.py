@@ -29,7 +29,12 @@ from aligner.testing import (
 from aligner_dpo.stage import DPO, DPOOptions
 from aligner_sft.stage import SFT, SFTOptions
 
-QUICK: dict[str, Any] = {"max_steps": 2, "batch_size": 4, "learning_rate": 1e-2, "log_every": 1}
+QUICK: dict[str, Any] = {
+    "max_steps": 2,
+    "per_device_train_batch_size": 4,
+    "learning_rate": 1e-2,
+    "logging_steps": 1,
+}
 
 Make = Callable[..., aligner.Recipe]
 
@@ -82,8 +87,8 @@ def test_a_recipe_built_of_stages_is_the_recipe_written_in_yaml(
         "steps:\n"
         "- stage: sft\n"
         "  max_steps: 2\n"
-        "  batch_size: 4\n"
-        "  log_every: 1\n"
+        "  per_device_train_batch_size: 4\n"
+        "  logging_steps: 1\n"
         "  data:\n"
         "  - path: talks.jsonl\n"
         "  learning_rate: 0.01\n"
@@ -92,8 +97,8 @@ def test_a_recipe_built_of_stages_is_the_recipe_written_in_yaml(
         "  gate:\n"
         "    accuracy: '>= 0.0'\n"
         "  max_steps: 2\n"
-        "  batch_size: 4\n"
-        "  log_every: 1\n"
+        "  per_device_train_batch_size: 4\n"
+        "  logging_steps: 1\n"
         "  data:\n"
         "  - path: pairs.jsonl\n"
         "  learning_rate: 0.01\n"

@@ -23,9 +23,9 @@ steps:
     data: {path: pairs.jsonl, format: better-worse}
     alpha: 0.05
     max_steps: 3
-    batch_size: 4
+    per_device_train_batch_size: 4
     learning_rate: 1e-2
-    log_every: 1
+    logging_steps: 1
   - stage: evaluate
     prompts: prompts.jsonl
     judge: {name: brevity, options: {words: 3}}
@@ -72,7 +72,12 @@ def test_the_first_loss_is_that_of_lengths_alone(tmp_path: Path) -> None:
     write_tiny(tmp_path / "tiny")
     write_files(tmp_path, {"pairs.jsonl": preferences()})
     options = RDPOOptions(
-        data="pairs.jsonl", alpha=0, max_steps=1, batch_size=12, learning_rate=1e-2, log_every=1
+        data="pairs.jsonl",
+        alpha=0,
+        max_steps=1,
+        per_device_train_batch_size=12,
+        learning_rate=1e-2,
+        logging_steps=1,
     )
     made = aligner.Recipe([RDPO(options)], model=tmp_path / "tiny", folder=tmp_path)
     result = made.run(runs=tmp_path / "runs", show=False)

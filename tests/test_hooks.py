@@ -108,22 +108,22 @@ def test_aligner_reward_functions(example: Example) -> None:
 
 
 def test_aligner_data_sources(example: Example) -> None:
-    from aligner.data.load import load
     from aligner.data.options import DataSpec
+    from aligner.data.reading.load import load_rows
 
     look = _look(example("aligner_data_sources"), Path("."))
     spec = DataSpec(source="sums", options={"count": 3})
-    loaded = load((spec,), want="conversation", context=look, option="data")
+    loaded = load_rows((spec,), want="conversation", context=look, option="data")
     assert [row.messages[-1]["content"] for row in loaded.rows] == ["0", "2", "4"]
 
 
 def test_aligner_data_formats(example: Example, tmp_path: Path) -> None:
-    from aligner.data.load import load
     from aligner.data.options import DataSpec
+    from aligner.data.reading.load import load_rows
 
     look = _look(example("aligner_data_formats"), tmp_path)
     write_files(tmp_path, {"p.jsonl": [{"q": "why?", "won": "so", "lost": "not so"}]})
-    loaded = load((DataSpec(path="p.jsonl"),), want="preference", context=look, option="data")
+    loaded = load_rows((DataSpec(path="p.jsonl"),), want="preference", context=look, option="data")
     [pair] = loaded.rows
     assert loaded.ledger.formats == ("won-lost",)
     assert (pair.chosen[0]["content"], pair.rejected[0]["content"]) == ("so", "not so")
@@ -137,7 +137,7 @@ def test_aligner_recipe_templates(example: Example) -> None:
         "steps:\n"
         "  - stage: sft\n"
         "    data: talks.jsonl\n"
-        "    epochs: 2  # more than three rarely helps\n"
+        "    num_train_epochs: 2  # more than three rarely helps\n"
     )
 
 
@@ -153,8 +153,8 @@ def test_aligner_config_importers(example: Example, tmp_path: Path) -> None:
         folder=tmp_path,
         recipe_folder=tmp_path,
     )
-    assert talker.recognise(settings)
-    assert not talker.recognise({"talks": "talks.jsonl"})
+    assert talker.recognize(settings)
+    assert not talker.recognize({"talks": "talks.jsonl"})
     made = talker.translate([foreign], {})
     assert recipe_from(made.recipe, folder=tmp_path).steps[0].options == {"data": "talks.jsonl"}
     assert [(one.where, one.key) for one in made.notes] == [("old.yaml:3", "colour")]

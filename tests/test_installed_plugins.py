@@ -21,13 +21,13 @@ ROOT = Path(__file__).parents[1]
 TALK = """\
 model: tiny
 steps:
-  - {stage: short_talk, data: talks.jsonl, max_steps: 2, batch_size: 4, learning_rate: 1e-2}
-  - {stage: sft, data: talks.jsonl, max_steps: 2, batch_size: 4, learning_rate: 1e-2}
+  - {stage: short_talk, data: talks.jsonl, max_steps: 2, per_device_train_batch_size: 4, learning_rate: 1e-2}
+  - {stage: sft, data: talks.jsonl, max_steps: 2, per_device_train_batch_size: 4, learning_rate: 1e-2}
 """
 PAIRS = """\
 model: tiny
 steps:
-  - {stage: rdpo, data: pairs.jsonl, max_steps: 2, batch_size: 4, learning_rate: 1e-2}
+  - {stage: rdpo, data: pairs.jsonl, max_steps: 2, per_device_train_batch_size: 4, learning_rate: 1e-2}
 """
 
 Install = Callable[[Path], Callable[..., str]]

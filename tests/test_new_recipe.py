@@ -13,7 +13,7 @@ import yaml
 
 from aligner.cli import main
 from aligner.host import Host
-from aligner.options import validate
+from aligner.options.validation import validate
 from aligner.recipe import read_recipe
 from aligner.registry import DatasetSummary, TemplateInputs
 from aligner.testing import conversations, preferences, texts, write_files, write_tiny
@@ -230,12 +230,18 @@ def test_the_template_suits_the_tokenizer(known: dict[str, object], template: st
     ],
 )
 def test_numbers_suit_the_data(looked: dict[str, int], chosen: tuple[object, ...]) -> None:
-    """hold_out, max_length, epochs, batch_size and accumulate, for a model of 2048 positions."""
+    """Options that follow from the number of rows, for a model of 2048 positions."""
     outline = Host.discover().registry().recipe_templates["sft"]
     data = {"data": DatasetSummary(spec="d.jsonl", **looked)}
     text = outline.write(TemplateInputs(model="m", adapter="lora", data=data, positions=2048))
     step = yaml.safe_load(text)["steps"][1]
-    names = ("hold_out", "max_length", "epochs", "batch_size", "accumulate")
+    names = (
+        "hold_out",
+        "max_length",
+        "num_train_epochs",
+        "per_device_train_batch_size",
+        "gradient_accumulation_steps",
+    )
     assert tuple(step.get(name) for name in names) == chosen
     assert ("limits" in step) == (looked.get("longest", 0) > 2048)
 
@@ -301,14 +307,14 @@ steps:
     # overflow: turns # leave out the oldest turns of longer rows, not the whole row
     # packing: true # several conversations a row: faster where most are short
     # train_on: last # learn only the last answer, not all of them
-    adapter: {method: lora, r: 16, alpha: 32} # trained in place of the whole model
-    # adapter: {method: dora, r: 16, alpha: 32} # or rslora
-    epochs: 3 # few rows want several passes
-    batch_size: 4 # rows on a device at once: halve it, and double accumulate, if memory runs out
-    accumulate: 1 # together 4 rows an optimizer step
+    adapter: {method: lora, r: 16, lora_alpha: 32} # trained in place of the whole model
+    # adapter: {method: dora, r: 16, lora_alpha: 32} # or rslora
+    num_train_epochs: 3 # few rows want several passes
+    per_device_train_batch_size: 4 # rows on a device at once; if memory runs out, halve it, double the next
+    gradient_accumulation_steps: 1 # together 4 rows an optimizer step
     learning_rate: 0.0002 # adapters want ten times what full weights do
-    schedule: cosine
-    warmup: 0.03 # share of the optimizer steps
+    lr_scheduler_type: cosine
+    warmup_steps: 0.03 # share of the optimizer steps
 
   # Compare what came of it with what it began from:
   # - stage: evaluate

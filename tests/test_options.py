@@ -13,8 +13,8 @@ from pydantic import Field, field_validator, model_validator
 from aligner.data.curation.spec import Augment, Clean, Redact
 from aligner.data.options import DataSpec, DataSpecs
 from aligner.errors import AlignerError, ChainError, ErrorGroup
-from aligner.fields import fields_at, first_sentence, models_below
-from aligner.options import check_options, validate
+from aligner.options.fields import fields_at, first_sentence, nested_models
+from aligner.options.validation import check_options, validate
 from aligner.recipe import read_recipe
 from aligner.registry import ExtensionOptions
 from aligner.stage import Plan, PlanContext, Stage, StageOptions, StepContext
@@ -262,7 +262,7 @@ def test_fields_are_found_through_unions_lists_and_mappings() -> None:
     assert "hub" in fields_at(Options, ("data", 0))
     assert "hub" in fields_at(Options, ("data",))
     assert fields_at(Options, ("weights", "a")) == {}
-    assert models_below(Options) == (DataSpec, Clean, Redact, Augment, Lora, Prompt)
+    assert nested_models(Options) == (DataSpec, Clean, Redact, Augment, Lora, Prompt)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from aligner.host import Host
-from aligner.options import validate
+from aligner.options.validation import validate
 from aligner.recipe import read_recipe
 
 ROOT = Path(__file__).parents[1]

@@ -11,9 +11,9 @@ import yaml
 from aligner import chain
 from aligner.host import Host
 from aligner.models.options import FreshModel
-from aligner.options import validate
+from aligner.options.recipe_schema import recipe_schema
+from aligner.options.validation import validate
 from aligner.recipe import read_recipe
-from aligner.schema import recipe_schema
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
 SHIPPED = {"laptop", "qlora-8b", "quickstart", "quickstart-dpo", "zephyr-7b"}
@@ -37,15 +37,17 @@ def test_a_recipe_for_a_real_model_checks_on_a_tiny_one_and_rows_of_its_formats(
     name: str, tmp_path: Path
 ) -> None:
     """The same chain, with a model and data made here in place of what would be downloaded."""
-    from aligner.data.tokenizers import save_tokenizer, train_tokenizer
+    from aligner.data.encoding.tokenizers import save_tokenizer, train_tokenizer
     from aligner.models.fresh import fresh_model
     from aligner.models.save import save_model
     from aligner.models.tokens import set_token_ids
     from aligner.state import ModelCache
 
     tokenizer = train_tokenizer(["a question, and an answer"], 300)
-    shape = FreshModel(hidden_size=16, layers=1, heads=2, positions=2048)
-    model = fresh_model(shape, vocabulary=len(tokenizer), seed=1)
+    shape = FreshModel(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, max_position_embeddings=2048
+    )
+    model = fresh_model(shape, vocab_size=len(tokenizer), seed=1)
     set_token_ids(model, tokenizer)
     save_model(model, tmp_path / "model", model_cache=ModelCache())
     save_tokenizer(tokenizer, tmp_path / "model")

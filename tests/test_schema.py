@@ -15,9 +15,10 @@ from pydantic import Field
 
 from aligner.data.options import DataSpecs
 from aligner.errors import AlignerError
-from aligner.options import validate
+from aligner.options.recipe_schema import recipe_schema
+from aligner.options.stage_page import Option, describe_stage, options_of
+from aligner.options.validation import validate
 from aligner.recipe import read_recipe
-from aligner.schema import Option, describe_stage, options_of, recipe_schema
 from aligner.stage import Plan, PlanContext, Stage, StageOptions, StepContext
 from aligner.state import ModelState, Slot
 
@@ -254,11 +255,11 @@ def test_the_options_of_a_model_are_told_in_words() -> None:
 
 def test_a_page_tells_all_there_is_to_know_of_a_stage() -> None:
     assert describe_stage(LookOver) == (
-        "look: (not written up)\n"
+        "look: (no documentation)\n"
         "\n"
         "requires  policy, tokenizer\n"
         "uses      depends on the options\n"
-        "provides  policy  (where the options are left at their defaults)\n"
+        "provides  policy  (with default options)\n"
         "\n"
         "options\n"
         "  at: text; required\n"

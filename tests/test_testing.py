@@ -15,8 +15,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from aligner.data.load import load
 from aligner.data.options import DataSpec
+from aligner.data.reading.load import load_rows
 from aligner.models.files import artifact_hash
 from aligner.registry import Registry
 from aligner.stage import Plan, PlanContext, Stage, StageOptions, StepContext
@@ -262,7 +262,7 @@ def test_the_tiny_data_is_of_its_kind_without_a_finding(
         registry=Registry(),
         memo={},
     )
-    loaded = load((DataSpec(path="rows.jsonl"),), want=kind, context=place, option="data")
+    loaded = load_rows((DataSpec(path="rows.jsonl"),), want=kind, context=place, option="data")
     assert len(loaded.rows) == count
     assert not loaded.ledger.dropped
     assert not loaded.ledger.skipped

@@ -44,7 +44,9 @@ class _Models:
 
     def tokenizer(self) -> Any:
         """The tokenizer with its chat template."""
-        from aligner.data.tokenizers import load_tokenizer  # transformers waits until it is wanted
+        from aligner.data.encoding.tokenizers import (
+            load_tokenizer,  # transformers waits until it is wanted
+        )
 
         artifact = self._artifact("tokenizer")
         tokenizer = load_tokenizer(artifact, self.model_cache)

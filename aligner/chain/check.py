@@ -72,6 +72,7 @@ def check(
             plan = replace(_foreseen(plan, one), offered=makers)
             each(one, look)
         except AlignerError as error:
+            error.locate(one.step.where)
             errors += [f for f in _each(error) if not doubtful or isinstance(f, DataError)]
             unsure |= set(one.stage.provides)
             plan = Plan(summary="")

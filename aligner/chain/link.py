@@ -9,7 +9,7 @@ from typing import Any
 from aligner.errors import AlignerError, ChainError, did_you_mean
 from aligner.host import Host
 from aligner.models.resolve import resolve, resolve_tokenizer
-from aligner.options import validate
+from aligner.options.validation import validate
 from aligner.recipe import RecipeSpec, StepSpec
 from aligner.stage import Stage
 from aligner.state import SLOTS, Artifact, ModelState, Slot

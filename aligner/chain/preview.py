@@ -9,7 +9,7 @@ from pathlib import Path
 from aligner.chain.check import CheckedChain, check, seeing
 from aligner.chain.execute import find_finished
 from aligner.chain.link import Chain, ChainStep
-from aligner.errors import AlignerError, ChainError, ErrorCollector, did_you_mean
+from aligner.errors import AlignerError, ChainError, ErrorCollector, did_you_mean, error_location
 from aligner.host import Host
 from aligner.preview import PreviewRequest, PreviewSection
 from aligner.stage import PlanContext
@@ -62,7 +62,7 @@ def preview(
 
     def look_at(link: ChainStep, context: PlanContext) -> None:
         if link.step.name in wanted:
-            with errors:
+            with errors, error_location(link.step.where):
                 sections = _with_stand_ins(link, link.stage.preview(context, request))
                 if sections or steps:
                     shown.append(StepPreview(link, sections))
@@ -90,7 +90,8 @@ def _on_made_rows(
     if makers - made.keys():
         return one
     look = seeing(checked.looks[one.link.number - 1], made)
-    return StepPreview(one.link, tuple(one.link.stage.preview(look, request)))
+    with error_location(one.link.step.where):
+        return StepPreview(one.link, tuple(one.link.stage.preview(look, request)))
 
 
 def _with_stand_ins(

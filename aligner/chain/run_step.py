@@ -235,7 +235,7 @@ def _failed(
             hint="give the same command again to go on from there",
         )
     elif isinstance(error, AlignerError):
-        error.where = error.where or step.where
+        error.locate(step.where)
     else:
         error.add_note(f"while running step {step.name!r} ({step.where})")
     walk.tell(

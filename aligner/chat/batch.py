@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from aligner.chat.speaker import Speaker
-from aligner.data.load import load
-from aligner.data.messages import Malformed
 from aligner.data.options import DataSpec
+from aligner.data.reading.load import load_rows
+from aligner.data.reading.messages import MalformedRowError
 from aligner.data.rows import Prompt
 from aligner.errors import AlignerError, DataError, ErrorGroup, ModelError
 from aligner.models.generate import Answer, Sampling, generate
@@ -59,7 +59,7 @@ def read_prompts(path: str, registry: Registry) -> tuple[list[Prompt], list[str]
         DataError: It is missing, malformed, holds no prompts, or nothing usable.
     """
     place = _Here(registry, {})
-    loaded = load([DataSpec(path=path)], want="prompt", context=place, option="PROMPTS")
+    loaded = load_rows([DataSpec(path=path)], want="prompt", context=place, option="PROMPTS")
     rows = [row for row in loaded.rows if isinstance(row, Prompt)]
     dropped: Mapping[str, Any] = loaded.ledger.dropped
     said = [
@@ -126,7 +126,7 @@ def _encoded(speaker: Speaker, prompts: Sequence[Prompt], most: int) -> list[lis
     for prompt in prompts:
         try:
             (ids,) = speaker.encode([(prompt.messages, prompt.tools)])
-        except Malformed as error:
+        except MalformedRowError as error:
             errors.append(DataError(error.what, where=prompt.origin, hint=error.hint))
             continue
         if speaker.context is not None and len(ids) + most > speaker.context:

@@ -10,7 +10,7 @@ from aligner.chat.reply import Reply
 from aligner.chat.settings import Refused, Settings
 from aligner.chat.speaker import Fitting, Speaker
 from aligner.chat.views import View
-from aligner.data.messages import Malformed, text
+from aligner.data.reading.messages import MalformedRowError, read_text
 from aligner.errors import did_you_mean
 from aligner.terminal.as_json import json_line
 from aligner.terminal.text import one_line
@@ -72,9 +72,9 @@ class Session:
     def _ask(self, said: str, dialogues: Sequence[Dialogue]) -> None:
         """Let everybody answer, and remember it unless somebody was stopped before the first word."""
         try:
-            text(said, "turn")
+            read_text(said, "turn")
             fittings = [self._fit(*pair) for pair in zip(self.speakers, dialogues, strict=True)]
-        except Malformed as error:
+        except MalformedRowError as error:
             raise Refused(error.what, hint=error.hint) from None
         # Another answer to the same question must not be the same answer.
         seed = self.settings.seed + self._answers

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from aligner.data.chat import Chat
+from aligner.data.encoding.chat import ChatEncoder
+from aligner.data.encoding.tokenizers import load_tokenizer
 from aligner.data.rows import Messages, Tools
-from aligner.data.tokenizers import load_tokenizer
 from aligner.errors import ModelError
 from aligner.models.clean import base_model
 from aligner.models.generate import Sampling, Written, stream
@@ -39,7 +39,7 @@ class Speaker:
     name: str
     """The step that made the model."""
     model: Any = field(repr=False)
-    chat: Chat = field(repr=False)
+    chat: ChatEncoder = field(repr=False)
     context: int | None
     """Tokens that prompt and answer may have together; None where the model sets no limit."""
 
@@ -117,7 +117,7 @@ def load_speaker(chosen: ChosenStep) -> Speaker:
                 where=where,
                 hint="take a later step, or give the recipe a step that sets a template",
             )
-        chat = Chat(tokenizer, where=where)
+        chat = ChatEncoder(tokenizer, where=where)
         model = load_model(policy, ModelCache(), where=where)
     return Speaker(
         name=chosen.plugin_version("policy"), model=model, chat=chat, context=context_of(model)

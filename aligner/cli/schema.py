@@ -25,8 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     # Loads pydantic and the plugins, which --help does without.
+    from aligner.options.recipe_schema import recipe_schema
     from aligner.run.durable import write_text
-    from aligner.schema import recipe_schema
 
     text = json.dumps(recipe_schema(host_for(arguments).stages()), indent=2) + "\n"
     if arguments.out is None:

@@ -15,7 +15,7 @@ from jinja2.runtime import Context, markup_join, str_join
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from transformers.utils import chat_template_utils
 
-from aligner.data.messages import Malformed
+from aligner.data.reading.messages import MalformedRowError
 
 MOST = 1 << 26
 """Characters that one rendering may make, those included that it throws away."""
@@ -95,7 +95,9 @@ class Bounded(ImmutableSandboxedEnvironment):
         if self.spent > self.allowed:
             self.allowed = MOST + FOR_EACH * len(str(self._said))
             if self.spent > self.allowed:
-                raise Malformed(f"the chat template makes more than {self.allowed} characters")
+                raise MalformedRowError(
+                    f"the chat template makes more than {self.allowed} characters"
+                )
 
     def spend_on(self, value: Any) -> None:
         """Count a value as text; the same list inside it twice counts twice."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy
 
-from aligner.data.messages import shown
+from aligner.data.describe import printable_name
 from aligner.data.options import Limits
 from aligner.errors import AlignerError, DataError
 
@@ -187,7 +187,9 @@ class Ledger:
             parts = [f"{m['taken']} of {m['entry']} (of {m['rows']})" for m in self.mixture]
             lines.append(f"  mixed in one pass: {', '.join(parts)}")
         if self.labels:
-            lines.append("  " + ", ".join(f"{n} {shown(name)}" for name, n in self.labels.items()))
+            lines.append(
+                "  " + ", ".join(f"{n} {printable_name(name)}" for name, n in self.labels.items())
+            )
         if self.tokens:
             share = self.trained / self.tokens
             cut = f", {self.cut_tokens} cut off" if self.cut_tokens else ""
@@ -216,28 +218,28 @@ class Tally:
         self.found: dict[str, Count] = {}
 
     def skip(self, reason: str, origin: str) -> None:
-        add(self.skipped, reason, origin)
+        count_row(self.skipped, reason, origin)
 
     def drop(self, reason: str, origin: str) -> None:
-        add(self.dropped, reason, origin)
+        count_row(self.dropped, reason, origin)
 
     def leave_out(self, reason: str, origin: str) -> None:
         """Count a row that the recipe asks to leave out, as its `clean` or `deduplicate` does."""
-        add(self.filtered, reason, origin)
+        count_row(self.filtered, reason, origin)
 
     def find(self, finding: str, origin: str, detail: str = "") -> None:
         assert finding in FINDINGS, finding
-        add(self.found, finding, origin, detail)
+        count_row(self.found, finding, origin, detail)
 
 
-def add(counts: dict[str, Count], name: str, origin: str, detail: str = "") -> None:
+def count_row(counts: dict[str, Count], name: str, origin: str, detail: str = "") -> None:
     """Count one row more under `name`, and keep where the first few are."""
     before = counts.get(name, Count(detail=detail))
     first = before.first if len(before.first) >= EXAMPLES else (*before.first, origin)
     counts[name] = Count(before.rows + 1, first, before.detail)
 
 
-def together(one: Mapping[str, Count], other: Mapping[str, Count]) -> dict[str, Count]:
+def merge_counts(one: Mapping[str, Count], other: Mapping[str, Count]) -> dict[str, Count]:
     """The counts of both."""
     summed = dict(one)
     for name, count in other.items():
@@ -247,10 +249,10 @@ def together(one: Mapping[str, Count], other: Mapping[str, Count]) -> dict[str, 
     return summed
 
 
-def spread(lengths: Iterable[int]) -> dict[str, float]:
+def summarize_lengths(lengths: Iterable[int]) -> dict[str, float]:
     """Smallest, median, mean, 90th and 99th percentile, and largest of `lengths`.
 
-    >>> spread([1, 2, 3, 4])
+    >>> summarize_lengths([1, 2, 3, 4])
     {'min': 1, 'median': 2, 'mean': 2.5, 'p90': 4, 'p99': 4, 'max': 4}
     """
     ordered = numpy.sort(numpy.fromiter(lengths, dtype=numpy.int32))
@@ -270,7 +272,7 @@ def spread(lengths: Iterable[int]) -> dict[str, float]:
     }
 
 
-def ledger_from(raw: Mapping[str, Any]) -> Ledger:
+def ledger_from_json(raw: Mapping[str, Any]) -> Ledger:
     """A ledger as `as_dict` wrote it, after JSON has been at it."""
     counted = {
         part: {

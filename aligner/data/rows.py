@@ -62,7 +62,7 @@ class Preference(Row):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Labelled(Row):
+class LabeledCompletion(Row):
     """One answer, and whether it is a good one."""
 
     prompt: Messages
@@ -72,7 +72,7 @@ class Labelled(Row):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scored(Row):
+class ScoredCompletion(Row):
     """One answer and its score; larger is better."""
 
     prompt: Messages
@@ -92,7 +92,7 @@ class Ranking(Row):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Classified(Row):
+class ClassifiedText(Row):
     """A text, or two, and the name of its class."""
 
     text: str
@@ -106,8 +106,8 @@ KINDS: Mapping[type[Row], str] = {
     Prompt: "prompt",
     Preference: "preference",
     Ranking: "ranking",
-    Labelled: "label",
-    Scored: "score",
-    Classified: "class",
+    LabeledCompletion: "label",
+    ScoredCompletion: "score",
+    ClassifiedText: "class",
 }
 """The name of each kind, as `aligner.registry.RowKind` spells it."""

@@ -14,7 +14,7 @@ from jinja2 import Template as JinjaTemplate
 from jinja2 import TemplateError
 
 from aligner.data.bounds import Bounded, compiled
-from aligner.data.messages import Malformed
+from aligner.data.reading.messages import MalformedRowError
 
 LARGEST = 64
 """A rendered conversation may be this many times as long as what was said, beyond the first megabyte."""
@@ -46,10 +46,10 @@ class Sandboxed:
             template, known = self._compiled or self._compile()
             given = {**known, "messages": turns, "tools": tools, "add_generation_prompt": ask}
             text, spans = self._run(template, given)
-        except Malformed:
+        except MalformedRowError:
             raise
         except TemplateError as error:
-            raise Malformed(f"the chat template refuses it: {_line(error)}") from None
+            raise MalformedRowError(f"the chat template refuses it: {_line(error)}") from None
         except (
             TypeError,
             ValueError,
@@ -59,11 +59,13 @@ class Sandboxed:
             RecursionError,
         ) as error:
             said = f"{type(error).__name__}: {_line(error)}"
-            raise Malformed(f"the chat template fails on it: {said}") from None
+            raise MalformedRowError(f"the chat template fails on it: {said}") from None
         if len(text) > 1 << 20:
             length = sum(len(str(turn)) for turn in turns) + len(str(tools or ""))
             if len(text) > (1 << 20) + LARGEST * length:
-                raise Malformed(f"the chat template makes {len(text)} characters of {length}")
+                raise MalformedRowError(
+                    f"the chat template makes {len(text)} characters of {length}"
+                )
         return text, spans
 
     def _compile(self) -> tuple[JinjaTemplate, dict[str, Any]]:
@@ -151,4 +153,4 @@ class Watch:
         self._seen = (self._rendering, now, had)
         # The first tick of a rendering may come a tenth after its beginning.
         if had >= 0.9 * SLOWEST:
-            raise Malformed(f"the chat template has not finished after {SLOWEST:g} seconds")
+            raise MalformedRowError(f"the chat template has not finished after {SLOWEST:g} seconds")

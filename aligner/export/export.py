@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from aligner.data.tokenizers import load_tokenizer, save_tokenizer
+from aligner.data.encoding.tokenizers import load_tokenizer, save_tokenizer
 from aligner.export.card import card
 from aligner.export.gguf import add_gguf, find_converter
 from aligner.export.hub import check_hub, push

@@ -16,7 +16,7 @@ from peft import AutoPeftModelForCausalLM
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from aligner.data.chat import Chat, stop_tokens
+from aligner.data.encoding.chat import ChatEncoder, stop_tokens
 from aligner.export.spec import ExportError, ExportFailed, Proof, Wanted
 from aligner.models.adapters import is_reward, merge_stack
 from aligner.models.clean import base_model, snapshot_settings
@@ -170,7 +170,7 @@ def _prompts(tokenizer: Any) -> list[list[int]]:
     """A few prompts as token ids: questions in the template, or plain texts where there is none."""
     if not tokenizer.chat_template:
         return [list(tokenizer(text)["input_ids"])[:64] for text in _ASKED]
-    chat = Chat(tokenizer)
+    chat = ChatEncoder(tokenizer)
     turns = [({"role": "user", "content": text},) for text in _ASKED]
     return [one.input_ids[:64] for one in chat.encode([chat.prompt(turn) for turn in turns])]
 

@@ -92,9 +92,11 @@ def lora_config(adapter: Adapter, model: nn.Module, *, reward: bool) -> LoraConf
     return LoraConfig(
         task_type=TaskType.SEQ_CLS if reward else TaskType.CAUSAL_LM,
         r=adapter.r,
-        lora_alpha=adapter.alpha,  # type: ignore[arg-type]  # peft only divides it
-        lora_dropout=adapter.dropout,
-        target_modules=adapter.targets if adapter.targets == "all-linear" else [*adapter.targets],
+        lora_alpha=adapter.lora_alpha,  # type: ignore[arg-type]  # peft only divides it
+        lora_dropout=adapter.lora_dropout,
+        target_modules=adapter.target_modules
+        if adapter.target_modules == "all-linear"
+        else [*adapter.target_modules],
         modules_to_save=sorted({*adapter.modules_to_save, *head}) or None,
         use_rslora=adapter.method == "rslora",
         use_dora=adapter.method == "dora",
@@ -132,7 +134,7 @@ def _experts(where: str) -> ModelError:
     return ModelError(
         "an adapter on the experts of a mixture cannot be carried along a chain",
         where=where,
-        hint="name other modules, such as `targets: [q_proj, k_proj, v_proj, o_proj]`",
+        hint="name other modules, such as `target_modules: [q_proj, k_proj, v_proj, o_proj]`",
     )
 
 

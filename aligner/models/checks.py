@@ -34,7 +34,7 @@ def adapter_errors(
     head = shape.get_output_embeddings()  # type: ignore[no-untyped-call]
     heads = {name.rsplit(".", 1)[-1] for name, module in modules.items() if module is head and head}
     errors: list[AlignerError] = []
-    targets = () if adapter.targets == "all-linear" else adapter.targets
+    targets = () if adapter.target_modules == "all-linear" else adapter.target_modules
     for target in (*targets, *adapter.modules_to_save):
         if not any(name == target or name.endswith(f".{target}") for name in modules):
             what = f"the model has no module {target!r} for the adapter"

@@ -115,7 +115,7 @@ def read_json(path: Path, *, where: str = "") -> dict[str, Any]:
             raise ModelError(
                 f"{path} names a kernel to download ({key}: {value})",
                 where=where,
-                hint="remove that line; a step's `attention` option chooses the kernel",
+                hint="remove that line; a step's `attn_implementation` option chooses the kernel",
             )
     return raw
 

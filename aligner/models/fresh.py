@@ -12,35 +12,36 @@ from aligner.models.options import FreshModel
 from aligner.models.precision import device
 
 
-def fresh_config(options: FreshModel, *, vocabulary: int, where: str = "") -> LlamaConfig:
+def fresh_config(options: FreshModel, *, vocab_size: int, where: str = "") -> LlamaConfig:
     """The settings of the model that `fresh_model` makes.
 
     Raises:
         ModelError: widths that do not divide.
     """
-    kv_heads = options.kv_heads or options.heads
-    width, odd = divmod(options.hidden_size, options.heads)
+    heads = options.num_attention_heads
+    kv_heads = options.num_key_value_heads or heads
+    width, odd = divmod(options.hidden_size, heads)
     if odd or width % 2:
         raise ModelError(
-            f"hidden_size {options.hidden_size} does not divide into {options.heads} heads of even width",
+            f"hidden_size {options.hidden_size} is not num_attention_heads {heads} times an even width",
             where=where,
-            hint=f"{options.heads * 2 * max(1, width // 2)} would",
+            hint=f"use hidden_size {heads * 2 * max(1, width // 2)}",
         )
-    if options.heads % kv_heads:
+    if heads % kv_heads:
         raise ModelError(
-            f"{options.heads} heads do not divide among {kv_heads} kv_heads",
+            f"num_key_value_heads {kv_heads} does not divide num_attention_heads {heads}",
             where=where,
-            hint="let kv_heads divide heads",
+            hint=f"use a divisor of {heads}",
         )
     return LlamaConfig(
-        vocab_size=vocabulary,
+        vocab_size=vocab_size,
         hidden_size=options.hidden_size,
-        intermediate_size=options.mlp or -(-options.hidden_size // 3) * 8,
-        num_hidden_layers=options.layers,
-        num_attention_heads=options.heads,
+        intermediate_size=options.intermediate_size or -(-options.hidden_size // 3) * 8,
+        num_hidden_layers=options.num_hidden_layers,
+        num_attention_heads=heads,
         num_key_value_heads=kv_heads,
-        max_position_embeddings=options.positions,
-        tie_word_embeddings=options.tied,
+        max_position_embeddings=options.max_position_embeddings,
+        tie_word_embeddings=options.tie_word_embeddings,
         initializer_range=options.initializer_range,
         bos_token_id=None,
         eos_token_id=None,
@@ -50,7 +51,7 @@ def fresh_config(options: FreshModel, *, vocabulary: int, where: str = "") -> Ll
 
 
 def fresh_model(
-    options: FreshModel, *, vocabulary: int, seed: int, where: str = ""
+    options: FreshModel, *, vocab_size: int, seed: int, where: str = ""
 ) -> PreTrainedModel:
     """A LlamaForCausalLM in fp32 on `device()`, trainable, its random weights decided by `seed`.
 
@@ -60,7 +61,7 @@ def fresh_model(
         seed: The run's.
         where: `file:line` for complaints.
     """
-    config = fresh_config(options, vocabulary=vocabulary, where=where)
+    config = fresh_config(options, vocab_size=vocab_size, where=where)
     config._attn_implementation = "sdpa"
     with seeded(seed, "fresh model"):
         model: PreTrainedModel = LlamaForCausalLM(config)

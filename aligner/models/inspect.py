@@ -48,7 +48,7 @@ class ModelInfo:
     """Of the whole weights, tied ones once, adapters not counted."""
     positions: int | None
     """Longest sequence in tokens, where the architecture has a limit."""
-    vocabulary: int
+    vocab_size: int
     """Rows of the embedding."""
     dtype: str
     adapters: tuple[LoraConfig, ...] = ()
@@ -120,19 +120,19 @@ def info_from(config: Mapping[str, Any], *, reward: bool = False, where: str = "
         reward=reward,
         parameters=_count(shape),
         positions=getattr(text, "max_position_embeddings", None),
-        vocabulary=embedding.weight.shape[0],
+        vocab_size=embedding.weight.shape[0],
         dtype=str(config.get("dtype") or config.get("torch_dtype") or "float32"),
     )
 
 
-def fresh_info(options: FreshModel, *, vocabulary: int, where: str = "") -> ModelInfo:
+def fresh_info(options: FreshModel, *, vocab_size: int, where: str = "") -> ModelInfo:
     """What `fresh_model` will make."""
-    return info_from(fresh_config(options, vocabulary=vocabulary, where=where).to_dict())
+    return info_from(fresh_config(options, vocab_size=vocab_size, where=where).to_dict())
 
 
 def with_vocabulary(facts: ModelInfo, rows: int) -> ModelInfo:
     """The same model after its embedding has been given at least `rows` rows."""
-    if rows <= facts.vocabulary:
+    if rows <= facts.vocab_size:
         return facts
     config = dict(facts.config) | {"vocab_size": rows}
     return replace(info_from(config, reward=facts.reward), adapters=facts.adapters)
@@ -219,9 +219,9 @@ def length_errors(
 
 def vocabulary_errors(facts: ModelInfo, tokens: int, *, where: str = "") -> list[AlignerError]:
     """Whether the embedding has a row for each of the tokenizer's `tokens`."""
-    if tokens <= facts.vocabulary:
+    if tokens <= facts.vocab_size:
         return []
-    what = f"the tokenizer has {tokens} tokens, and the model's embedding {facts.vocabulary} rows"
+    what = f"the tokenizer has {tokens} tokens, and the model's embedding {facts.vocab_size} rows"
     return [
         ModelError(what, where=where, hint="let an earlier step fit the model to its tokenizer")
     ]

@@ -39,7 +39,7 @@ def load_model(
     *,
     precision: Precision = "auto",
     quantize: Quantize | None = None,
-    attention: Attention = "auto",
+    attn_implementation: Attention = "auto",
     trainable: bool = False,
     reward: bool = False,
     on: torch.device | None = None,
@@ -55,7 +55,7 @@ def load_model(
         live: Where the step before may have left it.
         precision: Decides how whole weights are held; see `weights_dtype`.
         quantize: Hold them in 4 or 8 bits.
-        attention: Kernel that computes attention.
+        attn_implementation: Kernel that computes attention.
         trainable: All weights are to be trained; else none requires a gradient.
         reward: A model with a head that scores.
         on: Where to put it; None takes `device()`.
@@ -65,7 +65,7 @@ def load_model(
         ModelError: it cannot be loaded whole and safely, or not so on this machine.
     """
     ErrorGroup.raise_if_any(
-        quantize_errors(quantize, where=where) + attention_errors(attention, where=where)
+        quantize_errors(quantize, where=where) + attention_errors(attn_implementation, where=where)
     )
     dtype = weights_dtype(precision_of(precision, where=where), trainable=trainable)
     model = load_as(
@@ -73,7 +73,7 @@ def load_model(
         model_cache,
         dtype=dtype,
         quantize=quantize,
-        attention=attention,
+        attn_implementation=attn_implementation,
         reward=reward,
         on=on,
         where=where,
@@ -91,7 +91,7 @@ def load_as(
     *,
     dtype: torch.dtype,
     quantize: Quantize | None = None,
-    attention: Attention = "auto",
+    attn_implementation: Attention = "auto",
     reward: bool = False,
     on: torch.device | None = None,
     where: str = "",
@@ -106,14 +106,14 @@ def load_as(
             cast(model, dtype)
             place(model, there)
         whole = base_model(model)
-        whole.set_attn_implementation(_kernel(type(whole), attention))
+        whole.set_attn_implementation(_kernel(type(whole), attn_implementation))
     else:
         del model  # its memory is wanted for the one that is loaded now
         model = _read(
             folder,
             dtype=dtype,
             quantize=quantize,
-            attention=attention,
+            attn_implementation=attn_implementation,
             reward=reward,
             on=there,
             where=where,
@@ -188,7 +188,7 @@ def _read(
     *,
     dtype: torch.dtype,
     quantize: Quantize | None,
-    attention: Attention,
+    attn_implementation: Attention,
     reward: bool,
     on: torch.device,
     where: str,
@@ -209,7 +209,7 @@ def _read(
             folder,
             config=config,
             dtype=dtype,
-            attn_implementation=_kernel(kind, attention),
+            attn_implementation=_kernel(kind, attn_implementation),
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
@@ -256,9 +256,9 @@ def _refuse_incomplete(report: dict[str, Any], folder: Path, *, where: str) -> N
             raise ModelError(f"{folder} {what} {names[0]}{more}", where=where, hint=hint)
 
 
-def _kernel(kind: type[PreTrainedModel], attention: Attention) -> str:
-    if attention != "auto":
-        return attention
+def _kernel(kind: type[PreTrainedModel], attn_implementation: Attention) -> str:
+    if attn_implementation != "auto":
+        return attn_implementation
     return "sdpa" if kind._supports_sdpa else "eager"
 
 

@@ -31,23 +31,23 @@ class Adapter(StageOptions):
     and magnitude apart, Liu 2024)."""
     r: int = Field(16, gt=0)
     """Rank of the update."""
-    alpha: float = Field(32, gt=0)
-    """Scale of the update: alpha/r, or alpha/sqrt(r) for rslora."""
-    dropout: float = Field(0.0, ge=0, lt=1)
+    lora_alpha: float = Field(32, gt=0)
+    """Scale of the update: `lora_alpha` / `r`, or `lora_alpha` / sqrt(`r`) for rslora."""
+    lora_dropout: float = Field(0.0, ge=0, lt=1)
     """Dropout on the adapter's input while training."""
-    targets: Literal["all-linear"] | tuple[str, ...] = "all-linear"
+    target_modules: Literal["all-linear"] | tuple[str, ...] = "all-linear"
     """Modules that get the adapter: every linear one but the head, or names such as `q_proj`."""
     modules_to_save: tuple[str, ...] = ()
     """Modules trained whole and saved with the adapter, such as `embed_tokens`."""
 
-    @field_validator("targets", mode="before")
+    @field_validator("target_modules", mode="before")
     @classmethod
     def _a_list_of_names(cls, value: Any) -> Any:
         if isinstance(value, str) and value != "all-linear":
             raise ValueError(f"give 'all-linear' or a list of module names, such as [{value}]")
         return value
 
-    @field_validator("targets")
+    @field_validator("target_modules")
     @classmethod
     def _not_empty(cls, value: Any) -> Any:
         if not value:
@@ -72,7 +72,7 @@ class ModelOptions(StageOptions):
     quantize: Quantize | None = None
     """Hold the frozen weights below an adapter in 4 bits (nf4, Dettmers 2023) or 8 (int8). Needs
     `pip install aligner[quantize]`."""
-    attention: Attention = "auto"
+    attn_implementation: Attention = "auto"
     """Kernel that computes attention; `auto` takes sdpa where the architecture has it."""
 
 
@@ -81,17 +81,17 @@ class FreshModel(StageOptions):
 
     hidden_size: int = Field(128, gt=0)
     """Width of the residual stream."""
-    layers: int = Field(4, gt=0)
+    num_hidden_layers: int = Field(4, gt=0)
     """Number of blocks."""
-    heads: int = Field(4, gt=0)
+    num_attention_heads: int = Field(4, gt=0)
     """Attention heads; must divide `hidden_size` into even widths."""
-    kv_heads: int | None = Field(None, gt=0)
-    """Key and value heads, which must divide `heads`; unset, as many as heads."""
-    mlp: int | None = Field(None, gt=0)
+    num_key_value_heads: int | None = Field(None, gt=0)
+    """Key and value heads; must divide `num_attention_heads`. Unset: as many as attention heads."""
+    intermediate_size: int | None = Field(None, gt=0)
     """Width of the feed-forward layer; unset, 8/3 of `hidden_size`, rounded up to a multiple of 8."""
-    positions: int = Field(512, gt=0)
+    max_position_embeddings: int = Field(512, gt=0)
     """Longest sequence in tokens."""
-    tied: bool = True
+    tie_word_embeddings: bool = True
     """Use one matrix for the embedding and the head."""
     initializer_range: float = Field(0.02, gt=0)
     """Standard deviation of the random weights; narrow models learn far faster from about

@@ -78,7 +78,7 @@ def load_policy(
         model_cache,
         dtype=torch.float32 if exact else dtype,
         quantize=options.quantize,
-        attention=options.attention,
+        attn_implementation=options.attn_implementation,
         reward=reward,
         on=on,
         where=where,

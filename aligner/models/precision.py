@@ -81,7 +81,7 @@ def option_errors(
                 hint="use `incoming: stack` or `continue`, or leave `quantize` out of this step",
             )
         )
-    return errors + attention_errors(options.attention, where=at("attention"))
+    return errors + attention_errors(options.attn_implementation, where=at("attn_implementation"))
 
 
 def quantize_errors(quantize: Quantize | None, *, where: str = "") -> list[AlignerError]:
@@ -97,18 +97,18 @@ def quantize_errors(quantize: Quantize | None, *, where: str = "") -> list[Align
     ]
 
 
-def attention_errors(attention: Attention, *, where: str = "") -> list[AlignerError]:
+def attention_errors(attn_implementation: Attention, *, where: str = "") -> list[AlignerError]:
     """Whether the kernel is there; none is ever downloaded."""
-    if attention != "flash_attention_2":
+    if attn_implementation != "flash_attention_2":
         return []
     missing = "a CUDA GPU" if device().type != "cuda" else "the package flash-attn"
     if device().type == "cuda" and find_spec("flash_attn") is not None:
         return []
     return [
         ModelError(
-            f"`attention: {attention}` needs {missing}",
+            f"`attn_implementation: {attn_implementation}` needs {missing}",
             where=where,
-            hint="leave `attention` out: auto takes sdpa",
+            hint="leave `attn_implementation` out: auto takes sdpa",
         )
     ]
 

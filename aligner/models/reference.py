@@ -77,11 +77,17 @@ def reference_from(
     policy: PreTrainedModel | PeftModel,
     *,
     precision: Precision = "auto",
-    attention: Attention = "auto",
+    attn_implementation: Attention = "auto",
     where: str = "",
 ) -> Reference:
     """Another model as the reference: what the chain put into the slot of that name."""
-    model = load_model(artifact, model_cache, precision=precision, attention=attention, where=where)
+    model = load_model(
+        artifact,
+        model_cache,
+        precision=precision,
+        attn_implementation=attn_implementation,
+        where=where,
+    )
     return Reference(policy, copy=model)
 
 

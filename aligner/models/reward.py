@@ -29,7 +29,7 @@ def load_reward(
     model_cache: ModelCache,
     *,
     precision: Precision = "auto",
-    attention: Attention = "auto",
+    attn_implementation: Attention = "auto",
     on: torch.device | None = None,
     where: str = "",
 ) -> PreTrainedModel | PeftModel:
@@ -42,7 +42,7 @@ def load_reward(
         artifact,
         model_cache,
         precision=precision,
-        attention=attention,
+        attn_implementation=attn_implementation,
         reward=True,
         on=on,
         where=where,
@@ -92,7 +92,7 @@ def make_reward(
     *,
     seed: int,
     pad: int,
-    attention: Attention = "auto",
+    attn_implementation: Attention = "auto",
     on: torch.device | None = None,
     where: str = "",
 ) -> PreTrainedModel:
@@ -106,11 +106,13 @@ def make_reward(
         live: Where it may be; it is there again afterwards.
         seed: Of the head.
         pad: Id of the padding token: the last token that is not padding is the one that is scored.
-        attention: Kernel that computes attention.
+        attn_implementation: Kernel that computes attention.
         on: Where to put it; None takes `device()`.
         where: `file:line` for complaints.
     """
-    source = _copy_of(policy, model_cache, attention=attention, on=on, where=where)
+    source = _copy_of(
+        policy, model_cache, attn_implementation=attn_implementation, on=on, where=where
+    )
     if isinstance(source, PeftModel):
         source = merge_stack(source)
     config = copy.deepcopy(source.config)
@@ -149,7 +151,13 @@ def load_reward_to_train(
             hint="leave `quantize` out of this step",
         )
     model = make_reward(
-        policy, model_cache, seed=seed, pad=pad, attention=options.attention, on=on, where=where
+        policy,
+        model_cache,
+        seed=seed,
+        pad=pad,
+        attn_implementation=options.attn_implementation,
+        on=on,
+        where=where,
     )
     return prepare_policy(model, None, options=options, step=step, seed=seed, where=where)
 
@@ -158,20 +166,32 @@ def _copy_of(
     policy: Artifact,
     model_cache: ModelCache,
     *,
-    attention: Attention,
+    attn_implementation: Attention,
     on: torch.device | None,
     where: str,
 ) -> PreTrainedModel | PeftModel:
     if policy not in model_cache:
         return load_as(
-            policy, ModelCache(), dtype=torch.float32, attention=attention, on=on, where=where
+            policy,
+            ModelCache(),
+            dtype=torch.float32,
+            attn_implementation=attn_implementation,
+            on=on,
+            where=where,
         )
     model = model_cache.take(policy)
     assert model is not None
     model_cache.keep(policy, model)
     lent = ModelCache()
     lent.keep(policy, copy.deepcopy(clean(model)))
-    return load_as(policy, lent, dtype=torch.float32, attention=attention, on=on, where=where)
+    return load_as(
+        policy,
+        lent,
+        dtype=torch.float32,
+        attn_implementation=attn_implementation,
+        on=on,
+        where=where,
+    )
 
 
 def _draw(name: str, parameter: torch.nn.Parameter) -> None:

@@ -16,20 +16,20 @@ import yaml
 from pydantic import ValidationError
 
 from aligner.data.curation.augment import augmented
-from aligner.data.curation.filters import language_of
-from aligner.data.curation.mixture import order
 from aligner.data.curation.reading import format_of
-from aligner.data.curation.report import GROUPS, survey
 from aligner.data.curation.spec import StepCuration
-from aligner.data.curation.writing import file_kind, target, write
-from aligner.data.ledger import Tally, together
-from aligner.data.load import Flow
+from aligner.data.encoding.mixture import mixture_order
+from aligner.data.language import language_of
+from aligner.data.ledger import Tally, merge_counts
 from aligner.data.options import DataOptions, DataSpec, SwitchedDecontaminate
+from aligner.data.reading.load import RowStream
+from aligner.data.reading.sources import SCHEMES, open_rows
 from aligner.data.rows import Row
-from aligner.data.sources import SCHEMES, open_rows
+from aligner.data.survey import GROUPS, survey_rows
+from aligner.data.writing import file_kind, find_target, write_rows
 from aligner.errors import ChainError, DataError
 from aligner.host import Host
-from aligner.options import check_options
+from aligner.options.validation import check_options
 from aligner.registry import RowKind
 from aligner.scaffold.data_page import page
 from aligner.stage import PlanContext
@@ -58,17 +58,17 @@ class _Data:
     options: DataOptions
     place: PlanContext
 
-    def flow(self, want: RowKind) -> Flow:
+    def flow(self, want: RowKind) -> RowStream:
         options = self.options
-        return Flow([self.spec], want=want, context=self.place, option="data", options=options)
+        return RowStream([self.spec], want=want, context=self.place, option="data", options=options)
 
-    def rows(self, flow: Flow, tally: Tally) -> Iterator[Row]:
+    def rows(self, flow: RowStream, tally: Tally) -> Iterator[Row]:
         """The rows of `flow` with their changed copies, mixed and in order."""
         rows = augmented(flow.rows(), self.spec, tally, context=self.place, option="data")
         if not self.options.mixture and not self.options.shuffle:
             return rows
         held = list(rows)
-        taken = order([len(held)], [self.spec], self.options, seed=self.place.seed)
+        taken = mixture_order([len(held)], [self.spec], self.options, seed=self.place.seed)
         return iter(held if taken is None else [held[index] for index in taken.tolist()])
 
 
@@ -87,7 +87,7 @@ def inspect(arguments: argparse.Namespace) -> int:
         data = _Data(named, data.options, data.place)
         columns = _columns(data)
         flow, first = data.flow(chosen.kind), list[Row]()
-        found = survey(
+        found = survey_rows(
             _first(flow.rows(), first, arguments.rows),
             groups=_groups(arguments.groups),
             language=_language(data.place),
@@ -116,26 +116,26 @@ def convert(arguments: argparse.Namespace) -> int:
     Raises:
         AlignerError: It cannot be read, or not be written so, or the file exists.
     """
-    to, out = target(arguments.to), arguments.out
+    to, out = find_target(arguments.to), arguments.out
     file_kind(out)
     if out.exists() and not arguments.force:
         raise DataError(f"{out} exists already", hint="--force replaces it")
     with kept():  # libraries talk while they load
         data = _data(arguments)
-        passes: list[tuple[Flow, Tally]] = []
+        passes: list[tuple[RowStream, Tally]] = []
 
         def rows() -> Iterator[Row]:
             passes.append((data.flow(to.kind), Tally()))
             return data.rows(*passes[-1])
 
-        written = write(out, rows, to)
+        written = write_rows(out, rows, to)
     flow, tally = passes[-1]
     ledger = flow.ledger()
     if not written:
         reasons = (*ledger.skipped, *ledger.dropped, *ledger.filtered)
         hint = f"left out: {', '.join(reasons)}" if reasons else ""
         raise DataError(f"{data.spec.named}: no row is left to write", hint=hint)
-    ledger = replace(ledger, found=together(ledger.found, tally.found))
+    ledger = replace(ledger, found=merge_counts(ledger.found, tally.found))
     if arguments.json:
         print_json(
             {"path": str(out), "rows": written, "format": arguments.to, "ledger": ledger.as_dict()}

@@ -5,11 +5,18 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 
-from aligner.data.curation.report import JUDGED, Survey
-from aligner.data.curation.texts import texts, turns
-from aligner.data.kinds import CONVERSIONS
 from aligner.data.ledger import Ledger
-from aligner.data.rows import Classified, Labelled, Preference, Row, Scored, Text
+from aligner.data.reading.kinds import CONVERSIONS
+from aligner.data.row_texts import texts_of, turns_of
+from aligner.data.rows import (
+    ClassifiedText,
+    LabeledCompletion,
+    Preference,
+    Row,
+    ScoredCompletion,
+    Text,
+)
+from aligner.data.survey import JUDGED, Survey
 from aligner.registry import DataFormat
 from aligner.terminal.text import count, format_number, one_line
 
@@ -59,9 +66,9 @@ def _row(row: Row, width: int) -> Iterator[str]:
 
 def _said(row: Row) -> Iterator[tuple[str, str, str]]:
     """The row's texts, with the tools that are called in place of empty ones."""
-    if isinstance(row, Text | Classified):
-        yield from texts(row)
-    for name, messages in turns(row):
+    if isinstance(row, Text | ClassifiedText):
+        yield from texts_of(row)
+    for name, messages in turns_of(row):
         for one in messages:
             calls = [
                 str(call.get("function", call).get("name")) for call in one.get("tool_calls", ())
@@ -71,9 +78,9 @@ def _said(row: Row) -> Iterator[tuple[str, str, str]]:
 
 
 def _verdict(row: Row) -> str:
-    if isinstance(row, Labelled | Classified):
+    if isinstance(row, LabeledCompletion | ClassifiedText):
         return f", label {one_line(str(row.label))[:40]}"
-    if isinstance(row, Scored):
+    if isinstance(row, ScoredCompletion):
         return f", score {format_number(row.score)}"
     if isinstance(row, Preference) and row.margin is not None:
         return f", margin {format_number(row.margin)}"

@@ -11,11 +11,11 @@ from urllib.parse import urlsplit
 
 from transformers import PreTrainedTokenizerBase
 
-from aligner.data.load import load
+from aligner.data.encoding.tokenizers import load_tokenizer
 from aligner.data.options import DataSpec
+from aligner.data.reading.load import load_rows
+from aligner.data.reading.sources import SCHEMES
 from aligner.data.rows import Row
-from aligner.data.sources import SCHEMES
-from aligner.data.tokenizers import load_tokenizer
 from aligner.errors import AlignerError, DataError
 from aligner.models.resolve import resolve
 from aligner.registry import DatasetSummary, Registry, RowKind
@@ -86,7 +86,7 @@ def look_at(
     place = PlanContext(
         step="new", where=option, recipe_folder=folder, seed=0, slots={}, registry=registry, memo={}
     )
-    loaded = load(specs, want=kind, context=place, option=option)
+    loaded = load_rows(specs, want=kind, context=place, option=option)
     if not loaded.rows:
         raise DataError("no row can be used", where=option)
     longest = _longest(loaded.rows, model.tokenizer) if model.tokenizer else None

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from aligner.data.cache import Cache
+from aligner.data.store.cache import Cache
 from aligner.run.folder import RunFolder, all_runs, data_folder
 from aligner.run.lock import LOCK, is_held
 from aligner.run.store import Store, read_finished

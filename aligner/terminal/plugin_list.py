@@ -11,9 +11,9 @@ from typing import Any
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
-from aligner.fields import first_sentence, models_below
 from aligner.host import Host
-from aligner.schema import describe_stage, options_of
+from aligner.options.fields import first_sentence, nested_models
+from aligner.options.stage_page import describe_stage, options_of
 from aligner.stage import Stage
 from aligner.terminal.console import NARROW, Joined, indented, line, table
 from aligner.terminal.text import one_line, safe
@@ -81,7 +81,7 @@ def page_json(stage: type[Stage[Any]], host: Host) -> dict[str, Any]:
         "options": [asdict(one) for one in options_of(stage.Options)],
         "models": {
             model.__name__: [asdict(one) for one in options_of(model)]
-            for model in models_below(stage.Options)
+            for model in nested_models(stage.Options)
         },
     }
 

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from aligner.api import Result
 from aligner.chain import Event, StepProgress
-from aligner.fields import models_below
+from aligner.options.fields import nested_models
 from aligner.run.durable import hash_tree
 from aligner.stage import Stage
 from aligner.state import SLOTS, Slot
@@ -56,10 +56,10 @@ class StageContract:
 
         class TestMine(StageContract):
             stage = Mine
-            options = {"data": "pairs.jsonl", "max_steps": 4, "checkpoint_every": 2}
+            options = {"data": "pairs.jsonl", "max_steps": 4, "save_steps": 2}
             files = {"pairs.jsonl": preferences()}
 
-    Choose options so small that a run takes a second, and `checkpoint_every` so that there is a
+    Choose options so small that a run takes a second, and `save_steps` so that there is a
     checkpoint before `interrupt_at`.
     """
 
@@ -129,7 +129,7 @@ class StageContract:
         return Seen(result, events, folder, disturbed, written)
 
     def test_every_option_says_what_it_is_for(self) -> None:
-        models = (self.stage.Options, *models_below(self.stage.Options))
+        models = (self.stage.Options, *nested_models(self.stage.Options))
         silent = [
             f"{model.__name__}.{name}"
             for model in models

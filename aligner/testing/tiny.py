@@ -10,7 +10,7 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from aligner.data.tokenizers import save_tokenizer, train_tokenizer
+from aligner.data.encoding.tokenizers import save_tokenizer, train_tokenizer
 from aligner.models.fresh import fresh_model
 from aligner.models.load import quiet
 from aligner.models.options import FreshModel
@@ -111,8 +111,13 @@ def tiny_model(
 ) -> PreTrainedModel:
     """A Llama of two layers and 16 hidden units in fp32, with random weights."""
     tokenizer = tokenizer or tiny_tokenizer()
-    shape = FreshModel(hidden_size=16, layers=2, heads=2, positions=POSITIONS)
-    model = fresh_model(shape, vocabulary=len(tokenizer), seed=seed)
+    shape = FreshModel(
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=POSITIONS,
+    )
+    model = fresh_model(shape, vocab_size=len(tokenizer), seed=seed)
     set_token_ids(model, tokenizer)
     return model
 

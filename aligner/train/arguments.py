@@ -8,14 +8,6 @@ from typing import Any
 from aligner.stage import StepContext
 from aligner.train.options import TrainOptions
 
-_OPTIMIZERS = {
-    "adamw": "adamw_torch",
-    "adafactor": "adafactor",
-    "sgd": "sgd",
-    "lion_8bit": "lion_8bit",
-    "adamw_8bit": "adamw_bnb_8bit",
-    "paged_adamw_8bit": "paged_adamw_8bit",
-}
 _FEWEST_STEPS_BETWEEN_CHECKPOINTS = 50
 
 
@@ -23,8 +15,10 @@ def optimizer_steps(rows: int, options: TrainOptions, *, world: int = 1) -> int:
     """Optimizer steps that `rows` training rows make, as the trainer will count them."""
     if options.max_steps is not None:
         return options.max_steps
-    batches = math.ceil(math.ceil(rows / world) / options.batch_size)
-    return math.ceil(options.epochs * max(math.ceil(batches / options.accumulate), 1))
+    batches = math.ceil(math.ceil(rows / world) / options.per_device_train_batch_size)
+    return math.ceil(
+        options.num_train_epochs * max(math.ceil(batches / options.gradient_accumulation_steps), 1)
+    )
 
 
 def trainer_arguments(
@@ -44,29 +38,29 @@ def trainer_arguments(
         steps: Optimizer steps in all.
         measures: Whether there are held-out rows to measure on.
     """
-    every = options.checkpoint_every or max(
-        _FEWEST_STEPS_BETWEEN_CHECKPOINTS, math.ceil(steps / 10)
-    )
-    during = measures and options.evaluate_every is not None
-    if during and options.early_stopping is not None:
+    every = options.save_steps or max(_FEWEST_STEPS_BETWEEN_CHECKPOINTS, math.ceil(steps / 10))
+    during = measures and options.eval_steps is not None
+    if during and options.early_stopping_patience is not None:
         # The best weights can only be kept if there is a checkpoint at each measurement.
-        every = options.evaluate_every or every
+        every = options.eval_steps or every
     return {
         "output_dir": str(context.folder / "checkpoints"),
         "learning_rate": learning_rate,
-        "num_train_epochs": options.epochs,
+        "num_train_epochs": options.num_train_epochs,
         "max_steps": options.max_steps or -1,
-        "per_device_train_batch_size": options.batch_size,
-        "per_device_eval_batch_size": options.batch_size,
-        "gradient_accumulation_steps": options.accumulate,
-        "optim": _OPTIMIZERS[options.optimizer],
+        "per_device_train_batch_size": options.per_device_train_batch_size,
+        "per_device_eval_batch_size": options.per_device_train_batch_size,
+        "gradient_accumulation_steps": options.gradient_accumulation_steps,
+        "optim": options.optim,
         "weight_decay": options.weight_decay,
-        "adam_beta1": options.betas[0],
-        "adam_beta2": options.betas[1],
-        "lr_scheduler_type": options.schedule,
-        "warmup_steps": options.warmup if options.warmup < 1 else int(options.warmup),
+        "adam_beta1": options.adam_beta1,
+        "adam_beta2": options.adam_beta2,
+        "lr_scheduler_type": options.lr_scheduler_type,
+        "warmup_steps": options.warmup_steps
+        if options.warmup_steps < 1
+        else int(options.warmup_steps),
         "max_grad_norm": options.max_grad_norm,
-        "train_sampling_strategy": "group_by_length" if options.group_by_length else "random",
+        "train_sampling_strategy": options.train_sampling_strategy,
         "length_column_name": "length",
         "activation_checkpointing": options.activation_checkpointing,
         "bf16": precision == "bf16",
@@ -74,15 +68,15 @@ def trainer_arguments(
         "use_cpu": on_cpu,
         "seed": context.seed,
         "logging_strategy": "steps",
-        "logging_steps": options.log_every,
+        "logging_steps": options.logging_steps,
         "logging_first_step": True,
         # A NaN must be seen, not smoothed over to the last good metric.
         "logging_nan_inf_filter": False,
         "save_strategy": "steps",
         "save_steps": every,
         "eval_strategy": "steps" if during else "no",
-        "eval_steps": options.evaluate_every if during else None,
-        "load_best_model_at_end": during and options.early_stopping is not None,
+        "eval_steps": options.eval_steps if during else None,
+        "load_best_model_at_end": during and options.early_stopping_patience is not None,
         "metric_for_best_model": "eval_loss" if during else None,
         "greater_is_better": False if during else None,
         "report_to": "none",

@@ -69,8 +69,8 @@ def train_language_model(
         train_dataset=data,
         eval_dataset=measured or None,
         processing_class=tokenizer,
-        callbacks=[EarlyStoppingCallback(options.early_stopping)]
-        if options.early_stopping
+        callbacks=[EarlyStoppingCallback(options.early_stopping_patience)]
+        if options.early_stopping_patience
         else None,
     )
     # Only now: where rows are packed, TRL takes no collator that it has not made itself.

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from aligner.data.prepare import Prepared
-from aligner.data.tokenizers import planned_tokenizer
+from aligner.data.encoding.prepare import PreparedData
+from aligner.data.encoding.tokenizers import planned_tokenizer
 from aligner.errors import AlignerError, ChainError, ErrorCollector, ModelError
 from aligner.models.inspect import (
     ModelInfo,
@@ -29,7 +29,7 @@ class Looked:
     """All that planning a training step found out."""
 
     tokenizer: Any
-    data: Prepared[Any]
+    data: PreparedData[Any]
     training: Training
     steps: int
     notes: tuple[str, ...] = ()
@@ -38,7 +38,7 @@ class Looked:
 def look_at_training(
     config: Any,
     context: PlanContext,
-    prepare: Callable[[Any], Prepared[Any]],
+    prepare: Callable[[Any], PreparedData[Any]],
     *,
     model: Callable[[], ModelInfo] | None = None,
     pack_to: int | None = None,
@@ -116,7 +116,7 @@ def training_plan(
     )
 
 
-def _of_outliers(config: Any, data: Prepared[Any]) -> tuple[str, ...]:
+def _of_outliers(config: Any, data: PreparedData[Any]) -> tuple[str, ...]:
     """What is to be said of rows that may not fit in memory though all others do."""
     ledger = data.ledgers["data"]
     found = ledger.found.get("outliers")
@@ -130,7 +130,7 @@ def _of_outliers(config: Any, data: Prepared[Any]) -> tuple[str, ...]:
 
 
 def _longest_fits(
-    config: Any, facts: ModelInfo | None, data: Prepared[Any], context: PlanContext
+    config: Any, facts: ModelInfo | None, data: PreparedData[Any], context: PlanContext
 ) -> list[AlignerError]:
     if config.max_length is not None or facts is None or facts.positions is None:
         return []
@@ -146,7 +146,7 @@ def _longest_fits(
     ]
 
 
-def _measurable(config: Any, data: Prepared[Any], context: PlanContext) -> list[AlignerError]:
+def _measurable(config: Any, data: PreparedData[Any], context: PlanContext) -> list[AlignerError]:
     if data.held_out:
         return []
     return [
@@ -155,6 +155,6 @@ def _measurable(config: Any, data: Prepared[Any], context: PlanContext) -> list[
             where=context.at(option),
             hint="give eval_data, or a share to hold_out",
         )
-        for option in ("evaluate_every", "early_stopping")
+        for option in ("eval_steps", "early_stopping_patience")
         if getattr(config, option) is not None
     ]

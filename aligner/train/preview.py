@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aligner.data.spelling import Speller
+from aligner.data.encoding.spelling import TokenSpeller
 from aligner.errors import DataError
 from aligner.preview import (
     PreviewBatch,
@@ -42,7 +42,7 @@ class Reader:
         word: What to call the tokens that a loss is put on.
         """
         self.word = word
-        self._spell, self._stops = Speller(tokenizer), tuple(stops)
+        self._spell, self._stops = TokenSpeller(tokenizer), tuple(stops)
 
     def name(self, token: int) -> str:
         return self._spell.text(token)

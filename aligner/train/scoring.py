@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
-from aligner.data.chat import Chat
-from aligner.data.pieces import Piece
-from aligner.data.tokenizers import load_tokenizer
+from aligner.data.encoding.chat import ChatEncoder
+from aligner.data.encoding.pieces import TextPiece
+from aligner.data.encoding.tokenizers import load_tokenizer
 from aligner.errors import AlignerError, ChainError, ErrorCollector, ModelError, did_you_mean
 from aligner.models.inspect import planned_model
 from aligner.models.options import Attention, Precision
@@ -39,7 +39,7 @@ class ConversationEncoder:
     """
 
     def __init__(self, tokenizer: Any, *, where: str = "") -> None:
-        self._chat = Chat(tokenizer, where=where)
+        self._chat = ChatEncoder(tokenizer, where=where)
         question = {"role": "user", "content": "question"}
         sample, count = self._chat.pair((question,), ({"role": "assistant", "content": "answer"},))
         # Whether an answer follows text or a control token decides its first token in some tokenizers.
@@ -48,7 +48,9 @@ class ConversationEncoder:
         self._prompts: dict[str, list[int]] = {}
 
     def __call__(self, completions: Sequence[Completion]) -> list[list[int]]:
-        pieces = [Piece(one.text, literal=True, continues=self._continues) for one in completions]
+        pieces = [
+            TextPiece(one.text, literal=True, continues=self._continues) for one in completions
+        ]
         texts = self._chat.encoder.encode(pieces)
         return [
             [*self._prompt(one), *text, *(self._end if one.ended else ())]
@@ -134,7 +136,7 @@ def load_sources(
     *,
     batch_size: int,
     precision: Precision,
-    attention: Attention,
+    attn_implementation: Attention,
     parts: RewardParts | None = None,
 ) -> tuple[RewardSource, ...]:
     """The sources that `specs` name, the reward model of `state` loaded where it is one of them.
@@ -145,7 +147,7 @@ def load_sources(
         run: Its `model_cache` may have it in memory, and has it again afterwards.
         batch_size: Completions that the reward model reads at one time.
         precision: What it computes in.
-        attention: Kernel that computes attention.
+        attn_implementation: Kernel that computes attention.
         parts: The reward model, where it is in memory already.
     """
     model: RewardModel | None = None
@@ -156,7 +158,7 @@ def load_sources(
                 artifact,
                 context.model_cache,
                 precision=precision,
-                attention=attention,
+                attn_implementation=attn_implementation,
                 where=context.where,
             )
             parts = parts_of(loaded)

@@ -59,7 +59,7 @@ class TrainingMonitor(TrainerCallback):
                 raise StageError(
                     f"{name} is {metrics[name]} at optimizer step {step}; nothing of this step is kept",
                     where=self._run.where,
-                    hint="lower learning_rate, lengthen warmup, or use precision: fp32; "
+                    hint="lower learning_rate, raise warmup_steps, or use precision: fp32; "
                     "and look for broken rows in the data",
                 )
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from statistics import fmean, pstdev
 from typing import Any
 
-from aligner.data.fitted import PromptTokens
-from aligner.data.made import save_rows
-from aligner.data.tokenizers import load_tokenizer
+from aligner.data.encoding.tokenizers import load_tokenizer
+from aligner.data.reading.step_datasets import save_rows
+from aligner.data.store.token_rows import PromptTokens
 from aligner.errors import StageError
 from aligner.registry import Completion
 from aligner.run.durable import write_lines
@@ -85,7 +85,7 @@ def _score(
             context,
             batch_size=options.batch_size,
             precision=options.precision,
-            attention=options.attention,
+            attn_implementation=options.attn_implementation,
         )
     )
     if options.judge is not None:

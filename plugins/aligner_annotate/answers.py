@@ -8,7 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from aligner.data.chat import stop_tokens
+from aligner.data.encoding.chat import stop_tokens
 from aligner.models.generate import Sampling, generate
 from aligner.models.load import load_model
 from aligner.run import ranks
@@ -102,7 +102,7 @@ def write_answers(
         context.model_cache,
         precision=options.precision,
         quantize=options.quantize,
-        attention=options.attention,
+        attn_implementation=options.attn_implementation,
         where=context.where,
     )
     try:

@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from aligner import PlanContext
-from aligner.data.chat import stop_tokens
-from aligner.data.fitted import PromptTokens
-from aligner.data.tokenizers import planned_tokenizer
+from aligner.data.encoding.chat import stop_tokens
+from aligner.data.encoding.tokenizers import planned_tokenizer
+from aligner.data.store.token_rows import PromptTokens
 from aligner.errors import AlignerError, ErrorCollector, ModelError
 from aligner.models.inspect import planned_model
 from aligner.models.precision import attention_errors, precision_of, quantize_errors
@@ -38,7 +38,9 @@ def machine_errors(options: WritingOptions, context: PlanContext) -> list[Aligne
     with errors:
         precision_of(options.precision, where=context.at("precision"))
     errors.found += quantize_errors(options.quantize, where=context.at("quantize"))
-    return errors.found + attention_errors(options.attention, where=context.at("attention"))
+    return errors.found + attention_errors(
+        options.attn_implementation, where=context.at("attn_implementation")
+    )
 
 
 def too_long(

@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 
 import torch
 
-from aligner.data.chat import Chat
-from aligner.data.tokenizers import load_tokenizer
+from aligner.data.encoding.chat import ChatEncoder
+from aligner.data.encoding.tokenizers import load_tokenizer
 from aligner.errors import ModelError
 from aligner.models.load import load_model
 from aligner.models.padding import from_the_left, longest_first
@@ -30,7 +30,7 @@ class Questions:
         Raises:
             ModelError: they begin alike, or the tokenizer has no usable chat template.
         """
-        self._spec, self._chat = spec, Chat(tokenizer, where=where)
+        self._spec, self._chat = spec, ChatEncoder(tokenizer, where=where)
         asked = self._turns((), "")
         bare, yes, no = self._chat.encode(
             [
@@ -111,7 +111,7 @@ def judge_of(
         context.model_cache,
         precision=options.precision,
         quantize=options.quantize,
-        attention=options.attention,
+        attn_implementation=options.attn_implementation,
         where=where,
     )
     if policy.hash == state.get("policy").hash:

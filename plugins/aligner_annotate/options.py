@@ -36,7 +36,7 @@ class WritingOptions(StageOptions):
     quantize: Quantize | None = None
     """Hold the weights below the policy's adapters in 4 bits (nf4) or 8 (int8), as the step that
     trained them did."""
-    attention: Attention = "auto"
+    attn_implementation: Attention = "auto"
     """Kernel that computes attention; `auto` takes sdpa where the architecture has it."""
 
     @model_validator(mode="after")

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from aligner.data.made import save_rows
-from aligner.data.tokenizers import load_tokenizer
+from aligner.data.encoding.tokenizers import load_tokenizer
+from aligner.data.reading.step_datasets import save_rows
 from aligner.errors import StageError
 from aligner.run.durable import write_lines
 from aligner.stage import StepContext

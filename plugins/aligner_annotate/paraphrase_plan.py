@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from aligner import Plan, PlanContext
-from aligner.data.made import outlook_of_rows
-from aligner.data.planned import planned_policy
+from aligner.data.encoding.planned_policy import planned_policy
+from aligner.data.reading.step_datasets import forecast_rows
 from aligner.errors import ChainError, ErrorCollector
 from aligner_annotate.errors import endless, machine_errors, too_long
 from aligner_annotate.paraphrase_stage import FIGURES, ParaphraseOptions
@@ -54,6 +54,6 @@ def plan(options: ParaphraseOptions, context: PlanContext) -> Plan:
         data={"data": found.hash},
         ledgers={"data": found.ledger.as_dict()},
         skipped={"data": [asdict(one) for one in found.skipped]},
-        slots={"data": outlook_of_rows(rows, made_by=context.step)},
+        slots={"data": forecast_rows(rows, made_by=context.step)},
         notes=(f"{asked} paraphrases are asked for, and at most {len(rows)} rows made",),
     )

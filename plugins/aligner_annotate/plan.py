@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from aligner import Plan, PlanContext
-from aligner.data.made import outlook_of_rows
-from aligner.data.planned import planned_policy
+from aligner.data.encoding.planned_policy import planned_policy
+from aligner.data.reading.step_datasets import forecast_rows
 from aligner.errors import ErrorCollector
 from aligner.state import Slot
 from aligner.train.reward_options import MODEL
@@ -51,7 +51,7 @@ def plan(options: AnnotateOptions, context: PlanContext) -> Plan:
         data={"prompts": data.hash},
         ledgers={"prompts": data.ledgers["data"].as_dict()},
         skipped={"prompts": [asdict(one) for one in data.skipped.get("data", ())]},
-        slots={"data": outlook_of_rows(rows, made_by=context.step)},
+        slots={"data": forecast_rows(rows, made_by=context.step)},
         notes=(
             f"{len(data.train) * options.samples_per_prompt} answers, "
             f"of which at most {len(rows)} {_KIND[options.keep]} are made",

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from aligner import PlanContext
-from aligner.data.chat import stop_tokens
-from aligner.data.fitted import PromptTokens
-from aligner.data.tokenizers import planned_tokenizer
+from aligner.data.encoding.chat import stop_tokens
+from aligner.data.encoding.tokenizers import planned_tokenizer
+from aligner.data.store.token_rows import PromptTokens
 from aligner.models.padding import left_padded
 from aligner.preview import PreviewRequest, PreviewSection
 from aligner.train.preview import Laid, Reader, answer_begins, section

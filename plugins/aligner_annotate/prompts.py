@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from aligner.data.context import DataContext, OptionContext
+from aligner.data.encoding.prepare import PreparedData, prepare_prompts
 from aligner.data.options import DataOptions
-from aligner.data.prepare import Prepared, PromptTokens, prepare_prompts
+from aligner.data.store.token_rows import PromptTokens
 from aligner_annotate.stage import AnnotateOptions
 
 
 def prompts_of(
     step_options: AnnotateOptions, context: DataContext, tokenizer: Any
-) -> Prepared[PromptTokens]:
+) -> PreparedData[PromptTokens]:
     """Read and encode the prompts.
 
     Raises:

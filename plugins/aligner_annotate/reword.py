@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aligner.data.chat import Chat
 from aligner.data.context import DataContext
+from aligner.data.encoding.chat import ChatEncoder
 from aligner.data.ledger import Ledger
-from aligner.data.load import load
+from aligner.data.reading.load import load_rows
 from aligner.data.rows import Conversation, Messages, Preference, Prompt, Row
 from aligner.errors import ErrorGroup
 from aligner_annotate.answers import Candidate
@@ -52,9 +52,9 @@ def requests_of(options: ParaphraseOptions, context: DataContext, tokenizer: Any
         DataError: the data is missing, malformed, or beyond the step's limits.
         ModelError: the tokenizer has no usable chat template.
     """
-    loaded = load(options.data, want=options.rows, context=context, option="data")
+    loaded = load_rows(options.data, want=options.rows, context=context, option="data")
     ErrorGroup.raise_if_any(loaded.ledger.errors(options.limits, context.at("data")))
-    chat = Chat(tokenizer, where=context.at("data"))
+    chat = ChatEncoder(tokenizer, where=context.at("data"))
     found: list[tuple[Row, int, str]] = []
     samples = []
     for row in loaded.rows:

@@ -6,8 +6,8 @@ import torch
 from transformers import PreTrainedModel
 
 from aligner import Artifact, ModelState, StepContext
-from aligner.data.chat import stop_tokens
-from aligner.data.tokenizers import load_tokenizer, save_tokenizer
+from aligner.data.encoding.chat import stop_tokens
+from aligner.data.encoding.tokenizers import load_tokenizer, save_tokenizer
 from aligner.models.inspect import model_info
 from aligner.models.load import load_as
 from aligner.models.save import save_model
@@ -29,7 +29,7 @@ def apply(options: ChatOptions, state: ModelState, context: StepContext) -> dict
     context.model_cache.keep(saved, tokenizer)
     policy = state.get("policy")
     facts = model_info(policy, where=where)
-    added = len(tokenizer) - facts.vocabulary
+    added = len(tokenizer) - facts.vocab_size
     if added <= 0:
         return {"tokenizer": saved, "policy": policy}
     # In the precision it is kept in: rows are added, nothing is trained.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from aligner import Plan, PlanContext, SlotForecast
-from aligner.data.tokenizers import planned_tokenizer
+from aligner.data.encoding.tokenizers import planned_tokenizer
 from aligner.errors import ModelError
 from aligner.models.inspect import planned_model, with_vocabulary
 from aligner_chat.stage import ChatOptions
@@ -21,7 +21,7 @@ def plan(options: ChatOptions, context: PlanContext) -> Plan:
     before = planned_tokenizer(context)
     after = with_template(before, options, folder=context.recipe_folder, where=where)
     facts = planned_model(context, "policy")
-    added = max(0, len(after) - facts.vocabulary)
+    added = max(0, len(after) - facts.vocab_size)
     if added and facts.adapters:
         what = f"the template needs {added} tokens that a model with adapters cannot be given"
         hint = "put this step before the one that trains adapters"

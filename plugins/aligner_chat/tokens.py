@@ -8,8 +8,8 @@ from pathlib import Path
 from tokenizers import AddedToken
 from transformers import PreTrainedTokenizerBase
 
-from aligner.data.chat import Chat
-from aligner.data.rendering import control_tokens
+from aligner.data.encoding.chat import ChatEncoder
+from aligner.data.templates.rendering import control_tokens
 from aligner.errors import ChainError, ModelError
 from aligner_chat.catalogue import OWN, ChatTemplate, find
 from aligner_chat.stage import ChatOptions
@@ -44,10 +44,10 @@ def with_template(
     made.chat_template = template.source
     if options.system is not None:
         made.chat_template = _with_system(made, options.system, template.source, where)
-    chat = Chat(made, where=where)
+    chat = ChatEncoder(made, where=where)
     if options.bos and _lacks_bos(chat):
         made.chat_template = "{{- bos_token }}" + made.chat_template
-        chat = Chat(made, where=where)
+        chat = ChatEncoder(made, where=where)
     _must_stop(chat, where)
     return made
 
@@ -93,7 +93,7 @@ def _with_system(tokenizer: PreTrainedTokenizerBase, system: str, source: str, w
     return f"{{%- if {lacking} %}}{{%- set messages = {turn} + messages %}}{{%- endif %}}{source}"
 
 
-def _lacks_bos(chat: Chat) -> bool:
+def _lacks_bos(chat: ChatEncoder) -> bool:
     """Whether texts begin with the beginning-of-sequence token, and conversations do not."""
     bos = chat.tokenizer.bos_token_id
     begin, _ = chat.encoder.frame()
@@ -102,7 +102,7 @@ def _lacks_bos(chat: Chat) -> bool:
     return chat.encode([chat.prompt(QUESTION)])[0].input_ids[:1] != [bos]
 
 
-def _must_stop(chat: Chat, where: str) -> None:
+def _must_stop(chat: ChatEncoder, where: str) -> None:
     if chat.ends_answers:
         return
     what = "the chat template does not end answers with a special token, so they would never stop"

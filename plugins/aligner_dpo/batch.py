@@ -6,7 +6,7 @@ from typing import Any
 
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
-from aligner.data.chat import PreferenceTokens
+from aligner.data.store.token_rows import PreferenceTokens
 from aligner.models.padding import pad_id
 
 

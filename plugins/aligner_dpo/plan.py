@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from aligner import Plan, PlanContext
-from aligner.data.prepare import prepare_preferences
+from aligner.data.encoding.prepare import prepare_preferences
 from aligner.models.reference import reference_text
 from aligner.train.plan import look_at_training, training_plan
 from aligner_dpo.stage import DPOOptions
@@ -17,7 +17,7 @@ def plan(options: DPOOptions, context: PlanContext) -> Plan:
     return training_plan(
         looked,
         context,
-        summary=f"prefer chosen over rejected, {' + '.join(options.loss)}, beta {options.beta:g}, "
+        summary=f"prefer chosen over rejected, {' + '.join(options.loss_type)}, beta {options.beta:g}, "
         f"learning rate {options.learning_rate:g}",
         metrics=frozenset({"loss", "accuracy", "margin"}),
         measured=frozenset({"eval_loss", "eval_accuracy", "eval_margin"}),

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from aligner import PlanContext
-from aligner.data.chat import PreferenceTokens, stop_tokens
-from aligner.data.prepare import prepare_preferences
-from aligner.data.tokenizers import planned_tokenizer
+from aligner.data.encoding.chat import stop_tokens
+from aligner.data.encoding.prepare import prepare_preferences
+from aligner.data.encoding.tokenizers import planned_tokenizer
+from aligner.data.store.token_rows import PreferenceTokens
 from aligner.preview import PreviewRequest, PreviewSection
 from aligner.train.preview import SHUFFLED, Laid, Reader, after_first, prompt_shared, section
 from aligner_dpo.batch import collator, row
@@ -43,7 +44,9 @@ def preview(
             request,
             lay,
             context=context,
-            size=options.batch_size,
-            notes=(SHUFFLED,) if options.group_by_length and not request.held_out else (),
+            size=options.per_device_train_batch_size,
+            notes=(SHUFFLED,)
+            if options.train_sampling_strategy == "group_by_length" and not request.held_out
+            else (),
         ),
     )

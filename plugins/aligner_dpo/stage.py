@@ -46,48 +46,52 @@ class DPOOptions(DataOptions, ModelOptions, TrainOptions):
     """Peak learning rate; adapters usually want ten times that of full weights or more."""
     beta: float = Field(0.1, gt=0)
     """How tightly the policy is held to the reference; larger is tighter (Rafailov 2023, eq. 7)."""
-    loss: Annotated[tuple[Loss, ...], BeforeValidator(_as_tuple), Field(min_length=1)] = (
+    loss_type: Annotated[tuple[Loss, ...], BeforeValidator(_as_tuple), Field(min_length=1)] = (
         "sigmoid",
     )
     """The loss, or several that are added up: `sigmoid` is DPO's own; `ipo` Azar 2023, `robust`
     Chowdhury 2024, `apo_zero` and `apo_down` D'Oosterlinck 2024, `sigmoid_norm` divides by length."""
     loss_weights: tuple[float, ...] | None = None
-    """Weight of each loss, in the order of `loss`; all 1 where not given."""
+    """Weight of each loss, in the order of `loss_type`; all 1 where not given."""
     label_smoothing: float = Field(0.0, ge=0, lt=0.5)
     """Share of pairs taken to be labelled the wrong way round, for losses that know it."""
-    divergence: Literal["reverse_kl", "forward_kl", "js_divergence", "alpha_divergence"] = (
+    f_divergence_type: Literal["reverse_kl", "forward_kl", "js_divergence", "alpha_divergence"] = (
         "reverse_kl"
     )
     """Which divergence holds the policy to the reference (Wang 2023)."""
-    divergence_alpha: float = 0.5
+    f_alpha_divergence_coef: float = 0.5
     """Order of `alpha_divergence`."""
-    length_desensitised: float | None = Field(None, ge=0, le=1)
+    ld_alpha: float | None = Field(None, ge=0, le=1)
     """Weight of the tokens of the longer answer beyond the shorter one's length (LD-DPO, Liu 2024)."""
-    weighting: bool = False
+    use_weighting: bool = False
     """Weigh pairs by how likely the policy is to write them (WPO, Zhou 2024)."""
     discopop_tau: float = Field(0.05, gt=0)
     """Temperature of the `discopop` loss."""
-    dropout: bool = False
-    """Leave the model's dropout on; off, policy and reference are compared without noise."""
+    disable_dropout: bool = True
+    """Switch the model's dropout off, so that policy and reference are compared without noise."""
 
     @model_validator(mode="after")
     def _fit_together(self) -> DPOOptions:
-        if self.loss_weights is not None and len(self.loss_weights) != len(self.loss):
+        if self.loss_weights is not None and len(self.loss_weights) != len(self.loss_type):
             raise ValueError(
-                f"loss_weights has {len(self.loss_weights)} entries for {len(self.loss)} losses"
+                f"loss_weights has {len(self.loss_weights)} entries for {len(self.loss_type)} losses"
             )
-        unpaired = sorted(set(self.loss) - _PAIRWISE)
-        if self.divergence != "reverse_kl" and unpaired:
-            raise ValueError(f"divergence {self.divergence} is not defined for {unpaired[0]}")
-        if "exo_pair" in self.loss and not self.label_smoothing:
-            raise ValueError("loss exo_pair needs label_smoothing above 0; its paper uses 0.001")
-        if self.label_smoothing and not _SMOOTHED & set(self.loss):
+        unpaired = sorted(set(self.loss_type) - _PAIRWISE)
+        if self.f_divergence_type != "reverse_kl" and unpaired:
             raise ValueError(
-                f"label_smoothing does nothing in loss {self.loss[0]}; it is known to "
+                f"f_divergence_type {self.f_divergence_type} is not defined for {unpaired[0]}"
+            )
+        if "exo_pair" in self.loss_type and not self.label_smoothing:
+            raise ValueError(
+                "loss_type exo_pair needs label_smoothing above 0; its paper uses 0.001"
+            )
+        if self.label_smoothing and not _SMOOTHED & set(self.loss_type):
+            raise ValueError(
+                f"label_smoothing has no effect on loss_type {self.loss_type[0]}; it is used by "
                 f"{', '.join(sorted(_SMOOTHED))}"
             )
-        if self.weighting and {"aot", "aot_unpaired"} & set(self.loss):
-            raise ValueError("weighting cannot go with aot: its loss sorts the pairs apart")
+        if self.use_weighting and {"aot", "aot_unpaired"} & set(self.loss_type):
+            raise ValueError("use_weighting cannot go with aot: its loss sorts the pairs apart")
         return self
 
 

@@ -10,8 +10,8 @@ from trl import DPOConfig
 from trl.trainer.utils import add_fused_lm_head
 
 from aligner import Artifact, ModelState, StageError, StepContext
-from aligner.data.prepare import prepare_preferences
-from aligner.data.tokenizers import load_tokenizer
+from aligner.data.encoding.prepare import prepare_preferences
+from aligner.data.encoding.tokenizers import load_tokenizer
 from aligner.models.clean import base_model
 from aligner.models.load import load_model
 from aligner.models.policy import load_policy
@@ -52,8 +52,8 @@ def train(options: DPOOptions, state: ModelState, context: StepContext) -> Artif
         train_dataset=rows,
         eval_dataset=held_out or None,
         processing_class=tokenizer,
-        callbacks=[EarlyStoppingCallback(options.early_stopping)]
-        if options.early_stopping
+        callbacks=[EarlyStoppingCallback(options.early_stopping_patience)]
+        if options.early_stopping_patience
         else None,
     )
     watch = run_trainer(trainer, context, steps=steps)
@@ -95,15 +95,15 @@ def _arguments(
         ),
         max_length=None,
         precompute_ref_log_probs=True,
-        disable_dropout=not options.dropout,
+        disable_dropout=options.disable_dropout,
         beta=options.beta,
-        loss_type=list(options.loss),
+        loss_type=list(options.loss_type),
         loss_weights=list(options.loss_weights) if options.loss_weights else None,
         label_smoothing=options.label_smoothing,
-        f_divergence_type=options.divergence,
-        f_alpha_divergence_coef=options.divergence_alpha,
-        ld_alpha=options.length_desensitised,
-        use_weighting=options.weighting,
+        f_divergence_type=options.f_divergence_type,
+        f_alpha_divergence_coef=options.f_alpha_divergence_coef,
+        ld_alpha=options.ld_alpha,
+        use_weighting=options.use_weighting,
         discopop_tau=options.discopop_tau,
     )
 
@@ -116,7 +116,7 @@ def _other_reference(options: DPOOptions, state: ModelState, context: StepContex
         state.reference,
         context.model_cache,
         precision=options.precision,
-        attention=options.attention,
+        attn_implementation=options.attn_implementation,
         where=context.where,
     )
     add_fused_lm_head(base_model(model))
@@ -128,7 +128,9 @@ def _refuse_wrong_reference(
 ) -> None:
     """The first DPO loss is ln 2 when the reference is the incoming policy: a law of every chain."""
     tolerance = _EXACT.get(precision_of(options.precision), 0.05)
-    is_law = options.loss == ("sigmoid",) and not options.weighting and not options.dropout
+    is_law = (
+        options.loss_type == ("sigmoid",) and not options.use_weighting and options.disable_dropout
+    )
     if not (is_law and state.reference is None and "loss" in first):
         return
     if not math.isclose(first["loss"], math.log(2), abs_tol=tolerance):

@@ -101,11 +101,11 @@ def distance(policy: Sequence[Tensor], other: Sequence[Tensor]) -> Distance:
 def _fitting(model: Any, rows: Sequence[Marked], order: Sequence[int], batch_size: int) -> int:
     """How many of the rows at the front of `order` share a batch."""
     width = len(rows[order[0]].tokens)
-    vocabulary = int(model.config.get_text_config().vocab_size)
+    vocab_size = int(model.config.get_text_config().vocab_size)
     first = width
     for count, row in enumerate(order[:batch_size], start=1):
         first = min(first, rows[row].first)
-        if count > 1 and count * (width - first + 1) * vocabulary > LOGITS_AT_ONCE:
+        if count > 1 and count * (width - first + 1) * vocab_size > LOGITS_AT_ONCE:
             return count - 1
     return min(batch_size, len(order))
 

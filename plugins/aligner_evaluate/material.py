@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from aligner.data.chat import Chat
 from aligner.data.context import DataContext, OptionContext
-from aligner.data.kept import Viewed
-from aligner.data.messages import Malformed
-from aligner.data.options import DataOptions, DataSpecs
-from aligner.data.prepare import (
-    Prepared,
-    PromptTokens,
+from aligner.data.encoding.chat import ChatEncoder
+from aligner.data.encoding.prepare import (
+    PreparedData,
     prepare_conversations,
     prepare_preferences,
     prepare_prompts,
     prepare_texts,
 )
+from aligner.data.options import DataOptions, DataSpecs
+from aligner.data.reading.messages import MalformedRowError
 from aligner.data.rows import Prompt
+from aligner.data.store.row_store import MappedRows
+from aligner.data.store.token_rows import PromptTokens
 from aligner.errors import AlignerError, DataError, ErrorGroup
 from aligner_evaluate.stage import EvaluateOptions
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 KINDS = ("conversations", "text", "pairs")
 """Options that name data other than prompts."""
 
-_PREPARE: Mapping[str, Callable[[DataContext, DataOptions, Any], Prepared[Any]]] = {
+_PREPARE: Mapping[str, Callable[[DataContext, DataOptions, Any], PreparedData[Any]]] = {
     "conversations": prepare_conversations,
     "text": prepare_texts,
     "pairs": prepare_preferences,
@@ -37,7 +37,7 @@ _PREPARE: Mapping[str, Callable[[DataContext, DataOptions, Any], Prepared[Any]]]
 
 def prepared(
     step_options: EvaluateOptions, kind: str, context: DataContext, tokenizer: Any
-) -> Prepared[Any] | None:
+) -> PreparedData[Any] | None:
     """The rows of `kind`, one of `KINDS`, as tokens; None where the step has no such data.
 
     Raises:
@@ -55,7 +55,7 @@ def prepared(
 
 def prompts(
     step_options: EvaluateOptions, context: DataContext, tokenizer: Any
-) -> tuple[Prepared[PromptTokens], Sequence[Prompt]] | None:
+) -> tuple[PreparedData[PromptTokens], Sequence[Prompt]] | None:
     """The prompts as the policy's tokens, and as they are written, for other tokenizers.
 
     Raises:
@@ -67,14 +67,14 @@ def prompts(
         data=step_options.prompts, max_length=step_options.max_length, limits=step_options.limits
     )
     ready = prepare_prompts(OptionContext(context, "prompts"), options, tokenizer)
-    return ready, Viewed(ready.train, _written)
+    return ready, MappedRows(ready.train, _written)
 
 
 def _written(one: PromptTokens) -> Prompt:
     return Prompt(messages=one.messages, tools=one.tools, row=one.row, origin=one.origin)
 
 
-def encoded(rows: Sequence[Prompt], chat: Chat) -> list[list[int]]:
+def encoded(rows: Sequence[Prompt], chat: ChatEncoder) -> list[list[int]]:
     """Token ids of prompts, up to where the answer begins.
 
     Raises:
@@ -84,7 +84,7 @@ def encoded(rows: Sequence[Prompt], chat: Chat) -> list[list[int]]:
     for row in rows:
         try:
             samples.append(chat.prompt(row.messages, row.tools))
-        except Malformed as error:
+        except MalformedRowError as error:
             errors.append(DataError(error.what, where=row.origin, hint=error.hint))
     ErrorGroup.raise_if_any(errors)
     return [one.input_ids for one in chat.encode(samples)]

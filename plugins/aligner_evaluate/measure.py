@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import Tensor
 
-from aligner.data.chat import Encoded
-from aligner.data.kept import Viewed
 from aligner.data.rows import Prompt
+from aligner.data.store.row_store import MappedRows
+from aligner.data.store.token_rows import SequenceTokens
 from aligner.errors import StageError
 from aligner.stage import StepContext
 from aligner.state import ModelState
@@ -131,9 +131,12 @@ def _policy(
         ):
             data = prepared(options, kind, context, own.tokenizer)
             if data is not None:
-                marked = Viewed(data.train, _marked)
+                marked = MappedRows(data.train, _marked)
                 found = token_logps(
-                    model, marked, batch_size=options.batch_size, finished=count.further
+                    model,
+                    marked,
+                    batch_size=options.per_device_eval_batch_size,
+                    finished=count.further,
                 )
                 metrics |= dict(zip(names, loss_and_perplexity(found), strict=True))
         if answers.rows:
@@ -144,7 +147,7 @@ def _policy(
     return metrics, logps
 
 
-def _marked(row: Encoded) -> Marked:
+def _marked(row: SequenceTokens) -> Marked:
     return Marked(tuple(row.input_ids), tuple(row.trained))
 
 
@@ -190,7 +193,9 @@ def _weigh(
         )
         for prompt, answer in zip(said.prompts, said.answers, strict=True)
     ]
-    return token_logps(model, marked, batch_size=options.batch_size, finished=count.further)
+    return token_logps(
+        model, marked, batch_size=options.per_device_eval_batch_size, finished=count.further
+    )
 
 
 def _pairs(

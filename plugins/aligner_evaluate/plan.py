@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from aligner.data.planned import planned_policy
-from aligner.data.prepare import Prepared
-from aligner.data.tokenizers import planned_tokenizer
+from aligner.data.encoding.planned_policy import planned_policy
+from aligner.data.encoding.prepare import PreparedData
+from aligner.data.encoding.tokenizers import planned_tokenizer
 from aligner.errors import (
     AlignerError,
     ChainError,
@@ -28,7 +28,7 @@ from aligner_evaluate.voices import spoken_through
 
 def plan(options: EvaluateOptions, context: PlanContext) -> Plan:
     errors = ErrorCollector()
-    data: dict[str, Prepared[Any]] = {}
+    data: dict[str, PreparedData[Any]] = {}
     tokenizer, facts = planned_policy(context, errors)
     if tokenizer is not None:
         for kind in KINDS:
@@ -56,7 +56,7 @@ def plan(options: EvaluateOptions, context: PlanContext) -> Plan:
     )
 
 
-def _summary(options: EvaluateOptions, data: dict[str, Prepared[Any]]) -> str:
+def _summary(options: EvaluateOptions, data: dict[str, PreparedData[Any]]) -> str:
     rows = ", ".join(f"{len(one.train)} {kind}" for kind, one in data.items())
     by = [f"judge {options.judge.name}"] if options.judge else []
     by += [f"against {' and '.join(options.against)}"] if options.against else []
@@ -83,7 +83,7 @@ def _without_reference(
 
 
 def _too_long(
-    options: EvaluateOptions, data: dict[str, Prepared[Any]], context: PlanContext
+    options: EvaluateOptions, data: dict[str, PreparedData[Any]], context: PlanContext
 ) -> list[AlignerError]:
     """Rows, or prompts with their longest answers, that go beyond the positions of who reads them."""
     readers: list[tuple[Slot, str, tuple[str, ...]]] = [
@@ -141,7 +141,9 @@ def _machine_errors(options: EvaluateOptions, context: PlanContext) -> list[Alig
         precision_of(options.precision, where=context.at("precision"))
     found = errors.found
     found += quantize_errors(options.quantize, where=context.at("quantize"))
-    return found + attention_errors(options.attention, where=context.at("attention"))
+    return found + attention_errors(
+        options.attn_implementation, where=context.at("attn_implementation")
+    )
 
 
 def _judge_errors(options: EvaluateOptions, context: PlanContext) -> list[AlignerError]:

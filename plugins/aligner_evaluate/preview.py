@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from aligner.data.chat import Encoded, PreferenceTokens, stop_tokens
-from aligner.data.prepare import PromptTokens
-from aligner.data.tokenizers import planned_tokenizer
+from aligner.data.encoding.chat import stop_tokens
+from aligner.data.encoding.tokenizers import planned_tokenizer
+from aligner.data.store.token_rows import PreferenceTokens, PromptTokens, SequenceTokens
 from aligner.models.padding import left_padded, pad_id
 from aligner.preview import PreviewRequest, PreviewSection
 from aligner.stage import PlanContext
@@ -45,7 +45,7 @@ def preview(
                     request,
                     lay,
                     context=context,
-                    size=options.batch_size,
+                    size=options.per_device_eval_batch_size,
                     option=kind,
                     word=word,
                     purpose="to measure on",
@@ -68,7 +68,7 @@ def _rows(
 def _likelihood(reader: Reader) -> Lay:
     """Rows of which some tokens' log-probabilities are looked at."""
 
-    def lay(rows: Sequence[Encoded]) -> list[Laid]:
+    def lay(rows: Sequence[SequenceTokens]) -> list[Laid]:
         marked = [Marked(tuple(row.input_ids), tuple(row.trained)) for row in rows]
         tokens_BT, counted_BT = batch_of(marked)
         width = tokens_BT.shape[1]

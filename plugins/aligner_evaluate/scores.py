@@ -15,13 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aligner.data.chat import Chat
-from aligner.data.messages import Malformed
+from aligner.data.encoding.chat import ChatEncoder
+from aligner.data.encoding.tokenizers import load_tokenizer, tokenizer_hash
+from aligner.data.reading.messages import MalformedRowError
 from aligner.data.rows import Prompt
-from aligner.data.tokenizers import fingerprint, load_tokenizer
 from aligner.errors import StageError
 from aligner.models.reward import load_reward
-from aligner.options import check_options
+from aligner.options.validation import check_options
 from aligner.registry import Completion, RewardFunction
 from aligner.stage import PlanContext, StepContext
 from aligner.state import Artifact
@@ -94,7 +94,7 @@ class Scorer:
     """A reward model, and how it reads answers."""
 
     model: Any
-    chat: Chat
+    chat: ChatEncoder
     words: str
     batch_size: int
 
@@ -137,7 +137,7 @@ class Scorer:
             turn = ({"role": "assistant", "content": text},)
             try:
                 samples.append(self.chat.pair(row.messages, turn, row.tools)[0])
-            except Malformed as error:
+            except MalformedRowError as error:
                 what = f"the reward model's chat template cannot show an answer: {error.what}"
                 raise StageError(what, where=row.origin) from None
         read = [one.input_ids for one in self.chat.encode(samples)]
@@ -178,15 +178,15 @@ def reward_in_memory(
         artifact,
         context.model_cache,
         precision=options.precision,
-        attention=options.attention,
+        attn_implementation=options.attn_implementation,
         where=context.where,
     )
     try:
         yield Scorer(
             model=model,
-            chat=Chat(tokenizer, where=context.where),
-            words=fingerprint(tokenizer),
-            batch_size=options.batch_size,
+            chat=ChatEncoder(tokenizer, where=context.where),
+            words=tokenizer_hash(tokenizer),
+            batch_size=options.per_device_eval_batch_size,
         )
     finally:
         context.model_cache.keep(artifact, model)

@@ -105,14 +105,14 @@ class EvaluateOptions(StageOptions):
     left out and counted. None sets no limit."""
     limits: Limits = Limits()
     """How much of each finding in the data is too much."""
-    batch_size: int = Field(16, gt=0, json_schema_extra={"determines": False})
+    per_device_eval_batch_size: int = Field(16, gt=0, json_schema_extra={"determines": False})
     """Rows computed at one time; changes memory and speed, not the metrics."""
     precision: Precision = "auto"
     """`auto` is bf16 on a GPU that has it, and fp32 elsewhere."""
     quantize: Quantize | None = None
     """Hold the weights below the policy's adapters in 4 bits (nf4) or 8 (int8), as the step that
     trained them did."""
-    attention: Attention = "auto"
+    attn_implementation: Attention = "auto"
     """Kernel that computes attention; `auto` takes sdpa where the architecture has it."""
 
     @model_validator(mode="after")

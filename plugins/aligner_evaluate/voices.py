@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from aligner.data.chat import Chat
+from aligner.data.encoding.chat import ChatEncoder
+from aligner.data.encoding.tokenizers import load_tokenizer, tokenizer_hash
 from aligner.data.rows import Prompt
-from aligner.data.tokenizers import fingerprint, load_tokenizer
 from aligner.errors import ModelError
 from aligner.models.generate import Answer, Sampling, generate
 from aligner.models.load import load_model
@@ -34,9 +34,9 @@ class EvaluatedModel:
     """`file:line` for a complaint about its chat template."""
 
     @cached_property
-    def chat(self) -> Chat:
+    def chat(self) -> ChatEncoder:
         """How it is spoken to; a model that only reads text needs no chat template."""
-        return Chat(self.tokenizer, where=self.where)
+        return ChatEncoder(self.tokenizer, where=self.where)
 
     def sampling(self, options: EvaluateOptions) -> Sampling:
         """How it answers when answers are compared."""
@@ -102,7 +102,7 @@ class Answers:
                 prompts,
                 sampling=sampling,
                 seed=self.seed,
-                batch_size=self.options.batch_size,
+                batch_size=self.options.per_device_eval_batch_size,
                 finished=further,
             )
             texts = [answer.text(voice.tokenizer) for answer in answers]
@@ -117,7 +117,7 @@ def own_voice(state: ModelState, context: StepContext) -> EvaluatedModel:
         step=context.step,
         policy=state.get("policy"),
         tokenizer=tokenizer,
-        words=fingerprint(tokenizer),
+        words=tokenizer_hash(tokenizer),
         where=context.where,
     )
 
@@ -179,13 +179,13 @@ def earlier_voice(
         where=where,
     )
     assert state.policy is not None, "without a policy there is no tokenizer to speak through"
-    if tokenizer is own.tokenizer or fingerprint(tokenizer) == own.words:
+    if tokenizer is own.tokenizer or tokenizer_hash(tokenizer) == own.words:
         return replace(own, step=step, policy=state.policy)
     return EvaluatedModel(
         step=step,
         policy=state.policy,
         tokenizer=tokenizer,
-        words=fingerprint(tokenizer),
+        words=tokenizer_hash(tokenizer),
         where=where,
     )
 
@@ -207,7 +207,7 @@ def in_memory(
         context.model_cache,
         precision=options.precision,
         quantize=options.quantize,
-        attention=options.attention,
+        attn_implementation=options.attn_implementation,
         where=context.where,
     )
     try:

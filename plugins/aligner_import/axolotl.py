@@ -23,6 +23,7 @@ from aligner_import.rules import (
     optimizer,
     part,
     same,
+    sampling_strategy,
     schedule,
     share,
     switch,
@@ -40,14 +41,14 @@ _TAKEN = frozenset({
 OWN: tuple[Rule, ...] = (
     part("base_model", "`model`"),
     part("revision_of_model", "`model.revision`"),
-    part("rl", "which stage the step is: dpo, or dpo with `loss: ipo`"),
+    part("rl", "which stage the step is: dpo, or dpo with `loss_type: ipo`"),
     part("reward_model", "the reward stage"),
     part("adapter", "`adapter`, and `quantize: nf4` for qlora"),
     part("lora_r", "`adapter.r`"),
-    part("lora_alpha", "`adapter.alpha`"),
-    part("lora_dropout", "`adapter.dropout`"),
-    part("lora_target_linear", "`adapter.targets: all-linear`"),
-    part("lora_target_modules", "`adapter.targets`"),
+    part("lora_alpha", "`adapter.lora_alpha`"),
+    part("lora_dropout", "`adapter.lora_dropout`"),
+    part("lora_target_linear", "`adapter.target_modules: all-linear`"),
+    part("lora_target_modules", "`adapter.target_modules`"),
     part("lora_modules_to_save", "`adapter.modules_to_save`"),
     part("lora_model_dir", "`incoming: continue`, after the file that trained the adapter"),
     part("peft_use_dora", "`adapter.method: dora`"),
@@ -74,28 +75,28 @@ OWN: tuple[Rule, ...] = (
     same("sample_packing", "packing", convert=switch, only="sft"),
     same("sample_packing", "stream", convert=switch, only="pretrain",
          differs="documents are joined end to end and cut, which see one another within a row"),
-    same("micro_batch_size", "batch_size", default=1),
-    same("gradient_accumulation_steps", "accumulate"),
-    same("num_epochs", "epochs", default=1.0),
-    same("optimizer", convert=optimizer),
-    same("lr_scheduler", "schedule", convert=schedule, default="cosine"),
-    same("group_by_length", convert=switch, default=False),
+    same("micro_batch_size", "per_device_train_batch_size", default=1),
+    same("gradient_accumulation_steps"),
+    same("num_epochs", "num_train_epochs", default=1.0),
+    same("optimizer", "optim", convert=optimizer),
+    same("lr_scheduler", "lr_scheduler_type", convert=schedule, default="cosine"),
+    same("group_by_length", "train_sampling_strategy", convert=sampling_strategy, default=False),
     same("rl_beta", "beta", convert=number, only="dpo"),
     same("dpo_beta", "beta", convert=number, only="dpo"),
     same("dpo_label_smoothing", "label_smoothing", convert=number, only="dpo"),
-    same("dpo_use_weighting", "weighting", convert=switch, only="dpo"),
-    same("center_rewards_coefficient", "centre", only="reward"),
+    same("dpo_use_weighting", "use_weighting", convert=switch, only="dpo"),
+    same("center_rewards_coefficient", only="reward"),
     part("train_on_inputs", "`train_on: everything`"),
     part("gradient_checkpointing", "`activation_checkpointing`"),
-    part("flash_attention", "`attention: flash_attention_2`"),
-    part("sdp_attention", "`attention: sdpa`"),
-    part("eager_attention", "`attention: eager`"),
-    part("flex_attention", "`attention: flex_attention`"),
-    part("attn_implementation", "`attention`"),
+    part("flash_attention", "`attn_implementation: flash_attention_2`"),
+    part("sdp_attention", "`attn_implementation: sdpa`"),
+    part("eager_attention", "`attn_implementation: eager`"),
+    part("flex_attention", "`attn_implementation: flex_attention`"),
+    part("attn_implementation", "`attn_implementation`"),
     part("bfloat16", "`precision: pure_bf16`"),
     part("fp16", "`precision`"),
-    part("evals_per_epoch", "`evaluate_every`", differs="measured at the end; set evaluate_every, in steps"),
-    part("early_stopping_patience", "`early_stopping`, where eval_steps says how often to measure"),
+    part("evals_per_epoch", "`eval_steps`", differs="measured at the end; set eval_steps, in steps"),
+    part("early_stopping_patience", "`early_stopping_patience`, where eval_steps says how often to measure"),
     *unsupported("pairs are held to their prompts as rows, not by the prompt's length", "max_prompt_len",
              harmless=(512,)),
     *unsupported("this attention is not there", "xformers_attention", "s2_attention"),
@@ -120,7 +121,8 @@ OWN: tuple[Rule, ...] = (
              "context_parallel_size", "tensor_parallel_size", harmless=(1,)),
     *unsupported("a schedule ends at its own end", "cosine_min_lr_ratio", "cosine_constant_lr_ratio"),
     *unsupported("all weights have one learning rate", "embedding_lr", "embedding_lr_scale", "lr_groups"),
-    *unsupported("the batch of all processes follows from batch_size and accumulate", "batch_size"),
+    *unsupported("the batch of all processes follows from the batch of each and the steps accumulated",
+             "batch_size"),
     *ignored("rows are laid out afresh each time", "pad_to_sequence_len", "sample_packing_bin_size",
               "sample_packing_group_size", "eval_sample_packing", "sample_packing_sequentially",
               "pad_to_multiple_of", "multipack_real_batches"),
@@ -130,7 +132,7 @@ OWN: tuple[Rule, ...] = (
               "lora_fan_in_fan_out", "lora_on_cpu", "merge_lora", "peft_autocast_adapter_dtype"),
     *ignored("an evaluate step answers prompts", "eval_table_size", "eval_max_new_tokens",
               "do_bench_eval", "do_causal_lm_eval", "eval_causal_lm_metrics"),
-    *ignored("the step ends with its best weights only where early_stopping is set",
+    *ignored("the step ends with its best weights only where early_stopping_patience is set",
               "load_best_model_at_end", "metric_for_best_model", "greater_is_better"),
     *ignored("a loss that is no number stops the step", "loss_watchdog_threshold", "loss_watchdog_patience"),
     *ignored("it is about the machine", "gpu_memory_limit", "max_memory", "gc_steps", "profiler_steps",
@@ -166,7 +168,7 @@ def model(draft: StepDraft) -> None:
     else:
         draft.refuse("base_model", "base_model is missing")
     if draft.get("rl") == "ipo":
-        draft.put("loss", "ipo", "rl")
+        draft.put("loss_type", "ipo", "rl")
 
 
 def weights(draft: StepDraft) -> None:
@@ -177,13 +179,15 @@ def weights(draft: StepDraft) -> None:
                 dora="peft_use_dora", rslora="peft_use_rslora")  # fmt: skip
         if draft.has("lora_target_modules") and not switch(draft.get("lora_target_linear")):
             draft.put(
-                "adapter.targets", targets(draft.get("lora_target_modules")), "lora_target_modules"
+                "adapter.target_modules",
+                targets(draft.get("lora_target_modules")),
+                "lora_target_modules",
             )
         elif draft.has("lora_target_modules"):
-            draft.say("other meaning", "lora_target_modules",
-                      "adapter.targets: every linear module already, by lora_target_linear")  # fmt: skip
+            says = "adapter.target_modules: every linear module already, by lora_target_linear"
+            draft.say("other meaning", "lora_target_modules", says)
         elif not switch(draft.get("lora_target_linear")):
-            draft.add("adapter.targets", ["q_proj", "v_proj"], "lora_target_modules",
+            draft.add("adapter.target_modules", ["q_proj", "v_proj"], "lora_target_modules",
                       "as PEFT takes for models like Llama where nothing is said")  # fmt: skip
         saved_modules(draft)
     elif kind is not None:
@@ -206,7 +210,7 @@ def machine(draft: StepDraft) -> None:
         ("eager_attention", "eager"), ("flex_attention", "flex_attention"),
     ):  # fmt: skip
         if switch(draft.get(key)):
-            draft.put("attention", says, key)
+            draft.put("attn_implementation", says, key)
     named = {
         "flash": "flash_attention_2",
         "sdpa": "sdpa",
@@ -215,8 +219,8 @@ def machine(draft: StepDraft) -> None:
     }
     said = draft.get("attn_implementation")
     if said is not None:
-        draft.put("attention", next((v for k, v in named.items() if str(said).startswith(k)), "auto"),
-                  "attn_implementation")  # fmt: skip
+        kernel = next((v for k, v in named.items() if str(said).startswith(k)), "auto")
+        draft.put("attn_implementation", kernel, "attn_implementation")
 
 
 def rest(draft: StepDraft) -> None:
@@ -227,21 +231,24 @@ def rest(draft: StepDraft) -> None:
         draft.add("shuffle", True, "shuffle_merged_datasets")
     if not draft.has("warmup_steps") and not draft.has("warmup_ratio"):
         draft.add(
-            "warmup", 0.03, "warmup_steps", "as Axolotl does, though never more than 100 steps"
+            "warmup_steps",
+            0.03,
+            "warmup_steps",
+            "as Axolotl does, though never more than 100 steps",
         )
     steps = draft.get("eval_steps")
     held = draft.options.get("hold_out") or "eval_data" in draft.options
     if isinstance(steps, int) and held:
-        draft.put("evaluate_every", steps, "eval_steps")
+        draft.put("eval_steps", steps, "eval_steps")
     elif steps is not None:
         draft.say(
             "no counterpart", "eval_steps", "it needs rows that are held out, and a number of steps"
         )
     patience = draft.get("early_stopping_patience")
-    if patience and "evaluate_every" in draft.options:
-        draft.put("early_stopping", patience, "early_stopping_patience")
+    if patience and "eval_steps" in draft.options:
+        draft.put("early_stopping_patience", patience, "early_stopping_patience")
     elif patience:
-        text = "it needs evaluate_every, and this file does not say it in steps"
+        text = "it needs eval_steps, and this file does not say it in steps"
         draft.say("no counterpart", "early_stopping_patience", text)
 
 

@@ -15,6 +15,7 @@ from aligner_import.rules import (
     optimizer,
     part,
     same,
+    sampling_strategy,
     schedule,
     switch,
     unsupported,
@@ -45,28 +46,28 @@ MACHINE = (
 
 TRAINER: tuple[Rule, ...] = (
     same("learning_rate", convert=number),
-    same("num_train_epochs", "epochs", default=3.0, only=ALL),
+    same("num_train_epochs", default=3.0, only=ALL),
     same("max_steps", convert=count, only=ALL),
-    same("per_device_train_batch_size", "batch_size", only=ALL),
-    same("gradient_accumulation_steps", "accumulate", only=ALL),
-    same("lr_scheduler_type", "schedule", convert=schedule),
-    same("warmup_ratio", "warmup"),
-    same("warmup_steps", "warmup"),
+    same("per_device_train_batch_size", only=ALL),
+    same("gradient_accumulation_steps", only=ALL),
+    same("lr_scheduler_type", convert=schedule, only=ALL),
+    same("warmup_ratio", "warmup_steps", only=ALL),
+    same("warmup_steps", only=ALL),
     same("weight_decay", convert=number),
     same("max_grad_norm", convert=number),
-    same("optim", "optimizer", convert=optimizer, only=ALL),
-    same("logging_steps", "log_every", convert=count, only=ALL),
-    same("save_steps", "checkpoint_every", convert=count, only=ALL,
+    same("optim", convert=optimizer, only=ALL),
+    same("logging_steps", convert=count, only=ALL),
+    same("save_steps", convert=count, only=ALL,
          differs="only the last checkpoint of a running step is kept"),
     same("seed", "recipe.seed"),
-    same("group_by_length", convert=switch, default=False, only=ALL),
-    part("adam_beta1", "`betas`, with `adam_beta2`"),
-    part("adam_beta2", "`betas`, with `adam_beta1`"),
+    same("group_by_length", "train_sampling_strategy", convert=sampling_strategy, default=False, only=ALL),
+    same("adam_beta1", convert=number, only=ALL),
+    same("adam_beta2", convert=number, only=ALL),
     part("bf16", "`precision`"),
     part("fp16", "`precision`"),
-    part("eval_strategy", "`evaluate_every`, with `eval_steps`"),
-    part("evaluation_strategy", "`evaluate_every`, with `eval_steps`"),
-    part("eval_steps", "`evaluate_every`"),
+    part("eval_strategy", "`eval_steps`, with its value"),
+    part("evaluation_strategy", "`eval_steps`, with its value"),
+    part("eval_steps", "`eval_steps`, where rows are held out"),
     *unsupported("only whole files are resumed, and from the run folder", "resume_from_checkpoint"),
     *unsupported("Adam's ε is PyTorch's 1e-8", "adam_epsilon", harmless=(1e-8,)),
     *unsupported("the noise on embeddings is not there", "neftune_noise_alpha"),
@@ -111,6 +112,9 @@ def precision(draft: StepDraft) -> None:
 
 
 def betas(draft: StepDraft) -> None:
+    """Set the two decays of Adam, which ppo has in one option."""
+    if draft.stage != "ppo":
+        return
     first, second = (draft.get("adam_beta1"), draft.get("adam_beta2"))
     if first is not None or second is not None:
         key = "adam_beta1" if first is not None else "adam_beta2"
@@ -124,12 +128,12 @@ def measuring(draft: StepDraft) -> None:
     held = draft.options.get("hold_out") or "eval_data" in draft.options
     if asked == "epoch" and held:
         key = "eval_strategy" if draft.has("eval_strategy") else "evaluation_strategy"
-        draft.say("other meaning", key, "measured at the end; set evaluate_every, in steps")
+        draft.say("other meaning", key, "measured at the end; set eval_steps, in steps")
     if steps is None or asked not in ("steps", "no"):
         return
     if held:
         if isinstance(steps, int):
-            draft.put("evaluate_every", steps, "eval_steps")
+            draft.put("eval_steps", steps, "eval_steps")
         else:
             draft.say("no counterpart", "eval_steps", "a share of the steps cannot be given")
     else:
@@ -145,7 +149,7 @@ def adapter(
         "dora" if switch(draft.get(dora)) else "rslora" if switch(draft.get(rslora)) else "lora"
     )
     draft.options["adapter.method"] = method
-    for option, (key, otherwise) in (("r", rank), ("alpha", alpha), ("dropout", dropout)):
+    for option, (key, otherwise) in (("r", rank), ("lora_alpha", alpha), ("lora_dropout", dropout)):
         if draft.has(key):
             draft.put(f"adapter.{option}", number(draft.get(key)), key)
         else:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel
 
 from aligner.errors import AlignerError, ChainError
-from aligner.fields import fields_at
+from aligner.options.fields import fields_at
 from aligner.recipe.tree import show
 from aligner.registry import ExternalConfig, ImportNote, ImportNoteKind
 from aligner_import.rules import is_empty
@@ -135,9 +135,10 @@ class StepDraft:
 
 _ORDER = (
     "data", "eval_data", "deduplicate", "hold_out", "mixture.meet", "shuffle", "max_length", "overflow",
-    "limits", "train_on", "packing", "stream", "adapter.method", "adapter.r", "adapter.alpha",
-    "adapter.dropout", "adapter.targets", "adapter.modules_to_save", "incoming", "quantize", "loss",
-    "beta", "epochs", "max_steps", "batch_size", "accumulate", "optimizer", "learning_rate",
+    "limits", "train_on", "packing", "stream", "adapter.method", "adapter.r", "adapter.lora_alpha",
+    "adapter.lora_dropout", "adapter.target_modules", "adapter.modules_to_save", "incoming", "quantize",
+    "loss_type", "beta", "num_train_epochs", "max_steps", "per_device_train_batch_size",
+    "gradient_accumulation_steps", "optim", "learning_rate",
 )  # fmt: skip
 
 

@@ -26,6 +26,7 @@ from aligner_import.rules import (
     number,
     part,
     same,
+    schedule,
     share,
     switch,
     targets,
@@ -47,17 +48,17 @@ OWN: tuple[Rule, ...] = (
     part("model_revision", "`model.revision`"),
     part("finetuning_type", "`adapter`"),
     part("lora_rank", "`adapter.r`"),
-    part("lora_alpha", "`adapter.alpha`"),
-    part("lora_dropout", "`adapter.dropout`"),
+    part("lora_alpha", "`adapter.lora_alpha`"),
+    part("lora_dropout", "`adapter.lora_dropout`"),
     part("use_dora", "`adapter.method: dora`"),
     part("use_rslora", "`adapter.method: rslora`"),
     part("adapter_name_or_path", "`incoming: continue`, after the file that trained the adapter"),
     part("create_new_adapter", "`incoming: merge`, with a new `adapter`"),
-    part("lora_target", "`adapter.targets`"),
+    part("lora_target", "`adapter.target_modules`"),
     part("additional_target", "`adapter.modules_to_save`"),
     part("quantization_bit", "`quantize`: 4 is nf4, 8 is int8"),
     part("quantization_method", "`quantize`, with `quantization_bit`"),
-    same("flash_attn", "attention", convert=word(ATTENTION, "attention kernel")),
+    same("flash_attn", "attn_implementation", convert=word(ATTENTION, "attention kernel")),
     part("dataset", "`data`, by what dataset_info.json says of each name"),
     part("eval_dataset", "`eval_data`, likewise"),
     part("dataset_dir", "where dataset_info.json and its files are"),
@@ -73,16 +74,21 @@ OWN: tuple[Rule, ...] = (
     part("mask_history", "`train_on: last`"),
     part("packing", "`packing`", differs="packed rows never see one another, as with neat_packing"),
     part("neat_packing", "`packing`"),
-    same("use_dft_loss", "loss", convert=lambda on: "dft" if switch(on) else None, only="sft"),
+    same("use_dft_loss", "loss_type", convert=lambda on: "dft" if switch(on) else None, only="sft"),
     same("learning_rate", convert=number, default=5e-5),
     same("pref_beta", "beta", convert=number, only="dpo"),
-    part("pref_loss", "`loss`"),
-    part("pref_ftx", "a second `loss: sft`, with `loss_weights`"),
+    part("pref_loss", "`loss_type`"),
+    part("pref_ftx", "a second `loss_type: sft`, with `loss_weights`"),
     same("dpo_label_smoothing", "label_smoothing", convert=number, only="dpo"),
-    same("ld_alpha", "length_desensitised", convert=number, only="dpo"),
+    same("ld_alpha", convert=number, only="dpo"),
     part("disable_gradient_checkpointing", "`activation_checkpointing`"),
     part("pure_bf16", "`precision: pure_bf16`"),
     part("reward_model", "the reward step; its file is named before this one"),
+    same("lr_scheduler_type", "schedule", convert=schedule, only="ppo"),
+    same("warmup_ratio", "warmup", only="ppo"),
+    same("warmup_steps", "warmup", only="ppo"),
+    part("adam_beta1", "`betas`, with `adam_beta2`", only="ppo"),
+    part("adam_beta2", "`betas`, with `adam_beta1`", only="ppo"),
     same("ppo_epochs", "epochs", default=4, only="ppo"),
     part("ppo_buffer_size", "`prompts` and `minibatches`", only="ppo"),
     part("per_device_train_batch_size", "`prompts` and `micro_batch_size`", only="ppo"),
@@ -154,7 +160,7 @@ def weights(draft: StepDraft) -> None:
         adapter(draft, rank=("lora_rank", 8), alpha=("lora_alpha", 2 * rank), dropout=("lora_dropout", 0.0),
                 dora="use_dora", rslora="use_rslora")  # fmt: skip
         for key, option, convert in (
-            ("lora_target", "adapter.targets", targets),
+            ("lora_target", "adapter.target_modules", targets),
             ("additional_target", "adapter.modules_to_save", names),
         ):
             if draft.has(key):
@@ -216,10 +222,10 @@ def preference_loss(draft: StepDraft) -> None:
             "pref_loss", f"pref_loss: {loss!r} is not there", f"there are {', '.join(LOSSES)}"
         )
     elif extra:
-        draft.put("loss", [LOSSES[loss], "sft"], "pref_ftx")
+        draft.put("loss_type", [LOSSES[loss], "sft"], "pref_ftx")
         draft.options["loss_weights"] = [1.0, number(extra)]
     elif draft.has("pref_loss"):
-        draft.put("loss", LOSSES[loss], "pref_loss")
+        draft.put("loss_type", LOSSES[loss], "pref_loss")
 
 
 def rounds(draft: StepDraft) -> None:

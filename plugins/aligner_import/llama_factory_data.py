@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from aligner.data.messages import ROLES
+from aligner.data.reading.messages import ROLES
 from aligner.errors import ChainError, did_you_mean
 from aligner_import.common import put_data, put_mixture, renamed, spec, weighed
 from aligner_import.draft import StepDraft

@@ -46,7 +46,7 @@ class Importer:
 def translation(peer: Importer) -> ConfigImporter:
     return ConfigImporter(
         name=peer.name,
-        recognise=lambda settings: bool(peer.signs & settings.keys()),
+        recognize=lambda settings: bool(peer.signs & settings.keys()),
         translate=lambda files, stages: translate(peer, files, stages),
     )
 

@@ -97,6 +97,11 @@ def switch(value: Any) -> bool:
     return bool(value)
 
 
+def sampling_strategy(value: Any) -> str:
+    """Return the value of `train_sampling_strategy` that a `group_by_length` switch means."""
+    return "group_by_length" if switch(value) else "random"
+
+
 def number(value: Any) -> Any:
     """A number, which may stand in quotes."""
     if isinstance(value, str):
@@ -150,11 +155,11 @@ OPTIMIZERS = {
             "paged_adamw",
             "paged_adamw_32bit",
         ),
-        "adamw",
+        "adamw_torch",
     ),
     "adafactor": "adafactor",
     "sgd": "sgd",
-    **dict.fromkeys(("adamw_8bit", "adamw_bnb_8bit"), "adamw_8bit"),
+    **dict.fromkeys(("adamw_8bit", "adamw_bnb_8bit"), "adamw_bnb_8bit"),
     "paged_adamw_8bit": "paged_adamw_8bit",
     "lion_8bit": "lion_8bit",
 }

@@ -75,28 +75,28 @@ OWN: tuple[Rule, ...] = (
     part("completion_only_loss", "`train_on`"),
     part("use_peft", "`adapter`"),
     part("lora_r", "`adapter.r`"),
-    part("lora_alpha", "`adapter.alpha`"),
-    part("lora_dropout", "`adapter.dropout`"),
-    part("lora_target_modules", "`adapter.targets`"),
+    part("lora_alpha", "`adapter.lora_alpha`"),
+    part("lora_dropout", "`adapter.lora_dropout`"),
+    part("lora_target_modules", "`adapter.target_modules`"),
     part("lora_modules_to_save", "`adapter.modules_to_save`"),
     part("use_dora", "`adapter.method: dora`"),
     part("use_rslora", "`adapter.method: rslora`"),
     part("load_in_4bit", "`quantize: nf4`"),
     part("load_in_8bit", "`quantize: int8`"),
-    same("attn_implementation", "attention", convert=word(ATTENTION, "attention kernel")),
+    same("attn_implementation", convert=word(ATTENTION, "attention kernel")),
     part("gradient_checkpointing", "`activation_checkpointing`; TRL's is on where nothing is said"),
     same("beta", convert=number, only="dpo"),
-    same("loss_type", "loss", only="dpo"),
-    same("loss_type", "loss", only="sft"),
+    same("loss_type", only="dpo"),
+    same("loss_type", only="sft"),
     same("loss_weights", only="dpo"),
     same("label_smoothing", convert=number, only="dpo"),
-    same("f_divergence_type", "divergence", only="dpo"),
-    same("f_alpha_divergence_coef", "divergence_alpha", only="dpo"),
-    same("ld_alpha", "length_desensitised", convert=number, only="dpo"),
-    same("use_weighting", "weighting", convert=switch, only="dpo"),
+    same("f_divergence_type", only="dpo"),
+    same("f_alpha_divergence_coef", only="dpo"),
+    same("ld_alpha", convert=number, only="dpo"),
+    same("use_weighting", convert=switch, only="dpo"),
     same("discopop_tau", convert=number, only="dpo"),
-    same("disable_dropout", "dropout", convert=lambda on: not switch(on), only="dpo reward"),
-    same("center_rewards_coefficient", "centre", only="reward"),
+    same("disable_dropout", convert=switch, only="dpo reward"),
+    same("center_rewards_coefficient", only="reward"),
     *unsupported("the reference is always the policy that comes in, frozen", "sync_ref_model", decides=True),
     *unsupported("no loss is added to the reward's", "router_aux_loss_coef"),
     *unsupported("the start of a row is kept, or its newest turns: see overflow", "truncation_mode",
@@ -155,10 +155,12 @@ def weights(draft: StepDraft) -> None:
                 dora="use_dora", rslora="use_rslora")  # fmt: skip
         if draft.has("lora_target_modules"):
             draft.put(
-                "adapter.targets", targets(draft.get("lora_target_modules")), "lora_target_modules"
+                "adapter.target_modules",
+                targets(draft.get("lora_target_modules")),
+                "lora_target_modules",
             )
         else:
-            draft.add("adapter.targets", ["q_proj", "v_proj"], "lora_target_modules",
+            draft.add("adapter.target_modules", ["q_proj", "v_proj"], "lora_target_modules",
                       "as PEFT takes for models like Llama where nothing is said")  # fmt: skip
         saved_modules(draft)
     else:

@@ -8,17 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aligner.data.chat import Encoded
 from aligner.data.context import DataContext, OptionContext
-from aligner.data.kept import Viewed
-from aligner.data.options import DataOptions
-from aligner.data.prepare import (
-    Prepared,
-    PromptTokens,
+from aligner.data.encoding.prepare import (
+    PreparedData,
     prepare_conversations,
     prepare_prompts,
     prepare_texts,
 )
+from aligner.data.options import DataOptions
+from aligner.data.store.row_store import MappedRows
+from aligner.data.store.token_rows import PromptTokens, SequenceTokens
 from aligner.models.padding import right_padded
 from aligner_ppo.actor import Actor
 from aligner_ppo.experience import derived_seed, prompts_of
@@ -34,7 +33,7 @@ def prompts_of_step(
 ) -> tuple[Sequence[PPOPrompt], Sequence[PPOPrompt]]:
     """The prompts to learn on, and those held out."""
     data = prepare_prompts(context, options, tokenizer)
-    return Viewed(data.train, _prompt), Viewed(data.held_out, _prompt)
+    return MappedRows(data.train, _prompt), MappedRows(data.held_out, _prompt)
 
 
 def _prompt(row: PromptTokens) -> PPOPrompt:
@@ -43,7 +42,9 @@ def _prompt(row: PromptTokens) -> PPOPrompt:
     )
 
 
-def mixed_in(mix: PretrainingMix, context: DataContext, tokenizer: Any) -> Prepared[Encoded]:
+def mixed_in(
+    mix: PretrainingMix, context: DataContext, tokenizer: Any
+) -> PreparedData[SequenceTokens]:
     """The rows that are mixed into learning, as tokens.
 
     Raises:
@@ -55,7 +56,12 @@ def mixed_in(mix: PretrainingMix, context: DataContext, tokenizer: Any) -> Prepa
 
 
 def mix_of(
-    rows: Sequence[Encoded], mix: PretrainingMix, *, seed: int, actor: Actor, together: ProcessGroup
+    rows: Sequence[SequenceTokens],
+    mix: PretrainingMix,
+    *,
+    seed: int,
+    actor: Actor,
+    together: ProcessGroup,
 ) -> Mix:
     """What each optimizer step adds: the gradient of next-token prediction on some rows.
 
@@ -77,12 +83,12 @@ def mix_of(
     return backward
 
 
-def mixed_batch(rows: Sequence[Encoded]) -> tuple[Tensor, Tensor]:
+def mixed_batch(rows: Sequence[SequenceTokens]) -> tuple[Tensor, Tensor]:
     """Ids of mixed-in rows, (B, T) int64, and which of them are learnt, (B, T) bool."""
     return right_padded([row.input_ids for row in rows], [row.trained for row in rows])
 
 
-def _negative_logps(rows: Sequence[Encoded], actor: Actor) -> Tensor:
+def _negative_logps(rows: Sequence[SequenceTokens], actor: Actor) -> Tensor:
     """Sum of −log p over the trained tokens of rows, at temperature 1."""
     tokens_BT, trained_BT = mixed_batch(rows)
     tokens_BT, trained_BT = tokens_BT.to(actor.device), trained_BT.to(actor.device)

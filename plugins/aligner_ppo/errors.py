@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from aligner import PlanContext
-from aligner.data.chat import stop_tokens
-from aligner.data.prepare import Prepared, PromptTokens
+from aligner.data.encoding.chat import stop_tokens
+from aligner.data.encoding.prepare import PreparedData
+from aligner.data.store.token_rows import PromptTokens
 from aligner.errors import AlignerError, ChainError, ModelError
 from aligner.models.continuous import batches_continuously
 from aligner.models.inspect import ModelInfo, Training
@@ -28,7 +29,7 @@ def needs_an_end(tokenizer: Any, context: PlanContext) -> None:
 
 
 def length_errors(
-    options: PPOOptions, facts: ModelInfo, data: Prepared[PromptTokens], context: PlanContext
+    options: PPOOptions, facts: ModelInfo, data: PreparedData[PromptTokens], context: PlanContext
 ) -> list[AlignerError]:
     """Whether prompts and responses fit the model's positions."""
     longest = max(len(row.input_ids) for row in (*data.train, *data.held_out))
@@ -66,11 +67,11 @@ def sampler_errors(
         for name, why in reasons.items()
         if getattr(options, name) != PPOOptions.model_fields[name].default
     ]
-    if options.attention == "flex_attention":
+    if options.attn_implementation == "flex_attention":
         errors.append(
             ChainError(
-                "continuous batching cannot use `attention: flex_attention`",
-                where=context.at("attention"),
+                "continuous batching cannot use `attn_implementation: flex_attention`",
+                where=context.at("attn_implementation"),
                 hint="use sdpa or flash_attention_2, or `sampler: built_in`",
             )
         )

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from aligner import Plan, PlanContext, SlotForecast
-from aligner.data.prepare import Prepared, PromptTokens, prepare_prompts
-from aligner.data.tokenizers import planned_tokenizer
+from aligner.data.encoding.prepare import PreparedData, prepare_prompts
+from aligner.data.encoding.tokenizers import planned_tokenizer
+from aligner.data.store.token_rows import PromptTokens
 from aligner.errors import ErrorCollector
 from aligner.models.inspect import (
     ModelInfo,
@@ -140,7 +141,7 @@ def _metrics(options: PPOOptions, measured: bool) -> frozenset[str]:
     return metrics | {"eval_reward", "eval_reward_before"} if measured else metrics
 
 
-def _mixed_ledgers(mixed: Prepared[Any] | None) -> dict[str, dict[str, Any]]:
+def _mixed_ledgers(mixed: PreparedData[Any] | None) -> dict[str, dict[str, Any]]:
     return {"pretraining": mixed.ledgers_as_dict()["data"]} if mixed else {}
 
 
@@ -149,7 +150,7 @@ def _notes(
     training: Training,
     facts: ModelInfo,
     kind: Kind,
-    data: Prepared[PromptTokens],
+    data: PreparedData[PromptTokens],
     context: PlanContext,
 ) -> tuple[str, ...]:
     described = {
@@ -171,7 +172,7 @@ def _notes(
         notes.append(
             f"{len(data.train)} prompts only: each is answered more than once an iteration"
         )
-    if options.adapter is not None and options.adapter.dropout:
+    if options.adapter is not None and options.adapter.lora_dropout:
         notes.append("the adapter's dropout is off: it would make the ratios noise")
     return tuple(notes)
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from aligner import PlanContext
-from aligner.data.chat import Encoded, stop_tokens
-from aligner.data.prepare import PromptTokens, prepare_prompts
-from aligner.data.tokenizers import planned_tokenizer
+from aligner.data.encoding.chat import stop_tokens
+from aligner.data.encoding.prepare import prepare_prompts
+from aligner.data.encoding.tokenizers import planned_tokenizer
+from aligner.data.store.token_rows import PromptTokens, SequenceTokens
 from aligner.models.padding import left_padded
 from aligner.preview import PreviewRequest, PreviewSection
 from aligner.train.preview import Laid, Reader, answer_begins, section
@@ -58,7 +59,7 @@ def _mixed(
     data = mixed_in(mix, context, planned_tokenizer(context))
     texts = mix.rows == "texts"
 
-    def lay(rows: Sequence[Encoded]) -> list[Laid]:
+    def lay(rows: Sequence[SequenceTokens]) -> list[Laid]:
         tokens_BT, trained_BT = mixed_batch(rows)
         return [
             Laid(

@@ -6,8 +6,8 @@ import shutil
 from collections.abc import Sequence
 from typing import Any
 
-from aligner.data.chat import stop_tokens
-from aligner.data.tokenizers import load_tokenizer
+from aligner.data.encoding.chat import stop_tokens
+from aligner.data.encoding.tokenizers import load_tokenizer
 from aligner.models.files import hash_folder
 from aligner.models.generate import Sampling
 from aligner.models.options import adapter_plan
@@ -75,7 +75,7 @@ def step(options: PPOOptions, state: ModelState, context: StepContext) -> tuple[
             model_cache,
             prepared.model,
             precision=options.precision,
-            attention=options.attention,
+            attn_implementation=options.attn_implementation,
             where=where,
         )
     setting = setting_of(
@@ -95,7 +95,7 @@ def step(options: PPOOptions, state: ModelState, context: StepContext) -> tuple[
             context,
             batch_size=options.rollout_batch_size,
             precision=options.precision,
-            attention=options.attention,
+            attn_implementation=options.attn_implementation,
             parts=_shared_reward(options, prepared, state, context),
         ),
         tokenizer=tokenizer,

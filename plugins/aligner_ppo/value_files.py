@@ -70,7 +70,7 @@ def value_model(
             slot,
             context.model_cache,
             precision=options.precision,
-            attention=options.attention,
+            attn_implementation=options.attn_implementation,
             trainable=True,
             reward=True,
             where=context.where,
@@ -80,7 +80,7 @@ def value_model(
             state.get("reward"),
             ModelCache(),
             dtype=torch.float32,
-            attention=options.attention,
+            attn_implementation=options.attn_implementation,
             reward=True,
             where=context.where,
         )
@@ -90,7 +90,7 @@ def value_model(
         context.model_cache,
         seed=context.seed,
         pad=0 if pad is None else pad,
-        attention=options.attention,
+        attn_implementation=options.attn_implementation,
         where=context.where,
     )
     for parameter in head_of(made).parameters():

@@ -8,10 +8,10 @@ from typing import Any
 
 from aligner import Plan, PlanContext, SlotForecast
 from aligner.data.context import DataContext
-from aligner.data.load import Flow
-from aligner.data.prepare import Prepared, prepare_texts
+from aligner.data.encoding.prepare import PreparedData, prepare_texts
+from aligner.data.encoding.tokenizers import train_tokenizer
+from aligner.data.reading.load import RowStream
 from aligner.data.rows import Text
-from aligner.data.tokenizers import train_tokenizer
 from aligner.errors import ChainError, ErrorCollector
 from aligner.models.inspect import fresh_info
 from aligner.train.arguments import optimizer_steps
@@ -31,7 +31,7 @@ def plan(options: PretrainOptions, context: PlanContext) -> Plan:
             hint="leave `model` (or the earlier step) out, or leave `fresh` out to train that one further",
         )
     tokenizer = fresh_tokenizer(options, context)
-    facts = fresh_info(options.fresh, vocabulary=len(tokenizer), where=context.at("fresh"))
+    facts = fresh_info(options.fresh, vocab_size=len(tokenizer), where=context.at("fresh"))
     slots = dict(context.slots)
     slots["tokenizer"] = SlotForecast(made_by=context.step, facts={"tokenizer": tokenizer})
     slots["policy"] = SlotForecast(made_by=context.step, facts={"model": facts})
@@ -39,7 +39,9 @@ def plan(options: PretrainOptions, context: PlanContext) -> Plan:
     return replace(planned, slots=slots | dict(planned.slots))
 
 
-def prepare(step_options: PretrainOptions, context: DataContext, tokenizer: Any) -> Prepared[Any]:
+def prepare(
+    step_options: PretrainOptions, context: DataContext, tokenizer: Any
+) -> PreparedData[Any]:
     """The documents as tokens; streamed ones whole, as they are cut only once joined."""
     options = (
         step_options.model_copy(update={"max_length": None})
@@ -51,19 +53,19 @@ def prepare(step_options: PretrainOptions, context: DataContext, tokenizer: Any)
 
 def fresh_tokenizer(options: PretrainOptions, context: DataContext) -> Any:
     """The tokenizer trained on the step's documents, made once a process."""
-    texts = Flow(options.data, want="text", context=context, option="data")
-    positions = options.fresh.positions if options.fresh else None
+    texts = RowStream(options.data, want="text", context=context, option="data")
+    positions = options.fresh.max_position_embeddings if options.fresh else None
     named = texts.known() or [spec.model_dump_json() for spec in options.data]
-    key = f"fresh tokenizer {named} {options.vocabulary} {positions}"
+    key = f"fresh tokenizer {named} {options.vocab_size} {positions}"
     if key not in context.memo:
         errors = ErrorCollector()
-        made = train_tokenizer(_said(texts, errors), options.vocabulary, max_length=positions)
+        made = train_tokenizer(_said(texts, errors), options.vocab_size, max_length=positions)
         errors.raise_if_any()
         context.memo[key] = made
     return context.memo[key]
 
 
-def _said(texts: Flow, errors: ErrorCollector) -> Iterator[str]:
+def _said(texts: RowStream, errors: ErrorCollector) -> Iterator[str]:
     """The texts one by one; what is wrong with them is kept, as it should not pass through a library."""
     with errors:
         for row in texts.rows():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from aligner import PlanContext
-from aligner.data.tokenizers import planned_tokenizer
+from aligner.data.encoding.tokenizers import planned_tokenizer
 from aligner.preview import PreviewRequest, PreviewSection
 from aligner.train.preview import SHUFFLED, Reader
 from aligner.train.preview_language import Some, Strip, alone, language_section, streamed
@@ -22,8 +22,16 @@ def preview(
     strips: Sequence[Strip] = alone(documents)
     if options.stream:
         assert options.max_length is not None, "stream was checked to have a length"
-        strips = Some(streamed(documents, options.max_length), request, size=options.batch_size)
-    grouped = options.group_by_length and not options.stream and not request.held_out
+        strips = Some(
+            streamed(documents, options.max_length),
+            request,
+            size=options.per_device_train_batch_size,
+        )
+    grouped = (
+        options.train_sampling_strategy == "group_by_length"
+        and not options.stream
+        and not request.held_out
+    )
     return (
         language_section(
             strips,
@@ -31,7 +39,7 @@ def preview(
             Reader(tokenizer),
             tokenizer,
             context=context,
-            size=options.batch_size,
+            size=options.per_device_train_batch_size,
             notes=(SHUFFLED,) if grouped else (),
         ),
     )

@@ -19,7 +19,7 @@ class PretrainOptions(DataOptions, ModelOptions, TrainOptions):
     pre-training; off, each document is a row of its own."""
     fresh: FreshModel | None = None
     """Begin with a new model of this shape and random weights, in place of one that comes in."""
-    vocabulary: int = Field(1024, ge=260)
+    vocab_size: int = Field(1024, ge=260)
     """Tokens of the tokenizer that is trained on the data for a fresh model."""
 
     @model_validator(mode="after")

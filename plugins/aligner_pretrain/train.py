@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from aligner import Artifact, ModelState, StepContext
-from aligner.data.tokenizers import load_tokenizer, save_tokenizer
+from aligner.data.encoding.tokenizers import load_tokenizer, save_tokenizer
 from aligner.models.clean import base_model
 from aligner.models.fresh import fresh_model
 from aligner.models.policy import Prepared, load_policy, prepare_policy
@@ -65,7 +65,7 @@ def _model(
             where=context.where,
         )
     model = fresh_model(
-        options.fresh, vocabulary=len(tokenizer), seed=context.seed, where=context.where
+        options.fresh, vocab_size=len(tokenizer), seed=context.seed, where=context.where
     )
     set_token_ids(model, tokenizer)
     return prepare_policy(

@@ -74,10 +74,10 @@ class StepTemplate:
             "length_why": why,
             "overflow": _overflow(data, longest),
             "adapter": _adapter(material, self, after_adapter),
-            "epochs": str(epochs),
+            "num_train_epochs": str(epochs),
             "epochs_why": epochs_why,
-            "batch_size": str(at_once),
-            "accumulate": str(together // at_once),
+            "per_device_train_batch_size": str(at_once),
+            "gradient_accumulation_steps": str(together // at_once),
             "together": str(together),
             "learning_rate": f"{rate:g}",
             "rate_why": "adapters want ten times what full weights do" if adapter
@@ -180,9 +180,9 @@ def _epochs(data: DatasetSummary) -> tuple[int, str]:
 
 def _adapter(material: TemplateInputs, step: StepTemplate, after_adapter: bool) -> str:
     lines = []
-    new = "    adapter: {method: lora, r: 16, alpha: 32} # trained in place of the whole model"
+    new = "    adapter: {method: lora, r: 16, lora_alpha: 32} # trained in place of the whole model"
     if material.adapter == "none":
-        return "    # adapter: {method: lora, r: 16, alpha: 32} # train this in place of the whole model"
+        return "    # adapter: {method: lora, r: 16, lora_alpha: 32} # train this in place of the whole model"
     if material.adapter == "qlora":
         lines.append(
             "    quantize: nf4 # the weights below the adapter in 4 bits; needs aligner[quantize]"
@@ -194,7 +194,7 @@ def _adapter(material: TemplateInputs, step: StepTemplate, after_adapter: bool) 
         )
     else:
         lines.append(new)
-        lines.append("    # adapter: {method: dora, r: 16, alpha: 32} # or rslora")
+        lines.append("    # adapter: {method: dora, r: 16, lora_alpha: 32} # or rslora")
     return "\n".join(lines)
 
 

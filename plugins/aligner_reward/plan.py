@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from aligner import Artifact, Plan, PlanContext, SlotForecast
-from aligner.data.prepare import Prepared, prepare_preferences
+from aligner.data.encoding.prepare import PreparedData, prepare_preferences
 from aligner.errors import ErrorGroup
 from aligner.models.inspect import ModelInfo, model_info, pad_errors, planned_model, reward_info
 from aligner.models.resolve import resolve, resolve_tokenizer
@@ -18,7 +18,7 @@ def plan(options: RewardOptions, context: PlanContext) -> Plan:
     base = base_of(options, context) if options.base else None
     context = seen_from(options, context)
 
-    def prepare(tokenizer: Any) -> Prepared[Any]:
+    def prepare(tokenizer: Any) -> PreparedData[Any]:
         ErrorGroup.raise_if_any(
             pad_errors(tokenizer.pad_token_id, tokenizer.eos_token_id, where=context.where)
         )

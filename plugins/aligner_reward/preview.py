@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from aligner import PlanContext
-from aligner.data.chat import PreferenceTokens
-from aligner.data.prepare import prepare_preferences
-from aligner.data.tokenizers import planned_tokenizer
+from aligner.data.encoding.prepare import prepare_preferences
+from aligner.data.encoding.tokenizers import planned_tokenizer
+from aligner.data.store.token_rows import PreferenceTokens
 from aligner.models.padding import pad_id
 from aligner.preview import PreviewRequest, PreviewSection, TokenSequence
 from aligner.train.preview import SHUFFLED, Laid, Reader, prompt_shared, section
@@ -47,9 +47,11 @@ def preview(
             request,
             lay,
             context=context,
-            size=options.batch_size,
+            size=options.per_device_train_batch_size,
             word="scored",
-            notes=(SHUFFLED,) if options.group_by_length and not request.held_out else (),
+            notes=(SHUFFLED,)
+            if options.train_sampling_strategy == "group_by_length" and not request.held_out
+            else (),
         ),
     )
 

@@ -21,10 +21,10 @@ class RewardOptions(DataOptions, ModelOptions, TrainOptions):
     """Commit, tag or branch of `base` on the hub."""
     margin: bool = True
     """Use the margins that the data gives, where it gives any (Touvron 2023, section 3.2.2)."""
-    centre: float | None = Field(None, gt=0)
+    center_rewards_coefficient: float | None = Field(None, gt=0)
     """Weight of the square of the two rewards' sum, which keeps rewards around zero (Eisenstein 2023)."""
-    dropout: bool = False
-    """Leave the model's dropout on."""
+    disable_dropout: bool = True
+    """Switch the model's dropout off."""
 
 
 class Reward(Stage[RewardOptions]):

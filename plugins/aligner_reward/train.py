@@ -6,8 +6,8 @@ from transformers import EarlyStoppingCallback
 from trl import RewardConfig, RewardTrainer
 
 from aligner import Artifact, ModelState, StepContext
-from aligner.data.prepare import prepare_preferences
-from aligner.data.tokenizers import load_tokenizer, save_tokenizer
+from aligner.data.encoding.prepare import prepare_preferences
+from aligner.data.encoding.tokenizers import load_tokenizer, save_tokenizer
 from aligner.models.clean import base_model
 from aligner.models.precision import device, precision_of
 from aligner.models.reward import load_reward_to_train
@@ -59,15 +59,15 @@ def train(options: RewardOptions, state: ModelState, context: StepContext) -> Ar
                 measures=bool(held_out),
             ),
             max_length=None,
-            center_rewards_coefficient=options.centre,
-            disable_dropout=not options.dropout,
+            center_rewards_coefficient=options.center_rewards_coefficient,
+            disable_dropout=options.disable_dropout,
         ),
         data_collator=collator(tokenizer),
         train_dataset=pairs,
         eval_dataset=held_out or None,
         processing_class=tokenizer,
-        callbacks=[EarlyStoppingCallback(options.early_stopping)]
-        if options.early_stopping
+        callbacks=[EarlyStoppingCallback(options.early_stopping_patience)]
+        if options.early_stopping_patience
         else None,
     )
     watch = run_trainer(trainer, context, steps=steps)

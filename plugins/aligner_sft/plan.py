@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from aligner import Plan, PlanContext
-from aligner.data.prepare import prepare_conversations
+from aligner.data.encoding.prepare import prepare_conversations
 from aligner.errors import ChainError
 from aligner.train.plan import look_at_training, training_plan
 from aligner_sft.stage import SFTOptions

@@ -21,7 +21,7 @@ class SFTOptions(DataOptions, ModelOptions, TrainOptions):
     every `assistant` turn, only the `last` one, or `everything`, the user's too."""
     packing: bool = False
     """Lay whole conversations end to end in rows of `max_length` tokens; they do not see one another."""
-    loss: Literal["nll", "dft"] = "nll"
+    loss_type: Literal["nll", "dft"] = "nll"
     """`nll`, the negative log-likelihood, or `dft`, which weighs each token by its own probability
     (Wu 2025)."""
 

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from aligner import Artifact, ModelState, StepContext
-from aligner.data.chat import Encoded, stop_tokens
-from aligner.data.prepare import prepare_conversations
-from aligner.data.tokenizers import load_tokenizer
+from aligner.data.encoding.chat import stop_tokens
+from aligner.data.encoding.prepare import prepare_conversations
+from aligner.data.encoding.tokenizers import load_tokenizer
+from aligner.data.store.token_rows import SequenceTokens
 from aligner.models.clean import base_model
 from aligner.models.policy import load_policy
 from aligner.models.precision import precision_of
@@ -45,7 +46,7 @@ def train(options: SFTOptions, state: ModelState, context: StepContext) -> Artif
         precision=precision_of(options.precision),
         context=context,
         pack_to=options.max_length if options.packing else None,
-        loss=options.loss,
+        loss=options.loss_type,
     )
     context.record(**metrics)
     return save_model(
@@ -57,5 +58,5 @@ def train(options: SFTOptions, state: ModelState, context: StepContext) -> Artif
     )
 
 
-def _rows(rows: Iterable[Encoded]) -> Iterator[dict[str, Any]]:
+def _rows(rows: Iterable[SequenceTokens]) -> Iterator[dict[str, Any]]:
     return (labelled(row.input_ids, row.trained) for row in rows)

@@ -11,9 +11,9 @@ import pytest
 
 from aligner.api import Recipe, Step
 from aligner.chain import StepFailed, StepFinished, StepStarted
-from aligner.data.load import load
-from aligner.data.made import outlook_of_rows, save_rows
 from aligner.data.options import DataOptions
+from aligner.data.reading.load import load_rows
+from aligner.data.reading.step_datasets import forecast_rows, save_rows
 from aligner.errors import AlignerError
 from aligner.stage import Plan, PlanContext, Stage, StageOptions, StepContext
 from aligner.state import ModelState
@@ -38,7 +38,7 @@ class Maker(Stage[MakerOptions]):
 
     def plan(self, context: PlanContext) -> Plan:
         rows = [{"text": str(number)} for number in range(self.options.most)]
-        slots = {"data": outlook_of_rows(rows, made_by=context.step)} if self.options.says else {}
+        slots = {"data": forecast_rows(rows, made_by=context.step)} if self.options.says else {}
         return Plan(summary="make rows", slots=slots)
 
     def run(self, state: ModelState, context: StepContext) -> ModelState:
@@ -60,7 +60,7 @@ class Reader(Stage[ReaderOptions]):
     provides = frozenset()
 
     def plan(self, context: PlanContext) -> Plan:
-        loaded = load(self.options.data, want="text", context=context, option="data")
+        loaded = load_rows(self.options.data, want="text", context=context, option="data")
         return Plan(
             summary="read rows",
             rows=len(loaded.rows),
@@ -70,7 +70,7 @@ class Reader(Stage[ReaderOptions]):
         )
 
     def run(self, state: ModelState, context: StepContext) -> ModelState:
-        loaded = load(self.options.data, want="text", context=context, option="data")
+        loaded = load_rows(self.options.data, want="text", context=context, option="data")
         texts = [row.text for row in loaded.rows]  # type: ignore[attr-defined]
         (context.folder / "read.json").write_text(json.dumps(texts))
         context.record(planned=context.plan.rows or 0, read=len(texts))

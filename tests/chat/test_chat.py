@@ -26,7 +26,7 @@ from aligner.chat.session import HELP, Session
 from aligner.chat.settings import Settings
 from aligner.chat.speaker import Fitting, Speaker
 from aligner.chat.views import OneByOne, SideBySide
-from aligner.data.chat import encode_prompt
+from aligner.data.encoding.chat import encode_prompt
 from aligner.models.generate import Sampling, Written, generate
 from aligner.terminal.text import clean
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from aligner.chat.speaker import Speaker
-from aligner.data.chat import encode_prompt
+from aligner.data.encoding.chat import encode_prompt
 from aligner.models.generate import Sampling, generate
 
 Aligner = Callable[..., tuple[int, str, str]]

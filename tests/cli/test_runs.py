@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from aligner.data.cache import Cache
+from aligner.data.store.cache import Cache
 
 Aligner = Callable[..., tuple[int, str, str]]
 

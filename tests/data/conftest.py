@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from aligner import Registry
-from aligner.data.load import Loaded, is_held_out, load
+from aligner.data.encoding.tokenizers import train_tokenizer
 from aligner.data.options import DataSpec
+from aligner.data.reading.load import LoadedRows, is_held_out, load_rows
 from aligner.data.rows import Row
-from aligner.data.tokenizers import train_tokenizer
 
 SHARED = Path(os.environ.get("ALIGNER_SHARED", Path(__file__).parents[2] / ".." / "shared"))
 
@@ -58,15 +58,17 @@ def shared() -> Path:
 
 
 @pytest.fixture
-def read(place: Here) -> Callable[..., Loaded]:
+def read(place: Here) -> Callable[..., LoadedRows]:
     """Write rows to `rows.jsonl` and load them."""
 
-    def read_rows(*rows: Mapping[str, Any], want: Any = "conversation", **options: Any) -> Loaded:
+    def read_rows(
+        *rows: Mapping[str, Any], want: Any = "conversation", **options: Any
+    ) -> LoadedRows:
         lines = "".join(json.dumps(row) + "\n" for row in rows)
         (place.recipe_folder / "rows.jsonl").write_text(lines, encoding="utf-8")
         place.memo.clear()
         spec = DataSpec(path="rows.jsonl", **options)
-        return load([spec], want=want, context=place, option="data")
+        return load_rows([spec], want=want, context=place, option="data")
 
     return read_rows
 

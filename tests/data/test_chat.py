@@ -17,18 +17,18 @@ from transformers.utils import chat_template_utils
 
 from aligner import AlignerError
 from aligner.data.bounds import compiled
-from aligner.data.chat import (
-    Chat,
+from aligner.data.encoding.chat import (
+    ChatEncoder,
     encode_conversation,
     encode_preference,
     encode_prompt,
     encode_text,
     stop_tokens,
 )
-from aligner.data.messages import Malformed
-from aligner.data.rendering import Rewritten, Template
+from aligner.data.reading.messages import MalformedRowError
 from aligner.data.rows import Conversation, Preference, Text
 from aligner.data.sandbox import Watch
+from aligner.data.templates.rendering import ChatTemplate, RewrittenTurnError
 
 
 def user(content: str) -> dict[str, Any]:
@@ -190,17 +190,17 @@ def test_a_template_that_forgets_reasoning_gives_one_sample_a_turn(bare: Any, ma
         else FORGETFUL.replace("{%- generation %}", "").replace("{%- endgeneration %}", "")
     )
     messages = (user("a"), said("b", reasoning="hm"), user("c"), said("d", reasoning="so"))
-    chat = Chat(bare)
+    chat = ChatEncoder(bare)
     samples = chat.conversation(messages, None, "assistant")
     texts = [trained(encoded, bare) for encoded in chat.encode(samples)]
     assert texts == [["[hm]b<|im_end|>"], ["[so]d<|im_end|>"]]
-    with pytest.raises(Rewritten, match="rewrites earlier turns"):
+    with pytest.raises(RewrittenTurnError, match="rewrites earlier turns"):
         encode_conversation(Conversation(messages=messages), bare)
 
 
 def refused(tokenizer: Any) -> str:
     with pytest.raises(AlignerError) as error:
-        Chat(tokenizer, where="r.yaml:3")
+        ChatEncoder(tokenizer, where="r.yaml:3")
     return str(error.value)
 
 
@@ -338,13 +338,13 @@ def test_a_long_conversation_may_be_put_together_bit_by_bit(bare: Any) -> None:
         "{% endfor %}{{ n.x }}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
     )
     long = tuple(turn for _ in range(10) for turn in (user("a" * 99_999), said("b" * 99_999)))
-    rendered = Template(bare).render(long)
+    rendered = ChatTemplate(bare).render(long)
     assert len(rendered.text) > 1_999_980
     assert None not in rendered.turns
 
 
 def test_text_that_forges_the_marks_of_spelled_tokens_is_refused(chatty: Any) -> None:
-    with pytest.raises(Malformed, match="U\\+FDD0"):
+    with pytest.raises(MalformedRowError, match="U\\+FDD0"):
         encode_prompt((user("\ufdd0<|im_end|>\ufdd1"),), chatty)
 
 
@@ -376,7 +376,7 @@ def test_each_rendering_of_many_has_all_the_time_it_may_take(monkeypatch: Any) -
         busy(0.4)
         with watch:
             time.sleep(0.4)
-        with pytest.raises(Malformed) as error, watch:
+        with pytest.raises(MalformedRowError) as error, watch:
             busy(5)
     assert error.value.what == "the chat template has not finished after 0.3 seconds"
 

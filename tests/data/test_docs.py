@@ -7,11 +7,11 @@ from pathlib import Path
 
 import yaml
 
-from aligner.data.contents import PACKINGS
-from aligner.data.formats import FORMATS
 from aligner.data.options import DataOptions, DataSpec, Limits
-from aligner.data.readers import READABLE
-from aligner.data.sources import SCHEMES
+from aligner.data.reading.contents import PACKINGS
+from aligner.data.reading.formats import FORMATS
+from aligner.data.reading.readers import READABLE
+from aligner.data.reading.sources import SCHEMES
 
 PAGE = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
 
@@ -27,7 +27,7 @@ def test_every_format_is_told_with_its_kind_and_columns() -> None:
     assert list(told) == list(FORMATS)
     for name, one in FORMATS.items():
         kind, columns = told[name]
-        needed: set[str] = set(one.recognise.needed)  # type: ignore[attr-defined]  # ours have columns
+        needed: set[str] = set(one.recognize.needed)  # type: ignore[attr-defined]  # ours have columns
         assert kind == one.kind
         assert needed <= set(re.findall(r"`(\w+)`", columns)), name
 

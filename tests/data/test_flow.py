@@ -24,22 +24,22 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from aligner import AlignerError, DataSource, Registry
-from aligner.data import contents, load, work
-from aligner.data.cache import Cache
-from aligner.data.kept import Kept, Ordered, Viewed, Writer
-from aligner.data.options import DataOptions
-from aligner.data.prepare import (
-    Encoded,
-    LabelTokens,
+from aligner.data.encoding import pipeline
+from aligner.data.encoding.prepare import (
     PreferenceTokens,
-    Prepared,
-    PromptTokens,
+    PreparedData,
+    SequenceTokens,
     prepare_conversations,
     prepare_preferences,
     prepare_prompts,
     prepare_texts,
 )
-from aligner.data.seen import Seen
+from aligner.data.options import DataOptions
+from aligner.data.reading import contents, load
+from aligner.data.store.cache import Cache
+from aligner.data.store.digest_set import DigestSet
+from aligner.data.store.row_store import MappedRows, ReorderedRows, RowStore, RowStoreWriter
+from aligner.data.store.token_rows import LabelTokens, PromptTokens
 
 from .conftest import CHATML, Here
 
@@ -66,7 +66,7 @@ class Counting:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.converted = self.encoded = self.hashed = 0
-        convert, send, hash_of = load.converted, work.Line.send, contents.hash_of
+        convert, send, hash_of = load.convert_row, pipeline.EncodeQueue.send, contents.hash_chunks
 
         def counted(*args: Any) -> Any:
             self.converted += 1
@@ -80,9 +80,9 @@ class Counting:
             self.hashed += 1
             return hash_of(chunks)
 
-        monkeypatch.setattr(load, "converted", counted)
-        monkeypatch.setattr(work.Line, "send", sent)
-        monkeypatch.setattr("aligner.data.sources.hash_of", hashed)
+        monkeypatch.setattr(load, "convert_row", counted)
+        monkeypatch.setattr(pipeline.EncodeQueue, "send", sent)
+        monkeypatch.setattr("aligner.data.reading.sources.hash_chunks", hashed)
 
     def since(self) -> tuple[int, int, int]:
         """Rows converted, rows encoded, files hashed, since the last time."""
@@ -96,7 +96,7 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> Counting:
     return Counting(monkeypatch)
 
 
-def rows_of(made: Prepared[Any]) -> list[Any]:
+def rows_of(made: PreparedData[Any]) -> list[Any]:
     return [list(made.train), list(made.held_out), dict(made.ledgers), dict(made.hashes), made.hash]
 
 
@@ -271,12 +271,12 @@ import sys
 from pathlib import Path
 from transformers import PreTrainedTokenizerFast
 from tests.data.conftest import Here
-from aligner.data import work
-from aligner.data.prepare import prepare_conversations
+from aligner.data.encoding import pipeline
+from aligner.data.encoding.prepare import prepare_conversations
 from aligner.data.options import DataOptions
 
-sent, send = [], work.Line.send
-work.Line.send = lambda line, side, entry, rows: (sent.extend(rows), send(line, side, entry, rows))
+sent, send = [], pipeline.EncodeQueue.send
+pipeline.EncodeQueue.send = lambda line, side, entry, rows: (sent.extend(rows), send(line, side, entry, rows))
 folder = Path(sys.argv[1])
 tokenizer = PreTrainedTokenizerFast.from_pretrained(folder / "words")
 place = Here(folder, cache=folder / "kept")
@@ -381,7 +381,9 @@ def test_rows_are_read_back_as_they_were_written(
 ) -> None:
     folder = tmp_path_factory.mktemp("rows")
     forms: dict[type[Any], list[Any]] = {
-        Encoded: [Encoded(t, [n % 2 == 0 for n in t], tuple(t), o) for t, o, _ in written],
+        SequenceTokens: [
+            SequenceTokens(t, [n % 2 == 0 for n in t], tuple(t), o) for t, o, _ in written
+        ],
         PreferenceTokens: [
             PreferenceTokens(t, t[1:], t[:1], [True] * len(t[1:]), [False] * len(t[:1]), m, o)
             for t, o, m in written
@@ -402,26 +404,28 @@ def test_rows_are_read_back_as_they_were_written(
     }
     for form, rows in forms.items():
         path = folder / f"{form.__name__}.arrow"
-        writer = Writer(path, form)
+        writer = RowStoreWriter(path, form)
         sizes = [(len(t), 2 * len(t), 1) for t, _, _ in written]
         writer.write(rows[:4], sizes[:4])
         writer.write(rows[4:], sizes[4:])
         writer.close()
-        kept: Any = Kept(path, form)
+        kept: Any = RowStore(path, form)
         assert list(kept) == rows
         assert [kept[index] for index in range(-len(rows), len(rows))] == rows + rows
         assert kept[1:3] == rows[1:3]
         assert kept.sizes("tokens").tolist() == [two for _, two, _ in sizes]
         with pytest.raises(IndexError):
             kept[len(rows)]
-        backwards = Ordered(kept, numpy.arange(len(rows) - 1, -1, -1))
+        backwards = ReorderedRows(kept, numpy.arange(len(rows) - 1, -1, -1))
         assert list(backwards) == rows[::-1]
-        assert list(Viewed(backwards, lambda row: row.origin)) == [o for _, o, _ in written][::-1]
+        assert (
+            list(MappedRows(backwards, lambda row: row.origin)) == [o for _, o, _ in written][::-1]
+        )
 
 
 @given(some.lists(some.lists(some.integers(0, 40), max_size=9), max_size=9))
 def test_what_was_seen_is_known_and_nothing_else(parts: list[list[int]]) -> None:
-    seen, plain = Seen(), set[int]()
+    seen, plain = DigestSet(), set[int]()
     for part in parts:
         assert seen.has(part) == [one in plain for one in part]
         expected = []
@@ -441,8 +445,8 @@ def test_repeats_and_conflicts_are_found_however_far_apart(
     rows = [pair(number, "yes", "no") for number in range(20)]
     rows += [pair(3, "no", "yes"), pair(4, "yes", "no"), pair(5, "no", "yes"), pair(5, "no", "yes")]
     for at_once in (1, 3, 1000):
-        monkeypatch.setattr("aligner.data.across._AT_ONCE", at_once)
-        monkeypatch.setattr(work, "BATCH", at_once)
+        monkeypatch.setattr("aligner.data.reading.cross_row_checks._AT_ONCE", at_once)
+        monkeypatch.setattr(pipeline, "BATCH", at_once)
         write(tmp_path, "a.jsonl", rows)
         options = DataOptions(data="a.jsonl")  # type: ignore[arg-type]
         found = prepare_preferences(Here(tmp_path), options, marked).ledgers["data"].found
@@ -466,7 +470,7 @@ def test_rows_in_many_batches_are_those_of_one(
         )  # type: ignore[arg-type]
         seen = []
         for at_once in (1, 7, 1000):
-            monkeypatch.setattr(work, "BATCH", at_once)
+            monkeypatch.setattr(pipeline, "BATCH", at_once)
             seen.append(rows_of(prepare_conversations(Here(tmp_path), options, marked)))
         assert seen[0] == seen[1] == seen[2]
 
@@ -508,9 +512,9 @@ MEASURE = """
 import json, resource, sys
 from pathlib import Path
 from tests.data.conftest import CHATML, TEXTS, Here
-from aligner.data.prepare import prepare_conversations
+from aligner.data.encoding.prepare import prepare_conversations
 from aligner.data.options import DataOptions
-from aligner.data.tokenizers import train_tokenizer
+from aligner.data.encoding.tokenizers import train_tokenizer
 
 folder, count = Path(sys.argv[1]), int(sys.argv[2])
 tokenizer = train_tokenizer(TEXTS * 20, 400, special=("<|im_start|>", "<|im_end|>"))

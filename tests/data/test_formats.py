@@ -9,19 +9,19 @@ from typing import Any
 import pytest
 
 from aligner import AlignerError, DataFormat, Registry
-from aligner.data.formats import FORMATS
-from aligner.data.load import Loaded
+from aligner.data.reading.formats import FORMATS
+from aligner.data.reading.load import LoadedRows
 from aligner.data.rows import (
-    Classified,
+    ClassifiedText,
     Conversation,
-    Labelled,
+    LabeledCompletion,
     Preference,
     Prompt,
-    Scored,
+    ScoredCompletion,
     Text,
 )
 
-Read = Callable[..., Loaded]
+Read = Callable[..., LoadedRows]
 ASKED = {"role": "user", "content": "Hi?"}
 SAID = {"role": "assistant", "content": "Yes."}
 NO = {"role": "assistant", "content": "No."}
@@ -62,23 +62,23 @@ WRITTEN: list[tuple[str, dict[str, Any], Any]] = [
     ("prompt", {"prompt": "Hi?", "answer": "Yes."},
      Prompt(messages=(ASKED,), row={"answer": "Yes."}, origin="rows.jsonl:1")),
     ("prompt-completion-label", {"prompt": "Hi?", "completion": "Yes.", "label": True},
-     Labelled(prompt=(ASKED,), completion=(SAID,), label=True, origin="rows.jsonl:1")),
+     LabeledCompletion(prompt=(ASKED,), completion=(SAID,), label=True, origin="rows.jsonl:1")),
     ("messages-label", {"messages": [ASKED, SAID], "label": "False"},
-     Labelled(prompt=(ASKED,), completion=(SAID,), label=False, origin="rows.jsonl:1")),
+     LabeledCompletion(prompt=(ASKED,), completion=(SAID,), label=False, origin="rows.jsonl:1")),
     ("sharegpt-label", {"conversations": [HUMAN, GPT], "label": 1},
-     Labelled(prompt=(ASKED,), completion=(SAID,), label=True, origin="rows.jsonl:1")),
+     LabeledCompletion(prompt=(ASKED,), completion=(SAID,), label=True, origin="rows.jsonl:1")),
     ("prompt-completion-score", {"prompt": "Hi?", "completion": "Yes.", "score": 3},
-     Scored(prompt=(ASKED,), completion=(SAID,), score=3.0, origin="rows.jsonl:1")),
+     ScoredCompletion(prompt=(ASKED,), completion=(SAID,), score=3.0, origin="rows.jsonl:1")),
     ("messages-score", {"messages": [ASKED, SAID], "score": 0.5},
-     Scored(prompt=(ASKED,), completion=(SAID,), score=0.5, origin="rows.jsonl:1")),
+     ScoredCompletion(prompt=(ASKED,), completion=(SAID,), score=0.5, origin="rows.jsonl:1")),
     ("text", {"text": "Once."}, Text(text="Once.", origin="rows.jsonl:1")),
     ("text-label", {"text": "Once.", "label": 2},
-     Classified(text="Once.", label="2", origin="rows.jsonl:1")),
+     ClassifiedText(text="Once.", label="2", origin="rows.jsonl:1")),
     ("sentence-label", {"sentence": "Once.", "label": "good"},
-     Classified(text="Once.", label="good", origin="rows.jsonl:1")),
+     ClassifiedText(text="Once.", label="good", origin="rows.jsonl:1")),
     *(
         (f"{a}-{b}-label", {a: "Once.", b: "Twice.", "label": 0},
-         Classified(text="Once.", pair="Twice.", label="0", origin="rows.jsonl:1"))
+         ClassifiedText(text="Once.", pair="Twice.", label="0", origin="rows.jsonl:1"))
         for a, b in (("sentence1", "sentence2"), ("premise", "hypothesis"), ("text", "pair"))
     ),
 ]  # fmt: skip
@@ -252,7 +252,7 @@ def test_a_plugin_offers_a_format_of_its_own(read: Read, place: Any) -> None:
             "shout": DataFormat(
                 name="shout",
                 kind="text",
-                recognise=lambda rows: all("SHOUT" in row for row in rows),
+                recognize=lambda rows: all("SHOUT" in row for row in rows),
                 convert=lambda row: Text(text=row["SHOUT"]),
             )
         }
@@ -265,10 +265,10 @@ def test_a_plugin_offers_a_format_of_its_own(read: Read, place: Any) -> None:
 
 
 def test_loading_twice_reads_the_file_once(read: Read, place: Any) -> None:
-    from aligner.data.load import load
     from aligner.data.options import DataSpec
+    from aligner.data.reading.load import load_rows
 
     first = read({"text": "Once."}, want="text")
     (place.recipe_folder / "rows.jsonl").write_text(json.dumps({"text": "Other."}))
-    again = load([DataSpec(path="rows.jsonl")], want="text", context=place, option="data")
+    again = load_rows([DataSpec(path="rows.jsonl")], want="text", context=place, option="data")
     assert again is first

@@ -8,17 +8,16 @@ from typing import Any
 import pytest
 
 from aligner import AlignerError
-from aligner.data import prepare
-from aligner.data.ledger import FINDINGS, Ledger
-from aligner.data.options import DataOptions, Limits
-from aligner.data.prepare import (
+from aligner.data.encoding.prepare import (
     prepare_conversations,
     prepare_labels,
     prepare_preferences,
     prepare_prompts,
     prepare_texts,
 )
-from aligner.data.tokenizers import train_tokenizer
+from aligner.data.encoding.tokenizers import train_tokenizer
+from aligner.data.ledger import FINDINGS, Ledger
+from aligner.data.options import DataOptions, Limits
 
 from .conftest import CHATML
 
@@ -308,7 +307,6 @@ def test_unknown_tokens_stop(place: Any, marked: Any) -> None:
 def test_every_limit_is_a_finding_and_every_finding_has_words() -> None:
     assert set(Limits.model_fields) <= set(FINDINGS)
     assert "\n" not in Ledger(name="x").describe()
-    assert set(prepare.__all__) <= set(dir(prepare))
 
 
 def judged(number: int, label: bool) -> dict[str, Any]:

@@ -9,15 +9,15 @@ import pytest
 from transformers import AutoTokenizer
 
 from aligner import AlignerError
-from aligner.data.load import load
-from aligner.data.options import DataOptions, DataSpec
-from aligner.data.prepare import (
+from aligner.data.encoding.prepare import (
     prepare_conversations,
     prepare_labels,
     prepare_preferences,
     prepare_prompts,
     prepare_texts,
 )
+from aligner.data.options import DataOptions, DataSpec
+from aligner.data.reading.load import load_rows
 
 from .conftest import CHATML, Here
 
@@ -105,7 +105,7 @@ def test_a_real_file_is_read_counted_and_encoded(shared: Path, stories: Any, nam
 
 def test_classes_are_counted_in_a_table_without_names(shared: Path) -> None:
     for name, labels in CLASSES.items():
-        loaded = load(
+        loaded = load_rows(
             [DataSpec(path=name)], want="class", context=Here(shared / "data"), option="data"
         )
         assert loaded.ledger.labels == labels
@@ -114,7 +114,7 @@ def test_classes_are_counted_in_a_table_without_names(shared: Path) -> None:
 def test_a_list_of_data_sets_is_not_taken_for_one(shared: Path) -> None:
     spec = DataSpec(path="llamafactory-alpaca/dataset_info.json")
     with pytest.raises(AlignerError) as error:
-        load([spec], want="conversation", context=Here(shared / "data"), option="data")
+        load_rows([spec], want="conversation", context=Here(shared / "data"), option="data")
     assert str(error.value) == (
         "llamafactory-alpaca/dataset_info.json: the file holds one object ('identity', "
         "'alpaca_en_demo', 'alpaca_zh_demo', 'glaive_toolcall_en_demo', 'glaive_toolcall_zh_demo'), "

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from aligner.data import work
+from aligner.data.encoding import pipeline
 from aligner.testing import conversations
 from aligner.testing.run import recipe_for
 from aligner_sft.stage import SFT, SFTOptions
@@ -17,18 +17,20 @@ from aligner_sft.stage import SFT, SFTOptions
 def encoded(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Every row that is encoded, from now on."""
     rows: list[Any] = []
-    send = work.Line.send
+    send = pipeline.EncodeQueue.send
 
     def sent(line: Any, side: Any, entry: int, part: list[Any]) -> None:
         rows.extend(part)
         send(line, side, entry, part)
 
-    monkeypatch.setattr(work.Line, "send", sent)
+    monkeypatch.setattr(pipeline.EncodeQueue, "send", sent)
     return rows
 
 
 def stage(**options: Any) -> SFT:
-    return SFT(SFTOptions(data="talks.jsonl", max_steps=1, batch_size=2, **options))  # type: ignore[arg-type]
+    return SFT(
+        SFTOptions(data="talks.jsonl", max_steps=1, per_device_train_batch_size=2, **options)
+    )  # type: ignore[arg-type]
 
 
 def test_a_check_a_second_one_a_run_and_another_recipe_share_what_was_prepared(

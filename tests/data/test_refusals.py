@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from aligner import AlignerError, DataSource, ExtensionOptions, Registry
-from aligner.data.load import Loaded, load
 from aligner.data.options import DataSpec
+from aligner.data.reading.load import LoadedRows, load_rows
 
 from .conftest import hold_out
 
@@ -21,7 +21,7 @@ GOOD = {"prompt": "Hi?", "completion": "Yes."}
 def refused(place: Any, want: str = "conversation", **options: Any) -> str:
     spec = DataSpec(**options)
     with pytest.raises(AlignerError) as error:
-        load([spec], want=want, context=place, option="data")  # type: ignore[arg-type]
+        load_rows([spec], want=want, context=place, option="data")  # type: ignore[arg-type]
     return str(error.value)
 
 
@@ -33,8 +33,8 @@ def write(place: Any, name: str, content: str | bytes | list[Any]) -> str:
     return name
 
 
-def accepted(place: Any, want: str = "conversation", **options: Any) -> Loaded:
-    return load([DataSpec(**options)], want=want, context=place, option="data")  # type: ignore[arg-type]
+def accepted(place: Any, want: str = "conversation", **options: Any) -> LoadedRows:
+    return load_rows([DataSpec(**options)], want=want, context=place, option="data")  # type: ignore[arg-type]
 
 
 def test_rows_of_no_format_name_those_that_nearly_fit(place: Any) -> None:
@@ -308,7 +308,7 @@ def test_faults_of_all_data_sets_are_told_together(place: Any) -> None:
     write(place, "a.jsonl", "")
     specs = [DataSpec(path="a.jsonl"), DataSpec(path="b.jsonl")]
     with pytest.raises(AlignerError) as error:
-        load(specs, want="text", context=place, option="data")
+        load_rows(specs, want="text", context=place, option="data")
     assert str(error.value) == (
         "a.jsonl: the file is empty\n"
         "recipe.yaml:data: no file or folder 'b.jsonl'\n  hint: did you mean 'a.jsonl'?"

@@ -11,11 +11,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aligner.data.chat import Chat, encode_pairs
-from aligner.data.kinds import content_key, prompt_key
-from aligner.data.messages import Malformed, turn, turns
-from aligner.data.pieces import Piece
-from aligner.data.rows import Classified, Conversation, Labelled, Preference, Prompt, Row, Text
+from aligner.data.encoding.chat import ChatEncoder, encode_pairs
+from aligner.data.encoding.pieces import TextPiece
+from aligner.data.reading.messages import MalformedRowError, read_turn, read_turns
+from aligner.data.row_keys import content_key, prompt_key
+from aligner.data.rows import (
+    ClassifiedText,
+    Conversation,
+    LabeledCompletion,
+    Preference,
+    Prompt,
+    Row,
+    Text,
+)
 
 CALLS = (
     "{{- bos_token }}{%- if tools %}{{- '<|im_start|>tools ' + tools | tojson + '<|im_end|>\n' }}{%- endif %}"
@@ -104,7 +112,7 @@ def slowly(messages: Sequence[Any], tools: Any, tokenizer: Any) -> tuple[list[in
 def test_ids_and_masks_are_those_of_prefixes_rendered_by_the_library(
     calling: Any, talks: list[tuple[Any, Any]]
 ) -> None:
-    chat = Chat(calling)
+    chat = ChatEncoder(calling)
     samples = []
     for said, tools in talks:
         [sample] = chat.conversation(said, tools, "weighted")
@@ -123,15 +131,15 @@ def test_what_was_rendered_before_changes_nothing(
     calling: Any, pool: list[Any], order: list[list[int]], tools: list[Any]
 ) -> None:
     """Many conversations begin alike; each is rendered as by a template that saw no other."""
-    used = Chat(calling)
+    used = ChatEncoder(calling)
     for number, places in enumerate(order):
         said = tuple(one for place in places for one in pool[place % len(pool)])
         given_tools = tools[number % len(tools)]
         for look in looks(said, given_tools):
-            assert look(used) == look(Chat(calling))
+            assert look(used) == look(ChatEncoder(calling))
 
 
-def looks(said: Any, tools: Any) -> list[Callable[[Chat], Any]]:
+def looks(said: Any, tools: Any) -> list[Callable[[ChatEncoder], Any]]:
     """All ways of rendering a conversation."""
     return [
         lambda chat: chat.pair(said[:-1], said[-1:], tools),
@@ -142,7 +150,7 @@ def looks(said: Any, tools: Any) -> list[Callable[[Chat], Any]]:
 
 
 def test_numbers_that_are_equal_are_still_shown_as_they_are_written(calling: Any) -> None:
-    chat = Chat(calling)
+    chat = ChatEncoder(calling)
     for with_tools in (False, True):
         for value in (1, 1.0, True):
             function = {"name": "f", "arguments": {"x": value}}
@@ -160,7 +168,7 @@ def test_numbers_that_are_equal_are_still_shown_as_they_are_written(calling: Any
 def test_both_sides_of_a_pair_are_conversations_of_their_own(
     calling: Any, talk: Any, other: str
 ) -> None:
-    chat = Chat(calling)
+    chat = ChatEncoder(calling)
     row = Preference(prompt=talk[:-1], chosen=talk[-1:],
                      rejected=({"role": "assistant", "content": other},))  # fmt: skip
     sides = [chat.pair(row.prompt, side, None) for side in (row.chosen, row.rejected)]
@@ -173,8 +181,8 @@ def test_both_sides_of_a_pair_are_conversations_of_their_own(
 @MANY
 @given(texts=st.lists(SAID, min_size=20, max_size=25))
 def test_pieces_have_the_same_ids_in_a_large_batch_as_alone(calling: Any, texts: list[str]) -> None:
-    encoder = Chat(calling).encoder
-    pieces = [Piece(f"{text} <|im_end|>", literal=n % 2 == 0) for n, text in enumerate(texts)]
+    encoder = ChatEncoder(calling).encoder
+    pieces = [TextPiece(f"{text} <|im_end|>", literal=n % 2 == 0) for n, text in enumerate(texts)]
     assert encoder.encode(pieces) == [encoder.encode([piece])[0] for piece in pieces]
 
 
@@ -192,10 +200,10 @@ TURNS = st.lists(
 ).map(tuple)
 ROWS: st.SearchStrategy[Row] = st.one_of(
     st.builds(Text, text=ANY, origin=ANY),
-    st.builds(Classified, text=ANY, pair=st.none() | ANY, label=ANY),
+    st.builds(ClassifiedText, text=ANY, pair=st.none() | ANY, label=ANY),
     st.builds(Conversation, messages=TURNS, tools=TOOLS),
     st.builds(Prompt, messages=TURNS, row=st.dictionaries(ANY, VALUE, max_size=2)),
-    st.builds(Labelled, prompt=TURNS, completion=TURNS, label=st.booleans()),
+    st.builds(LabeledCompletion, prompt=TURNS, completion=TURNS, label=st.booleans()),
     st.builds(
         Preference, prompt=TURNS, chosen=TURNS, rejected=TURNS, margin=st.none() | st.floats()
     ),
@@ -209,7 +217,7 @@ def test_keys_are_those_of_plain_json(row: Row) -> None:
     fields = {name: value for name, value in vars(row).items() if name != "origin"}
     whole = json.dumps(fields, sort_keys=True, default=str)
     assert content_key(row) == sha256(whole.encode()).digest()
-    if not isinstance(row, Text | Classified):
+    if not isinstance(row, Text | ClassifiedText):
         asked = []
         for message in getattr(row, "messages", getattr(row, "prompt", ())):
             if message["role"] == "assistant":
@@ -236,9 +244,9 @@ def test_a_simple_turn_is_read_as_any_other(written: dict[str, Any]) -> None:
     def read(make: Any) -> Any:
         try:
             return make()
-        except Malformed as error:
+        except MalformedRowError as error:
             return str(error)
 
-    one = read(lambda: turns([written], "messages"))
-    other = read(lambda: (turn(written, "messages[0]"),))
+    one = read(lambda: read_turns([written], "messages"))
+    other = read(lambda: (read_turn(written, "messages[0]"),))
     assert one == other

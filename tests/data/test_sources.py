@@ -16,8 +16,8 @@ import pyarrow.parquet
 import pytest
 import zstandard
 
-from aligner.data.load import Loaded, load
 from aligner.data.options import DataSpec
+from aligner.data.reading.load import LoadedRows, load_rows
 
 ROWS = [{"prompt": "Hi, you?", "completion": "Yes\nsir."}, {"prompt": "Ho?", "completion": 'N"o.'}]
 PACKED: dict[str, Callable[[bytes], bytes]] = {
@@ -29,12 +29,12 @@ PACKED: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
-def contents(loaded: Loaded) -> list[list[str]]:
+def contents(loaded: LoadedRows) -> list[list[str]]:
     return [[m["content"] for m in row.messages] for row in loaded.rows]  # type: ignore[attr-defined]
 
 
-def read(place: Any, path: str, want: Any = "conversation", **options: Any) -> Loaded:
-    return load([DataSpec(path=path, **options)], want=want, context=place, option="data")
+def read(place: Any, path: str, want: Any = "conversation", **options: Any) -> LoadedRows:
+    return load_rows([DataSpec(path=path, **options)], want=want, context=place, option="data")
 
 
 @pytest.mark.parametrize("packing", PACKED)
@@ -128,7 +128,7 @@ def test_the_hub_is_asked_for_the_revision_and_split(place: Any, monkeypatch: An
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     spec = DataSpec(hub="x/y", revision="abc", subset="en", split="test", first=1)
-    loaded = load([spec], want="conversation", context=place, option="data")
+    loaded = load_rows([spec], want="conversation", context=place, option="data")
     assert asked == [
         (("x/y",), {"name": "en", "revision": "abc", "split": "test", "streaming": True})
     ]

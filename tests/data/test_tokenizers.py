@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from aligner import AlignerError, Artifact, ModelCache, PlanContext, Registry, SlotForecast
-from aligner.data.tokenizers import (
-    fingerprint,
+from aligner.data.encoding.tokenizers import (
     load_tokenizer,
     planned_tokenizer,
     save_tokenizer,
+    tokenizer_hash,
     train_tokenizer,
 )
 
@@ -25,7 +25,7 @@ TEXTS = ["the cat sat on the mat", "a cat is a cat", "mats and cats ☃"]
 
 def test_training_again_gives_the_same_tokenizer(tmp_path: Path) -> None:
     made = [train_tokenizer(TEXTS, 300, special=("<|end|>",)) for _ in range(2)]
-    assert fingerprint(made[0]) == fingerprint(made[1])
+    assert tokenizer_hash(made[0]) == tokenizer_hash(made[1])
     saved = [save_tokenizer(one, tmp_path / str(n)) for n, one in enumerate(made)]
     assert saved[0].hash == saved[1].hash
     assert saved[0].hash != save_tokenizer(train_tokenizer(TEXTS, 280), tmp_path / "other").hash
@@ -53,14 +53,14 @@ def test_a_vocabulary_without_room_is_refused() -> None:
 
 def test_what_a_call_left_on_a_tokenizer_is_not_part_of_it(tmp_path: Path) -> None:
     tokenizer = train_tokenizer(TEXTS, 300)
-    before = fingerprint(tokenizer)
+    before = tokenizer_hash(tokenizer)
     tokenizer(["the cat", "a"], padding=True, truncation=True, max_length=2)
-    assert fingerprint(tokenizer) == before
+    assert tokenizer_hash(tokenizer) == before
     tokenizer(["the cat", "a"], padding=True, truncation=True, max_length=2)
     saved = load_tokenizer(save_tokenizer(tokenizer, tmp_path), ModelCache())
-    assert fingerprint(saved) == before
+    assert tokenizer_hash(saved) == before
     saved.chat_template = "other"
-    assert fingerprint(saved) != before
+    assert tokenizer_hash(saved) != before
 
 
 def test_the_live_tokenizer_is_taken_and_left(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_the_planned_tokenizer_is_what_the_step_before_will_leave(tmp_path: Path
     assert planned_tokenizer(look(tmp_path, tokenizer=made)) is tokenizer
     artifact = save_tokenizer(tokenizer, tmp_path)
     seen = look(tmp_path, tokenizer=SlotForecast(made_by="model", facts={"artifact": artifact}))
-    assert fingerprint(planned_tokenizer(seen)) == fingerprint(tokenizer)
+    assert tokenizer_hash(planned_tokenizer(seen)) == tokenizer_hash(tokenizer)
     assert planned_tokenizer(seen) is planned_tokenizer(seen)
 
 

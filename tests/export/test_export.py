@@ -20,7 +20,7 @@ from transformers import (
     GenerationConfig,
 )
 
-from aligner.data.tokenizers import load_tokenizer
+from aligner.data.encoding.tokenizers import load_tokenizer
 from aligner.export import weights
 from aligner.export.spec import Wanted
 from aligner.models.reward import load_reward

@@ -14,8 +14,8 @@ import pytest
 from trl import DatasetMixtureConfig, get_dataset
 
 from aligner.cli import main
-from aligner.data.curation.mixture import order
 from aligner.data.curation.parts import part_of
+from aligner.data.encoding.mixture import mixture_order
 from aligner.data.options import DataOptions
 from aligner.data.rows import Text
 from aligner_import.slices import piece
@@ -42,7 +42,7 @@ def told(out: str, key: str) -> list[str]:
 def taken(step: dict[str, Any], counts: list[int]) -> list[int]:
     """How many rows a step takes of each of its data sets, where they have `counts`."""
     options = DataOptions.model_validate({k: step[k] for k in ("data", "mixture") if k in step})
-    chosen = order(counts, options.data, options, seed=1)
+    chosen = mixture_order(counts, options.data, options, seed=1)
     if chosen is None:
         return counts
     ends = [sum(counts[: n + 1]) for n in range(len(counts))]

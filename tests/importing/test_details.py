@@ -17,10 +17,10 @@ def test_what_each_tool_takes_where_nothing_is_said(brought: Brought) -> None:
         "stage": "sft",
         "data": {"hub": "d/e"},
         "max_length": 512,
-        "batch_size": 1,
-        "schedule": "cosine",
-        "warmup": 0.03,
-        "group_by_length": False,
+        "per_device_train_batch_size": 1,
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": 0.03,
+        "train_sampling_strategy": "random",
     }
     trl, _ = brought("model_name_or_path: m/n\ndataset_name: d/e\nassistant_only_loss: true\n")
     assert trl[1] == {
@@ -28,8 +28,8 @@ def test_what_each_tool_takes_where_nothing_is_said(brought: Brought) -> None:
         "data": {"hub": "d/e"},
         "max_length": 1024,
         "overflow": "cut",
-        "epochs": 3.0,
-        "group_by_length": False,
+        "num_train_epochs": 3.0,
+        "train_sampling_strategy": "random",
         "activation_checkpointing": True,
     }
     factory, _ = brought(
@@ -40,9 +40,9 @@ def test_what_each_tool_takes_where_nothing_is_said(brought: Brought) -> None:
         "data": {"hub": "d/e"},
         "max_length": 2048,
         "overflow": "cut",
-        "epochs": 3.0,
+        "num_train_epochs": 3.0,
         "learning_rate": 5e-5,
-        "group_by_length": False,
+        "train_sampling_strategy": "random",
         "activation_checkpointing": True,
     }
 

@@ -49,14 +49,16 @@ def test_what_is_written_passes_the_check_on_a_tiny_model_and_data(
     case: tuple[str, ...], bring: Import, tmp_path: Path
 ) -> None:
     """The recipe as written, but for what would be downloaded or needs a GPU."""
-    from aligner.data.tokenizers import save_tokenizer
+    from aligner.data.encoding.tokenizers import save_tokenizer
     from aligner.models.fresh import fresh_model
 
     code, _, err = bring(*case)
     assert (code, err) == (0, "")
     tokenizer = tiny_tokenizer()
-    shape = FreshModel(hidden_size=16, layers=1, heads=2, positions=1024)
-    fresh_model(shape, vocabulary=len(tokenizer), seed=1).save_pretrained(tmp_path / "tiny")
+    shape = FreshModel(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, max_position_embeddings=1024
+    )
+    fresh_model(shape, vocab_size=len(tokenizer), seed=1).save_pretrained(tmp_path / "tiny")
     save_tokenizer(tokenizer, tmp_path / "tiny")
     files = {
         "talk.jsonl": conversations(40),
@@ -72,12 +74,18 @@ def test_what_is_written_passes_the_check_on_a_tiny_model_and_data(
         here = f"{{path: {kinds.get(step.stage, 'pair')}.jsonl}}"
         sets.append(f"{step.name}.data=[{here}]")
         sets.append(f"{step.name}.max_length=1000")
-        for option, value in {"max_new_tokens": 8, "quantize": "null", "precision": "fp32",
-                              "attention": "auto", "limits": "{dropped: 1, cut: 1}"}.items():  # fmt: skip
+        replaced = {
+            "max_new_tokens": 8,
+            "quantize": "null",
+            "precision": "fp32",
+            "attn_implementation": "auto",
+            "limits": "{dropped: 1, cut: 1}",
+        }
+        for option, value in replaced.items():
             if option in step.options or option == "limits":
                 sets.append(f"{step.name}.{option}={value}")
-        if "8bit" in str(step.options.get("optimizer")):
-            sets.append(f"{step.name}.optimizer=adamw")
+        if "8bit" in str(step.options.get("optim")):
+            sets.append(f"{step.name}.optim=adamw_torch")
         if "eval_data" in step.options:
             sets += [f"{step.name}.eval_data=null", f"{step.name}.hold_out=0.2"]
     host = Host.discover()
@@ -109,18 +117,18 @@ def test_a_llama_factory_recipe_becomes_this(bring: Import, tmp_path: Path) -> N
                 "hold_out": 0.1,
                 "max_length": 2048,
                 "overflow": "cut",
-                "adapter": {"method": "lora", "r": 8, "alpha": 16},
-                "epochs": 3.0,
-                "batch_size": 1,
-                "accumulate": 8,
+                "adapter": {"method": "lora", "r": 8, "lora_alpha": 16},
+                "num_train_epochs": 3.0,
+                "per_device_train_batch_size": 1,
+                "gradient_accumulation_steps": 8,
                 "learning_rate": 1e-4,
-                "schedule": "cosine",
-                "warmup": 0.1,
-                "checkpoint_every": 500,
-                "group_by_length": False,
+                "lr_scheduler_type": "cosine",
+                "warmup_steps": 0.1,
+                "save_steps": 500,
+                "train_sampling_strategy": "random",
                 "activation_checkpointing": True,
                 "precision": "bf16",
-                "evaluate_every": 500,
+                "eval_steps": 500,
             },
         ],
     }
@@ -142,18 +150,18 @@ def test_an_axolotl_recipe_becomes_this(bring: Import, tmp_path: Path) -> None:
                 },
                 "hold_out": 0.05,
                 "max_length": 4096,
-                "adapter": {"method": "lora", "r": 32, "alpha": 16, "dropout": 0.05},
+                "adapter": {"method": "lora", "r": 32, "lora_alpha": 16, "lora_dropout": 0.05},
                 "quantize": "int8",
-                "epochs": 4,
-                "batch_size": 2,
-                "accumulate": 4,
-                "optimizer": "adamw_8bit",
+                "num_train_epochs": 4,
+                "per_device_train_batch_size": 2,
+                "gradient_accumulation_steps": 4,
+                "optim": "adamw_bnb_8bit",
                 "learning_rate": 2e-4,
-                "schedule": "cosine",
-                "warmup": 10,
-                "group_by_length": False,
+                "lr_scheduler_type": "cosine",
+                "warmup_steps": 10,
+                "train_sampling_strategy": "random",
                 "activation_checkpointing": True,
-                "attention": "flash_attention_2",
+                "attn_implementation": "flash_attention_2",
             },
         ],
     }
@@ -174,15 +182,15 @@ def test_a_trl_recipe_becomes_this(bring: Import, tmp_path: Path) -> None:
                 "eval_data": {"hub": hub, "split": "test"},
                 "max_length": 1024,
                 "overflow": "cut",
-                "loss": ["sigmoid", "sft"],
+                "loss_type": ["sigmoid", "sft"],
                 "loss_weights": [1.0, 0.2],
-                "batch_size": 2,
-                "accumulate": 8,
+                "per_device_train_batch_size": 2,
+                "gradient_accumulation_steps": 8,
                 "learning_rate": 5e-7,
-                "group_by_length": False,
+                "train_sampling_strategy": "random",
                 "activation_checkpointing": True,
                 "precision": "bf16",
-                "evaluate_every": 50,
+                "eval_steps": 50,
             },
         ],
     }
@@ -217,7 +225,7 @@ def test_json_says_every_remark(bring: Import) -> None:
         "kind": "default",
         "where": "reward.yaml:3",
         "key": "per_device_train_batch_size",
-        "text": "batch_size is 8 anyway",
+        "text": "per_device_train_batch_size is 8 anyway",
     }
 
 
@@ -226,10 +234,10 @@ other meaning:
   chat.yml:10: val_set_size: hold_out: rows are held out by a hash of their prompt, so that no prompt is on both sides
   chat.yml:12: sequence_len: max_length: longer rows are left out as before, but the check stops where these are more than 5 %
 added:
-  chat.yml: group_by_length: false, what Axolotl takes where nothing is said
+  chat.yml: group_by_length: train_sampling_strategy: 'random', what Axolotl takes where nothing is said
 default:
   chat.yml:13: sample_packing: packing is false anyway
-  chat.yml:24: optimizer: optimizer is 'adamw' anyway
+  chat.yml:24: optimizer: optim is 'adamw_torch' anyway
   chat.yml:32: weight_decay: weight_decay is 0.0 anyway
 not needed:
   chat.yml:7: datasets.0.message_field_role: turns and roles are read in all usual spellings
@@ -244,7 +252,7 @@ HEAD = """\
 # other meaning:
 #   reward.yaml:9: cutoff_len: longer rows are cut as before, but the check stops where these are more than 5 %: see limits
 # added:
-#   reward.yaml: group_by_length: false, what LLaMA-Factory takes where nothing is said
-#   reward.yaml: lora_alpha: adapter.alpha: 16, what LLaMA-Factory takes where nothing is said
+#   reward.yaml: group_by_length: train_sampling_strategy: 'random', what LLaMA-Factory takes where nothing is said
+#   reward.yaml: lora_alpha: 16, what LLaMA-Factory takes where nothing is said
 #   reward.yaml: disable_gradient_checkpointing: activation_checkpointing: true, what LLaMA-Factory takes where nothing is said
 """  # noqa: E501  # as it is written

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from aligner.fields import fields_at
 from aligner.host import Host
+from aligner.options.fields import fields_at
 from aligner_import.axolotl import AXOLOTL
 from aligner_import.llama_factory import LLAMA_FACTORY
 from aligner_import.peer import Importer

@@ -171,7 +171,7 @@ def test_what_a_stage_refuses_is_told_at_its_line_of_the_recipe(
     said = capsys.readouterr()
     line = 1 + (tmp_path / "r.yaml").read_text().splitlines().index("- stage: dpo")
     assert said.err == (
-        f"r.yaml:{line}: stage 'dpo': label_smoothing does nothing in loss sigmoid; it is known to "
+        f"r.yaml:{line}: stage 'dpo': label_smoothing has no effect on loss_type sigmoid; it is used by "
         "aot, aot_unpaired, exo_pair, robust\n"
     )
     assert "r.yaml: chat → dpo\n" in said.out

@@ -15,7 +15,7 @@ from aligner.models.load import load_model
 from aligner.run.durable import hash_tree
 from aligner.state import ModelCache
 
-LORA = "adapter: {method: lora, r: 2, alpha: 4, dropout: 0.1}"
+LORA = "adapter: {method: lora, r: 2, lora_alpha: 4, lora_dropout: 0.1}"
 MODELS = ("model.safetensors", "config.json")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-LORA = "adapter: {method: lora, r: 2, alpha: 4}"
+LORA = "adapter: {method: lora, r: 2, lora_alpha: 4}"
 
 
 def on_two(recipe: Path, runs: Path) -> subprocess.CompletedProcess[str]:
@@ -37,12 +37,15 @@ def test_a_chain_on_two_processes_equals_one_with_twice_the_batch(chains: Any, l
     A batch of 4 on each of two processes is a batch of 8 on one; rows are taken in order, so that
     both see the same ones. The first loss is on equal weights; later ones differ by rounding only.
     """
-    options = ("group_by_length: false", "epochs: 1")
+    options = ("train_sampling_strategy: random", "num_train_epochs: 1")
     sft = chains.step("sft", "talks.jsonl", *options)
     dpo = chains.step("dpo", "pairs.jsonl", *options, LORA)
     done = on_two(chains.recipe(sft, dpo), chains.folder / "two")
     assert done.returncode == 0, done.stdout + done.stderr
-    wide = [step.replace("batch_size: 4", "batch_size: 8") for step in (sft, dpo)]
+    wide = [
+        step.replace("per_device_train_batch_size: 4", "per_device_train_batch_size: 8")
+        for step in (sft, dpo)
+    ]
     one = chains.run(*wide, runs="one")
     two = chains.run(sft, dpo, runs="two")
     assert all(row.reused for row in two.steps)

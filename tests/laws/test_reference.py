@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-LORA = "adapter: {method: lora, r: 2, alpha: 4}"
+LORA = "adapter: {method: lora, r: 2, lora_alpha: 4}"
 TREATED = {
     "full": {"full": [], "lora": [LORA]},
     "lora": {

@@ -14,12 +14,12 @@ import pytest
 
 from aligner.train import checkpoints
 
-LORA = "adapter: {method: lora, r: 2, alpha: 4, dropout: 0.1}"
+LORA = "adapter: {method: lora, r: 2, lora_alpha: 4, lora_dropout: 0.1}"
 
 
 def long_step(chains: Any, *options: str) -> str:
     return chains.step("sft", "talks.jsonl", *options).replace(
-        "max_steps: 3", "max_steps: 24\n    checkpoint_every: 4"
+        "max_steps: 3", "max_steps: 24\n    save_steps: 4"
     )
 
 

@@ -30,14 +30,25 @@ Make = Callable[..., Artifact]
 
 
 def _llama() -> Any:
-    shape = FreshModel(hidden_size=16, layers=2, heads=2, kv_heads=1, mlp=24, positions=32)
-    return fresh_model(shape, vocabulary=VOCABULARY, seed=1)
+    shape = FreshModel(
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        intermediate_size=24,
+        max_position_embeddings=32,
+    )
+    return fresh_model(shape, vocab_size=VOCABULARY, seed=1)
 
 
 def _wide() -> Any:
     """Wide enough for the kernels that compute on four bits."""
     return fresh_model(
-        FreshModel(hidden_size=64, layers=1, heads=2, mlp=128), vocabulary=VOCABULARY, seed=1
+        FreshModel(
+            hidden_size=64, num_hidden_layers=1, num_attention_heads=2, intermediate_size=128
+        ),
+        vocab_size=VOCABULARY,
+        seed=1,
     )
 
 

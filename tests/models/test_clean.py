@@ -21,7 +21,7 @@ from aligner.models.save import save_model
 from aligner.state import ModelCache
 
 FULL = ModelOptions()
-LORA = ModelOptions(adapter=Adapter(r=2, dropout=0.1))
+LORA = ModelOptions(adapter=Adapter(r=2, lora_dropout=0.1))
 PAIRS = [
     {"prompt": "a b", "chosen": " c d e", "rejected": " f g"},
     {"prompt": "c d", "chosen": " h i", "rejected": " j k l"},

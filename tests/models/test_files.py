@@ -126,7 +126,7 @@ def test_a_pickled_adapter_is_never_read(make: Any, tmp_path: Path) -> None:
             "config.json",
             {"_attn_implementation": "somebody/kernel"},
             "names a kernel to download (_attn_implementation: somebody/kernel)\n  hint: remove that "
-            "line; a step's `attention` option chooses the kernel",
+            "line; a step's `attn_implementation` option chooses the kernel",
         ),
         (
             "config.json",

@@ -16,10 +16,10 @@ from aligner.models.save import save_model
 from aligner.state import Artifact, ModelCache
 
 FULL = ModelOptions()
-LORA = ModelOptions(adapter=Adapter(r=2, dropout=0.1))
+LORA = ModelOptions(adapter=Adapter(r=2, lora_dropout=0.1))
 RSLORA = ModelOptions(adapter=Adapter(method="rslora", r=2))
 DORA = ModelOptions(adapter=Adapter(method="dora", r=2))
-ATTENTION = ModelOptions(adapter=Adapter(r=2, targets=("q_proj", "v_proj")))
+ATTENTION = ModelOptions(adapter=Adapter(r=2, target_modules=("q_proj", "v_proj")))
 CONTINUE = ModelOptions(incoming="continue")
 MERGE = ModelOptions(incoming="merge")
 MERGE_FRESH = ModelOptions(adapter=Adapter(r=2), incoming="merge")
@@ -185,8 +185,11 @@ def test_loading_leaves_the_random_numbers_of_the_step_alone(make: Any, tmp_path
 
 def test_an_attention_kernel_is_this_steps_own(make: Any) -> None:
     start, model_cache = make(), ModelCache()
-    model_cache.keep(start, load_model(start, model_cache, attention="eager"))
+    model_cache.keep(start, load_model(start, model_cache, attn_implementation="eager"))
     model = load_model(start, model_cache)
     assert model.config._attn_implementation == "sdpa"
     model_cache.keep(start, model)
-    assert load_model(start, model_cache, attention="eager").config._attn_implementation == "eager"
+    assert (
+        load_model(start, model_cache, attn_implementation="eager").config._attn_implementation
+        == "eager"
+    )

@@ -35,9 +35,9 @@ from aligner.state import Artifact, ModelCache
 FULL = ModelOptions()
 ADAPTERS = {
     "lora": Adapter(r=2),
-    "rslora": Adapter(method="rslora", r=4, alpha=3),
+    "rslora": Adapter(method="rslora", r=4, lora_alpha=3),
     "dora": Adapter(method="dora", r=3),
-    "targets": Adapter(r=2, targets=("q_proj", "v_proj")),
+    "targets": Adapter(r=2, target_modules=("q_proj", "v_proj")),
     "head": Adapter(r=2, modules_to_save=("lm_head",)),
 }
 
@@ -102,18 +102,20 @@ def test_facts_are_those_of_the_loaded_model(make: Any, kind: str) -> None:
     start = make(kind)
     facts, model = model_info(start), load_model(start, ModelCache())
     assert facts.parameters == sum(parameter.numel() for parameter in model.parameters())
-    assert (facts.positions, facts.vocabulary, facts.dtype) == (32, 24, "float32")
+    assert (facts.positions, facts.vocab_size, facts.dtype) == (32, 24, "float32")
     assert with_vocabulary(facts, 24) == facts
-    assert with_vocabulary(facts, 30).vocabulary == 30
+    assert with_vocabulary(facts, 30).vocab_size == 30
     assert with_vocabulary(facts, 30).parameters > facts.parameters
 
 
 def test_facts_of_a_fresh_model_are_those_of_the_one_that_is_made() -> None:
-    shape = FreshModel(hidden_size=32, layers=2, heads=4, tied=False)
-    model = fresh_model(shape, vocabulary=50, seed=1)
-    facts = fresh_info(shape, vocabulary=50)
+    shape = FreshModel(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=4, tie_word_embeddings=False
+    )
+    model = fresh_model(shape, vocab_size=50, seed=1)
+    facts = fresh_info(shape, vocab_size=50)
     assert facts.parameters == sum(parameter.numel() for parameter in model.parameters())
-    assert (facts.positions, facts.vocabulary) == (512, 50)
+    assert (facts.positions, facts.vocab_size) == (512, 50)
 
 
 def test_planning_takes_the_model_that_an_earlier_step_will_leave(make: Any) -> None:
@@ -139,7 +141,7 @@ def test_planning_takes_the_model_that_an_earlier_step_will_leave(make: Any) -> 
 
 
 def test_all_that_is_wrong_with_an_adapter_is_said_at_once(make: Any) -> None:
-    adapter = Adapter(targets=("q_prj", "lm_head"), modules_to_save=("embed_tokens", "nrm"))
+    adapter = Adapter(target_modules=("q_prj", "lm_head"), modules_to_save=("embed_tokens", "nrm"))
     with pytest.raises(ErrorGroup) as refused:
         plan_training(
             model_info(make()), ModelOptions(adapter=adapter), at=lambda name: f"r.yaml:3 ({name})"
@@ -158,7 +160,7 @@ def test_all_that_is_wrong_with_an_adapter_is_said_at_once(make: Any) -> None:
 
 
 def test_an_adapter_on_what_takes_none_is_refused(make: Any) -> None:
-    options = ModelOptions(adapter=Adapter(targets=("norm",)))
+    options = ModelOptions(adapter=Adapter(target_modules=("norm",)))
     text = complaint(lambda: plan_training(model_info(make()), options, at=lambda _: "r.yaml:3"))
     assert text == (
         "r.yaml:3: an adapter on 'norm' is not possible: it is a LlamaRMSNorm\n"
@@ -168,10 +170,10 @@ def test_an_adapter_on_what_takes_none_is_refused(make: Any) -> None:
 
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
 def test_an_adapter_on_the_experts_of_a_mixture_is_refused(make: Any, dropout: float) -> None:
-    start, options = make("moe"), ModelOptions(adapter=Adapter(r=2, dropout=dropout))
+    start, options = make("moe"), ModelOptions(adapter=Adapter(r=2, lora_dropout=dropout))
     expected = (
         "r.yaml:3: an adapter on the experts of a mixture cannot be carried along a chain\n"
-        "  hint: name other modules, such as `targets: [q_proj, k_proj, v_proj, o_proj]`"
+        "  hint: name other modules, such as `target_modules: [q_proj, k_proj, v_proj, o_proj]`"
     )
     facts = model_info(start)
     assert complaint(lambda: plan_training(facts, options, at=lambda _: "r.yaml:3")) == expected
@@ -313,4 +315,4 @@ def test_lengths_tokens_and_padding_are_held_against_the_model(make: Any) -> Non
 
 def test_a_real_pretrained_model_is_known_by_its_published_size(shared: Path) -> None:
     facts = model_info(Artifact(path=str(shared / "models" / "stories260K")))
-    assert (facts.parameters, facts.positions, facts.vocabulary) == (260_032, 512, 512)
+    assert (facts.parameters, facts.positions, facts.vocab_size) == (260_032, 512, 512)

@@ -183,6 +183,6 @@ def test_the_table_says_what_becomes_of_incoming_adapters() -> None:
 
 def test_targets_are_a_list_or_all_linear() -> None:
     with pytest.raises(ValueError, match="give 'all-linear' or a list of module names, such as"):
-        Adapter(targets="q_proj")
+        Adapter(target_modules="q_proj")
     with pytest.raises(ValueError, match="an adapter needs at least one target module"):
-        Adapter(targets=[])
+        Adapter(target_modules=[])

@@ -76,7 +76,7 @@ def test_all_that_this_machine_lacks_is_said_at_once(monkeypatch: pytest.MonkeyP
     options = ModelOptions(
         precision="fp16",
         quantize="nf4",
-        attention="flash_attention_2",
+        attn_implementation="flash_attention_2",
         incoming="merge",
     )
     assert [str(error) for error in option_errors(options, at=lambda name: f"r.yaml ({name})")] == [
@@ -86,8 +86,8 @@ def test_all_that_this_machine_lacks_is_said_at_once(monkeypatch: pytest.MonkeyP
         "  hint: pip install 'aligner[quantize]'",
         "r.yaml (quantize): `incoming: merge` with `quantize: nf4` would round the merged model\n"
         "  hint: use `incoming: stack` or `continue`, or leave `quantize` out of this step",
-        "r.yaml (attention): `attention: flash_attention_2` needs a CUDA GPU\n"
-        "  hint: leave `attention` out: auto takes sdpa",
+        "r.yaml (attn_implementation): `attn_implementation: flash_attention_2` needs a CUDA GPU\n"
+        "  hint: leave `attn_implementation` out: auto takes sdpa",
     ]
 
 

@@ -19,14 +19,14 @@ from aligner.models.save import save_model
 from aligner.state import ModelCache
 
 FULL = ModelOptions()
-LORA = ModelOptions(adapter=Adapter(r=2, dropout=0.2))
+LORA = ModelOptions(adapter=Adapter(r=2, lora_dropout=0.2))
 RSLORA = ModelOptions(adapter=Adapter(method="rslora", r=2))
 DORA = ModelOptions(adapter=Adapter(method="dora", r=2))
 HEAD = ModelOptions(adapter=Adapter(r=2, modules_to_save=("lm_head",)))
 CONTINUE = ModelOptions(incoming="continue")
 MERGE = ModelOptions(incoming="merge")
-MERGE_FRESH = ModelOptions(adapter=Adapter(r=3, dropout=0.2), incoming="merge")
-STACK = ModelOptions(adapter=Adapter(r=3, dropout=0.2), incoming="stack")
+MERGE_FRESH = ModelOptions(adapter=Adapter(r=3, lora_dropout=0.2), incoming="merge")
+STACK = ModelOptions(adapter=Adapter(r=3, lora_dropout=0.2), incoming="stack")
 
 COMBINATIONS = {
     "full": ([], FULL),

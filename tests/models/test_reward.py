@@ -17,7 +17,7 @@ from aligner.models.save import save_model
 from aligner.state import ModelCache
 
 FULL = ModelOptions()
-LORA = ModelOptions(adapter=Adapter(r=2, dropout=0.1))
+LORA = ModelOptions(adapter=Adapter(r=2, lora_dropout=0.1))
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])

@@ -19,7 +19,7 @@ from aligner.models.shared_reward import REWARD, can_share_backbone, shared_rewa
 from aligner.state import Artifact, ModelCache
 
 FULL = ModelOptions()
-LORA = ModelOptions(adapter=Adapter(r=2, dropout=0.1))
+LORA = ModelOptions(adapter=Adapter(r=2, lora_dropout=0.1))
 CONTINUED = ModelOptions()
 STACKED = ModelOptions(adapter=Adapter(r=3), incoming="stack")
 MERGED = ModelOptions(adapter=Adapter(r=3), incoming="merge")
@@ -71,7 +71,7 @@ def test_it_scores_as_it_does_alone_with_dropout_off(
     pair: Any, ids: torch.Tensor, kind: str, method: str
 ) -> None:
     made = pair(kind)
-    reward = made.reward(ModelOptions(adapter=Adapter(r=2, dropout=0.5, method=method)))
+    reward = made.reward(ModelOptions(adapter=Adapter(r=2, lora_dropout=0.5, method=method)))
     prepared = prepare(made.start, LORA)
     alone = scores(parts_of(load_reward(reward, ModelCache())), ids)
     found = shared_reward(prepared, reward, ModelCache())

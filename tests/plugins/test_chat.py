@@ -19,14 +19,19 @@ from aligner import (
     SlotForecast,
     StepContext,
 )
-from aligner.data.chat import (
+from aligner.data.encoding.chat import (
     encode_conversation,
     encode_preference,
     encode_prompt,
     stop_tokens,
 )
+from aligner.data.encoding.tokenizers import (
+    load_tokenizer,
+    save_tokenizer,
+    tokenizer_hash,
+    train_tokenizer,
+)
 from aligner.data.rows import Conversation, Preference
-from aligner.data.tokenizers import fingerprint, load_tokenizer, save_tokenizer, train_tokenizer
 from aligner.models.inspect import model_info
 from aligner.models.resolve import resolve, resolve_tokenizer
 from aligner_chat.catalogue import names
@@ -163,7 +168,7 @@ def test_ids_are_those_of_the_saved_tokenizer_in_the_library(
     made: dict[str, Any], name: str, tmp_path: Path
 ) -> None:
     exported = load_tokenizer(save_tokenizer(made[name], tmp_path / name), ModelCache())
-    assert fingerprint(exported) == fingerprint(made[name])
+    assert tokenizer_hash(exported) == tokenizer_hash(made[name])
     for messages in (TALK, (SYSTEM, *TALK)):
         encoded = encode_conversation(Conversation(messages=messages), made[name])
         theirs = exported.apply_chat_template(list(messages), return_dict=False)
@@ -367,9 +372,9 @@ def test_the_stage_gives_the_model_the_rows_its_plan_says(stories: Path, tmp_pat
     assert state.policy is not None
     assert state.tokenizer is not None
     planned, found = plan.slots["policy"].facts["model"], model_info(state.policy)
-    assert (found.vocabulary, found.parameters) == (planned.vocabulary, planned.parameters)
+    assert (found.vocab_size, found.parameters) == (planned.vocab_size, planned.parameters)
     saved = load_tokenizer(state.tokenizer, ModelCache())
-    assert fingerprint(saved) == fingerprint(plan.slots["tokenizer"].facts["tokenizer"])
+    assert tokenizer_hash(saved) == tokenizer_hash(plan.slots["tokenizer"].facts["tokenizer"])
     model = model_cache.take(state.policy)
     rows = model.get_input_embeddings().weight
     assert rows.shape[0] == len(saved) == 518

@@ -19,10 +19,10 @@ from aligner_sft.stage import SFT
 
 TRAINING: dict[str, Any] = {
     "max_steps": 4,
-    "batch_size": 4,
+    "per_device_train_batch_size": 4,
     "learning_rate": 1e-2,
-    "log_every": 1,
-    "checkpoint_every": 2,
+    "logging_steps": 1,
+    "save_steps": 2,
 }
 
 
@@ -31,8 +31,13 @@ class TestPretrain(StageContract):
     options: ClassVar = TRAINING | {
         "data": "texts.jsonl",
         "max_length": 32,
-        "vocabulary": 300,
-        "fresh": {"hidden_size": 16, "layers": 2, "heads": 2, "positions": 64},
+        "vocab_size": 300,
+        "fresh": {
+            "hidden_size": 16,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "max_position_embeddings": 64,
+        },
     }
     files: ClassVar = {"texts.jsonl": texts()}
 

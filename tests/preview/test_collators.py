@@ -39,7 +39,7 @@ def _break(monkeypatch: pytest.MonkeyPatch, collator: Any, spoil: Break) -> None
 def test_a_stop_token_that_a_collator_masks_is_seen(
     section: Only, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step = {"stage": "sft", "data": "talks.jsonl", "batch_size": 1}
+    step = {"stage": "sft", "data": "talks.jsonl", "per_device_train_batch_size": 1}
     stop = section(step, rows=(1,)).rows[0].sequences[0].tokens[-1]
     _break(
         monkeypatch,
@@ -92,7 +92,7 @@ def test_padding_that_is_read_is_seen(section: Only, monkeypatch: pytest.MonkeyP
 def test_tokens_that_a_collator_shifts_are_seen(
     section: Only, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step = {"stage": "sft", "data": "talks.jsonl", "batch_size": 1}
+    step = {"stage": "sft", "data": "talks.jsonl", "per_device_train_batch_size": 1}
     true = spelled(section(step, rows=(1,)).rows[0])
 
     def roll(batch: dict[str, Any]) -> None:
@@ -108,7 +108,7 @@ def test_tokens_that_a_collator_shifts_are_seen(
     ("step", "collator", "keys"),
     [
         (
-            {"stage": "sft", "data": "talks.jsonl", "batch_size": len(TALKS)},
+            {"stage": "sft", "data": "talks.jsonl", "per_device_train_batch_size": len(TALKS)},
             DataCollatorForLanguageModeling,
             ("input_ids", "labels", "attention_mask"),
         ),
@@ -116,7 +116,7 @@ def test_tokens_that_a_collator_shifts_are_seen(
             {
                 "stage": "sft",
                 "data": "longer.jsonl",
-                "batch_size": len(LONGER),
+                "per_device_train_batch_size": len(LONGER),
                 "packing": True,
                 "max_length": 64,
             },
@@ -124,12 +124,12 @@ def test_tokens_that_a_collator_shifts_are_seen(
             ("input_ids", "labels", "position_ids"),
         ),
         (
-            {"stage": "dpo", "data": "pairs.jsonl", "batch_size": 8},
+            {"stage": "dpo", "data": "pairs.jsonl", "per_device_train_batch_size": 8},
             DPOCollator,
             ("input_ids", "completion_mask", "attention_mask"),
         ),
         (
-            {"stage": "reward", "data": "pairs.jsonl", "batch_size": 8},
+            {"stage": "reward", "data": "pairs.jsonl", "per_device_train_batch_size": 8},
             RewardCollator,
             ("input_ids", "attention_mask"),
         ),

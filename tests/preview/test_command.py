@@ -67,7 +67,9 @@ def test_one_step_and_some_rows_can_be_asked_for(aligner: Aligner, desk: Path) -
 
 
 def test_options_can_be_laid_over_as_for_a_run(aligner: Aligner) -> None:
-    _, out, _ = aligner("small.yaml", "--step", "sft", "--rows", "1", "--set", "sft.batch_size=1")
+    _, out, _ = aligner(
+        "small.yaml", "--step", "sft", "--rows", "1", "--set", "sft.per_device_train_batch_size=1"
+    )
     assert "batch of row 1: 1 × 8 = 8 places: 3 trained (38%), 5 masked (62%)\n" in out
 
 

@@ -17,16 +17,16 @@ from aligner.testing import write_files
 
 PlanContext = Callable[..., chain.ChainPreview]
 
-SFT = {"stage": "sft", "data": "talks.jsonl", "batch_size": 3}
-DPO = {"stage": "dpo", "data": "pairs.jsonl", "batch_size": 2}
+SFT = {"stage": "sft", "data": "talks.jsonl", "per_device_train_batch_size": 3}
+DPO = {"stage": "dpo", "data": "pairs.jsonl", "per_device_train_batch_size": 2}
 HOSTILE = ("<script>alert(1)</script>", "<img src=x onerror=a()>\"'&", "\x1b[31m\u202e</style>-->")
 LONG = """\
 name: long
 steps:
   - stage: pretrain
     data: long.txt
-    fresh: {hidden_size: 16, layers: 1, heads: 2, positions: 4096}
-    vocabulary: 270
+    fresh: {hidden_size: 16, num_hidden_layers: 1, num_attention_heads: 2, max_position_embeddings: 4096}
+    vocab_size: 270
     max_length: 4096
 """
 

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from aligner.data.spelling import Speller
+from aligner.data.encoding.spelling import TokenSpeller
 from aligner.testing import tiny_tokenizer
 
 SHARED = Path(os.environ.get("ALIGNER_SHARED", Path(__file__).parents[2] / ".." / "shared"))
 TOKENIZER = tiny_tokenizer()
-SPELLER = Speller(TOKENIZER)
+SPELLER = TokenSpeller(TOKENIZER)
 
 
 def _ids(text: str) -> list[int]:
@@ -61,7 +61,7 @@ def test_a_vocabulary_of_pieces_with_bytes_for_the_rest_is_read_too() -> None:
     if not folder.is_dir():
         pytest.skip(f"there is no {folder}")
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    speller = Speller(tokenizer)
+    speller = TokenSpeller(tokenizer)
     ids = tokenizer.backend_tokenizer.encode("the cat 🙂\n", add_special_tokens=False).ids
     spelled = [speller.text(token) for token in ids]
     assert "".join(spelled) == " the cat \\xf0\\x9f\\x99\\x82\n"
@@ -70,7 +70,7 @@ def test_a_vocabulary_of_pieces_with_bytes_for_the_rest_is_read_too() -> None:
 def test_a_vocabulary_that_says_nothing_of_itself_is_decoded() -> None:
     backend = Tokenizer(models.WordLevel({"<unk>": 0, "hello": 1, "world": 2}, unk_token="<unk>"))
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
-    speller = Speller(PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>"))
+    speller = TokenSpeller(PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>"))
     assert [speller.text(token) for token in (1, 2, 0)] == ["hello", "world", "<unk>"]
 
 

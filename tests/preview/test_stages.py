@@ -22,8 +22,8 @@ from tests.preview.conftest import spelled
 Only = Callable[..., PreviewSection]
 PlanContext = Callable[..., chain.ChainPreview]
 
-SFT = {"stage": "sft", "data": "talks.jsonl", "batch_size": 3}
-DPO = {"stage": "dpo", "data": "pairs.jsonl", "batch_size": 2}
+SFT = {"stage": "sft", "data": "talks.jsonl", "per_device_train_batch_size": 3}
+DPO = {"stage": "dpo", "data": "pairs.jsonl", "per_device_train_batch_size": 2}
 
 
 def test_of_a_conversation_the_answer_is_trained_and_the_batch_is_filled_up(section: Only) -> None:
@@ -40,9 +40,9 @@ def test_of_a_conversation_the_answer_is_trained_and_the_batch_is_filled_up(sect
 
 
 def test_a_row_is_shown_in_the_batch_of_its_neighbours(section: Only) -> None:
-    alone = section({**SFT, "batch_size": 1}, rows=(1,)).rows[0].sequences[0]
+    alone = section({**SFT, "per_device_train_batch_size": 1}, rows=(1,)).rows[0].sequences[0]
     assert alone.counts["padding"] == 0
-    late = section({**SFT, "batch_size": 2}, rows=(3,))
+    late = section({**SFT, "per_device_train_batch_size": 2}, rows=(3,))
     assert [batch.title for batch in late.batches] == ["row 3"]
 
 
@@ -58,7 +58,7 @@ def test_packed_rows_lie_in_the_bin_that_is_trained_each_with_its_seam(section: 
         "data": "longer.jsonl",
         "packing": True,
         "max_length": 64,
-        "batch_size": 2,
+        "per_device_train_batch_size": 2,
     }
     shown = section(packed, rows=(5,))
     (row,) = shown.rows
@@ -77,7 +77,12 @@ def test_packed_rows_lie_in_the_bin_that_is_trained_each_with_its_seam(section: 
 
 
 def test_a_stream_shows_where_each_document_begins_and_which_one_goes_on(section: Only) -> None:
-    pretrain = {"stage": "pretrain", "data": "texts.jsonl", "max_length": 16, "batch_size": 2}
+    pretrain = {
+        "stage": "pretrain",
+        "data": "texts.jsonl",
+        "max_length": 16,
+        "per_device_train_batch_size": 2,
+    }
     first, second = section(pretrain).rows
     assert first.sequences[0].boundaries[0] == "texts.jsonl:1"
     assert all(
@@ -89,7 +94,12 @@ def test_a_stream_shows_where_each_document_begins_and_which_one_goes_on(section
 
 
 def test_documents_may_be_rows_of_their_own(section: Only) -> None:
-    alone = {"stage": "pretrain", "data": "texts.jsonl", "stream": False, "batch_size": 4}
+    alone = {
+        "stage": "pretrain",
+        "data": "texts.jsonl",
+        "stream": False,
+        "per_device_train_batch_size": 4,
+    }
     (row,) = section(alone, rows=(2,)).rows
     text = spelled(row).split("{")[0]
     assert text.startswith("<s>[")
@@ -113,7 +123,9 @@ def test_the_answers_of_a_pair_stand_after_the_prompt_they_share(section: Only) 
 
 
 def test_a_reward_model_is_trained_on_the_score_it_gives_at_the_last_token(section: Only) -> None:
-    shown = section({"stage": "reward", "data": "pairs.jsonl", "batch_size": 8}, rows=(1, 2, 3))
+    shown = section(
+        {"stage": "reward", "data": "pairs.jsonl", "per_device_train_batch_size": 8}, rows=(1, 2, 3)
+    )
     assert shown.word == "scored"
     for row in shown.rows:
         assert row.facts == ()
@@ -207,14 +219,16 @@ def test_what_is_held_out_can_be_shown_and_may_be_nothing(
 
 def test_a_foreign_stage_is_shown_like_our_own(desk: Path) -> None:
     recipe = aligner.Recipe(
-        [RDPO(RDPOOptions(data="pairs.jsonl", batch_size=2))],
+        [RDPO(RDPOOptions(data="pairs.jsonl", per_device_train_batch_size=2))],
         model=desk / "base",
         folder=desk,
         plugins=[aligner_brevity],
     )
     ((theirs,),) = recipe.preview(runs=desk / "runs").steps.values()
     ours = aligner.Recipe(
-        [DPO_STAGE(DPOOptions(data="pairs.jsonl", batch_size=2))], model=desk / "base", folder=desk
+        [DPO_STAGE(DPOOptions(data="pairs.jsonl", per_device_train_batch_size=2))],
+        model=desk / "base",
+        folder=desk,
     )
     ((dpo,),) = ours.preview(runs=desk / "runs").steps.values()
     assert theirs.batches == dpo.batches

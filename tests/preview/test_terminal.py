@@ -22,8 +22,8 @@ from aligner.terminal.preview_strip import Strip, pieces, visible
 PlanContext = Callable[..., chain.ChainPreview]
 TEXTS = st.text(st.characters(exclude_characters="┗╵"), max_size=12)
 
-SFT = {"stage": "sft", "data": "talks.jsonl", "batch_size": 3}
-DPO = {"stage": "dpo", "data": "pairs.jsonl", "batch_size": 2}
+SFT = {"stage": "sft", "data": "talks.jsonl", "per_device_train_batch_size": 3}
+DPO = {"stage": "dpo", "data": "pairs.jsonl", "per_device_train_batch_size": 2}
 
 SFT_IN_MARKS = """\
 tiny  recipe

@@ -26,7 +26,7 @@ def test_a_recipe_is_laid_over_the_one_it_extends(
             steps:
               - stage: sft
                 data: a.jsonl
-                adapter: {r: 8, alpha: 16}
+                adapter: {r: 8, lora_alpha: 16}
                 gate: {loss: "< 3", kl: "< 1"}
               - stage: reward
               - stage: dpo
@@ -61,7 +61,7 @@ def test_a_recipe_is_laid_over_the_one_it_extends(
             (
                 "sft",
                 "sft",
-                {"data": "a.jsonl", "adapter": {"r": 16, "alpha": 16}},
+                {"data": "a.jsonl", "adapter": {"r": 16, "lora_alpha": 16}},
                 {"loss": Bound.parse("< 3")},
             ),
             ("merge", "merge", {}, {}),
@@ -75,10 +75,10 @@ def test_a_recipe_is_laid_over_the_one_it_extends(
         "child.yaml:2",
         "child.yaml:5",
     )
-    assert {key: sft.lines[key] for key in ("data", "adapter.r", "adapter.alpha")} == {
+    assert {key: sft.lines[key] for key in ("data", "adapter.r", "adapter.lora_alpha")} == {
         "data": "shared/base.yaml:7",
         "adapter.r": "child.yaml:7",
-        "adapter.alpha": "shared/base.yaml:8",
+        "adapter.lora_alpha": "shared/base.yaml:8",
     }
     assert_reads_back(recipe)
 

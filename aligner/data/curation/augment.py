@@ -12,15 +12,13 @@ from pathlib import Path
 
 from aligner.data.context import DataContext
 from aligner.data.curation.spec import Augment
-from aligner.data.curation.texts import changed
-from aligner.data.kinds import content_key
+from aligner.data.describe import printable_name
 from aligner.data.ledger import Tally
-from aligner.data.messages import shown
 from aligner.data.options import DataSpec
+from aligner.data.row_keys import content_key
+from aligner.data.row_texts import map_texts
 from aligner.data.rows import Row
 from aligner.errors import AlignerError, DataError, ErrorGroup
-
-__all__ = ["augmented", "thesaurus"]
 
 Thesaurus = Mapping[str, Sequence[str]]
 
@@ -58,7 +56,7 @@ def _with_copies(
             digest = hashlib.sha256(f"{seed} {copy} ".encode() + key).digest()
             dice = random.Random(int.from_bytes(digest))
             varied = partial(_varied, how=how, synonyms=synonyms, dice=dice)
-            made = changed(row, varied, roles=roles)
+            made = map_texts(row, varied, roles=roles)
             if made not in seen:
                 seen.append(made)
                 made = replace(made, origin=f"{row.origin} (copy {copy})")
@@ -137,7 +135,7 @@ def thesaurus(how: Augment, context: DataContext, option: str) -> Thesaurus:
         word, tab, listed = line.partition("\t")
         synonyms = [one.strip() for one in listed.split(",") if one.strip()]
         if not tab or not word.strip() or not synonyms:
-            what = f"a thesaurus line should be a word, a tab and its synonyms, not {shown(line)!r}"
+            what = f"a thesaurus line should be a word, a tab and its synonyms, not {printable_name(line)!r}"
             errors.append(DataError(what, where=f"{name}:{number}"))
         else:
             others = [one for one in synonyms if one.lower() != word.strip().lower()]

@@ -9,8 +9,6 @@ from html import unescape
 
 from aligner.data.curation.spec import Clean
 
-__all__ = ["cleaner", "without_html"]
-
 # Joiners (U+200C, U+200D) are kept: Persian, Indic scripts and emoji are spelt with them. So are the
 # marks of direction, without which Arabic and Hebrew are shown in disorder.
 _CONTROL = re.compile(

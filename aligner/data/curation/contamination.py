@@ -11,13 +11,11 @@ import numpy
 
 from aligner.data.context import DataContext
 from aligner.data.curation.reading import as_written
-from aligner.data.curation.texts import prompt, texts
-from aligner.data.kinds import prompt_key
 from aligner.data.ledger import Tally
 from aligner.data.options import DataOptions, Decontaminate
+from aligner.data.row_keys import prompt_key
+from aligner.data.row_texts import prompt_text, texts_of
 from aligner.data.rows import Row
-
-__all__ = ["Runs", "decontaminated", "measured"]
 
 # Signs of sums and code are words by themselves: 2 + 2 is not 2 - 2.
 _TOKEN = re.compile(r"\w+|[^\w\s.,;:!?…\"'“”‘’«»`*_]")
@@ -58,14 +56,14 @@ class Runs:
     def of(self, row: Row) -> list[int]:
         """Hashes of all runs of words in the row's texts, the system's turns left out."""
         found: list[int] = []
-        for _, role, text in texts(row):
+        for _, role, text in texts_of(row):
             if role != "system":
                 found += self._hashes(_TOKEN.findall(text.lower()))
         return found
 
     def short(self, row: Row) -> bytes | None:
         """A key of the row's prompt, where that is shorter than a run."""
-        words = _TOKEN.findall(prompt(row).lower())
+        words = _TOKEN.findall(prompt_text(row).lower())
         if not words or len(words) >= self.ngram:
             return None
         return blake2b(" ".join(words).encode("utf-8", "surrogatepass"), digest_size=16).digest()

@@ -12,8 +12,6 @@ from aligner.data.curation.contamination import measured
 from aligner.data.curation.spec import EntryCuration, StepCuration
 from aligner.data.options import DataOptions, DataSpec
 
-__all__ = ["by_entry", "by_step"]
-
 
 def by_entry(spec: DataSpec, context: DataContext, option: str) -> str:
     """All that decides what `curated` and `augmented` make of an entry's rows; empty for nothing.

@@ -14,13 +14,18 @@ from numpy.typing import NDArray
 
 from aligner.data.context import DataContext
 from aligner.data.curation.spec import Deduplicate
-from aligner.data.curation.texts import prompt, turns
 from aligner.data.ledger import Tally
-from aligner.data.rows import Classified, Labelled, Preference, Row, Scored, Text
+from aligner.data.row_texts import prompt_text, turns_of
+from aligner.data.rows import (
+    ClassifiedText,
+    LabeledCompletion,
+    Preference,
+    Row,
+    ScoredCompletion,
+    Text,
+)
 from aligner.errors import DataError
 from aligner.registry import Message
-
-__all__ = ["deduplicated", "shingles"]
 
 Find = Callable[[Row], str]
 """Where the row stands that this one repeats, or nothing; a row that repeats none is remembered."""
@@ -66,12 +71,12 @@ Said = tuple[str, str, str]
 def _compared(row: Row, of: str) -> list[Said]:
     """The texts that make a row the same as another."""
     if of == "prompt":
-        return [("", "", prompt(row))]
-    if isinstance(row, Text | Classified):
+        return [("", "", prompt_text(row))]
+    if isinstance(row, Text | ClassifiedText):
         return [("", "", row.text), ("", "", getattr(row, "pair", None) or "")]
     return [
         (name, one["role"], _text(one))
-        for name, messages in turns(row)
+        for name, messages in turns_of(row)
         for one in messages
         if of == "all" or one["role"] == "assistant"
     ]
@@ -86,9 +91,9 @@ def _text(message: Message) -> str:
 
 def _verdict(row: Row) -> str:
     """What is said of a text: the same text with another verdict is no repeat."""
-    if isinstance(row, Labelled | Classified):
+    if isinstance(row, LabeledCompletion | ClassifiedText):
         return str(row.label)
-    return str(row.score) if isinstance(row, Scored) else ""
+    return str(row.score) if isinstance(row, ScoredCompletion) else ""
 
 
 def _digest(said: Sequence[Said], verdict: str = "") -> bytes:

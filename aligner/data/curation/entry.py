@@ -10,9 +10,9 @@ from aligner.data.curation.clean import cleaner
 from aligner.data.curation.filters import filters
 from aligner.data.curation.redact import redacted
 from aligner.data.curation.spec import Clean
-from aligner.data.curation.texts import changed
 from aligner.data.ledger import Tally
 from aligner.data.options import DataSpec
+from aligner.data.row_texts import map_texts
 from aligner.data.rows import Row
 
 
@@ -44,7 +44,7 @@ def _cleaned(
 ) -> Iterator[Row]:
     clean, reasons = cleaner(how), filters(how, context, option)
     for row in rows:
-        new = changed(row, clean)
+        new = map_texts(row, clean)
         reason = next((said for one in reasons if (said := one(new))), "")
         if reason:
             tally.leave_out(reason, row.origin)

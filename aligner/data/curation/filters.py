@@ -8,11 +8,10 @@ from typing import Any
 
 from aligner.data.context import DataContext
 from aligner.data.curation.spec import Clean
-from aligner.data.curation.texts import answers, prompt, texts, whole
-from aligner.data.rows import Classified, Preference, Prompt, Row, Text
+from aligner.data.language import language_of
+from aligner.data.row_texts import answers_of, full_text, prompt_text, texts_of
+from aligner.data.rows import ClassifiedText, Preference, Prompt, Row, Text
 from aligner.errors import AlignerError, DataError, ErrorGroup
-
-__all__ = ["PATTERN_SECONDS", "filters", "language_of", "repetition"]
 
 Filter = Callable[[Row], str]
 """The reason to leave a row out, or nothing."""
@@ -21,8 +20,6 @@ PATTERN_SECONDS = 1.0
 """How long one search for a pattern in one text may take."""
 RUN = 5
 """Words in a run that may repeat."""
-JUDGED = 1000
-"""Characters of a text that its language is told by."""
 
 _WORD = re.compile(r"\w+")
 
@@ -46,19 +43,19 @@ def filters(how: Clean, context: DataContext, option: str) -> list[Filter]:
 def _empty(row: Row) -> str:
     if isinstance(row, Preference) and row.chosen == row.rejected:
         return "chosen and rejected are identical after cleaning"
-    if any(not one.strip() for one in answers(row)):
+    if any(not one.strip() for one in answers_of(row)):
         return "an answer is empty after cleaning"
     # What is asked may be a picture or nothing; a text or a prompt that says nothing is of no use.
-    if isinstance(row, Text | Classified) and not row.text.strip():
+    if isinstance(row, Text | ClassifiedText) and not row.text.strip():
         return "the text is empty after cleaning"
-    if isinstance(row, Prompt) and not prompt(row).strip():
+    if isinstance(row, Prompt) and not prompt_text(row).strip():
         return "the prompt is empty after cleaning"
     return ""
 
 
 def _lengths(how: Clean) -> list[Filter]:
     def by_whole(row: Row) -> str:
-        length = sum(len(text) for _, _, text in texts(row))
+        length = sum(len(text) for _, _, text in texts_of(row))
         if how.min_chars is not None and length < how.min_chars:
             return f"fewer than {how.min_chars} characters"
         if how.max_chars is not None and length > how.max_chars:
@@ -66,7 +63,7 @@ def _lengths(how: Clean) -> list[Filter]:
         return ""
 
     def by_answer(row: Row) -> str:
-        lengths = [len(one) for one in answers(row)]
+        lengths = [len(one) for one in answers_of(row)]
         if how.min_answer_chars is not None and lengths and min(lengths) < how.min_answer_chars:
             return f"an answer of fewer than {how.min_answer_chars} characters"
         if how.max_answer_chars is not None and lengths and max(lengths) > how.max_answer_chars:
@@ -111,7 +108,7 @@ def _patterns(how: Clean, context: DataContext, option: str) -> Filter:
             raise DataError(what, where=row.origin or where, hint=hint) from None
 
     def by_pattern(row: Row) -> str:
-        said = [text for _, _, text in texts(row)]
+        said = [text for _, _, text in texts_of(row)]
         for pattern in drop:
             if any(finds(pattern, text, row) for text in said):
                 return f"matches {pattern.pattern!r}"
@@ -124,7 +121,7 @@ def _patterns(how: Clean, context: DataContext, option: str) -> Filter:
 
 def _repetitive(limit: float) -> Filter:
     def by_repetition(row: Row) -> str:
-        over = any(repetition(text) > limit for _, _, text in texts(row))
+        over = any(repetition(text) > limit for _, _, text in texts_of(row))
         return f"more than {limit:.0%} of a text repeats" if over else ""
 
     return by_repetition
@@ -157,7 +154,7 @@ def _languages(allowed: Sequence[str], shortest: int, context: DataContext, opti
     identify = language_of(context, option, allowed=allowed)
 
     def by_language(row: Row) -> str:
-        said = whole(row)
+        said = full_text(row)
         if len(said) < shortest:
             return ""
         language = identify(said)
@@ -165,28 +162,3 @@ def _languages(allowed: Sequence[str], shortest: int, context: DataContext, opti
         return "" if language in (*allowed, "zxx") else f"in another language: {language}"
 
     return by_language
-
-
-def language_of(
-    context: DataContext, option: str, *, allowed: Sequence[str] = ()
-) -> Callable[[str], str]:
-    """What tells the ISO 639-1 code of a text's language.
-
-    Raises:
-        DataError: py3langid is not installed, or knows no language in `allowed` by that code.
-    """
-    where = context.at(option)
-    try:
-        from py3langid import langid  # an extra: only telling languages apart needs it
-    except ImportError:
-        what = "telling languages apart needs py3langid, which is not installed"
-        raise DataError(what, where=where, hint="pip install aligner[curation]") from None
-    if "languages" not in context.memo:
-        context.memo["languages"] = langid.LanguageIdentifier.from_model_file(langid.MODEL_FILE)
-    model = context.memo["languages"]
-    known = sorted(model.labels)
-    unknown = [one for one in allowed if one not in known]
-    if unknown:
-        what = f"clean.languages: no language is known as {' or '.join(map(repr, unknown))}"
-        raise DataError(what, where=where, hint=f"known: {', '.join(known)}")
-    return lambda text: str(model.classify(text[:JUDGED])[0])

@@ -6,8 +6,8 @@ import hashlib
 import heapq
 from collections.abc import Iterator, Mapping
 
-from aligner.data.kinds import content_key, prompt_key
 from aligner.data.ledger import Tally
+from aligner.data.row_keys import content_key, prompt_key
 from aligner.data.rows import Row
 
 # Another salt than `hold_out` has (none), so that what is held out of a part is a share of it.

@@ -7,31 +7,29 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from aligner.data.context import DataContext
-from aligner.data.formats import FORMATS, Columns
 from aligner.data.options import DataSpec
-from aligner.data.recognise import LOOKED_AT, recognise
-from aligner.data.sources import open_rows
+from aligner.data.reading.format_detection import DETECTION_ROWS, detect_format
+from aligner.data.reading.formats import FORMATS, ColumnTest
+from aligner.data.reading.sources import open_rows
 from aligner.errors import DataError
 from aligner.registry import DataFormat
 
 if TYPE_CHECKING:
-    from aligner.data.load import Flow
-
-__all__ = ["as_written", "format_of"]
+    from aligner.data.reading.load import RowStream
 
 
-def as_written(spec: DataSpec, context: DataContext, option: str) -> Flow:
+def as_written(spec: DataSpec, context: DataContext, option: str) -> RowStream:
     """The rows of `spec` in the kind they are written in, curated as it says.
 
     Raises:
         DataError: data is missing, or fits no format, or several; when the rows are read, it is
             malformed.
     """
-    from aligner.data.load import Flow  # which curates, and so imports this package
+    from aligner.data.reading.load import RowStream  # which curates, and so imports this package
 
     chosen = format_of(spec, context, option)
     named = spec.model_copy(update={"format": chosen.name})
-    return Flow([named], want=chosen.kind, context=context, option=option)
+    return RowStream([named], want=chosen.kind, context=context, option=option)
 
 
 def format_of(spec: DataSpec, context: DataContext, option: str) -> DataFormat:
@@ -45,14 +43,14 @@ def format_of(spec: DataSpec, context: DataContext, option: str) -> DataFormat:
     known = {**FORMATS, **context.registry.data_formats}
     if spec.format in known:
         return known[spec.format]
-    first = islice(open_rows(spec, context, option).rows, LOOKED_AT)
+    first = islice(open_rows(spec, context, option).rows, DETECTION_ROWS)
     raw = [(origin, _renamed(row, spec.columns)) for origin, row in first]
     rows = [row for _, row in raw if isinstance(row, Mapping)]
-    fitting = [one for one in known.values() if one.recognise(rows)] if rows else []
+    fitting = [one for one in known.values() if one.recognize(rows)] if rows else []
     fullest = [one for one in fitting if not any(_needs(one) < _needs(two) for two in fitting)]
     if spec.format != "auto" or not fullest:
         # What is wrong is the same whatever kind is wanted.
-        return recognise(raw, spec, "text", context, option)
+        return detect_format(raw, spec, "text", context, option)
     if len(fullest) > 1:
         names = " and ".join(sorted(one.name for one in fullest))
         what, hint = (
@@ -64,7 +62,7 @@ def format_of(spec: DataSpec, context: DataContext, option: str) -> DataFormat:
 
 
 def _needs(one: DataFormat) -> set[str]:
-    return set(one.recognise.needed) if isinstance(one.recognise, Columns) else set()
+    return set(one.recognize.needed) if isinstance(one.recognize, ColumnTest) else set()
 
 
 def _renamed(row: object, names: Mapping[str, str]) -> object:

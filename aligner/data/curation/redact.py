@@ -10,12 +10,10 @@ from typing import Any
 
 from aligner.data.context import DataContext
 from aligner.data.curation.spec import Redact, RedactKind
-from aligner.data.curation.texts import R, changed
 from aligner.data.ledger import Tally
+from aligner.data.row_texts import R, map_texts
 from aligner.data.rows import Prompt, Row
 from aligner.errors import DataError
-
-__all__ = ["redacted", "redactor"]
 
 Replace = Callable[[str], str]
 
@@ -107,7 +105,7 @@ def redactor(how: Redact, found: set[RedactKind], context: DataContext, option: 
 
 
 def _everywhere(row: R, change: Replace) -> R:
-    row = changed(row, change)
+    row = map_texts(row, change)
     new: dict[str, Any] = {}
     for name in ("messages", "prompt", "chosen", "rejected", "completion"):
         turns = getattr(row, name, None)

@@ -11,7 +11,7 @@ from aligner.data.curation.augment import augmented
 from aligner.data.curation.determined import by_entry
 from aligner.data.ledger import Tally
 from aligner.data.options import DataSpec
-from aligner.data.rows import Classified, Row
+from aligner.data.rows import ClassifiedText, Row
 from tests.data.curation.made import pair, plain, said, talk, talks, text
 
 THESAURUS = "# words\nquick\tfast,swift\nbig\tlarge\n\nQuick\trapid\n"
@@ -84,9 +84,9 @@ def test_code_and_answers_are_left_as_they_are_unless_asked_for(place: Any) -> N
 
 def test_texts_to_be_classified_keep_their_label(place: Any) -> None:
     made, _ = augment(
-        [Classified(text="a big dog", label="dog")], place, synonyms=write(place, THESAURUS)
+        [ClassifiedText(text="a big dog", label="dog")], place, synonyms=write(place, THESAURUS)
     )
-    assert made[1] == Classified(text="a large dog", label="dog", origin=" (copy 1)")
+    assert made[1] == ClassifiedText(text="a large dog", label="dog", origin=" (copy 1)")
 
 
 def test_a_rows_copies_depend_on_itself_and_the_seed_alone(place: Any) -> None:

@@ -17,7 +17,7 @@ from aligner.data.curation.spec import Deduplicate
 from aligner.data.curation.together import curated_together
 from aligner.data.ledger import Tally
 from aligner.data.options import DataOptions
-from aligner.data.rows import Classified, Conversation, Labelled, Row, Scored
+from aligner.data.rows import ClassifiedText, Conversation, LabeledCompletion, Row, ScoredCompletion
 from tests.data.conftest import Here
 from tests.data.curation.made import pair, plain, talk, talks, text, turns
 
@@ -79,9 +79,12 @@ def test_another_verdict_score_or_tool_call_makes_no_repeat(place: Any) -> None:
 
     asked, answer = turns("a"), ({"role": "assistant", "content": "b"},)
     rows = [
-        *(Labelled(prompt=asked, completion=answer, label=label) for label in (True, False)),
-        *(Scored(prompt=asked, completion=answer, score=score) for score in (1, 2)),
-        *(Classified(text="a", label=label) for label in "xy"),
+        *(
+            LabeledCompletion(prompt=asked, completion=answer, label=label)
+            for label in (True, False)
+        ),
+        *(ScoredCompletion(prompt=asked, completion=answer, score=score) for score in (1, 2)),
+        *(ClassifiedText(text="a", label=label) for label in "xy"),
         *(call(x) for x in (1, 2)),
         *(pair("a", *sides) for sides in ("bc", "cb")),
     ]
@@ -103,8 +106,8 @@ def test_what_contradicts_an_earlier_row_is_left_out_on_request(place: Any, conf
         pair("a", "b", "c", "x:1"),
         pair("a", "c", "b", "x:2"),
         pair("A", "c", "b", "x:3"),
-        Labelled(prompt=asked, completion=answer, label=True, origin="x:4"),
-        Labelled(prompt=asked, completion=answer, label=False, origin="x:5"),
+        LabeledCompletion(prompt=asked, completion=answer, label=True, origin="x:4"),
+        LabeledCompletion(prompt=asked, completion=answer, label=False, origin="x:5"),
     ]
     left, tally = together(rows, place, deduplicate={"conflicts": conflicts})
     if conflicts == "keep":

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from aligner.data.encoding.prepare import PreparedData, prepare_conversations
 from aligner.data.options import DataOptions
-from aligner.data.prepare import Prepared, prepare_conversations
 
 
 def write(place: Any, name: str, *rows: Any) -> str:
@@ -21,12 +21,12 @@ def talk(asked: str, answer: str = "ok then") -> dict[str, str]:
     return {"prompt": asked, "completion": answer}
 
 
-def prepare(place: Any, chatty: Any, **options: Any) -> Prepared[Any]:
+def prepare(place: Any, chatty: Any, **options: Any) -> PreparedData[Any]:
     place.memo.clear()
     return prepare_conversations(place, DataOptions(**options), chatty)
 
 
-def told(prepared: Prepared[Any], chatty: Any) -> list[str]:
+def told(prepared: PreparedData[Any], chatty: Any) -> list[str]:
     """The rows that are trained on, in words, without the template's."""
     spoken = [chatty.decode(row.input_ids) for row in prepared.train]
     return [text.split("user\n")[1].split("<|im_end|>")[0] for text in spoken]

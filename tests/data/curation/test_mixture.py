@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 from pydantic import ValidationError
 
-from aligner.data.curation.mixture import order, shares
+from aligner.data.encoding.mixture import mixture_order, mixture_shares
 from aligner.data.options import DataOptions
 
 
@@ -19,7 +19,7 @@ def mix(counts: list[int], weights: list[float | None] | None = None, **options:
     data = [{"path": "a", "weight": one} for one in weights or [None] * len(counts)]
     seed = options.pop("seed", 0)
     step = DataOptions(data=data, **options)  # type: ignore[arg-type]
-    return order(counts, step.data, step, seed=seed)
+    return mixture_order(counts, step.data, step, seed=seed)
 
 
 def per_entry(taken: Any, counts: list[int]) -> list[int]:
@@ -68,11 +68,11 @@ def test_the_rows_in_all_are_as_asked(options: Any, rows: list[int]) -> None:
 def test_a_temperature_flattens_sizes() -> None:
     """Square roots of 100 and 10000 are 10 and 100."""
     step = DataOptions(data=["a", "b"], mixture={"temperature": 2})  # type: ignore[arg-type]
-    found = shares([100, 10000], step.data, step)
+    found = mixture_shares([100, 10000], step.data, step)
     assert found is not None
     numpy.testing.assert_allclose(found, [10 / 110, 100 / 110])
     step = DataOptions(data=["a", "b"], mixture={"temperature": 1e9})  # type: ignore[arg-type]
-    found = shares([100, 10000], step.data, step)
+    found = mixture_shares([100, 10000], step.data, step)
     assert found is not None
     numpy.testing.assert_allclose(found, [0.5, 0.5], atol=1e-6)
 

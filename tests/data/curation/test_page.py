@@ -17,10 +17,10 @@ from aligner.data.curation.spec import (
     Redact,
     StepCuration,
 )
-from aligner.data.curation.writing import TARGETS
 from aligner.data.options import DataOptions, Decontaminate
+from aligner.data.writing import TARGETS
 from aligner.host import Host
-from aligner.options import validate
+from aligner.options.validation import validate
 from aligner.recipe import read_recipe
 
 PAGE = (Path(__file__).parents[3] / "docs" / "curation.md").read_text(encoding="utf-8")

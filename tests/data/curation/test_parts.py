@@ -13,8 +13,8 @@ from hypothesis import strategies as some
 from pydantic import ValidationError
 
 from aligner.data.curation.parts import part_of
-from aligner.data.kinds import as_kind
 from aligner.data.options import DataSpec
+from aligner.data.reading.kinds import convert_kind
 from tests.data.conftest import Here, hold_out
 from tests.data.curation.made import curate, pair, plain, said, talk
 
@@ -51,7 +51,9 @@ def test_one_prompts_rows_are_on_one_side_whatever_their_kind() -> None:
         asked = f"question {i}"
         one = pair(asked, "b", "c")
         same = [one, talk(asked, "other"), talk(asked, "b", "and?", "more")]
-        same += [made for kind in ("prompt", "label") for made in as_kind(one, "preference", kind)]  # type: ignore[arg-type]
+        same += [
+            made for kind in ("prompt", "label") for made in convert_kind(one, "preference", kind)
+        ]  # type: ignore[arg-type]
         assert len({part_of(row, PARTS) for row in same}) == 1
 
 

@@ -12,20 +12,20 @@ from typing import Any
 import pytest
 
 from aligner.data.curation.reading import as_written
-from aligner.data.curation.writing import FILES, TARGETS, Target, file_kind, target, write
-from aligner.data.formats import FORMATS
-from aligner.data.load import load
 from aligner.data.options import DataSpec
+from aligner.data.reading.formats import FORMATS
+from aligner.data.reading.load import load_rows
 from aligner.data.rows import (
-    Classified,
+    ClassifiedText,
     Conversation,
-    Labelled,
+    LabeledCompletion,
     Preference,
     Prompt,
     Ranking,
     Row,
-    Scored,
+    ScoredCompletion,
 )
+from aligner.data.writing import FILES, TARGETS, Target, file_kind, find_target, write_rows
 from aligner.errors import DataError
 from tests.data.curation.made import pair, talk, text, turns
 
@@ -51,11 +51,12 @@ PLAIN: dict[str, Sequence[Row]] = {
         replace(pair("x", "y", "z"), margin=1.0),
     ],
     "prompt-completion-label": [
-        Labelled(prompt=turns("Hi"), completion=ANSWER, label=label) for label in (True, False)
+        LabeledCompletion(prompt=turns("Hi"), completion=ANSWER, label=label)
+        for label in (True, False)
     ],
-    "prompt-completion-score": [Scored(prompt=turns("Hi"), completion=ANSWER, score=1.5)],
+    "prompt-completion-score": [ScoredCompletion(prompt=turns("Hi"), completion=ANSWER, score=1.5)],
     "text": [text("one\n\ntwo"), text('three, "four"\ttab')],
-    "text-label": [Classified(text="good", label="1"), Classified(text="bad", label="0")],
+    "text-label": [ClassifiedText(text="good", label="1"), ClassifiedText(text="bad", label="0")],
 }
 NESTED: dict[str, Sequence[Row]] = {
     "messages": [RICH, talk("a", "b", "c", "d")],
@@ -69,7 +70,7 @@ NESTED: dict[str, Sequence[Row]] = {
         Ranking(prompt=turns("a"), completions=(ANSWER, RICH.messages[-1:]), scores=(2.0, 1.0)),
         Ranking(prompt=(SYSTEM, *turns("a")), completions=(ANSWER,), scores=(1.0,)),
     ],
-    "text-label": [Classified(text="good", pair="b", label="yes")],
+    "text-label": [ClassifiedText(text="good", pair="b", label="yes")],
 }
 
 
@@ -78,7 +79,9 @@ def bare(rows: Sequence[Row]) -> list[Row]:
 
 
 def read(place: Any, path: Path, to: str) -> list[Row]:
-    loaded = load([DataSpec(path=str(path))], want=TARGETS[to].kind, context=place, option="data")
+    loaded = load_rows(
+        [DataSpec(path=str(path))], want=TARGETS[to].kind, context=place, option="data"
+    )
     return bare(loaded.rows)
 
 
@@ -86,7 +89,7 @@ def read(place: Any, path: Path, to: str) -> list[Row]:
 @pytest.mark.parametrize("to", PLAIN)
 def test_plain_rows_are_read_back_from_every_file(place: Any, to: str, ending: str) -> None:
     path, rows = place.recipe_folder / f"out.{ending}", PLAIN[to]
-    assert write(path, lambda: rows, target(to)) == len(rows)
+    assert write_rows(path, lambda: rows, find_target(to)) == len(rows)
     assert read(place, path, to) == rows
 
 
@@ -94,15 +97,17 @@ def test_plain_rows_are_read_back_from_every_file(place: Any, to: str, ending: s
 @pytest.mark.parametrize("to", NESTED)
 def test_turns_tools_and_scores_are_read_back(place: Any, to: str, ending: str) -> None:
     path, rows = place.recipe_folder / f"out.{ending}", NESTED[to]
-    write(path, lambda: rows, target(to))
+    write_rows(path, lambda: rows, find_target(to))
     assert read(place, path, to) == rows
 
 
 def test_plain_conversations_are_written_as_texts_and_others_as_turns(place: Any) -> None:
     path = place.recipe_folder / "out.jsonl"
-    write(path, lambda: [talk("Hi", "Ho")], target("prompt-completion"))
+    write_rows(path, lambda: [talk("Hi", "Ho")], find_target("prompt-completion"))
     assert json.loads(path.read_text()) == {"prompt": "Hi", "completion": "Ho"}
-    write(path, lambda: [talk("Hi", "Ho"), talk("a", "b", "c", "d")], target("prompt-completion"))
+    write_rows(
+        path, lambda: [talk("Hi", "Ho"), talk("a", "b", "c", "d")], find_target("prompt-completion")
+    )
     first, second = map(json.loads, path.read_text().splitlines())
     assert first["prompt"] == [{"role": "user", "content": "Hi"}]
     assert [len(second["prompt"]), len(second["completion"])] == [3, 1]
@@ -110,7 +115,7 @@ def test_plain_conversations_are_written_as_texts_and_others_as_turns(place: Any
 
 def test_the_last_answer_of_a_conversation_has_all_turns_after_the_question(place: Any) -> None:
     path = place.recipe_folder / "out.jsonl"
-    write(path, lambda: [RICH], target("prompt-completion"))
+    write_rows(path, lambda: [RICH], find_target("prompt-completion"))
     row = json.loads(path.read_text())
     assert [turn["role"] for turn in row["prompt"]] == ["system", "user"]
     assert [turn["role"] for turn in row["completion"]] == ["assistant", "tool", "assistant"]
@@ -132,16 +137,16 @@ REAL = [
 @pytest.mark.parametrize(("file", "to"), REAL)
 def test_real_data_is_read_back_as_it_was(place: Any, shared: Path, file: str, to: str) -> None:
     spec = DataSpec(path=str(shared / "data" / file), first=300)
-    rows = load([spec], want=TARGETS[to].kind, context=place, option="data").rows
+    rows = load_rows([spec], want=TARGETS[to].kind, context=place, option="data").rows
     path = place.recipe_folder / "out.jsonl"
-    write(path, lambda: rows, target(to))
+    write_rows(path, lambda: rows, find_target(to))
     assert read(place, path, to) == bare(rows)
 
 
 def test_every_target_is_a_format_that_is_recognised_by_itself(place: Any) -> None:
     for to, rows in {**PLAIN, **NESTED}.items():
         path = place.recipe_folder / f"{to}.jsonl"
-        write(path, lambda rows=rows: rows, target(to))  # type: ignore[misc]
+        write_rows(path, lambda rows=rows: rows, find_target(to))  # type: ignore[misc]
         again = as_written(DataSpec(path=str(path)), place, "data")
         assert bare(list(again.rows())) == rows
         assert again.ledger().formats[0] in FORMATS
@@ -150,7 +155,7 @@ def test_every_target_is_a_format_that_is_recognised_by_itself(place: Any) -> No
 def test_the_same_rows_make_the_same_packed_file(place: Any) -> None:
     files = [place.recipe_folder / name for name in ("a.jsonl.gz", "b.jsonl.gz")]
     for path in files:
-        write(path, lambda: [text("a")], target("text"))
+        write_rows(path, lambda: [text("a")], find_target("text"))
     assert files[0].read_bytes() == files[1].read_bytes()
     assert files[0].read_bytes()[4:8] == bytes(4)  # where others write the time
     assert gzip.decompress(files[0].read_bytes()) == b'{"text": "a"}\n'
@@ -166,7 +171,7 @@ def test_what_fails_on_the_way_leaves_the_old_file_and_no_other(place: Any) -> N
 
     for ending in ("jsonl", "parquet"):
         with pytest.raises(DataError, match=r"^broken$"):
-            write(path.with_suffix(f".{ending}"), rows, TARGETS["text"])
+            write_rows(path.with_suffix(f".{ending}"), rows, TARGETS["text"])
     assert [(one.name, one.read_text()) for one in place.recipe_folder.iterdir()] == [
         ("out.jsonl", "old")
     ]
@@ -174,13 +179,13 @@ def test_what_fails_on_the_way_leaves_the_old_file_and_no_other(place: Any) -> N
 
 def test_nothing_is_written_where_there_is_no_row(place: Any) -> None:
     path = place.recipe_folder / "out.jsonl"
-    assert write(path, list, TARGETS["text"]) == 0
+    assert write_rows(path, list, TARGETS["text"]) == 0
     assert not path.exists()
 
 
 def refused(rows: Sequence[Row], path: Path, to: Target) -> str:
     with pytest.raises(DataError) as error:
-        write(path, lambda: rows, to)
+        write_rows(path, lambda: rows, to)
     return str(error.value)
 
 
@@ -193,7 +198,7 @@ def test_rows_that_a_file_cannot_hold_are_refused(place: Any) -> None:
     )
     assert refused([talk("a", "b")], folder / "out.csv", TARGETS["messages"]) == turned
     assert refused([RICH], folder / "out.csv", TARGETS["prompt-completion"]) == turned
-    mixed = [Classified(text="a", label="1"), Classified(text="a", pair="b", label="1")]
+    mixed = [ClassifiedText(text="a", label="1"), ClassifiedText(text="a", pair="b", label="1")]
     assert refused(mixed, folder / "out.csv", TARGETS["text-label"]) == (
         "row 2 has the columns text, pair, label, the first one text, label\n  hint: write .jsonl"
     )
@@ -226,5 +231,5 @@ def test_files_that_are_not_written_are_refused(name: str) -> None:
 
 def test_a_format_that_is_not_written_is_refused() -> None:
     with pytest.raises(DataError) as error:
-        target("message")
+        find_target("message")
     assert str(error.value) == "rows are not written as 'message'\n  hint: did you mean 'messages'?"

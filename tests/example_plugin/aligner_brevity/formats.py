@@ -27,5 +27,5 @@ def _convert(row: Mapping[str, Any]) -> Preference:
 
 
 BETTER_WORSE = DataFormat(
-    name="better-worse", kind="preference", recognise=_recognise, convert=_convert
+    name="better-worse", kind="preference", recognize=_recognise, convert=_convert
 )

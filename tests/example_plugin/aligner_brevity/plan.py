@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from aligner import Plan, PlanContext
-from aligner.data.prepare import prepare_preferences
+from aligner.data.encoding.prepare import prepare_preferences
 from aligner.models.reference import reference_text
 from aligner.train.plan import look_at_training, training_plan
 from aligner_brevity.stage import RDPOOptions

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from aligner import PlanContext
-from aligner.data.chat import stop_tokens
-from aligner.data.prepare import prepare_preferences
-from aligner.data.tokenizers import planned_tokenizer
+from aligner.data.encoding.chat import stop_tokens
+from aligner.data.encoding.prepare import prepare_preferences
+from aligner.data.encoding.tokenizers import planned_tokenizer
 from aligner.preview import PreviewRequest, PreviewSection
 from aligner.train.preview import Laid, Reader, prompt_shared, section
 from aligner_brevity.stage import RDPOOptions
@@ -33,4 +33,4 @@ def preview(
         return [Laid(sequences=sides, shared=prompt_shared(sides)) for sides in both]
 
     rows = data.held_out if request.held_out else data.train
-    return [section(rows, request, lay, context=context, size=options.batch_size)]
+    return [section(rows, request, lay, context=context, size=options.per_device_train_batch_size)]

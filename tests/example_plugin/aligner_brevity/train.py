@@ -12,8 +12,8 @@ from torch.nn.functional import logsigmoid, pad
 from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
 
 from aligner import Artifact, ModelState, StepContext
-from aligner.data.prepare import prepare_preferences
-from aligner.data.tokenizers import load_tokenizer
+from aligner.data.encoding.prepare import prepare_preferences
+from aligner.data.encoding.tokenizers import load_tokenizer
 from aligner.models.clean import base_model
 from aligner.models.policy import load_policy
 from aligner.models.precision import device, precision_of
@@ -39,8 +39,8 @@ def train(options: RDPOOptions, state: ModelState, context: StepContext) -> Arti
     )
     model = base_model(prepared.model)
     # Before the first update the policy still is the reference, whatever its adapters.
-    rows = _with_reference(model, rows_of(data.train), options.batch_size)
-    held_out = _with_reference(model, rows_of(data.held_out), options.batch_size)
+    rows = _with_reference(model, rows_of(data.train), options.per_device_train_batch_size)
+    held_out = _with_reference(model, rows_of(data.held_out), options.per_device_train_batch_size)
     steps = optimizer_steps(len(rows), options, world=context.world)
     trainer = _RDPOTrainer(
         beta=options.beta,
@@ -51,8 +51,8 @@ def train(options: RDPOOptions, state: ModelState, context: StepContext) -> Arti
         train_dataset=Dataset.from_list(rows),
         eval_dataset=Dataset.from_list(held_out) if held_out else None,
         processing_class=tokenizer,
-        callbacks=[EarlyStoppingCallback(options.early_stopping)]
-        if options.early_stopping
+        callbacks=[EarlyStoppingCallback(options.early_stopping_patience)]
+        if options.early_stopping_patience
         else None,
     )
     watch = run_trainer(trainer, context, steps=steps)

@@ -21,10 +21,10 @@ class TestRDPO(StageContract):
     options: ClassVar = {
         "data": "pairs.jsonl",
         "max_steps": 4,
-        "batch_size": 4,
+        "per_device_train_batch_size": 4,
         "learning_rate": 1e-2,
-        "log_every": 1,
-        "checkpoint_every": 2,
+        "logging_steps": 1,
+        "save_steps": 2,
     }
     files: ClassVar = {"pairs.jsonl": preferences()}
 
@@ -41,7 +41,7 @@ def test_a_chosen_answer_that_is_longer_teaches_less() -> None:
 def test_rows_of_ask_better_and_worse_are_pairs() -> None:
     row = {"ask": "why?", "better": "so", "worse": "because of that"}
     pair = BETTER_WORSE.convert(row)
-    assert BETTER_WORSE.recognise([row])
+    assert BETTER_WORSE.recognize([row])
     assert [pair.prompt[0], pair.chosen[0]["content"]] == [
         {"role": "user", "content": "why?"},
         "so",

@@ -30,7 +30,7 @@ DPO = """\
   - stage: dpo
     data: {step: annotate}
     max_steps: 2
-    batch_size: 2
+    per_device_train_batch_size: 2
     learning_rate: 1e-2
 """
 
@@ -179,8 +179,8 @@ def test_the_reward_slot_scores_as_the_reward_model_does(recipe: Make, tmp_path:
     """Against the whole classifier's own forward on each conversation alone."""
     import torch
 
-    from aligner.data.chat import Chat
-    from aligner.data.tokenizers import load_tokenizer
+    from aligner.data.encoding.chat import ChatEncoder
+    from aligner.data.encoding.tokenizers import load_tokenizer
     from aligner.models.reward import load_reward
     from aligner.state import ModelCache
 
@@ -188,13 +188,16 @@ def test_the_reward_slot_scores_as_the_reward_model_does(recipe: Make, tmp_path:
         json.dumps({"prompt": f"{n}", "chosen": "yes a cat", "rejected": "no"}) for n in range(8)
     )
     (tmp_path / "pairs.jsonl").write_text(pairs + "\n")
-    reward = "  - stage: reward\n    data: pairs.jsonl\n    max_steps: 2\n    batch_size: 4\n"
+    reward = (
+        "  - stage: reward\n    data: pairs.jsonl\n    max_steps: 2\n"
+        "    per_device_train_batch_size: 4\n"
+    )
     both = ANNOTATE.replace("score: variety", "score: [model, {name: variety, weight: 0.5}]")
     result = run(recipe(reward + both), tmp_path)
     artifact = result["annotate"].state.reward
     model = load_reward(artifact, ModelCache()).eval()
     tokenizer = load_tokenizer(result["annotate"].state.tokenizer, ModelCache())
-    chat = Chat(tokenizer)
+    chat = ChatEncoder(tokenizer)
     for one in rows(Path(result["annotate"].folder), "answers.jsonl")[:3]:
         asked = chat.encode([chat.prompt(tuple(one["prompt"]))])[0].input_ids
         for answer in one["answers"]:
@@ -214,7 +217,12 @@ def test_what_is_answered_together_does_not_matter_to_an_answer(
     found = []
     for size in (4, 24):
         result = run(
-            recipe(ANNOTATE.replace("batch_size: 8", f"batch_size: {size}")), tmp_path / str(size)
+            recipe(
+                ANNOTATE.replace(
+                    "per_device_train_batch_size: 8", f"per_device_train_batch_size: {size}"
+                )
+            ),
+            tmp_path / str(size),
         )
         found.append(rows(Path(result["annotate"].folder), "answers.jsonl"))
     assert found[0] == found[1]

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from aligner.api import Recipe
-from aligner.data.tokenizers import load_tokenizer
+from aligner.data.encoding.tokenizers import load_tokenizer
 from aligner.errors import AlignerError
 from aligner.models.load import load_model
 from aligner.registry import Completion

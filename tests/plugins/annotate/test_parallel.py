@@ -24,7 +24,7 @@ steps:
   - stage: sft
     data: {step: annotate}
     max_steps: 1
-    batch_size: 2
+    per_device_train_batch_size: 2
 """
 
 

@@ -18,7 +18,7 @@ import aligner
 import aligner_evaluate
 import aligner_sft
 from aligner import chain
-from aligner.data.tokenizers import (
+from aligner.data.encoding.tokenizers import (
     load_tokenizer,
     planned_tokenizer,
     save_tokenizer,

@@ -335,8 +335,8 @@ def test_each_model_answers_once_for_all_measures_and_earlier_ones_are_dropped_a
 
 
 def test_the_same_figures_come_out_whatever_the_batch_size(go: Callable[..., Any]) -> None:
-    one = go(ALL + "  batch_size: 1\n", runs="one").evaluate
-    many = go(ALL + "  batch_size: 50\n", runs="many").evaluate
+    one = go(ALL + "  per_device_eval_batch_size: 1\n", runs="one").evaluate
+    many = go(ALL + "  per_device_eval_batch_size: 50\n", runs="many").evaluate
     assert one == pytest.approx(many, abs=1e-4)
 
 

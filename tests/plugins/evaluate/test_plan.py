@@ -35,7 +35,7 @@ def test_everything_wrong_is_told_at_once(check: Callable[..., Any], desk: Path)
   against: [plain, wide, wdie]
   kl_to: [model, wide]
   max_new_tokens: 60
-  attention: flash_attention_2
+  attn_implementation: flash_attention_2
 """
     mine = f"{desk}/mine.yaml"
     assert complaint(check, steps).splitlines() == [
@@ -55,8 +55,8 @@ def test_everything_wrong_is_told_at_once(check: Callable[..., Any], desk: Path)
         f"{mine}:14: the longest prompt has 8 tokens, and with 60 new ones it is longer than the "
         "64 positions of the policy",
         "  hint: set max_new_tokens to 56 or less, or max_length to 4",
-        f"{mine}:15: `attention: flash_attention_2` needs a CUDA GPU",
-        "  hint: leave `attention` out: auto takes sdpa",
+        f"{mine}:15: `attn_implementation: flash_attention_2` needs a CUDA GPU",
+        "  hint: leave `attn_implementation` out: auto takes sdpa",
         f"{mine}:10: no plugin offers a reward function 'cuont' to judge by",
         "  hint: did you mean 'count'?",
     ]
@@ -183,7 +183,9 @@ def test_figures_are_named_in_the_order_of_the_table() -> None:
 
 
 def test_the_batch_size_does_not_determine_the_figures() -> None:
-    assert EvaluateOptions.model_fields.keys() - EvaluateOptions.determining() == {"batch_size"}
+    assert EvaluateOptions.model_fields.keys() - EvaluateOptions.determining() == {
+        "per_device_eval_batch_size"
+    }
 
 
 def test_declaring_the_stage_loads_nothing_heavy() -> None:

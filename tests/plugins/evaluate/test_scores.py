@@ -10,9 +10,9 @@ import pytest
 import torch
 from transformers import AutoTokenizer, LlamaForSequenceClassification
 
-from aligner.data.chat import Chat
+from aligner.data.encoding.chat import ChatEncoder
+from aligner.data.encoding.tokenizers import tokenizer_hash, train_tokenizer
 from aligner.data.rows import Prompt
-from aligner.data.tokenizers import fingerprint, train_tokenizer
 from aligner.errors import ModelError
 from aligner.models.generate import Answer
 from aligner.state import Artifact
@@ -87,8 +87,8 @@ def scorer(tokenizer: Any, *, pad_to: int = 64) -> Scorer:
             pad_token_id=tokenizer.pad_token_id,
         )
     ).eval()
-    chat = Chat(tokenizer)
-    return Scorer(model=model, chat=chat, words=fingerprint(tokenizer), batch_size=2)
+    chat = ChatEncoder(tokenizer)
+    return Scorer(model=model, chat=chat, words=tokenizer_hash(tokenizer), batch_size=2)
 
 
 def said_by(tokenizer: Any, voice: EvaluatedModel) -> Completions:
@@ -109,7 +109,9 @@ def test_answers_are_read_anew_where_the_reward_model_has_other_words(tokenizer:
     other_words = train_tokenizer(["dog moon sun cat"] * 9, 280, special=ROLES[::-1])
     other_words.chat_template = TEMPLATE
     same, other = (
-        EvaluatedModel(step="a", policy=Artifact(path="a"), tokenizer=one, words=fingerprint(one))
+        EvaluatedModel(
+            step="a", policy=Artifact(path="a"), tokenizer=one, words=tokenizer_hash(one)
+        )
         for one in (tokenizer, other_words)
     )
     heard: list[int] = []

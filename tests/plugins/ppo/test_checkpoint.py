@@ -54,8 +54,8 @@ def cut_off(monkeypatch, at: int) -> None:
     ("kind", "more", "every"),
     [
         ("model", {}, 1),
-        ("head", {"adapter": {"r": 4, "alpha": 8}}, 2),
-        ("adapter", {"adapter": {"r": 4, "alpha": 8}}, 2),
+        ("head", {"adapter": {"r": 4, "lora_alpha": 8}}, 2),
+        ("adapter", {"adapter": {"r": 4, "lora_alpha": 8}}, 2),
     ],
 )
 def test_resuming_is_bit_by_bit_as_if_never_stopped(make, monkeypatch, kind, more, every) -> None:

@@ -28,7 +28,7 @@ SMALL = {
     "learning_rate": 1e-2,
 }
 FILES = {"prompts.jsonl": prompts(8), "texts.jsonl": texts()}
-LORA = {"adapter": {"r": 4, "alpha": 8}}
+LORA = {"adapter": {"r": 4, "lora_alpha": 8}}
 
 
 def checked(folder: Path, **more: Any) -> Any:
@@ -106,7 +106,7 @@ def test_what_continuous_batching_cannot_do_is_refused_at_its_option(tmp_path) -
         min_new_tokens=2,
         top_k=5,
         top_p=0.9,
-        attention="flex_attention",
+        attn_implementation="flex_attention",
     )
     for name, value in (("top_k", "5"), ("top_p", "0.9")):
         assert (
@@ -120,7 +120,7 @@ def test_what_continuous_batching_cannot_do_is_refused_at_its_option(tmp_path) -
         "  hint: leave it out, or use `sampler: built_in`"
     ) in found
     assert (
-        "steps[0].attention: continuous batching cannot use `attention: flex_attention`\n"
+        "steps[0].attn_implementation: continuous batching cannot use `attn_implementation: flex_attention`\n"
         "  hint: use sdpa or flash_attention_2, or `sampler: built_in`"
     ) in found
 
@@ -158,7 +158,7 @@ def test_missing_pretraining_data_is_told_at_its_option(tmp_path) -> None:
 
 
 def test_few_prompts_and_dropout_are_noted(tmp_path) -> None:
-    how = {"r": 4, "alpha": 8, "dropout": 0.1}
+    how = {"r": 4, "lora_alpha": 8, "lora_dropout": 0.1}
     plan = checked(tmp_path, prompts=16, adapter=how)
     assert "8 prompts only: each is answered more than once an iteration" in plan.notes
     assert "the adapter's dropout is off: it would make the ratios noise" in plan.notes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from aligner.data.chat import encode_preference
+from aligner.data.encoding.chat import encode_preference
 from aligner.data.rows import Preference
 from aligner.errors import StageError
 from aligner.models.reward import parts_of

@@ -22,8 +22,13 @@ from aligner_ppo.stage import PPO
 from aligner_reward.stage import Reward
 from aligner_sft.stage import SFT
 
-LORA = {"adapter": {"r": 4, "alpha": 8, "dropout": 0.2}}
-TRAINING = {"max_steps": 3, "batch_size": 4, "learning_rate": 5e-2, "precision": "fp32"}
+LORA = {"adapter": {"r": 4, "lora_alpha": 8, "lora_dropout": 0.2}}
+TRAINING = {
+    "max_steps": 3,
+    "per_device_train_batch_size": 4,
+    "learning_rate": 5e-2,
+    "precision": "fp32",
+}
 SMALL = {
     "data": "prompts.jsonl",
     "iterations": 3,

@@ -39,7 +39,7 @@ class TestFullWeightsAndRewardFunctions(Contract):
 
 class TestLoRAAndRewardModel(Contract):
     options: ClassVar[dict[str, Any]] = SMALL | {
-        "adapter": {"r": 4, "alpha": 8},
+        "adapter": {"r": 4, "lora_alpha": 8},
         "hold_out": 0.3,
         "kl_target": 2.0,
         "reward_scale": "running",
@@ -62,7 +62,7 @@ class TestContinuousBatching(Contract):
     options: ClassVar[dict[str, Any]] = SMALL | {
         "rewards": LENGTH,
         "sampler": "continuous_batching",
-        "adapter": {"r": 4, "alpha": 8},
+        "adapter": {"r": 4, "lora_alpha": 8},
     }
 
 

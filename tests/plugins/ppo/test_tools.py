@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from aligner import Registry
-from aligner.data.chat import Chat
+from aligner.data.encoding.chat import ChatEncoder
 from aligner.registry import Completion
 from aligner.testing import tiny_tokenizer, write_files
 from aligner.train.scoring import ConversationEncoder
@@ -44,5 +44,5 @@ def test_a_reward_model_reads_the_tools_of_a_prompt(tmp_path: Path) -> None:
     done = Completion(prompt=prompt.messages, text="2", ended=False, tools=prompt.tools)
     (read,) = ConversationEncoder(tokenizer)([done])
     assert tuple(read[: len(prompt.tokens)]) == prompt.tokens
-    asked = Chat(tokenizer).prompt(prompt.messages, prompt.tools)
+    asked = ChatEncoder(tokenizer).prompt(prompt.messages, prompt.tools)
     assert "add" in "".join(piece.text for piece in asked.pieces)

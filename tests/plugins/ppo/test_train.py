@@ -14,7 +14,7 @@ from aligner_ppo.experience import AdvantageTargets
 from aligner_ppo.train import iterate, learn
 
 KINDS = ["model", "head"]
-LORA = {"adapter": {"r": 4, "alpha": 8}}
+LORA = {"adapter": {"r": 4, "lora_alpha": 8}}
 
 
 def weights(setting) -> dict[str, torch.Tensor]:

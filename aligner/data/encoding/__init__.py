@@ -1,0 +1,1 @@
+"""Tokenize rows with exact loss masks and prepare the data of a step."""

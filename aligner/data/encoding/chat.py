@@ -1,0 +1,271 @@
+"""Turn conversations into token ids, the same ids for the same conversation wherever it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from transformers import PreTrainedTokenizerBase
+
+from aligner.data.encoding.pieces import TextPiece, TextPieceEncoder
+from aligner.data.options import TrainOn
+from aligner.data.reading.messages import MalformedRowError
+from aligner.data.rows import Conversation, Messages, Preference, Prompt, Text, Tools
+from aligner.data.store.token_rows import PreferenceTokens, SequenceTokens
+from aligner.data.templates.rendering import (
+    ChatTemplate,
+    RenderedChat,
+    RewrittenTurnError,
+    assistant_indices,
+)
+
+
+@dataclass(frozen=True)
+class RenderedSample:
+    """A conversation cut into pieces, before its pieces are encoded."""
+
+    pieces: tuple[TextPiece, ...]
+    left_out: str = ""
+    """What the template does not show, in words."""
+    special_text: bool = False
+    """Whether a turn spells a control token."""
+
+
+def trained_answers(messages: Messages, train_on: TrainOn) -> list[int]:
+    """Which of the assistant's turns are trained, counted from 0."""
+    answers = assistant_indices(messages)
+    if train_on == "last":
+        return [len(answers) - 1] if answers else []
+    if train_on == "weighted":
+        return [n for n, index in enumerate(answers) if messages[index].get("weight", 1)]
+    return list(range(len(answers)))
+
+
+class ChatEncoder:
+    """Renders and encodes with one tokenizer; made once, then used for many rows."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, where: str = "") -> None:
+        """Raises ModelError where the tokenizer has no usable chat template."""
+        self.template = ChatTemplate(tokenizer, where=where)
+        self.encoder = TextPieceEncoder(tokenizer)
+        self.tokenizer = tokenizer
+        end = self._end_of_turn()
+        self.ends_answers = end is not None
+        """Whether answers end with a control token, so that generation can stop."""
+        eos = tokenizer.eos_token_id
+        self.stops = list(dict.fromkeys(token for token in (end, eos) if token is not None))
+
+    def conversation(
+        self, messages: Messages, tools: Tools | None, train_on: TrainOn
+    ) -> list[RenderedSample]:
+        """A conversation in pieces: one sample, or one for each trained turn.
+
+        Several come from a template that rewrites earlier turns (leaves out earlier reasoning, say):
+        each turn is then trained as the last of a conversation that ends with it.
+
+        Raises:
+            Malformed: the template refuses it, or does not show what a trained turn says.
+        """
+        chosen = trained_answers(messages, train_on)
+        rendered = self.template.render(messages, tools)
+        # Reasoning is what templates leave out of earlier turns; else the last turn's proof will do.
+        proven = chosen if any(m.get("reasoning") for m in messages) else chosen[-1:]
+        if all(self._aligned(messages, rendered, n, prove=n in proven) for n in chosen):
+            return [self._sample(messages, tools, rendered, chosen, train_on)]
+        if train_on == "everything":
+            raise RewrittenTurnError(
+                "the chat template rewrites earlier turns, so not everything can be trained on"
+            )
+        return [self._alone(messages, tools, n) for n in chosen]
+
+    def prompt(self, messages: Messages, tools: Tools | None = None) -> RenderedSample:
+        """Turns that wait for an answer, in pieces.
+
+        Raises:
+            Malformed: the template refuses them.
+        """
+        return self._sample(messages, tools, self.template.prompt(messages, tools), (), "last")
+
+    def pair(
+        self, prompt: Messages, answer: Messages, tools: Tools | None = None
+    ) -> tuple[RenderedSample, int]:
+        """A prompt with its answer in pieces, and the number of pieces that are the prompt's.
+
+        Raises:
+            Malformed: the template refuses it, or shows the prompt otherwise than for generation.
+        """
+        messages = (*prompt, *answer)
+        first, last = len(assistant_indices(prompt)), len(assistant_indices(messages))
+        rendered = self.template.render(messages, tools)
+        for n in range(first, last):
+            if not self._aligned(messages, rendered, n, prove=n == first):
+                what = "the chat template does not show the answer as the model would write it"
+                raise RewrittenTurnError(what)
+        sample = self._sample(messages, tools, rendered, range(first, last), "assistant")
+        count = next(i for i, piece in enumerate(sample.pieces) if piece.answer is not None)
+        return sample, count
+
+    def encode(
+        self, samples: Sequence[RenderedSample], origins: Sequence[str] = ()
+    ) -> list[SequenceTokens]:
+        """The token ids of samples, in one batch."""
+        pieces = [piece for sample in samples for piece in sample.pieces]
+        ids = iter(self.encoder.encode(pieces))
+        encoded = []
+        for number, sample in enumerate(samples):
+            row = SequenceTokens([], [], (), origins[number] if origins else "")
+            ends: dict[int, int] = {}
+            for piece in sample.pieces:
+                tokens = next(ids)
+                row.input_ids.extend(tokens)
+                row.trained.extend([piece.trained] * len(tokens))
+                if piece.answer is not None:
+                    ends[piece.answer] = len(row.input_ids)
+            encoded.append(replace(row, ends=tuple(ends.values())))
+        return encoded
+
+    def _aligned(self, messages: Messages, rendered: RenderedChat, n: int, *, prove: bool) -> bool:
+        span = rendered.turns[n]
+        if span is None:
+            return False
+        turn, answer = rendered.text[span[0] : span[1]], messages[assistant_indices(messages)[n]]
+        if not self.template.shows(answer, turn):
+            return False
+        return not prove or self.template.proves(messages, rendered, n)
+
+    def _alone(self, messages: Messages, tools: Tools | None, answer: int) -> RenderedSample:
+        upto = messages[: assistant_indices(messages)[answer] + 1]
+        rendered = self.template.render(upto, tools)
+        if not self._aligned(upto, rendered, answer, prove=True):
+            what = f"the chat template does not show turn {len(upto)} as the model would write it"
+            raise MalformedRowError(what)
+        return self._sample(upto, tools, rendered, [answer], "last")
+
+    def _sample(
+        self,
+        messages: Messages,
+        tools: Tools | None,
+        rendered: RenderedChat,
+        chosen: Sequence[int],
+        train_on: TrainOn,
+    ) -> RenderedSample:
+        everything = train_on == "everything"
+        stretches: list[tuple[int, bool, int | None]] = []
+        end = 0
+        for number, span in enumerate(rendered.turns):
+            # Every answer is a stretch, trained or not, so that its tokens are always the same.
+            if span is not None:
+                trained = number in chosen
+                stretches.append((span[0], everything, None))
+                stretches.append((span[1], everything or trained, number if trained else None))
+                end = span[1]
+        # After the last answer the template may put white space, which no model will ever see.
+        if rendered.text[end:].strip() or messages[-1]["role"] != "assistant":
+            stretches.append((len(rendered.text), everything, None))
+        return RenderedSample(
+            pieces=tuple(self.encoder.split(rendered.text, stretches)),
+            left_out=self.template.left_out(messages, tools, rendered.text),
+            special_text=self.template.spells_control(messages),
+        )
+
+    def _end_of_turn(self) -> int | None:
+        """The control token that the template ends answers with, where it ends them with one."""
+        question = {"role": "user", "content": "question"}
+        sample, count = self.pair((question,), ({"role": "assistant", "content": "answer"},))
+        answer = self.encode([RenderedSample(sample.pieces[count:])])[0].input_ids
+        return answer[-1] if answer[-1] in self.encoder.control.values() else None
+
+
+def encode_conversation(
+    row: Conversation, tokenizer: PreTrainedTokenizerBase, *, train_on: TrainOn = "weighted"
+) -> SequenceTokens:
+    """Token ids of a conversation, and which of them are trained.
+
+    Raises:
+        Malformed: the template refuses the row.
+        Rewritten: the template rewrites its earlier turns, so that it is several samples.
+        ModelError: there is no usable template.
+    """
+    chat = ChatEncoder(tokenizer)
+    samples = chat.conversation(row.messages, row.tools, train_on)
+    if len(samples) > 1:
+        raise RewrittenTurnError(
+            "the chat template rewrites earlier turns: the row is several samples"
+        )
+    return chat.encode(samples, [row.origin])[0]
+
+
+def encode_prompt(
+    row: Prompt | Conversation | Messages, tokenizer: PreTrainedTokenizerBase
+) -> list[int]:
+    """Token ids of turns that wait for an answer, up to where the answer begins."""
+    chat = ChatEncoder(tokenizer)
+    messages, tools = (row, None) if isinstance(row, tuple | list) else (row.messages, row.tools)
+    return chat.encode([chat.prompt(tuple(messages), tools)])[0].input_ids
+
+
+def encode_preference(row: Preference, tokenizer: PreTrainedTokenizerBase) -> PreferenceTokens:
+    """Token ids of a prompt and its two answers, as `encode_conversation` gives them.
+
+    Raises:
+        Malformed: the template refuses the row, or shows the prompt otherwise before either answer.
+        ModelError: there is no usable template.
+    """
+    chat = ChatEncoder(tokenizer)
+    sides = [chat.pair(row.prompt, side, row.tools) for side in (row.chosen, row.rejected)]
+    made = encode_pairs([row], sides, chat)[0]
+    if made is None:
+        raise RewrittenTurnError(
+            "the chat template shows the prompt otherwise before either answer"
+        )
+    return made
+
+
+def encode_pairs(
+    rows: Sequence[Preference], sides: Sequence[tuple[RenderedSample, int]], chat: ChatEncoder
+) -> list[PreferenceTokens | None]:
+    """Token ids of pairs, in one batch; None for a pair whose prompts are not the same tokens.
+
+    Args:
+        rows: The pairs.
+        sides: What `Chat.pair` made of the chosen and the rejected side of each in turn.
+        chat: The same.
+    """
+    prompts = chat.encode([RenderedSample(sample.pieces[:count]) for sample, count in sides])
+    answers = chat.encode([RenderedSample(sample.pieces[count:]) for sample, count in sides])
+    made: list[PreferenceTokens | None] = []
+    for number, row in enumerate(rows):
+        (asked, other), (chosen, rejected) = (
+            encoded[2 * number : 2 * number + 2] for encoded in (prompts, answers)
+        )
+        tokens = PreferenceTokens(
+            asked.input_ids,
+            chosen.input_ids,
+            rejected.input_ids,
+            chosen.trained,
+            rejected.trained,
+            row.margin,
+            row.origin,
+        )
+        made.append(tokens if asked.input_ids == other.input_ids else None)
+    return made
+
+
+def encode_texts(rows: Sequence[Text], encoder: TextPieceEncoder) -> list[list[int]]:
+    """Token ids of documents: begun as the tokenizer begins texts, ended by its `eos`, once."""
+    first, last = encoder.frame()
+    pieces = [TextPiece(row.text, trained=True, literal=True) for row in rows]
+    return [[*first, *ids, *last] for ids in encoder.encode(pieces)]
+
+
+def encode_text(row: Text, tokenizer: PreTrainedTokenizerBase) -> SequenceTokens:
+    """Token ids of a document, all of them trained."""
+    ids = encode_texts([row], TextPieceEncoder(tokenizer))[0]
+    return SequenceTokens(ids, [True] * len(ids), (len(ids),), row.origin)
+
+
+def stop_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The tokens that end an answer: the template's end-of-turn token, then `eos`, each once."""
+    if tokenizer.chat_template:
+        return ChatEncoder(tokenizer).stops
+    return [] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)]

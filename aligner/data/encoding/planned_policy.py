@@ -1,0 +1,24 @@
+"""Look, at the check, at the tokenizer and the policy that a step will find, and whether they fit."""
+
+from __future__ import annotations
+
+from transformers import PreTrainedTokenizerBase
+
+from aligner.data.encoding.tokenizers import planned_tokenizer
+from aligner.errors import ErrorCollector
+from aligner.models.inspect import ModelInfo, planned_model, vocabulary_errors
+from aligner.stage import PlanContext
+
+
+def planned_policy(
+    context: PlanContext, errors: ErrorCollector
+) -> tuple[PreTrainedTokenizerBase | None, ModelInfo | None]:
+    """The tokenizer and what is known of the policy; what is wrong with either goes to `errors`."""
+    tokenizer = facts = None
+    with errors:
+        tokenizer = planned_tokenizer(context)
+    with errors:
+        facts = planned_model(context, "policy")
+    if tokenizer is not None and facts is not None:
+        errors.found += vocabulary_errors(facts, len(tokenizer), where=context.where)
+    return tokenizer, facts

@@ -1,0 +1,282 @@
+"""Prepare the data of a step: rows loaded, held out, encoded and fitted, with every loss accounted for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from transformers import PreTrainedTokenizerBase
+
+from aligner.data.context import DataContext
+from aligner.data.curation.determined import by_step
+from aligner.data.encoding.chat import ChatEncoder
+from aligner.data.encoding.mixture import apply_mixture
+from aligner.data.encoding.pieces import TextPieceEncoder
+from aligner.data.encoding.pipeline import PreparePipeline
+from aligner.data.encoding.tokenizers import tokenizer_hash
+from aligner.data.encoding.truncation import RowEncoder, too_long_errors
+from aligner.data.encoding.truncation_pairs import LabelEncoder, PreferenceEncoder
+from aligner.data.encoding.truncation_sequences import (
+    ConversationEncoder,
+    PromptEncoder,
+    TextEncoder,
+)
+from aligner.data.ledger import Ledger, ledger_from_json
+from aligner.data.options import DataOptions, Overflow, TrainOn
+from aligner.data.reading.load import RowStream
+from aligner.data.reading.skipped_rows import SkippedRow, SkippedRows
+from aligner.data.reading.step_datasets import step_rows_hash
+from aligner.data.store.cache import Cache
+from aligner.data.store.code_version import code_version
+from aligner.data.store.row_store import RowStore
+from aligner.data.store.temporary_folder import temporary_folder
+from aligner.data.store.token_rows import (
+    LabelTokens,
+    PreferenceTokens,
+    PromptTokens,
+    SequenceTokens,
+)
+from aligner.errors import AlignerError, DataError, ErrorGroup
+from aligner.registry import RowKind
+
+T = TypeVar("T", SequenceTokens, PreferenceTokens, PromptTokens, LabelTokens)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedData(Generic[T]):
+    """The rows of a step as token ids, and the account of how they came about.
+
+    Rows lie on the disk: each is read when it is asked for, so that any number needs no memory.
+    """
+
+    train: Sequence[T]
+    held_out: Sequence[T]
+    """From `eval_data`, or held out of `data`; empty where neither was asked for."""
+    ledgers: Mapping[str, Ledger]
+    """By option: `data`, and `eval_data` or `hold_out`."""
+    hashes: Mapping[str, str]
+    """SHA-256 of what was read, by option."""
+    hash: str
+    """SHA-256 of all that determines the rows: content, options, tokenizer and chat template."""
+    tokens: int
+    """Tokens in `train`; a prompt that two answers share counts once for each."""
+    trained: int
+    """Those of them that a loss is put on."""
+    skipped: Mapping[str, Collection[SkippedRow]] = field(default_factory=dict)
+    """Malformed rows that were left out, by option, to be saved."""
+
+    def ledgers_as_dict(self) -> dict[str, dict[str, Any]]:
+        """The ledgers for `Plan.ledgers` or a JSON file."""
+        return {name: ledger.as_dict() for name, ledger in self.ledgers.items()}
+
+
+def prepare_texts(
+    context: DataContext, options: DataOptions, tokenizer: PreTrainedTokenizerBase
+) -> PreparedData[SequenceTokens]:
+    """Documents for language modelling, every token trained.
+
+    Raises:
+        DataError: the data is missing, malformed, or beyond `options.limits`; all errors together.
+    """
+    over = _overflow(options, context, {"split", "stop", "cut", "drop"}, "split")
+
+    return _prepare(
+        context,
+        options,
+        tokenizer,
+        "text",
+        SequenceTokens,
+        lambda: TextEncoder(TextPieceEncoder(tokenizer), over),
+        over,
+    )
+
+
+def prepare_conversations(
+    context: DataContext,
+    options: DataOptions,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    train_on: TrainOn = "weighted",
+) -> PreparedData[SequenceTokens]:
+    """Conversations for supervised fine-tuning, with exact loss masks.
+
+    Raises:
+        DataError: the data is missing, malformed, or beyond `options.limits`; all errors together.
+        ModelError: the tokenizer has no usable chat template.
+    """
+    over = _overflow(options, context, {"stop", "cut", "drop", "turns"}, "drop")
+
+    def fitter() -> RowEncoder[SequenceTokens]:
+        return ConversationEncoder(ChatEncoder(tokenizer, where=context.at("data")), over, train_on)
+
+    return _prepare(
+        context, options, tokenizer, "conversation", SequenceTokens, fitter, over, extra=train_on
+    )
+
+
+def prepare_preferences(
+    context: DataContext, options: DataOptions, tokenizer: PreTrainedTokenizerBase
+) -> PreparedData[PreferenceTokens]:
+    """Preference pairs.
+
+    Raises:
+        DataError: the data is missing, malformed, or beyond `options.limits`; all errors together.
+        ModelError: the tokenizer has no usable chat template.
+    """
+    over = _overflow(options, context, {"stop", "cut", "drop", "turns"}, "drop")
+
+    def fitter() -> RowEncoder[PreferenceTokens]:
+        return PreferenceEncoder(ChatEncoder(tokenizer, where=context.at("data")), over)
+
+    return _prepare(context, options, tokenizer, "preference", PreferenceTokens, fitter, over)
+
+
+def prepare_labels(
+    context: DataContext, options: DataOptions, tokenizer: PreTrainedTokenizerBase
+) -> PreparedData[LabelTokens]:
+    """Prompts with one answer each, and whether it is a good one.
+
+    Raises:
+        DataError: the data is missing, malformed, or beyond `options.limits`; all errors together.
+        ModelError: the tokenizer has no usable chat template.
+    """
+    over = _overflow(options, context, {"stop", "cut", "drop", "turns"}, "drop")
+
+    def fitter() -> RowEncoder[LabelTokens]:
+        return LabelEncoder(ChatEncoder(tokenizer, where=context.at("data")), over)
+
+    return _prepare(context, options, tokenizer, "label", LabelTokens, fitter, over)
+
+
+def prepare_prompts(
+    context: DataContext,
+    options: DataOptions,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    max_length: int | None = None,
+) -> PreparedData[PromptTokens]:
+    """Prompts to generate from, with the other columns of their rows.
+
+    Args:
+        place: Where relative paths start, and where errors point.
+        options: Which data.
+        tokenizer: With its chat template.
+        max_length: Longest prompt in tokens, in place of `options.max_length`.
+
+    Raises:
+        DataError: the data is missing, malformed, or beyond `options.limits`; all errors together.
+        ModelError: the tokenizer has no usable chat template.
+    """
+    over = _overflow(options, context, {"stop", "drop", "turns"}, "drop")
+    longest = options.max_length if max_length is None else max_length
+
+    def fitter() -> RowEncoder[PromptTokens]:
+        return PromptEncoder(ChatEncoder(tokenizer, where=context.at("data")), over)
+
+    return _prepare(
+        context,
+        options,
+        tokenizer,
+        "prompt",
+        PromptTokens,
+        fitter,
+        over,
+        longest=longest,
+        extra=str(longest),
+    )
+
+
+def _overflow(
+    options: DataOptions, context: DataContext, allowed: set[Overflow], default: Overflow
+) -> Overflow:
+    if options.overflow == "auto":
+        return default
+    if options.overflow not in allowed:
+        what = f"overflow {options.overflow!r} does not go with these rows"
+        hint = f"it may be {', '.join(sorted(allowed))}"
+        raise DataError(what, where=context.at("overflow"), hint=hint)
+    return options.overflow
+
+
+def _prepare(
+    context: DataContext,
+    options: DataOptions,
+    tokenizer: PreTrainedTokenizerBase,
+    want: RowKind,
+    form: type[T],
+    fitter: Callable[[], RowEncoder[T]],
+    over: Overflow,
+    *,
+    longest: int | None = None,
+    extra: str = "",
+) -> PreparedData[T]:
+    chosen = options.model_dump_json(include=set(DataOptions.model_fields))
+    encoding = f"{want} {extra} {tokenizer_hash(tokenizer)}"
+    key = f"prepared {encoding} {context.recipe_folder} {chosen} {step_rows_hash(options, context)}"
+    if key not in context.memo:
+        work = PreparePipeline(
+            context=context,
+            options=options,
+            flows=_flows(context, options, want),
+            form=form,
+            longest=options.max_length if longest is None else longest,
+            fitter=fitter,
+        )
+        # Not where the data lies, and not the limits: neither changes a row.
+        fitting = f"{options.max_length} {options.overflow} {options.hold_out}"
+        context.memo[key] = _prepared(work, f"{encoding} {fitting}", over)
+    prepared: PreparedData[T] = context.memo[key]
+    return prepared
+
+
+def _flows(context: DataContext, options: DataOptions, want: RowKind) -> dict[str, RowStream]:
+    given = {"data": options.data, "eval_data": options.eval_data}
+    return {
+        name: RowStream(specs, want=want, context=context, option=name, options=options)
+        for name, specs in given.items()
+        if specs is not None
+    }
+
+
+def _prepared(work: PreparePipeline, determining: str, over: Overflow) -> PreparedData[Any]:
+    place, options = work.context, work.options
+    parts = [flow.known() for flow in work.flows.values()]
+    together = "" if None in parts else by_step(options, place)
+    key = json.dumps([code_version(place.registry), determining, over, together, parts])
+    # What is not known before it is read cannot be found again, and is kept for this process alone.
+    cache = Cache(place.cache) if place.cache is not None and None not in parts else None
+    if cache is None or not cache.writable:
+        cache = Cache(temporary_folder(place.memo))
+    entry, about = cache.get(hashlib.sha256(key.encode()).hexdigest(), work.into)
+    rows = {name: RowStore(entry / f"{name}.arrow", work.form) for name in about["sides"]}
+    ledgers = {name: ledger_from_json(one["ledger"]) for name, one in about["sides"].items()}
+    train, ledgers["data"] = apply_mixture(
+        rows["data"], ledgers["data"], about["sides"]["data"]["counts"], options, place.seed
+    )
+    errors: list[AlignerError] = []
+    for name, one in about["sides"].items():
+        first = [(origin, tokens) for origin, tokens in one["too_long"]]
+        errors += too_long_errors(first, one["too_long_rows"], work.longest, place.at("max_length"))
+        errors += ledgers[name].errors(options.limits, place.at(name))
+    ErrorGroup.raise_if_any(errors)
+    measured = next((name for name in rows if name != "data"), None)
+    hashes: dict[str, str] = about["hashes"]
+    if together := together or by_step(options, place):
+        whole = f"{hashes['data']} {together}"
+        hashes = hashes | {"data": hashlib.sha256(whole.encode()).hexdigest()}
+    return PreparedData(
+        train=train,
+        held_out=rows[measured] if measured else [],
+        ledgers=ledgers,
+        hashes=hashes,
+        hash=hashlib.sha256(f"{determining} {sorted(hashes.items())}".encode()).hexdigest(),
+        tokens=ledgers["data"].tokens,
+        trained=ledgers["data"].trained,
+        skipped={
+            name: SkippedRows(entry / f"skipped-{name}.jsonl", count)
+            for name, count in about["skipped"].items()
+        },
+    )

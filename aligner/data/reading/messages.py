@@ -1,0 +1,291 @@
+"""Read a turn, a list of turns or a transcript, whichever of the public ways it is written in."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from aligner.data.describe import describe_value
+from aligner.data.rows import Messages, Tools
+from aligner.errors import did_you_mean
+
+ROLES: Mapping[str, str] = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "human": "user",
+    "prompter": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "bing": "assistant",
+    "bard": "assistant",
+    "bot": "assistant",
+    "model": "assistant",
+    "tool": "tool",
+    "function": "tool",
+    "ipython": "tool",
+    "observation": "tool",
+    "function_response": "tool",
+    "function_call": "function_call",
+}
+"""The roles of public data, and what they are called here; a `function_call` is an assistant turn."""
+
+
+class MalformedRowError(ValueError):
+    """A row does not say what its format must: which field, what was found, what may be meant."""
+
+    def __init__(self, what: str, *, hint: str = "") -> None:
+        self.what, self.hint = what, hint
+        super().__init__(f"{what} ({hint})" if hint else what)
+
+
+def read_text(value: Any, field: str) -> str:
+    """`value` as text that may be empty.
+
+    Raises:
+        Malformed: it is something else, or holds half of a surrogate pair.
+    """
+    if not isinstance(value, str):
+        raise MalformedRowError(f"field '{field}' should be text, not {describe_value(value)}")
+    if not value.isascii():
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError as error:
+            half = value[error.start]
+            raise MalformedRowError(
+                f"field '{field}' holds {half!r}, half of a character"
+            ) from None
+    return value
+
+
+def read_nonempty_text(value: Any, field: str) -> str:
+    """`value` as text with something in it.
+
+    Raises:
+        Malformed: it is something else, or holds nothing but white space.
+    """
+    if not read_text(value, field).strip():
+        raise MalformedRowError(f"field '{field}' is empty")
+    return str(value)
+
+
+def read_turns(value: Any, field: str) -> Messages:
+    """A list of turns in the OpenAI (`role`, `content`) or ShareGPT (`from`, `value`) spelling.
+
+    Raises:
+        Malformed: naming the turn and its field.
+    """
+    if not isinstance(value, list | tuple):
+        raise MalformedRowError(
+            f"field '{field}' should be a list of turns, not {describe_value(value)}"
+        )
+    if not value:
+        raise MalformedRowError(f"field '{field}' has no turns")
+    return tuple(
+        _simple(one) or read_turn(one, f"{field}[{index}]") for index, one in enumerate(value)
+    )
+
+
+_SIMPLE = {written: role for written, role in ROLES.items() if written != "function_call"}
+
+
+def _simple(value: Any) -> dict[str, Any] | None:
+    """A turn of nothing but a role and a text, as nearly all are; None where it is any other."""
+    if type(value) is not dict or len(value) != 2:
+        return None
+    role, said = value.get("role"), value.get("content")
+    if role is None:
+        role, said = value.get("from"), value.get("value")
+    if type(said) is not str or type(role) is not str or not said.isascii():
+        return None
+    return {"role": _SIMPLE[role], "content": said} if role in _SIMPLE else None
+
+
+def read_turn(value: Any, field: str) -> dict[str, Any]:
+    """One turn; see `turns`."""
+    if not isinstance(value, Mapping):
+        raise MalformedRowError(
+            f"field '{field}' should be a turn with role and content, not {describe_value(value)}"
+        )
+    role_key, content_key = ("from", "value") if "from" in value else ("role", "content")
+    role = value.get(role_key)
+    if not isinstance(role, str):
+        raise MalformedRowError(
+            f"field '{field}.{role_key}' should be a role, not {describe_value(role)}"
+        )
+    if role not in ROLES:
+        hint = did_you_mean(role[:40], ROLES)
+        raise MalformedRowError(
+            f"field '{field}.{role_key}': unknown role {role[:40]!r}", hint=hint
+        )
+    content = value.get(content_key)
+    if role == "function_call":
+        calls = [_call(one, f"{field}.{content_key}") for one in _parsed(content, field)]
+        return {"role": "assistant", "content": "", "tool_calls": calls}
+    said = _content(content, f"{field}.{content_key}", may_lack="tool_calls" in value)
+    message: dict[str, Any] = {"role": ROLES[role], **said}
+    reasoning = value.get("reasoning_content") or value.get("reasoning") or value.get("thinking")
+    if reasoning is not None:
+        message["reasoning"] = read_text(reasoning, f"{field}.reasoning")
+    if value.get("tool_calls"):
+        message["tool_calls"] = [
+            _call(one, f"{field}.tool_calls") for one in _parsed(value["tool_calls"], field)
+        ]
+    for name in ("name", "tool_call_id"):
+        if value.get(name) is not None:
+            message[name] = read_text(value[name], f"{field}.{name}")
+    weight = value.get("weight", value.get("loss_weight"))
+    if weight is not None:
+        if weight not in (0, 1):
+            raise MalformedRowError(
+                f"field '{field}.weight' should be 0 or 1, not {describe_value(weight)}"
+            )
+        message["weight"] = int(weight)
+    return message
+
+
+def _content(value: Any, field: str, *, may_lack: bool) -> dict[str, Any]:
+    """Content as text, or as parts of type text, reasoning and tool_call."""
+    if value is None and may_lack:
+        return {"content": ""}
+    if not isinstance(value, list | tuple):
+        return {"content": read_text(value, field)}
+    message: dict[str, Any] = {"content": ""}
+    for index, part in enumerate(value):
+        where = f"{field}[{index}]"
+        kind = part.get("type") if isinstance(part, Mapping) else None
+        if isinstance(part, str):
+            message["content"] += read_text(part, where)
+        elif kind == "text":
+            message["content"] += read_text(part.get("text", part.get("value")), f"{where}.text")
+        elif kind in ("reasoning", "thinking"):
+            said = read_text(part.get(kind, part.get("value")), f"{where}.{kind}")
+            message["reasoning"] = message.get("reasoning", "") + said
+        elif kind == "tool_call":
+            called = _parsed(part.get("value", part.get("tool_call")), where)
+            message.setdefault("tool_calls", []).extend(_call(one, where) for one in called)
+        else:
+            hint = "text, reasoning and tool_call can be read"
+            raise MalformedRowError(f"field '{where}' is of type {kind!r}, not text", hint=hint)
+    return message
+
+
+def _parsed(value: Any, field: str) -> Sequence[Any]:
+    """Calls or tools, which public data writes as objects or as JSON inside a text."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError) as error:
+            raise MalformedRowError(f"field '{field}' should hold JSON: {error}") from None
+    return value if isinstance(value, list | tuple) else [value]
+
+
+def _call(value: Any, field: str) -> dict[str, Any]:
+    """A tool call as `{type: function, function: {name, arguments: object}}`."""
+    function = value.get("function", value) if isinstance(value, Mapping) else value
+    if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+        raise MalformedRowError(
+            f"field '{field}' should be a call with name and arguments, not {describe_value(value)}"
+        )
+    arguments = function.get("arguments", {})
+    if isinstance(arguments, str):
+        arguments = _parsed(arguments, f"{field}.arguments")[0] if arguments.strip() else {}
+    call: dict[str, Any] = {
+        "type": "function",
+        "function": {"name": function["name"], "arguments": arguments},
+    }
+    if isinstance(value.get("id"), str):
+        call["id"] = value["id"]
+    return call
+
+
+def read_tools(value: Any, field: str) -> Tools | None:
+    """Function descriptions, given as objects or as JSON text; None where there are none.
+
+    Raises:
+        Malformed: a description has no name.
+    """
+    if value is None or value == "" or value == []:
+        return None
+    described = []
+    for tool in _parsed(value, field):
+        function = tool.get("function", tool) if isinstance(tool, Mapping) else None
+        if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+            raise MalformedRowError(
+                f"field '{field}' should describe functions by name, not {describe_value(tool)}"
+            )
+        described.append({"type": "function", "function": dict(function)})
+    return tuple(described) or None
+
+
+TRANSCRIPT = re.compile(r"\n\n(Human|Assistant):[ ]?")
+
+
+def read_transcript(value: Any, field: str) -> Messages:
+    r"""Turns of an Anthropic transcript.
+
+    >>> [m["content"] for m in read_transcript("\n\nHuman: Hi\n\nAssistant: Yes?", "chosen")]
+    ['Hi', 'Yes?']
+
+    Raises:
+        Malformed: it does not begin with `Human:`.
+    """
+    before, *parts = TRANSCRIPT.split(read_text(value, field))
+    if before.strip() or not parts or parts[0] != "Human":
+        raise MalformedRowError(
+            f"field '{field}' should begin with 'Human:', not {describe_value(value)}"
+        )
+    roles = {"Human": "user", "Assistant": "assistant"}
+    pairs = zip(parts[::2], parts[1::2], strict=True)
+    return tuple({"role": roles[who], "content": said.strip()} for who, said in pairs)
+
+
+def read_answer(value: Any, field: str) -> Messages:
+    """An answer written as text, as one turn, or as several turns."""
+    if isinstance(value, Mapping):
+        return (read_turn(value, field),)
+    if isinstance(value, list | tuple):
+        return read_turns(value, field)
+    return ({"role": "assistant", "content": read_text(value, field)},)
+
+
+def read_prompt(value: Any, field: str) -> Messages:
+    """A prompt written as text, as one turn, or as several turns.
+
+    Raises:
+        Malformed: it is empty.
+    """
+    if isinstance(value, Mapping):
+        return (read_turn(value, field),)
+    if isinstance(value, list | tuple):
+        return read_turns(value, field)
+    return ({"role": "user", "content": read_nonempty_text(value, field)},)
+
+
+def role_order_error(messages: Messages) -> str:
+    """What is wrong with the order of roles, in words, or nothing.
+
+    A system turn comes first; then users (or tools) and the assistant take turns. An assistant
+    answers tools or calls them, so tool results follow an assistant turn.
+    """
+    before = "start"
+    for index, message in enumerate(messages):
+        role = message["role"]
+        allowed = {
+            "start": ("system", "user"),
+            "system": ("user",),
+            "user": ("assistant",),
+            "assistant": ("user", "tool"),
+            "tool": ("assistant", "tool"),
+        }[before]
+        if role not in allowed:
+            return (
+                f"turn {index + 1} is the {role}'s after the {before}'s"
+                if index
+                else (f"the first turn is the {role}'s")
+            )
+        before = role
+    return ""

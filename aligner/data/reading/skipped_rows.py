@@ -1,0 +1,43 @@
+"""Malformed rows that were left out, in memory or on the disk."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class SkippedRow:
+    """A malformed row that was left out, to be saved for who wants to correct it."""
+
+    origin: str
+    reason: str
+    row: Any
+
+
+def write_skipped(skipped: Iterable[SkippedRow], path: Path) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        for one in skipped:
+            file.write(json.dumps([one.origin, one.reason, one.row], default=str) + "\n")
+
+
+@dataclass(frozen=True)
+class SkippedRows(Collection[SkippedRow]):
+    """The malformed rows of one option that were left out, as they lie on the disk."""
+
+    path: Path
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[SkippedRow]:
+        with self.path.open(encoding="utf-8") as file:
+            for line in file:
+                yield SkippedRow(*json.loads(line))
+
+    def __contains__(self, one: object) -> bool:
+        return any(one == skipped for skipped in self)

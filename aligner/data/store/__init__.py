@@ -1,0 +1,1 @@
+"""Store tokenized rows on disk, cached by the hash of all that determines them."""

@@ -1,0 +1,1 @@
+"""Render conversations through a tokenizer's chat template."""
