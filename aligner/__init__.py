@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from aligner.api import Checked, Recipe, Result, Step
+    from aligner.api import CheckedRecipe, Recipe, Result, Step
     from aligner.errors import AlignerError, StageError
     from aligner.hookspecs import hookimpl
     from aligner.registry import (
@@ -13,8 +13,10 @@ if TYPE_CHECKING:
         DataFormat,
         DataSource,
         ExtensionOptions,
+        OperationContext,
         Registry,
         RewardFunction,
+        RowOperation,
     )
     from aligner.stage import (
         Plan,
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 else:
     # The names of these modules load when first used: pydantic alone takes longer than `aligner --help` may.
     _HOMES = {
-        "api": ("Checked", "Recipe", "Result", "Step"),
+        "api": ("CheckedRecipe", "Recipe", "Result", "Step"),
         "errors": ("AlignerError", "StageError"),
         "hookspecs": ("hookimpl",),
         "registry": (
@@ -37,8 +39,10 @@ else:
             "DataFormat",
             "DataSource",
             "ExtensionOptions",
+            "OperationContext",
             "Registry",
             "RewardFunction",
+            "RowOperation",
         ),
         "stage": (
             "PlanContext",
@@ -65,13 +69,14 @@ else:
 __all__ = [
     "AlignerError",
     "Artifact",
-    "Checked",
+    "CheckedRecipe",
     "Completion",
     "DataFormat",
     "DataSource",
     "ExtensionOptions",
     "ModelCache",
     "ModelState",
+    "OperationContext",
     "Plan",
     "PlanContext",
     "Progress",
@@ -79,6 +84,7 @@ __all__ = [
     "Registry",
     "Result",
     "RewardFunction",
+    "RowOperation",
     "Slot",
     "SlotForecast",
     "Stage",

@@ -1,19 +1,20 @@
-"""The plugin contract: what aligner asks a plugin, and when.
+"""Hooks: the functions that a plugin can implement, and when aligner calls them.
 
-    hook                       asked                          answer
-    aligner_stages             when a recipe is linked        the stages this plugin offers
+    hook                       called                         returns
+    aligner_stages             when a recipe is linked        stages
     aligner_reward_functions   when a recipe is linked        functions that score completions
     aligner_data_sources       when a recipe is linked        generators of rows
-    aligner_data_formats       when a recipe is linked        ways of writing rows
-    aligner_recipe_templates           by `aligner new recipe`    beginnings of recipes
-    aligner_config_importers       by `aligner import`        readers of other tools' recipes
-    aligner_step_started       before each step that runs     -
-    aligner_step_progress      now and then while it runs     -
-    aligner_step_finished      after each step that ran       -
-    aligner_step_failed        after a step that did not      -
+    aligner_data_formats       when a recipe is linked        row formats
+    aligner_row_operations     when a recipe is linked        operations on rows
+    aligner_recipe_templates   by `aligner new recipe`        templates of recipes
+    aligner_config_importers   by `aligner import`            importers of other tools' configs
+    aligner_step_started       before a step runs             -
+    aligner_step_progress      while a step runs              -
+    aligner_step_finished      after a step has finished      -
+    aligner_step_failed        after a step has failed        -
 
-A plugin is a module that implements any of these with `@aligner.hookimpl`, named by an entry
-point in the group `aligner`. It may take any of a hook's arguments, or none.
+A plugin is a module with functions of these names, marked `@aligner.hookimpl`; an entry point in
+the group `aligner` names the module. A function takes any of the hook's arguments, by name.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         DataSource,
         RecipeTemplate,
         RewardFunction,
+        RowOperation,
     )
     from aligner.stage import Progress, Stage, StepContext
     from aligner.state import ModelState
@@ -42,79 +44,89 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 @hookspec
 def aligner_stages() -> Iterable[type[Stage[Any]]]:
-    """Offer stages to recipes.
+    """Return the stages of this plugin.
 
     Returns:
-        Stage classes. Two plugins may not offer the same name.
+        Stage classes, with unique names among all plugins.
     """
     return ()
 
 
 @hookspec
 def aligner_reward_functions() -> Iterable[type[RewardFunction]]:
-    """Offer functions that score completions: rewards in training, judges in evaluation.
+    """Return functions that score completions: rewards in training, judges in evaluation.
 
     Returns:
-        RewardFunction classes. Two plugins may not offer the same name.
+        RewardFunction classes, with unique names among all plugins.
     """
     return ()
 
 
 @hookspec
 def aligner_data_sources() -> Iterable[type[DataSource]]:
-    """Offer generators of rows, for `data: {source: NAME}`.
+    """Return generators of rows, for `data: {source: NAME}`.
 
     Returns:
-        DataSource classes. Two plugins may not offer the same name.
+        DataSource classes, with unique names among all plugins.
     """
     return ()
 
 
 @hookspec
 def aligner_data_formats() -> Iterable[DataFormat]:
-    """Offer ways of writing rows, recognised and converted like aligner's own.
+    """Return row formats, which are detected and converted like aligner's own.
 
     Returns:
-        DataFormat values. Two plugins may not offer the same name.
+        DataFormat values, with unique names among all plugins.
+    """
+    return ()
+
+
+@hookspec
+def aligner_row_operations() -> Iterable[type[RowOperation]]:
+    """Return operations on rows, for an option of a data entry or of a step that reads data.
+
+    Returns:
+        RowOperation classes, with unique names among all plugins.
     """
     return ()
 
 
 @hookspec
 def aligner_recipe_templates() -> Iterable[RecipeTemplate]:
-    """Offer beginnings of recipes to `aligner new recipe`.
+    """Return templates of recipes, for `aligner new recipe`.
 
     Returns:
-        Outline values. Two plugins may not offer the same name.
+        RecipeTemplate values, with unique names among all plugins.
     """
     return ()
 
 
 @hookspec
 def aligner_config_importers() -> Iterable[ConfigImporter]:
-    """Offer to read other tools' recipes for `aligner import`.
+    """Return importers of other tools' configuration files, for `aligner import`.
 
     Returns:
-        Translation values. Two plugins may not offer the same name.
+        ConfigImporter values, with unique names among all plugins.
     """
     return ()
 
 
 @hookspec
 def aligner_step_started(context: StepContext, state: ModelState) -> None:
-    """Hear that a step is about to run on `state`."""
+    """Handle the start of a step on `state`."""
 
 
 @hookspec
 def aligner_step_progress(context: StepContext, progress: Progress) -> None:
-    """Hear how far a running step is, with the metrics of the moment."""
+    """Handle a progress report, with current metrics, of a running step."""
 
 
 @hookspec
 def aligner_step_finished(context: StepContext, before: ModelState, after: ModelState) -> None:
-    """Hear that a step turned `before` into `after`."""
+    """Handle the end of a step that turned the state `before` into `after`; its output is saved."""
 
 
 @hookspec
 def aligner_step_failed(context: StepContext, state: ModelState, error: BaseException) -> None:
-    """Hear that a step raised `error`, which is raised again once every plugin has heard."""
+    """Handle the failure of a step; `error` is raised again afterwards."""

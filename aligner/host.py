@@ -1,4 +1,4 @@
-"""Find the plugins, ask them, and answer for what they say."""
+"""Host: find the installed plugins, collect what they offer, and notify them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import pluggy
 
 from aligner import hookspecs
 from aligner.errors import AlignerError, ChainError, ErrorGroup, PluginError, did_you_mean
-from aligner.registry import Registry
+from aligner.registry import InstalledOperation, Registry
 from aligner.stage import Progress, Stage, StepContext
-from aligner.state import ModelState
+from aligner.state import BUILT_IN_SLOTS, ModelState, Slot
 
 BLOCK = "ALIGNER_NO_PLUGINS"
 ALLOW = "ALIGNER_ONLY_PLUGINS"
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class DisabledPlugin:
-    """A plugin that is installed and not in use: broken, blocked, or not on the allow-list."""
+    """An installed plugin that is not used: broken, blocked, or not on the allow-list."""
 
     name: str
     source: str
@@ -33,22 +33,23 @@ class DisabledPlugin:
 
 
 class Host:
-    """The plugins in use. There is no global one: make it, pass it on, drop it."""
+    """The plugins in use. There is no global host: create one and pass it on."""
 
     def __init__(self) -> None:
         self._pm = pluggy.PluginManager(hookspecs.PROJECT)
         self._pm.add_hookspecs(hookspecs)
         self._sources: dict[str, str] = {}
         self._versions: dict[str, str] = {}
-        self.aside: list[DisabledPlugin] = []
+        self.disabled: list[DisabledPlugin] = []
 
     @classmethod
     def discover(cls, *, block: Iterable[str] = (), only: Iterable[str] | None = None) -> Host:
-        """A host with every installed plugin, aligner's own stages among them.
+        """Return a host with every installed plugin, aligner's own ones included.
 
         Args:
-            block: Plugins to leave out, by entry point name; with those in ALIGNER_NO_PLUGINS.
-            only: Use these alone; None means ALIGNER_ONLY_PLUGINS, or all. Neither kind is imported.
+            block: Entry point names of plugins to skip, besides those in ALIGNER_NO_PLUGINS.
+            only: The only plugins to use; None means ALIGNER_ONLY_PLUGINS, or all. Other plugins
+                are not imported.
         """
         blocked = {*block, *_words(BLOCK)}
         allowed = frozenset(only) if only is not None else frozenset(_words(ALLOW)) or None
@@ -56,9 +57,9 @@ class Host:
         for entry in sorted(entry_points(group=hookspecs.PROJECT), key=lambda e: e.name):
             source = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "unknown"
             if entry.name in blocked:
-                host.aside.append(DisabledPlugin(entry.name, source, "blocked"))
+                host.disabled.append(DisabledPlugin(entry.name, source, "blocked"))
             elif allowed is not None and entry.name not in allowed:
-                host.aside.append(DisabledPlugin(entry.name, source, "not on the allow-list"))
+                host.disabled.append(DisabledPlugin(entry.name, source, "not on the allow-list"))
             else:
                 host._load(entry, source)
         return host
@@ -68,22 +69,19 @@ class Host:
             version = entry.dist.version if entry.dist else ""
             self.add(entry.load(), name=entry.name, source=source, version=version)
         except PluginError as error:
-            self.aside.append(DisabledPlugin(entry.name, source, f"broken: {error}"))
-        except (
-            Exception,
-            SystemExit,
-        ) as error:  # a plugin may raise anything, and must not stop the others
-            self.aside.append(DisabledPlugin(entry.name, source, f"broken: {error!r}"))
+            self.disabled.append(DisabledPlugin(entry.name, source, f"broken: {error}"))
+        except (Exception, SystemExit) as error:  # a broken plugin must not disable the others
+            self.disabled.append(DisabledPlugin(entry.name, source, f"broken: {error!r}"))
 
     def add(
         self, plugin: object, *, name: str, source: str = "this process", version: str = ""
     ) -> None:
-        """Take a plugin in, or raise PluginError and leave the host as it was."""
+        """Add a plugin; on a PluginError the host stays as it was."""
         if self._pm.has_plugin(name):
             raise PluginError(
-                f"two plugins are called {name!r}",
+                f"two plugins have the name {name!r}",
                 where=f"plugin {name!r} ({source})",
-                hint=f"also by {self._sources[name]}; uninstall one of them, or block both by name",
+                hint=f"the other is of {self._sources[name]}; uninstall one of them",
             )
         try:
             self._pm.register(plugin, name)
@@ -95,19 +93,24 @@ class Host:
         self._sources[name], self._versions[name] = source, version
 
     def plugins(self) -> Mapping[str, str]:
-        """The plugins in use: name to distribution and version."""
+        """Return the plugins in use: distribution and version by name."""
         return dict(self._sources)
 
     def stages(self) -> dict[str, type[Stage[Any]]]:
-        """Every stage on offer, by the name a recipe calls it."""
+        """Return every stage by name."""
         return {name: stage for name, (stage, _) in self._stages().items()}
 
+    def slots(self) -> dict[Slot, str]:
+        """Return the description of every slot, by name: the built-in and the declared ones."""
+        declared = [dict(stage.declares) for stage in self.stages().values()]
+        return {name: text for slots in (BUILT_IN_SLOTS, *declared) for name, text in slots.items()}
+
     def plugin_version(self, stage: str) -> str:
-        """The plugin and version that offer `stage`, as `name version`."""
+        """Return the plugin of a stage, as `name version`."""
         return self._version_of(self._stages()[stage][1])
 
-    def maker_of_function(self, name: str) -> str:
-        """The plugin and version that offer the reward function `name`, as `name version`."""
+    def reward_function_version(self, name: str) -> str:
+        """Return the plugin of a reward function, as `name version`."""
         hook = self._pm.hook.aligner_reward_functions
         return self._version_of(self._collect(hook, "reward function", _named)[name][1])
 
@@ -115,7 +118,7 @@ class Host:
         return f"{plugin} {self._versions[plugin]}".strip()
 
     def registry(self) -> Registry:
-        """What the plugins offer besides stages."""
+        """Return what the plugins offer besides stages."""
         hook = self._pm.hook
         return Registry(
             reward_functions=_values(
@@ -123,37 +126,42 @@ class Host:
             ),
             data_sources=_values(self._collect(hook.aligner_data_sources, "data source", _named)),
             data_formats=_values(self._collect(hook.aligner_data_formats, "data format", _named)),
+            row_operations={
+                name: InstalledOperation(operation, self._version_of(plugin))
+                for name, (operation, plugin) in self._collect(
+                    hook.aligner_row_operations, "row operation", _named
+                ).items()
+            },
             recipe_templates=_values(
-                self._collect(hook.aligner_recipe_templates, "outline", _named)
+                self._collect(hook.aligner_recipe_templates, "recipe template", _named)
             ),
             config_importers=_values(
-                self._collect(hook.aligner_config_importers, "translation", _named)
+                self._collect(hook.aligner_config_importers, "config importer", _named)
             ),
         )
 
     def stage(self, name: str, *, where: str) -> type[Stage[Any]]:
-        """The stage called `name`; the complaint names any plugin set aside that may hold it."""
+        """Return the stage named `name`; the error names disabled plugins, which may offer it."""
         offered = self.stages()
         if name in offered:
             return offered[name]
         hint = did_you_mean(name, offered)
-        for plugin in self.aside:
-            hint += (
-                f"\n  note: plugin {plugin.name!r} ({plugin.source}) is not in use: {plugin.reason}"
-            )
+        for plugin in self.disabled:
+            source = f"plugin {plugin.name!r} ({plugin.source})"
+            hint += f"\n  note: {source} is not in use: {plugin.reason}"
         raise ChainError(f"no plugin offers a stage {name!r}", where=where, hint=hint)
 
     def started(self, context: StepContext, state: ModelState) -> None:
-        self._tell("aligner_step_started", context=context, state=state)
+        self._notify("aligner_step_started", context=context, state=state)
 
     def progress(self, context: StepContext, progress: Progress) -> None:
-        self._tell("aligner_step_progress", context=context, progress=progress)
+        self._notify("aligner_step_progress", context=context, progress=progress)
 
     def finished(self, context: StepContext, before: ModelState, after: ModelState) -> None:
-        self._tell("aligner_step_finished", context=context, before=before, after=after)
+        self._notify("aligner_step_finished", context=context, before=before, after=after)
 
     def failed(self, context: StepContext, state: ModelState, error: BaseException) -> None:
-        self._tell("aligner_step_failed", context=context, state=state, error=error)
+        self._notify("aligner_step_failed", context=context, state=state, error=error)
 
     def _stages(self) -> dict[str, tuple[type[Stage[Any]], str]]:
         return self._collect(self._pm.hook.aligner_stages, "stage", _named)
@@ -163,40 +171,41 @@ class Host:
     ) -> dict[str, tuple[Any, str]]:
         offered: dict[str, tuple[Any, str]] = {}
         errors: list[AlignerError] = []
-        for one in hook.get_hookimpls():
-            for thing in cast("Iterable[Any]", one.function()):
+        for hookimpl in hook.get_hookimpls():
+            for thing in cast("Iterable[Any]", hookimpl.function()):
                 name = name_of(thing)
                 if name in offered:
                     errors.append(
                         PluginError(
                             f"{kind} {name!r} is offered twice",
-                            where=self._who(one.plugin_name),
-                            hint=f"also by {self._who(offered[name][1])}; uninstall one of them, "
-                            f"or block it with --no-plugin {one.plugin_name}",
+                            where=self._describe(hookimpl.plugin_name),
+                            hint=f"also by {self._describe(offered[name][1])}; uninstall one of them, "
+                            f"or block it with --no-plugin {hookimpl.plugin_name}",
                         )
                     )
                 else:
-                    offered[name] = (thing, one.plugin_name)
+                    offered[name] = (thing, hookimpl.plugin_name)
         ErrorGroup.raise_if_any(errors)
         return offered
 
-    def _tell(self, hook: str, **facts: Any) -> None:
-        """Tell every observer; one that raises is named in a warning and does not stop the run."""
+    def _notify(self, hook: str, **facts: Any) -> None:
+        """Call a hook in every plugin; an exception becomes a warning and does not stop the run."""
         caller: pluggy.HookCaller = getattr(self._pm.hook, hook)
-        for one in caller.get_hookimpls():
+        for hookimpl in caller.get_hookimpls():
             try:
-                one.function(**{name: facts[name] for name in one.argnames})
-            except Exception as error:  # an observer's error must not take the training with it
+                hookimpl.function(**{name: facts[name] for name in hookimpl.argnames})
+            except Exception as error:  # an error of an observer must not end the training
                 warnings.warn(
-                    f"{self._who(one.plugin_name)} failed in {hook}: {error!r}", stacklevel=2
+                    f"{self._describe(hookimpl.plugin_name)} failed in {hook}: {error!r}",
+                    stacklevel=2,
                 )
 
-    def _who(self, plugin: str) -> str:
+    def _describe(self, plugin: str) -> str:
         return f"plugin {plugin!r} ({self._sources[plugin]})"
 
 
 def host_of(plugins: Iterable[object]) -> Host:
-    """A host with just these plugins, for tests and notebooks."""
+    """Return a host with only these plugins, for tests and notebooks."""
     host = Host()
     for number, plugin in enumerate(plugins):
         host.add(plugin, name=getattr(plugin, "__name__", f"plugin{number}"))

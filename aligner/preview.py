@@ -1,4 +1,4 @@
-"""What a stage shows of its rows before it runs: the tokens its model will get, and each one's role."""
+"""Values of a preview: the rows of a step as tokens, each with its role in the loss."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 Role = Literal["trained", "masked", "padding"]
+"""`trained`: has a loss. `masked`: context without a loss. `padding`: ignored by the model."""
 ROLES: tuple[Role, ...] = get_args(Role)
 
 
 @dataclass(frozen=True, slots=True)
 class PreviewToken:
-    """A token at its place in a batch.
+    """A token of a batch.
 
     >>> PreviewToken(7, " cat", "trained").text
     ' cat'
@@ -21,30 +22,30 @@ class PreviewToken:
 
     id: int
     text: str
-    """What it stands for; bytes that are no whole character as `\\xf0`."""
+    """Decoded text; bytes that are not a whole character are written as `\\xf0`."""
     role: Role
-    """`trained`: a loss is put on it. `masked`: it is only read. `padding`: it is not even that."""
     special: bool = False
-    """Whether it steers the model rather than says anything: `<|im_end|>`."""
+    """True for a special token such as `<|im_end|>`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenSequence:
-    """One sequence of a batch, padding and all."""
+    """A sequence of a batch, including padding."""
 
     name: str
-    """`chosen`, or nothing where the row has this lane alone."""
+    """Name among the sequences of a row, such as `chosen`; empty if there is only one."""
     tokens: tuple[PreviewToken, ...]
     boundaries: Mapping[int, str] = field(default_factory=dict)
-    """Where another row begins in a sequence that holds several, and which."""
+    """Title of each row in a packed sequence, by the position of its first token."""
     notes: tuple[str, ...] = ()
-    """How it ends, in words."""
+    """Remarks, such as the token that ends the answer."""
     warnings: tuple[str, ...] = ()
-    """The same where it does not end as it should."""
+    """Probable mistakes, such as a stop token that is not trained."""
 
     @property
     def counts(self) -> Mapping[Role, int]:
-        return counts_of([self])
+        """Number of tokens per role."""
+        return count_roles([self])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,56 +53,57 @@ class PreviewRow:
     """A row as the model gets it: one sequence, or several that are compared."""
 
     number: int
-    """Which row of its side, counted from 1."""
+    """Number of the row in its split, from 1."""
     title: str
     origin: str
-    """Where it was written, `file:line`."""
+    """File and line of the row, `talks.jsonl:17`."""
     sequences: tuple[TokenSequence, ...]
-    shared: int = 0
-    """The first tokens that are the same in all sequences: the prompt that several answers have in common."""
-    facts: tuple[str, ...] = ()
+    prompt_length: int = 0
+    """Number of tokens at the start that all sequences share: the prompt of several answers."""
+    details: tuple[str, ...] = ()
+    """Further facts about the row, such as its label."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreviewBatch:
-    """A batch as it was made for the rows that are shown."""
+    """Size and roles of the batch that contains the previewed rows."""
 
     title: str
-    """Which rows it is made of."""
-    sequences: int
-    columns: int
+    """Rows that the batch contains: `rows 1 to 3`."""
+    num_sequences: int
+    sequence_length: int
     counts: Mapping[Role, int]
-    """Over all its sequences, those that are not shown too."""
+    """Number of tokens per role in all sequences of the batch."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreviewSection:
-    """Some rows of one data set of a step."""
+    """Rows of one data set of a step."""
 
     option: str
-    """The option that names the data."""
+    """Option that names the data."""
     title: str
-    """Which rows there are: `24 rows to train on`."""
+    """Description of the data: `24 rows to train on`."""
     rows: tuple[PreviewRow, ...]
     batches: tuple[PreviewBatch, ...]
-    word: str = "trained"
-    """What to call the tokens whose role is `trained`, where a stage puts another loss or none on them."""
+    trained_label: str = "trained"
+    """Label of the role `trained`, for stages that compute another value on these tokens."""
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreviewRequest:
-    """Which rows are to be shown."""
+    """The rows to preview."""
 
     rows: tuple[int | str, ...] = (1, 2)
-    """By number, counted from 1, or by where they were written, `data.jsonl:17`."""
-    by_name: bool = False
-    """Whether somebody asked for just these: then there must be such rows; else the first will do."""
+    """Rows by number, from 1, or by file and line, `talks.jsonl:17`."""
+    required: bool = False
+    """True if a row that does not exist is an error; otherwise the rows that exist are shown."""
     held_out: bool = False
-    """Show rows that are measured on, not those that are trained on."""
+    """True to show validation rows instead of training rows."""
 
 
-def counts_of(sequences: Sequence[TokenSequence]) -> dict[Role, int]:
-    """How many tokens of `sequences` play each role."""
-    found = Counter(token.role for lane in sequences for token in lane.tokens)
-    return {role: found[role] for role in ROLES}
+def count_roles(sequences: Sequence[TokenSequence]) -> dict[Role, int]:
+    """Return the number of tokens per role."""
+    counts = Counter(token.role for sequence in sequences for token in sequence.tokens)
+    return {role: counts[role] for role in ROLES}

@@ -1,32 +1,42 @@
-"""What one step hands the next: which artifact fills each slot, never the model itself."""
+"""Model state: the artifact in each slot, passed from step to step without the models themselves."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, TypeAlias
 
-Slot = Literal["tokenizer", "policy", "reference", "reward", "value", "data"]
-SLOTS: frozenset[Slot] = frozenset(get_args(Slot))
+Slot: TypeAlias = str
+"""Name of a slot: a built-in one, or one that a plugin declares: `aligner_classify.head`."""
+
+BUILT_IN_SLOTS: Mapping[Slot, str] = {
+    "tokenizer": "The tokenizer with its chat template and special tokens.",
+    "policy": "The model that is post-trained.",
+    "reference": "The model that the policy is compared with; empty: the policy at the step's start.",
+    "reward": "The reward model.",
+    "value": "The value model.",
+    "data": "The rows that a step wrote last: a folder with `rows.jsonl`.",
+}
+"""Slots that every chain has, each with its description."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Artifact:
-    """One thing on disk or on the hub, and who made it."""
+    """A folder or hub id with its content hash and the step that wrote it."""
 
     path: str
-    """Folder of whole weights (or of a tokenizer, or of rows), or a hub id."""
+    """Folder of full weights (or of a tokenizer, or of rows), or a hub id."""
     revision: str | None = None
     """Commit, tag or branch on the hub; None for a folder."""
     adapters: tuple[str, ...] = ()
-    """Folders of the adapters that belong on top of `path`, the lowest first."""
+    """Folders of the adapters to apply to `path`, the innermost first."""
     hash: str = ""
     """SHA-256 of the content, adapters included; equal hashes mean equal models."""
     made_by: str = "model"
-    """The step that wrote it, or `model` for what the recipe began with."""
+    """The step that wrote it, or `model` for the initial model of the recipe."""
 
     @property
     def local(self) -> bool:
@@ -35,7 +45,7 @@ class Artifact:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelState:
-    """The slots a chain fills. A stage gets one and returns another; none is ever changed.
+    """Artifacts by slot. A stage receives one state and returns another; a state never changes.
 
     >>> state = ModelState(policy=Artifact(path="Qwen/Qwen2.5-0.5B"))
     >>> sorted(state.filled())
@@ -48,43 +58,61 @@ class ModelState:
     """
 
     tokenizer: Artifact | None = None
-    """With its chat template and special tokens."""
     policy: Artifact | None = None
-    """The model being aligned."""
     reference: Artifact | None = None
-    """What a step holds the policy to; None means the policy as that step found it."""
+    """None means the policy at the start of the step."""
     reward: Artifact | None = None
     value: Artifact | None = None
     data: Artifact | None = None
-    """The rows that a step made last, for a later one to read: a folder with `rows.jsonl`."""
+    declared: Mapping[Slot, Artifact] = field(default_factory=dict)
+    """Artifacts in slots that plugins declare."""
 
-    def filled(self) -> frozenset[Slot]:
-        return frozenset(slot for slot in SLOTS if getattr(self, slot) is not None)
+    @classmethod
+    def of(cls, slots: Mapping[Slot, Artifact | None]) -> ModelState:
+        """Return a state with these slots, built-in and declared ones."""
+        built_in: dict[str, Any] = {s: a for s, a in slots.items() if s in BUILT_IN_SLOTS}
+        declared = {s: a for s, a in slots.items() if s not in BUILT_IN_SLOTS and a is not None}
+        return cls(**built_in, declared=declared)
+
+    def find(self, slot: Slot) -> Artifact | None:
+        """Return the artifact in `slot`, or None if the slot is empty."""
+        if slot not in BUILT_IN_SLOTS:
+            return self.declared.get(slot)
+        artifact = getattr(self, slot)
+        assert artifact is None or isinstance(artifact, Artifact)
+        return artifact
 
     def get(self, slot: Slot) -> Artifact:
-        """The artifact in `slot`, which the check has shown to be filled."""
-        artifact = getattr(self, slot)
-        assert isinstance(artifact, Artifact), f"slot {slot!r} is empty"
+        """Return the artifact in `slot`, which has to be filled."""
+        artifact = self.find(slot)
+        assert artifact is not None, f"slot {slot!r} is empty"
         return artifact
+
+    def filled(self) -> frozenset[Slot]:
+        """Return the names of the slots that are not empty."""
+        return frozenset(s for s in (*BUILT_IN_SLOTS, *self.declared) if self.find(s) is not None)
 
     def put(self, step: str, **slots: Artifact) -> ModelState:
         """Return a copy with `slots` filled, each marked as made by `step`."""
-        filled: dict[str, Any] = {s: replace(a, made_by=step) for s, a in slots.items()}
-        return replace(self, **filled)
+        made = {slot: replace(artifact, made_by=step) for slot, artifact in slots.items()}
+        return ModelState.of({slot: self.get(slot) for slot in self.filled()} | made)
 
     def changed_since(self, before: ModelState) -> frozenset[Slot]:
-        return frozenset(slot for slot in SLOTS if getattr(self, slot) != getattr(before, slot))
+        """Return the slots whose artifact differs from the one in `before`."""
+        slots = self.filled() | before.filled()
+        return frozenset(slot for slot in slots if self.find(slot) != before.find(slot))
 
     def to_json(self, *, beside: Path) -> str:
-        """The manifest as JSON, local paths relative to the folder `beside`, so runs can be moved."""
-        slots = {f.name: getattr(self, f.name) for f in fields(self)}
+        """Return the state as JSON, local paths relative to the folder `beside` so that runs can move."""
+        slots = {slot: self.find(slot) for slot in (*BUILT_IN_SLOTS, *sorted(self.declared))}
         raw = {s: None if a is None else _relative(asdict(a), beside) for s, a in slots.items()}
         return json.dumps(raw, indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str, *, beside: Path) -> ModelState:
+        """Read the result of `to_json`; `beside` is the folder of the file now."""
         raw: dict[str, dict[str, Any] | None] = json.loads(text)
-        return cls(**{s: None if a is None else _absolute(a, beside) for s, a in raw.items()})
+        return cls.of({s: None if a is None else _absolute(a, beside) for s, a in raw.items()})
 
 
 def _relative(raw: dict[str, Any], beside: Path) -> dict[str, Any]:
@@ -95,40 +123,39 @@ def _relative(raw: dict[str, Any], beside: Path) -> dict[str, Any]:
 
 
 def _absolute(raw: Mapping[str, Any], beside: Path) -> Artifact:
-    # A hub id ("org/name") and a relative folder look alike: what we wrote relative begins with a dot
-    # or exists beside the manifest.
+    # A hub id ("org/name") and a relative folder look alike: a path that we made relative begins with
+    # a dot or exists beside the manifest.
     def lengthen(path: str) -> str:
-        there = os.path.normpath(beside / path)
-        return there if path.startswith(".") or os.path.isdir(there) else path
+        absolute = os.path.normpath(beside / path)
+        return absolute if path.startswith(".") or os.path.isdir(absolute) else path
 
     adapters = tuple(lengthen(p) for p in raw["adapters"])
     return Artifact(**{**raw, "path": lengthen(raw["path"]), "adapters": adapters})
 
 
 class ModelCache:
-    """The very objects behind artifacts, by content hash: what makes a reload needless.
+    """Objects in memory by content hash of their artifacts, so that nothing is loaded twice.
 
-    Ownership moves: `take` hands the object over and forgets it, because a stage trains it in place
-    and it then no longer is what the hash says.
+    Ownership moves: `take` removes the object from the cache, because a stage trains it in place and
+    it then differs from its hash.
     """
 
     def __init__(self) -> None:
         self._objects: dict[str, Any] = {}
 
-    def keep(self, artifact: Artifact, thing: Any) -> None:
+    def keep(self, artifact: Artifact, loaded: Any) -> None:
+        """Add the object that was loaded from, or saved as, `artifact`."""
         assert artifact.hash, "only an artifact with a content hash can be kept"
-        self._objects[artifact.hash] = thing
+        self._objects[artifact.hash] = loaded
 
     def take(self, artifact: Artifact) -> Any | None:
+        """Remove and return the object of `artifact`; None if the cache does not have it."""
         return self._objects.pop(artifact.hash, None) if artifact.hash else None
 
     def keep_only(self, state: ModelState) -> None:
-        """Forget whatever `state` does not hold, so that its memory is free."""
-        held = {getattr(state, slot).hash for slot in state.filled()}
-        self._objects = {key: thing for key, thing in self._objects.items() if key in held}
+        """Drop every object that `state` does not contain, to free its memory."""
+        hashes = {state.get(slot).hash for slot in state.filled()}
+        self._objects = {key: loaded for key, loaded in self._objects.items() if key in hashes}
 
     def __contains__(self, artifact: Artifact) -> bool:
         return artifact.hash in self._objects
-
-
-assert {f.name for f in fields(ModelState)} == SLOTS

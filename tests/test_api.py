@@ -26,8 +26,10 @@ from aligner.testing import (
     write_files,
     write_tiny,
 )
-from aligner_dpo.stage import DPO, DPOOptions
-from aligner_sft.stage import SFT, SFTOptions
+from aligner_dpo.options import DPOOptions
+from aligner_dpo.stage import DPO
+from aligner_sft.options import SFTOptions
+from aligner_sft.stage import SFT
 
 QUICK: dict[str, Any] = {
     "max_steps": 2,
@@ -107,7 +109,8 @@ def test_a_recipe_built_of_stages_is_the_recipe_written_in_yaml(
     (here / "mine.yaml").write_text(built.to_yaml())
     loaded = aligner.Recipe.load(here / "mine.yaml")
     ours, theirs = built.check(), loaded.check()
-    assert [link.stage.options for link in ours.inner.chain.links] == [sft.options, dpo.options]
+    read = [link.stage.options.model_dump(exclude_unset=True) for link in ours.inner.chain.steps]
+    assert read == [one.options.model_dump(exclude_unset=True) for one in (sft, dpo)]
     assert ours.plans == theirs.plans
 
 
@@ -122,7 +125,7 @@ def test_a_check_prints_the_table_of_the_command_line(here: Path, sft: SFT) -> N
     lines = str(aligner.Recipe([sft], model="tiny").check()).splitlines()
     assert lines[0] == "recipe"
     assert lines[5].split() == ["step", "reads", "writes", "rows", "tokens", "steps", "trained"]
-    assert "  does   learn assistant turns, learning rate 0.01" in lines
+    assert "  task   train on assistant turns, learning rate 0.01" in lines
     assert lines[-1] == "no errors; 0 of 1 steps are done, 1 would run"
 
 
@@ -289,7 +292,7 @@ def test_an_interrupt_is_told_as_one_and_the_run_goes_on(here: Path, sft: SFT) -
             raise KeyboardInterrupt
 
     recipe = aligner.Recipe([sft], model="tiny")
-    with pytest.raises(Stopped, match=r"^steps\[0\]: stopped in step 'sft';"):
+    with pytest.raises(Stopped, match=r"^steps\[0\]: interrupted in step 'sft';"):
         recipe.run(show=False, on_event=interrupt)
     assert not recipe.run(show=False)["sft"].reused
 
@@ -299,7 +302,7 @@ def test_progress_is_shown_as_lines_where_there_is_no_terminal(
 ) -> None:
     aligner.Recipe([sft], model="tiny").run()
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "[1/1] sft: learn assistant turns, learning rate 0.01"
+    assert lines[0] == "[1/1] sft: train on assistant turns, learning rate 0.01"
     assert lines[-1].startswith("[1/1] sft: done in ")
 
 
@@ -347,8 +350,8 @@ def test_a_stage_by_the_name_of_another_is_refused(here: Path) -> None:
     with pytest.raises(PluginError) as refused:
         aligner.Recipe([SFT(Words())]).check()
     assert str(refused.value) == (
-        f"stage 'sft': {SFT.__module__}.{SFT.__qualname__} is not the stage 'sft' in use\n"
-        "  hint: that is aligner_sft.stage.SFT of plugin sft 0.1.0; give yours another name"
+        f"stage 'sft': {SFT.__module__}.{SFT.__qualname__} has the name of another stage, "
+        "'sft'\n  hint: rename it: aligner_sft.stage.SFT of plugin sft 0.1.0 has this name already"
     )
 
 

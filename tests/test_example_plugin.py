@@ -7,7 +7,8 @@ from pathlib import Path
 
 import aligner_brevity
 import pytest
-from aligner_brevity.stage import RDPO, RDPOOptions
+from aligner_brevity.options import RDPOOptions
+from aligner_brevity.stage import RDPO
 
 import aligner
 from aligner import chain

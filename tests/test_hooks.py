@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from page_code import as_module, blocks, sections
 
 import aligner
 from aligner import hookspecs
@@ -18,8 +19,8 @@ from aligner.registry import DatasetSummary, ExternalConfig, TemplateInputs
 from aligner.stage import Plan, PlanContext, Stage, StageOptions, StepContext
 from aligner.state import ModelState
 from aligner.testing import conversations, run_stage, write_files
-from aligner.testing.documents import as_module, blocks, sections
-from aligner_sft.stage import SFT, SFTOptions
+from aligner_sft.options import SFTOptions
+from aligner_sft.stage import SFT
 
 PAGE = (Path(__file__).parents[1] / "docs" / "hooks.md").read_text("utf-8")
 HOOKS = {name: hook for name, hook in vars(hookspecs).items() if name.startswith("aligner_")}
@@ -129,10 +130,22 @@ def test_aligner_data_formats(example: Example, tmp_path: Path) -> None:
     assert (pair.chosen[0]["content"], pair.rejected[0]["content"]) == ("so", "not so")
 
 
+def test_aligner_row_operations(example: Example, tmp_path: Path) -> None:
+    from aligner.data.options import DataSpec
+    from aligner.data.reading.load import load_rows
+
+    look = _look(example("aligner_row_operations"), tmp_path)
+    write_files(tmp_path, {"p.jsonl": [{"text": "a long text"}, {"text": "short"}]})
+    spec: Any = DataSpec(path="p.jsonl", shorten={"characters": 6})  # type: ignore[call-arg]
+    loaded = load_rows((spec,), want="text", context=look, option="data")
+    assert [row.text for row in loaded.rows] == ["a long", "short"]
+    assert "1 were shortened (p.jsonl:1)" in loaded.ledger.describe()
+
+
 def test_aligner_recipe_templates(example: Example) -> None:
     [outline] = host_of([example("aligner_recipe_templates")]).registry().recipe_templates.values()
     data = {"data": DatasetSummary(spec="talks.jsonl")}
-    assert outline.write(TemplateInputs(model="base", adapter="none", data=data)) == (
+    assert outline.render(TemplateInputs(model="base", adapter="none", data=data)) == (
         "model: base\n"
         "steps:\n"
         "  - stage: sft\n"

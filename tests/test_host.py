@@ -54,16 +54,11 @@ def test_aligners_own_stages_are_found_by_entry_point_alone() -> None:
     found = {entry.name: entry.value for entry in entry_points(group="aligner")}
     assert {name: found.get(name) for name in written} == written
     host = Host.discover()
-    assert [one for one in host.aside if one.name in written] == []
-    assert {name.removeprefix("aligner_") for name in written.values()} <= {
-        *host.stages(),
-        *host.registry().data_sources,
-        *(
-            "recipe_templates",
-            "import",
-            "toy_tasks",
-        ),  # these offer beginnings of recipes, each several
-    }
+    assert [one for one in host.disabled if one.name in written] == []
+    # Plugins without a stage or data source of their own name.
+    others = {"curation", "import", "recipe_templates", "rewards", "toy_tasks"}
+    offered = {*host.stages(), *host.registry().data_sources}
+    assert {name.removeprefix("aligner_") for name in written.values()} <= offered | others
 
 
 def test_two_plugins_that_offer_one_stage_are_both_named_with_their_versions() -> None:
@@ -94,7 +89,7 @@ def test_a_hook_that_is_in_no_specification_is_refused_and_leaves_the_host_as_it
 
 def test_a_missing_stage_names_what_is_near_and_what_was_set_aside() -> None:
     host = host_of([plugin_offering(stage_called("dpo"))])
-    host.aside.append(
+    host.disabled.append(
         SimpleNamespace(name="acme", source="acme-stages 1.0", reason="broken: ImportError('x')")
     )
     with pytest.raises(ChainError) as caught:
@@ -131,7 +126,7 @@ def ask(code: str, folder: Path, **environment: str) -> str:
     return done.stdout.strip()
 
 
-SHOW = "print([(a.name, a.source, a.reason) for a in Host.discover({}).aside])"
+SHOW = "print([(a.name, a.source, a.reason) for a in Host.discover({}).disabled])"
 
 
 def test_a_plugin_that_fails_to_import_is_set_aside(distribution: Path) -> None:
@@ -196,7 +191,14 @@ def test_an_observer_that_raises_is_named_and_does_not_stop_the_others() -> None
     ("parts", "message"),
     [
         ({"name": "DPO"}, "a stage needs a lower-case `name`"),
-        ({"name": "dpo", "requires": frozenset({"polisy"})}, "`requires` names no slot: 'polisy'"),
+        (
+            {"name": "dpo", "requires": frozenset({"polisy"})},
+            "`requires` contains 'polisy', which is not a slot",
+        ),
+        (
+            {"name": "dpo", "__module__": "aligner_x.stage", "declares": {"aligner_y.head": "A."}},
+            "`declares` contains 'aligner_y.head', which is not a lower-case name after 'aligner_x.'",
+        ),
     ],
 )
 def test_a_misdeclared_stage_is_refused_when_its_class_is_made(parts: dict, message: str) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from aligner.cli.shared.new_plugin import distribution
+from aligner.scaffold.plugin import plugin_files
 from aligner.testing import conversations, preferences, write_files, write_tiny
 
 EXAMPLE = Path(__file__).parent / "example_plugin"
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 TALK = """\
 model: tiny
 steps:
-  - {stage: short_talk, data: talks.jsonl, max_steps: 2, per_device_train_batch_size: 4, learning_rate: 1e-2}
+  - {stage: margin_dpo, data: pairs.jsonl, max_steps: 2, per_device_train_batch_size: 4, learning_rate: 1e-2}
   - {stage: sft, data: talks.jsonl, max_steps: 2, per_device_train_batch_size: 4, learning_rate: 1e-2}
 """
 PAIRS = """\
@@ -65,18 +65,20 @@ def _call(command: list[str], **environment: str) -> str:
 @pytest.mark.slow
 def test_a_new_plugin_is_found_checked_tested_and_run(install: Install, tmp_path: Path) -> None:
     source = tmp_path / "source"
-    write_files(source, distribution("short_talk"))
+    write_files(source, plugin_files("margin_dpo"))
     python = install(source)
     write_tiny(tmp_path / "tiny")
-    write_files(tmp_path, {"talks.jsonl": conversations(), "r.yaml": TALK})
+    write_files(
+        tmp_path, {"talks.jsonl": conversations(), "pairs.jsonl": preferences(), "r.yaml": TALK}
+    )
     aligner = ["-m", "aligner.cli"]
-    assert "Peak learning rate" in python(*aligner, "stages", "short_talk")
-    assert "by plugin short_talk 0.1.0" in python(*aligner, "check", str(tmp_path / "r.yaml"))
+    assert "Peak learning rate" in python(*aligner, "stages", "margin_dpo")
+    assert "(plugin margin_dpo 0.1.0)" in python(*aligner, "check", str(tmp_path / "r.yaml"))
     runs = str(tmp_path / "runs")
-    assert "short_talk" in python(*aligner, "run", str(tmp_path / "r.yaml"), "--runs", runs)
-    assert (tmp_path / "runs/r/steps/1-short_talk/policy/model.safetensors").is_file()
+    assert "margin_dpo" in python(*aligner, "run", str(tmp_path / "r.yaml"), "--runs", runs)
+    assert (tmp_path / "runs/r/steps/1-margin_dpo/policy/model.safetensors").is_file()
     tests = str(source / "tests")
-    assert "12 passed" in python(
+    assert "13 passed" in python(
         "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", tests, tests
     )
 

@@ -1,4 +1,4 @@
-"""`aligner new recipe` looks at a model and data, and writes a commented recipe that passes the check."""
+"""`aligner new recipe` writes a commented recipe for a model and data that passes the check."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def new_recipe(desk: Path, capsys: pytest.CaptureFixture[str]) -> NewRecipe:
     def act(*words: str) -> tuple[int, str, str]:
         code = main(["new", "recipe", *words])
-        said = capsys.readouterr()
-        return code, said.out, said.err
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
 
     return act
 
@@ -61,7 +61,7 @@ CASES = {
 }
 
 
-def test_every_outline_is_tested(new_recipe: NewRecipe) -> None:
+def test_every_method_is_tested(new_recipe: NewRecipe) -> None:
     assert CASES.keys() == Host.discover().registry().recipe_templates.keys()
     code, out, _ = new_recipe("--list")
     assert (code, [line.split()[0] for line in out.splitlines()]) == (0, list(CASES))
@@ -87,10 +87,10 @@ def test_what_it_writes_passes_the_check(
     )
 
 
-def test_the_recipe_says_why_of_each_option(new_recipe: NewRecipe, desk: Path) -> None:
+def test_the_recipe_explains_each_option(new_recipe: NewRecipe, desk: Path) -> None:
     _, out, _ = new_recipe("--method", "sft", "--model", "tiny", *TALKS)
     assert out == (
-        "sft.yaml\n  data: 60 rows, nearly all within 65 tokens\n"
+        "sft.yaml\n  data: 60 rows, 98% within 65 tokens\n"
         "  it passes the check\n  next: aligner run sft.yaml\n"
     )
     assert (desk / "sft.yaml").read_text("utf-8") == SFT
@@ -114,7 +114,7 @@ def test_a_recipe_that_is_there_is_not_written_over(new_recipe: NewRecipe, desk:
     code, _, err = new_recipe("--method", "sft", "--model", "tiny", *TALKS)
     assert (code, err) == (
         2,
-        "--out: sft.yaml exists already\n  hint: give another file with --out\n",
+        "--out: sft.yaml exists already\n  hint: choose another file with --out\n",
     )
     assert (desk / "sft.yaml").read_text() == "mine"
 
@@ -122,23 +122,26 @@ def test_a_recipe_that_is_there_is_not_written_over(new_recipe: NewRecipe, desk:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ([], "--method: say what to train\n  hint: known: dpo, pretrain, reward, rlhf, sft\n"),
+        (
+            [],
+            "--method: a training method is missing\n  hint: known: dpo, pretrain, reward, rlhf, sft\n",
+        ),
         (
             ["--method", "dpp"],
-            "--method: there is no outline for 'dpp'\n  hint: did you mean 'dpo'?\n",
+            "--method: unknown method 'dpp'\n  hint: did you mean 'dpo'?\n",
         ),
         (
             ["--method", "sft", "--data", "talks.jsonl"],
-            "new recipe: --model is missing\n  hint: give model, a folder or hub id\n",
+            "new recipe: --model is missing\n  hint: give the model, a folder or Hub id\n",
         ),
         (
             ["--method", "dpo", "--model", "tiny"],
             "new recipe: --preferences is missing\n"
-            "  hint: give preferences: preference rows, a file, folder or hub id\n",
+            "  hint: give the preferences: preference rows, a file, folder or Hub id\n",
         ),
         (
             ["--method", "sft", "--model", "tiny", *TALKS, *PAIRS],
-            "--preferences: sft makes no use of it\n  hint: it takes --data\n",
+            "--preferences: the method sft does not use it\n  hint: it uses --data\n",
         ),
     ],
 )
@@ -173,8 +176,8 @@ def test_on_a_terminal_what_is_missing_is_asked_for(
     monkeypatch.setattr(sys, "stdout", screen)
     assert main(["new", "recipe"]) == 0
     asked = screen.getvalue()
-    assert "method [sft]: model, a folder or hub id: data: conversation rows" in asked
-    assert "adapter: lora, qlora or none [lora]: file to write [sft.yaml]: sft.yaml\n" in asked
+    assert "method [sft]: model, a folder or Hub id: data: conversation rows" in asked
+    assert "adapter (lora, qlora, none) [lora]: output file [sft.yaml]: sft.yaml\n" in asked
     assert "adapter" not in read_recipe(desk / "sft.yaml").steps[1].options
 
 
@@ -188,13 +191,17 @@ def test_an_outline_fits_its_stages_whatever_is_unknown(method: str, tmp_path: P
         adapter="qlora",
         data={
             name: DatasetSummary(spec='{"hub": "org/data"}')
-            for name in (*outline.may, *outline.asks)
+            for name in (*outline.optional_data, *outline.required_data)
         },
     )
-    (tmp_path / "r.yaml").write_text(outline.write(material), encoding="utf-8")
+    (tmp_path / "r.yaml").write_text(outline.render(material), encoding="utf-8")
     steps = read_recipe(tmp_path / "r.yaml").steps
     for step in steps:
-        validate(step, host.stage(step.stage, where=step.where))
+        validate(
+            step,
+            host.stage(step.stage, where=step.where),
+            host.registry().row_operations,
+        )
     assert all(step.options["quantize"] == "nf4" for step in steps if step.stage != "chat")
 
 
@@ -216,7 +223,7 @@ def test_the_template_suits_the_tokenizer(known: dict[str, object], template: st
         "adapter": "lora",
         "data": {"data": DatasetSummary(spec="d.jsonl")},
     }
-    written = yaml.safe_load(outline.write(TemplateInputs(**(given | known))))  # type: ignore[arg-type]
+    written = yaml.safe_load(outline.render(TemplateInputs(**(given | known))))  # type: ignore[arg-type]
     assert written["steps"][0] == {"stage": "chat", "template": template}
 
 
@@ -233,7 +240,7 @@ def test_numbers_suit_the_data(looked: dict[str, int], chosen: tuple[object, ...
     """Options that follow from the number of rows, for a model of 2048 positions."""
     outline = Host.discover().registry().recipe_templates["sft"]
     data = {"data": DatasetSummary(spec="d.jsonl", **looked)}
-    text = outline.write(TemplateInputs(model="m", adapter="lora", data=data, positions=2048))
+    text = outline.render(TemplateInputs(model="m", adapter="lora", data=data, positions=2048))
     step = yaml.safe_load(text)["steps"][1]
     names = (
         "hold_out",
@@ -246,14 +253,15 @@ def test_numbers_suit_the_data(looked: dict[str, int], chosen: tuple[object, ...
     assert ("limits" in step) == (looked.get("longest", 0) > 2048)
 
 
-def test_a_model_that_cannot_be_looked_at_is_said(
+def test_a_model_that_cannot_be_read_is_reported(
     new_recipe: NewRecipe, desk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     code, out, err = new_recipe("--method", "sft", "--model", "no-org/no-model", *TALKS)
     assert (code, err) == (0, "")
     assert out == (
-        "sft.yaml\n  data: 60 rows\n  the model could not be looked at: check it where it can\n"
+        "sft.yaml\n  data: 60 rows\n  the model could not be read here: "
+        "run `aligner check sft.yaml` where it can\n"
     )
     step = read_recipe(desk / "sft.yaml").steps[1]
     assert step.options["max_length"] == 1024
@@ -288,37 +296,37 @@ def test_its_help_loads_nothing_heavy() -> None:
 
 
 SFT = """\
-# Learn to answer from conversations.
-# Written by `aligner new recipe`. `aligner check` says what each step would do, `aligner run` does it;
-# `aligner stages NAME` shows every option of a stage.
-seed: 0 # all randomness starts here
+# Fine-tune on conversations.
+# Written by `aligner new recipe`. `aligner check` shows what each step will do, `aligner run` runs it,
+# `aligner stages NAME` lists every option of a stage.
+seed: 0 # seed of all random numbers
 model: "./tiny"
 
 steps:
   - stage: chat
     template: own # the tokenizer has one
-    # template: chatml # or llama-3, qwen, zephyr, …, a Jinja file, or own for the tokenizer's
+    # template: chatml # or llama-3, qwen, zephyr, …, a Jinja file, or `own` for the tokenizer's own template
     # system: You are a helpful assistant. # for conversations without a system turn
 
   - stage: sft
     data: "talks.jsonl" # 60 rows
-    hold_out: 0.1 # kept back to measure on; never the same prompt on both sides
-    max_length: 96 # tokens: all that the model takes; nearly all rows fit
-    # overflow: turns # leave out the oldest turns of longer rows, not the whole row
-    # packing: true # several conversations a row: faster where most are short
-    # train_on: last # learn only the last answer, not all of them
-    adapter: {method: lora, r: 16, lora_alpha: 32} # trained in place of the whole model
+    hold_out: 0.1 # share of rows for evaluation; a prompt is never in both splits
+    max_length: 96 # tokens, the maximum of the model; nearly all rows fit
+    # overflow: turns # drop the oldest turns of longer rows instead of the whole row
+    # packing: true # several conversations in one row: faster if most are short
+    # train_on: last # train on the last answer only
+    adapter: {method: lora, r: 16, lora_alpha: 32} # train an adapter, not the whole model
     # adapter: {method: dora, r: 16, lora_alpha: 32} # or rslora
-    num_train_epochs: 3 # few rows want several passes
-    per_device_train_batch_size: 4 # rows on a device at once; if memory runs out, halve it, double the next
-    gradient_accumulation_steps: 1 # together 4 rows an optimizer step
-    learning_rate: 0.0002 # adapters want ten times what full weights do
+    num_train_epochs: 3 # several passes, as there are few rows
+    per_device_train_batch_size: 4 # rows on a device; if memory runs out, halve it and double the next option
+    gradient_accumulation_steps: 1 # 4 rows for each optimizer step
+    learning_rate: 0.0002 # adapters need about ten times the rate of full weights
     lr_scheduler_type: cosine
-    warmup_steps: 0.03 # share of the optimizer steps
+    warmup_steps: 0.03 # fraction of the optimizer steps
 
-  # Compare what came of it with what it began from:
+  # Compare the trained model with the one before training:
   # - stage: evaluate
-  #   prompts: FILE # prompts that no step has been trained on
+  #   prompts: FILE # prompts that no step has trained on
   #   judge: NAME # a reward function of an installed plugin
   #   against: [chat]
 """

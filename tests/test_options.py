@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import Field, field_validator, model_validator
 
-from aligner.data.curation.spec import Augment, Clean, Redact
 from aligner.data.options import DataSpec, DataSpecs
 from aligner.errors import AlignerError, ChainError, ErrorGroup
 from aligner.options.fields import fields_at, first_sentence, nested_models
+from aligner.options.row_operations import with_operations
 from aligner.options.validation import check_options, validate
 from aligner.recipe import read_recipe
 from aligner.registry import ExtensionOptions
@@ -87,7 +87,10 @@ def errors(**options: Any) -> list[str]:
     """The complaints about `options`, each place shown as its dotted path in brackets."""
     with pytest.raises(AlignerError) as caught:
         check_options(
-            {"data": "a", **options}, Options, what="stage 'tune'", where=lambda path: f"<{path}>"
+            {"data": "a", **options},
+            with_operations(Options, {}),
+            what="stage 'tune'",
+            where=lambda path: f"<{path}>",
         )
     error = caught.value
     return [str(one) for one in (error.errors if isinstance(error, ErrorGroup) else (error,))]
@@ -127,7 +130,7 @@ def test_faults_of_a_step_are_placed_at_their_lines_all_at_once(
     )
     step = read_recipe("r.yaml", overrides=["tune.even=3"]).steps[0]
     with pytest.raises(ErrorGroup) as caught:
-        validate(step, Tune)
+        validate(step, Tune, {})
     assert str(caught.value).splitlines() == [
         "r.yaml:8: stage 'tune' has no option 'data.1.frist'",
         "  hint: did you mean 'first'?",
@@ -149,7 +152,7 @@ def test_a_missing_option_is_placed_at_the_step(
     monkeypatch.chdir(tmp_path)
     Path("r.yaml").write_text("steps:\n  - stage: tune\n")
     with pytest.raises(ChainError) as caught:
-        validate(read_recipe("r.yaml").steps[0], Tune)
+        validate(read_recipe("r.yaml").steps[0], Tune, {})
     assert str(caught.value) == (
         "r.yaml:2: stage 'tune' needs option 'data'\n  hint: data: Rows to train on."
     )
@@ -262,7 +265,7 @@ def test_fields_are_found_through_unions_lists_and_mappings() -> None:
     assert "hub" in fields_at(Options, ("data", 0))
     assert "hub" in fields_at(Options, ("data",))
     assert fields_at(Options, ("weights", "a")) == {}
-    assert nested_models(Options) == (DataSpec, Clean, Redact, Augment, Lora, Prompt)
+    assert nested_models(Options) == (DataSpec, Lora, Prompt)
 
 
 @pytest.mark.parametrize(

@@ -28,8 +28,15 @@ def test_a_shipped_recipe_fits_its_stages_and_the_schema(path: Path) -> None:
     host = Host.discover()
     recipe = read_recipe(path)
     for step in recipe.steps:
-        validate(step, host.stage(step.stage, where=step.where))
-    jsonschema.validate(yaml.safe_load(recipe.to_yaml()), recipe_schema(host.stages()))
+        validate(
+            step,
+            host.stage(step.stage, where=step.where),
+            host.registry().row_operations,
+        )
+    jsonschema.validate(
+        yaml.safe_load(recipe.to_yaml()),
+        recipe_schema(host.stages(), host.registry().row_operations),
+    )
 
 
 @pytest.mark.parametrize("name", ["zephyr-7b", "qlora-8b", "laptop"])

@@ -95,7 +95,7 @@ class LookOver(Stage[LookConfig]):
 
 
 STAGES: Mapping[str, type[Stage[Any]]] = {"tune": Tune, "look": LookOver}
-SCHEMA = recipe_schema(STAGES)
+SCHEMA = recipe_schema(STAGES, {})
 LOOK = {"stage": "look", "at": "it"}
 TUNE = {"stage": "tune", "data": "a.jsonl"}
 
@@ -112,7 +112,7 @@ def reads(recipe: Any) -> bool:
     Path("r.yaml").write_text(json.dumps(recipe))
     try:
         for step in read_recipe("r.yaml", environment={"N": "3"}).steps:
-            validate(step, STAGES[step.stage])
+            validate(step, STAGES[step.stage], {})
     except (AlignerError, KeyError):
         return False
     return True
@@ -235,7 +235,7 @@ def test_editors_find_the_documentation_of_stages_and_options() -> None:
 
 
 def test_a_schema_of_no_stages_at_all_is_one() -> None:
-    schema = recipe_schema({})
+    schema = recipe_schema({}, {})
     jsonschema.Draft202012Validator.check_schema(schema)
     assert not jsonschema.Draft202012Validator(schema).is_valid({"steps": [TUNE]})
 
@@ -254,7 +254,7 @@ def test_the_options_of_a_model_are_told_in_words() -> None:
 
 
 def test_a_page_tells_all_there_is_to_know_of_a_stage() -> None:
-    assert describe_stage(LookOver) == (
+    assert describe_stage(LookOver, {}) == (
         "look: (no documentation)\n"
         "\n"
         "requires  policy, tokenizer\n"
@@ -272,7 +272,7 @@ def test_a_page_tells_all_there_is_to_know_of_a_stage() -> None:
 
 
 def test_a_page_ends_with_the_models_that_the_options_use() -> None:
-    page = describe_stage(Tune)
+    page = describe_stage(Tune, {})
     assert page.startswith(
         "tune: Tune the policy.\n"
         "\n"

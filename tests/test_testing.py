@@ -121,18 +121,18 @@ class TestTally(StageContract):
     """A stage that keeps the contract passes all of it, from a module that cannot be imported by name."""
 
     stage = Tally
-    test_declaring_loads_nothing_heavy = None
+    test_the_declaration_imports_no_heavy_library = None
 
 
 @pytest.mark.parametrize(
     ("flaw", "said"),
     [
-        ("two lines", "a summary is one line"),
-        ("no summary", "a plan needs a summary"),
-        ("restless", "`summary` differs between plans"),
-        ("other data", "`data` differs between plans"),
+        ("two lines", "the summary has more than one line"),
+        ("no summary", "the plan has no summary"),
+        ("restless", "`summary` differs between two plans"),
+        ("other data", "`data` differs between two plans"),
         ("loads", "`plan` of 'tally' loads weights"),
-        ("plans too much", "it plans slots it does not provide"),
+        ("plans too much", "contains slots that the stage does not provide"),
     ],
 )
 def test_a_plan_that_breaks_the_contract_is_caught(
@@ -141,7 +141,7 @@ def test_a_plan_that_breaks_the_contract_is_caught(
     write_tiny(tmp_path / MODEL)
     broken = contract(flaw)
     with pytest.raises(AssertionError, match=said):
-        broken.test_planning_loads_no_weights_and_says_the_same_twice(
+        broken.test_planning_loads_no_weights_and_is_deterministic(
             broken._made(), tmp_path, monkeypatch
         )
 
@@ -149,29 +149,41 @@ def test_a_plan_that_breaks_the_contract_is_caught(
 @pytest.mark.parametrize(
     ("flaw", "test", "said"),
     [
-        ("elsewhere", "fills_what_it_declares_and_touches_nothing_else", "'value' lies outside"),
+        (
+            "elsewhere",
+            "fills_the_slots_it_provides_and_changes_no_other",
+            "in 'value' is outside the folder",
+        ),
         (
             "writes",
-            "fills_what_it_declares_and_touches_nothing_else",
-            "outside its folder: notes.txt",
+            "fills_the_slots_it_provides_and_changes_no_other",
+            "files outside its folder: notes.txt",
         ),
         (
             "silent",
-            "records_the_figures_it_declares",
-            "`Plan.metrics` and what was recorded differ",
+            "records_the_metrics_it_declares",
+            "`Plan.metrics` and the recorded metrics differ",
         ),
-        ("nan", "records_the_figures_it_declares", "no numbers: sum"),
-        ("moves", "leaves_the_process_as_it_found_it", "it changed: current folder"),
-        ("threads", "leaves_the_process_as_it_found_it", "it changed: torch's number of threads"),
-        ("type", "leaves_the_process_as_it_found_it", "it changed: torch's default dtype"),
+        ("nan", "records_the_metrics_it_declares", "NaN or infinite: sum"),
+        ("moves", "restores_the_state_of_the_process", "it changed the process: current folder"),
+        (
+            "threads",
+            "restores_the_state_of_the_process",
+            "it changed the process: torch's number of threads",
+        ),
+        (
+            "type",
+            "restores_the_state_of_the_process",
+            "it changed the process: torch's default dtype",
+        ),
         ("random", "same_seed", "the content of 'value' differs"),
         (
             "other data",
-            "what_is_finished_is_not_run_again",
-            "does not say the same in the next run",
+            "a_finished_step_is_reused",
+            "because its plan or options changed",
         ),
-        ("forgets", "killed_in_the_middle", "it began again instead of going on"),
-        ("loses", "killed_in_the_middle", "the content of 'value' differs"),
+        ("forgets", "after_an_interruption", "it started again instead of resuming"),
+        ("loses", "after_an_interruption", "the content of 'value' differs"),
     ],
 )
 def test_a_run_that_breaks_the_contract_is_caught(
@@ -210,9 +222,9 @@ def test_an_option_without_a_word_is_caught() -> None:
         stage = Quiet
 
     with pytest.raises(AssertionError, match=r"no docstring under: Inner\.silent"):
-        Broken().test_every_option_says_what_it_is_for()
-    with pytest.raises(AssertionError, match="the first line of Quiet's docstring"):
-        Broken().test_the_stage_is_written_up()
+        Broken().test_every_option_is_documented()
+    with pytest.raises(AssertionError, match="Quiet has no docstring"):
+        Broken().test_the_stage_is_documented()
 
 
 def test_a_declaration_that_loads_something_heavy_is_caught(
@@ -235,8 +247,8 @@ def test_a_declaration_that_loads_something_heavy_is_caught(
     class Broken(StageContract):
         stage = Heavy
 
-    with pytest.raises(AssertionError, match=r"a_heavy_stage loads .*datasets"):
-        Broken().test_declaring_loads_nothing_heavy()
+    with pytest.raises(AssertionError, match=r"a_heavy_stage imports .*datasets"):
+        Broken().test_the_declaration_imports_no_heavy_library()
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
-"""What the command line does, in Python: a recipe loaded or built, checked, run, and its result."""
+"""The Python interface: load or build a recipe, check it, run it, use its models."""
 
-from aligner.api.checked import Checked
-from aligner.api.previewed import Preview
+from aligner.api.checked_recipe import CheckedRecipe
 from aligner.api.recipe import Recipe, Step
-from aligner.api.result import Result, StepView
+from aligner.api.recipe_preview import RecipePreview
+from aligner.api.result import FinishedStep, Result
 
-__all__ = ["Checked", "Preview", "Recipe", "Result", "Step", "StepView"]
+__all__ = ["CheckedRecipe", "FinishedStep", "Recipe", "RecipePreview", "Result", "Step"]

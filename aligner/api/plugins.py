@@ -1,4 +1,4 @@
-"""The plugins of a recipe made in Python: the installed ones, those named, and stages defined here."""
+"""The plugins of a recipe built in Python: installed plugins, given ones, and local stages."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from aligner.host import Host
 from aligner.stage import Stage
 
 
-class _Here:
-    """Offers one stage class that no plugin does."""
+class _LocalStage:
+    """A plugin of one stage class that no installed plugin has."""
 
     def __init__(self, stage: type[Stage[Any]]) -> None:
         self._stage = stage
@@ -25,34 +25,34 @@ class _Here:
         return (self._stage,)
 
 
-def host_with(plugins: Iterable[object], stages: Sequence[Stage[Any]]) -> Host:
-    """The installed plugins, `plugins`, and whatever of `stages` none of them offers.
+def make_host(plugins: Iterable[object], stages: Sequence[Stage[Any]]) -> Host:
+    """Return a host with the installed plugins, `plugins`, and those of `stages` that neither has.
 
     Raises:
-        PluginError: A stage is not the one that goes by its name, or a plugin is not sound.
+        PluginError: A stage has the name of a different stage, or a plugin is invalid.
     """
     host = Host.discover()
     for number, plugin in enumerate(plugins):
         name = getattr(plugin, "__name__", f"{type(plugin).__name__}{number}")
         host.add(plugin, name=name, version=str(getattr(plugin, "__version__", "")))
     for kind in dict.fromkeys(type(stage) for stage in stages):
-        offered = host.stages().get(kind.name)
-        if offered is None:
-            host.add(_Here(kind), name=f"here_{kind.name}", version=_version_of(kind))
-        elif offered is not kind:
+        existing = host.stages().get(kind.name)
+        if existing is None:
+            host.add(_LocalStage(kind), name=f"local_{kind.name}", version=_version_of(kind))
+        elif existing is not kind:
             raise PluginError(
-                f"{kind.__module__}.{kind.__qualname__} is not the stage {kind.name!r} in use",
+                f"{kind.__module__}.{kind.__qualname__} has the name of another stage, {kind.name!r}",
                 where=f"stage {kind.name!r}",
-                hint=f"that is {offered.__module__}.{offered.__qualname__} of plugin "
-                f"{host.plugin_version(kind.name)}; give yours another name",
+                hint=f"rename it: {existing.__module__}.{existing.__qualname__} of plugin "
+                f"{host.plugin_version(kind.name)} has this name already",
             )
     return host
 
 
 def _version_of(kind: type) -> str:
-    """A version that changes with the text of the class, so that changed code runs again."""
+    """Return a version that changes with the source of the class, so that changed code runs again."""
     try:
         text = inspect.getsource(kind)
-    except (OSError, TypeError):  # typed at a prompt: nobody can say whether it is the same
+    except (OSError, TypeError):  # typed at a prompt: there is no source to compare
         text = uuid.uuid4().hex
     return hashlib.sha256(text.encode()).hexdigest()[:12]

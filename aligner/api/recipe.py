@@ -1,4 +1,4 @@
-"""A recipe in Python: read from a file, or built from stages' own classes, or begun with a live model."""
+"""A recipe in Python, loaded from a file or built from stage classes."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aligner import chain
-from aligner.api.checked import Checked
-from aligner.api.plugins import host_with
-from aligner.api.previewed import Preview
+from aligner.api.checked_recipe import CheckedRecipe
+from aligner.api.plugins import make_host
+from aligner.api.recipe_preview import RecipePreview
 from aligner.api.result import Result
 from aligner.chain import Event
 from aligner.errors import ErrorGroup, PluginError
@@ -29,7 +29,7 @@ Start = str | os.PathLike[str] | tuple[Any, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """A stage's place in a recipe, where it needs a name of its own or a gate.
+    """A stage in a recipe with its own name or a gate.
 
     >>> from aligner.testing import Nothing
     >>> Step(stage=Nothing(), name="first", gate={"loss": "< 2.5"}).name
@@ -38,30 +38,29 @@ class Step:
 
     stage: Stage[Any]
     name: str | None = None
-    """What the step is called; the stage's name where None."""
+    """Name of the step; None means the stage's name."""
     gate: Mapping[str, str] = field(default_factory=dict)
-    """Bounds on metrics of the step, written as in a recipe: `{"eval_loss": "< 2.5"}`."""
+    """Bounds on metrics of the step, as in a recipe: `{"eval_loss": "< 2.5"}`."""
 
 
 class Recipe:
-    """An ordered chain of steps, ready to be checked and run.
+    """A chain of steps to check and run.
 
     Args:
         steps: Stages with their options, `DPO(DPOOptions(data="pairs.jsonl"))`, or `Step`s.
-        model: What the chain begins with; None where its first step makes one. A live model is
-            handed over: it is written down at the first check, and the first run trains that very
-            object in place. Later runs begin again from what was written down. The tokenizer is
-            written down as well, and left alone.
-        revision: Commit, tag or branch of a hub id.
-        name: Names the run's folder.
-        seed: Decides every random draw of the chain.
-        folder: Relative paths in options start here; the current folder by default.
-        plugins: To be used besides the installed ones. A stage class that no plugin offers needs
-            none: it is taken as it is.
+        model: Base model: a folder, a Hub id, or a pair of live model and tokenizer. None if the first
+            step creates a model. A live model is saved at the first check, and the first run trains
+            the object in place. Later runs start from the saved copy. The tokenizer is saved too, and
+            not changed.
+        revision: Commit, tag or branch of a Hub id.
+        name: Name of the run's folder.
+        seed: Seed of every random number of the chain.
+        folder: Folder that relative paths in options start from; the current folder by default.
+        plugins: Plugins besides the installed ones. A local stage class needs no plugin.
 
     Raises:
-        RecipeError: A name, a gate or the seed is not what it must be.
-        ErrorGroup: Several are.
+        RecipeError: A name, a gate or the seed is invalid.
+        ErrorGroup: There are several errors.
     """
 
     def __init__(
@@ -76,17 +75,17 @@ class Recipe:
         folder: str | os.PathLike[str] = ".",
         plugins: Iterable[object] = (),
     ) -> None:
-        placed = [one if isinstance(one, Step) else Step(stage=one) for one in steps]
-        sheet: dict[str, Any] = {"name": name, "description": description, "seed": seed}
+        listed = [step if isinstance(step, Step) else Step(stage=step) for step in steps]
+        tree: dict[str, Any] = {"name": name, "description": description, "seed": seed}
         if model is not None and not isinstance(model, tuple):
-            sheet["model"] = {"path": os.fspath(model)}
-            sheet["model"] |= {"revision": revision} if revision else {}
-        sheet["steps"] = [_entry(one) for one in placed]
-        self.written: RecipeSpec = recipe_from(sheet, folder=Path(folder).absolute())
+            tree["model"] = {"path": os.fspath(model)}
+            tree["model"] |= {"revision": revision} if revision else {}
+        tree["steps"] = [_entry(step) for step in listed]
+        self.spec: RecipeSpec = recipe_from(tree, folder=Path(folder).absolute())
         """The recipe as `aligner.recipe` reads it."""
-        self._stages = tuple(one.stage for one in placed)
+        self._stages = tuple(step.stage for step in listed)
         self._plugins = tuple(plugins)
-        self._given = _given(model)
+        self._live_model = _live_model(model)
 
     @classmethod
     def load(
@@ -100,43 +99,47 @@ class Recipe:
         """Read a recipe file.
 
         Args:
-            set: `STEP.OPTION=VALUE`, laid over what is written, as with `--set`.
-            model: Begin with this one in place of the recipe's.
-            plugins: To be used besides the installed ones.
+            set: Overrides `STEP.OPTION=VALUE`, as with `--set`.
+            model: Base model instead of the recipe's.
+            plugins: Plugins besides the installed ones.
 
         Raises:
-            RecipeError: One thing is wrong with it; it names file and line.
-            ErrorGroup: Several things are.
+            RecipeError: The recipe has an error; the message names file and line.
+            ErrorGroup: It has several errors.
         """
-        made = cls.__new__(cls)
-        made.written = read_recipe(path, overrides=set)
+        recipe = cls.__new__(cls)
+        recipe.spec = read_recipe(path, overrides=set)
         if model is not None and not isinstance(model, tuple):
-            made.written = replace(made.written, model=ModelSpec(path=os.fspath(model)))
-        made._stages, made._plugins, made._given = (), tuple(plugins), _given(model)
-        return made
+            recipe.spec = replace(recipe.spec, model=ModelSpec(path=os.fspath(model)))
+        recipe._stages, recipe._plugins, recipe._live_model = (), tuple(plugins), _live_model(model)
+        return recipe
 
-    def check(self, *, runs: str | os.PathLike[str] = "runs", host: Host | None = None) -> Checked:
-        """Check the whole chain; no weights are loaded.
+    def check(
+        self, *, runs: str | os.PathLike[str] = "runs", host: Host | None = None
+    ) -> CheckedRecipe:
+        """Check the whole chain without loading weights.
 
         Args:
-            runs: Folder of all runs. A live model is written down under it.
+            runs: Folder of all runs. A live model is saved in it.
             host: The plugins to use; by default the installed ones and the recipe's.
 
         Raises:
-            AlignerError: Something is wrong.
-            ErrorGroup: Several things are, all told at once.
+            AlignerError: The chain has an error.
+            ErrorGroup: It has several; all of them are listed.
         """
-        host = host_with(self._plugins, self._stages) if host is None else host
+        host = make_host(self._plugins, self._stages) if host is None else host
         folder = Path(runs).absolute()
-        checked = chain.check(chain.link(self._begun(folder), host), host, runs=folder)
-        for stage, link in zip(self._stages, checked.chain.links, strict=bool(self._stages)):
-            if link.stage.options != stage.options:
+        checked = chain.check(chain.link(self._start(folder), host), host, runs=folder)
+        for stage, link in zip(self._stages, checked.chain.steps, strict=bool(self._stages)):
+            options = stage.options
+            dumped = options.model_dump(mode="json", exclude_unset=True)
+            if type(options).model_validate(dumped) != options:
                 raise PluginError(
-                    f"the options of step {link.step.name!r} do not read back as they were given",
-                    where=link.step.where,
-                    hint="options must survive `model_dump(mode='json', exclude_unset=True)`",
+                    f"the options of step {link.name!r} change when saved and read back",
+                    where=link.where,
+                    hint="`model_dump(mode='json', exclude_unset=True)` must keep every option",
                 )
-        return Checked(inner=checked, host=host, runs=folder, given=self._given)
+        return CheckedRecipe(inner=checked, host=host, runs=folder, given=self._live_model)
 
     def preview(
         self,
@@ -146,7 +149,7 @@ class Recipe:
         held_out: bool = False,
         runs: str | os.PathLike[str] = "runs",
         host: Host | None = None,
-    ) -> Preview:
+    ) -> RecipePreview:
         """Show rows as the model will get them, token by token; no weights are loaded.
 
         Args:
@@ -160,14 +163,16 @@ class Recipe:
             AlignerError: Something is wrong, and nothing could be shown; what is wrong with some of
                 the steps alone is in `Preview.errors`.
         """
-        host = host_with(self._plugins, self._stages) if host is None else host
+        host = make_host(self._plugins, self._stages) if host is None else host
         folder = Path(runs).absolute()
-        linked = chain.link(self._begun(folder), host)
-        asked = PreviewRequest(rows=tuple(rows), by_name=tuple(rows) != (1, 2), held_out=held_out)
-        shown = chain.preview(linked, host, asked, steps=steps, runs=folder)
-        if not shown.steps:
-            ErrorGroup.raise_if_any(shown.errors)
-        return Preview(shown)
+        linked = chain.link(self._start(folder), host)
+        request = PreviewRequest(
+            rows=tuple(rows), required=tuple(rows) != (1, 2), held_out=held_out
+        )
+        preview = chain.preview(linked, host, request, steps=steps, runs=folder)
+        if not preview.steps:
+            ErrorGroup.raise_if_any(preview.errors)
+        return RecipePreview(preview)
 
     def run(
         self,
@@ -192,20 +197,20 @@ class Recipe:
             on_event=on_event,
         )
 
-    def _begun(self, folder: Path) -> RecipeSpec:
-        """The recipe with a live model written down, where it begins with one."""
-        if self._given is None:
-            return self.written
-        start = self._given.written(folder / ".models")
-        return replace(self.written, model=ModelSpec(path=str(start)))
+    def _start(self, folder: Path) -> RecipeSpec:
+        """Return the recipe with the path of its live model, which is saved first."""
+        if self._live_model is None:
+            return self.spec
+        start = self._live_model.written(folder / ".models")
+        return replace(self.spec, model=ModelSpec(path=str(start)))
 
     def to_yaml(self) -> str:
-        """The recipe as a file for `aligner run`; a live model is not in it."""
-        return self.written.to_yaml()
+        """Return the recipe as YAML for `aligner run`, without a live model."""
+        return self.spec.to_yaml()
 
     def __repr__(self) -> str:
-        steps = ", ".join(step.name for step in self.written.steps)
-        return f"Recipe({self.written.name!r}: {steps})"
+        steps = ", ".join(step.name for step in self.spec.steps)
+        return f"Recipe({self.spec.name!r}: {steps})"
 
 
 def _entry(step: Step) -> dict[str, Any]:
@@ -218,9 +223,9 @@ def _entry(step: Step) -> dict[str, Any]:
     return entry | options
 
 
-def _given(model: Start | None) -> Given | None:
+def _live_model(model: Start | None) -> Given | None:
     if not isinstance(model, tuple):
         return None
-    from aligner.models.live_model import Given  # torch waits until there is a live model
+    from aligner.models.live_model import Given  # loads torch
 
     return Given(*model)

@@ -1,52 +1,48 @@
-"""What a run left: the state, the metrics, curves and samples of each step, and the models."""
+"""Result of a run: metrics, curves and samples of each step, and the models."""
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console, RenderableType
+
 from aligner.chain import Outcome
 from aligner.errors import ModelError, did_you_mean
 from aligner.run.store import STATE
 from aligner.state import Artifact, ModelCache, ModelState, Slot
-from aligner.terminal.console import console_on, show
-from aligner.terminal.summary import closing
-
-_WIDTH = 100
+from aligner.terminal.console import render_text
+from aligner.terminal.summary import render_summary
 
 
 class _Models:
-    """Hands out the models of a state."""
+    """Access to the models of a state."""
 
     state: ModelState
     model_cache: ModelCache
 
     def policy(self) -> Any:
-        """The policy: a transformers model, or a PEFT model where it has adapters.
+        """Return the policy: a transformers model, or a PEFT model if it has adapters.
 
-        The very object that was trained, where it is still in memory; else it is loaded, on the
-        same device and to the bit the same. In eval mode, with no gradients asked for:
-        `model.train().requires_grad_(True)` if you train on by yourself. It is yours; every
-        call gives the same object.
+        This is the trained object itself if it is still in memory; otherwise it is loaded on the same
+        device, bit for bit the same. It is in eval mode and requires no gradients; call
+        `model.train().requires_grad_(True)` to train it further. Every call returns the same object.
 
         Raises:
-            ModelError: The chain has not filled that slot.
+            ModelError: No step has filled that slot.
         """
         return self._model("policy")
 
     def reward_model(self) -> Any:
-        """The reward model, as `policy` gives the policy."""
+        """Return the reward model; see `policy`."""
         return self._model("reward")
 
     def tokenizer(self) -> Any:
-        """The tokenizer with its chat template."""
-        from aligner.data.encoding.tokenizers import (
-            load_tokenizer,  # transformers waits until it is wanted
-        )
+        """Return the tokenizer with its chat template."""
+        from aligner.data.encoding.tokenizers import load_tokenizer  # loads transformers
 
         artifact = self._artifact("tokenizer")
         tokenizer = load_tokenizer(artifact, self.model_cache)
@@ -54,7 +50,7 @@ class _Models:
         return tokenizer
 
     def _model(self, slot: Slot) -> Any:
-        from aligner.models.live_model import hand_out  # torch waits until a model is wanted
+        from aligner.models.live_model import hand_out  # loads torch
 
         return hand_out(self._artifact(slot), self.model_cache, reward=slot == "reward")
 
@@ -62,34 +58,34 @@ class _Models:
         if slot not in self.state.filled():
             raise ModelError(
                 f"no step has filled the slot {slot!r}",
-                hint=f"filled: {', '.join(sorted(self.state.filled())) or 'none'}",
+                hint=f"filled slots: {', '.join(sorted(self.state.filled())) or 'none'}",
             )
         return self.state.get(slot)
 
 
 @dataclass(frozen=True, kw_only=True)
-class StepView(_Models):
-    """One finished step. Its models are loaded from its folder unless they are the run's last."""
+class FinishedStep(_Models):
+    """A finished step. Its models load from its folder unless they are the last ones of the run."""
 
     name: str
     stage: str
     metrics: Mapping[str, float]
-    """Final metrics, as in the closing table."""
+    """Final metrics, as in the table at the end of a run."""
     seconds: float
-    """How long it took when it ran."""
+    """Duration of the step when it ran."""
     reused: bool
-    """Whether it had been done before this run."""
+    """True if it had finished before this run."""
     folder: Path
-    """With its models, `metrics.jsonl`, `samples.jsonl`, and what else the stage wrote."""
+    """Folder with its models, `metrics.jsonl`, `samples.jsonl` and other files of the stage."""
     state: ModelState
-    """What it handed on."""
+    """State after the step."""
     model_cache: ModelCache = field(repr=False)
 
     @property
     def curves(self) -> Mapping[str, list[tuple[int, float]]]:
-        """Each metric that was reported on the way, as (how far, value) in order.
+        """Each metric during training, as pairs of optimizer step and value.
 
-        Where a step was stopped and went on, points that were made twice are given once.
+        If the step was resumed, a point that was computed twice is returned once.
         """
         points: dict[str, dict[int, float]] = {}
         for line in _lines(self.folder / "metrics.jsonl"):
@@ -99,34 +95,34 @@ class StepView(_Models):
 
     @property
     def samples(self) -> list[Mapping[str, Any]]:
-        """Texts that the step kept, as it wrote them."""
+        """Sample texts that the step wrote."""
         return _lines(self.folder / "samples.jsonl")
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Result(_Models):
-    """What a run left. Printed, it is the table that `aligner run` ends with."""
+    """Result of a run. It prints as the table at the end of `aligner run`."""
 
     folder: Path
     """The run's folder."""
     state: ModelState
-    """What the last step handed on: for each slot where its content lies, and its hash."""
-    steps: Mapping[str, StepView]
-    """By name, in the order of the chain."""
+    """State after the last step: path and hash of the artifact in each slot."""
+    steps: Mapping[str, FinishedStep]
+    """Steps by name, in the order of the chain."""
     seconds: float
-    """How long the run took, steps that were done before left out."""
+    """Duration of the run, without reused steps."""
     model_cache: ModelCache = field(repr=False)
-    """The models that are still in memory."""
+    """Models that are still in memory."""
     outcome: Outcome = field(repr=False)
 
     @classmethod
     def of(cls, outcome: Outcome) -> Result:
-        """The result of a run that ended well."""
+        """Return the result of a successful run."""
         steps = {}
         for row in outcome.steps:
             folder = row.folder.resolve()
             text = (folder / STATE).read_text(encoding="utf-8")
-            steps[row.step] = StepView(
+            steps[row.step] = FinishedStep(
                 name=row.step,
                 stage=row.stage,
                 metrics=row.metrics,
@@ -145,17 +141,16 @@ class Result(_Models):
             outcome=outcome,
         )
 
-    def __getitem__(self, step: str) -> StepView:
+    def __getitem__(self, step: str) -> FinishedStep:
         if step not in self.steps:
             raise KeyError(f"no step {step!r}; {did_you_mean(step, self.steps)}")
         return self.steps[step]
 
     def __str__(self) -> str:
-        drawn = io.StringIO()
-        console = console_on(drawn)
-        console.width = _WIDTH
-        show(console, closing(self.outcome, console, log=None, every_figure=True))
-        return drawn.getvalue().strip("\n")
+        def summary(console: Console) -> RenderableType:
+            return render_summary(self.outcome, console, log=None, all_metrics=True)
+
+        return render_text(summary)
 
     __repr__ = __str__
 

@@ -1,4 +1,4 @@
-"""Link a recipe to stages, check it whole, say what it will do, and run it."""
+"""Link a recipe to stages, check it, preview its rows, and run it."""
 
 from aligner.chain.check import CheckedChain, check
 from aligner.chain.events import (

@@ -1,4 +1,4 @@
-"""Check a chain whole before any weights load: every step plans in turn, all errors are told at once."""
+"""Check a chain before any weights load: every step plans in turn, and all errors are reported."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from aligner.state import Artifact, ModelState, Slot
 
 @dataclass(frozen=True)
 class CheckedChain:
-    """A chain without errors and what each of its links will do."""
+    """A chain without errors, with the plan of each step."""
 
     chain: Chain
     plans: tuple[Plan, ...]
     registry: Registry = field(repr=False)
     memo: dict[str, Any] = field(repr=False)
-    """What the check read and worked out, so that the run need not do it again."""
-    looks: tuple[PlanContext, ...] = field(default=(), repr=False)
-    """What each link saw when it planned."""
+    """Values that the check computed, for the run to use again."""
+    contexts: tuple[PlanContext, ...] = field(default=(), repr=False)
+    """The input of each step's plan."""
 
 
 def check(
@@ -35,132 +35,156 @@ def check(
     *,
     memo: dict[str, Any] | None = None,
     runs: Path | None = None,
-    each: Callable[[ChainStep, PlanContext], None] = lambda one, look: None,
+    on_planned: Callable[[ChainStep, PlanContext], None] = lambda step, context: None,
 ) -> CheckedChain:
-    """Let every link plan on what those before it will leave. Raises all errors together.
+    """Plan each step on the forecasts of the steps before it; raise all errors together.
 
     Args:
-        chain: The links.
-        host: Whose plugins offer what they ask for.
-        scratch: What was read before.
-        runs: Folder of all runs, in which prepared data is kept for later ones.
-        each: Hears of every link that has planned without an error, and what it saw.
+        chain: The linked recipe.
+        host: The plugins.
+        memo: Values computed before.
+        runs: Folder of all runs, in which prepared data is stored for later ones.
+        on_planned: Called after each step that planned without an error.
     """
-    memo = {} if memo is None else memo
-    registry = host.registry()
-    errors = list(chain.errors)
-    slots: dict[Slot, SlotForecast] = {
-        slot: SlotForecast(made_by=START, facts={"artifact": chain.start.get(slot)})
-        for slot in chain.start.filled()
-    }
-    unsure: set[Slot] = set(chain.unsure) | (_missing(chain) if errors else set())
-    plans: list[Plan] = []
-    looks: list[PlanContext] = []
-    past: dict[str, Mapping[Slot, SlotForecast]] = {START: dict(slots)}
-    for one in chain.links:
-        asked = _Asked(registry.reward_functions)
-        look = replace(
-            _look(chain, one, slots, replace(registry, reward_functions=asked), memo),
-            cache=data_folder(runs) if runs is not None else None,
-            past={name: past[name] for name in one.stage.all_earlier_steps if name in past},
-        )
-        looks.append(look)
-        doubtful = bool(unsure & _reads(one))
-        try:
-            plan = one.stage.plan(look)
-            makers = {name: host.maker_of_function(name) for name in sorted(asked.names)}
-            plan = replace(_foreseen(plan, one), offered=makers)
-            each(one, look)
-        except AlignerError as error:
-            error.locate(one.step.where)
-            errors += [f for f in _each(error) if not doubtful or isinstance(f, DataError)]
-            unsure |= set(one.stage.provides)
-            plan = Plan(summary="")
-        errors += _unknown_gates(one, plan) if plan.summary else []
-        slots |= {
-            slot: SlotForecast(made_by=one.step.name) for slot in one.stage.provides - slots.keys()
+    planner = _Planner(chain, host, {} if memo is None else memo, runs)
+    for step in chain.steps:
+        planner.plan(step, on_planned)
+    ErrorGroup.raise_if_any(planner.errors)
+    return CheckedChain(
+        chain, tuple(planner.plans), planner.registry, planner.memo, tuple(planner.contexts)
+    )
+
+
+class _Planner:
+    """The forecasts, plans and errors so far, while steps plan in turn."""
+
+    def __init__(self, chain: Chain, host: Host, memo: dict[str, Any], runs: Path | None) -> None:
+        self.chain, self.host, self.memo, self.runs = chain, host, memo, runs
+        self.registry = host.registry()
+        self.errors = list(chain.errors)
+        self.plans: list[Plan] = []
+        self.contexts: list[PlanContext] = []
+        self._slots: dict[Slot, SlotForecast] = {
+            slot: SlotForecast(made_by=START, facts={"artifact": chain.start.get(slot)})
+            for slot in chain.start.filled()
         }
-        slots |= dict(plan.slots)
-        past[one.step.name] = dict(slots)
-        plans.append(plan)
-    ErrorGroup.raise_if_any(errors)
-    return CheckedChain(chain, tuple(plans), registry, memo, tuple(looks))
+        self._past: dict[str, Mapping[Slot, SlotForecast]] = {START: dict(self._slots)}
+        # Slots of unknown content: errors about them would only follow from errors reported already.
+        self._unsure = set(chain.unsure) | (_never_filled(chain) if self.errors else set())
+
+    def plan(self, step: ChainStep, on_planned: Callable[[ChainStep, PlanContext], None]) -> None:
+        functions = _RecordingFunctions(self.registry.reward_functions)
+        context = self._context(step, replace(self.registry, reward_functions=functions))
+        self.contexts.append(context)
+        unsure = bool(self._unsure & _slots_read(step))
+        plan = Plan(summary="")
+        try:
+            made = step.stage.plan(context)
+            versions = {n: self.host.reward_function_version(n) for n in sorted(functions.used)}
+            plan = replace(_without_answer_counts(made, step), offered=versions)
+            on_planned(step, context)
+        except AlignerError as error:
+            error.locate(step.where)
+            members = error.errors if isinstance(error, ErrorGroup) else (error,)
+            self.errors += [e for e in members if not unsure or isinstance(e, DataError)]
+            plan = self._failed(step)
+        except Exception:
+            # A stage may rely on the slots it requires; if one is unknown, the cause is reported already.
+            if not unsure:
+                raise
+            plan = self._failed(step)
+        self.errors += _unknown_gates(step, plan) if plan.summary else []
+        self._slots |= {
+            slot: SlotForecast(made_by=step.name)
+            for slot in step.stage.provides - self._slots.keys()
+        }
+        self._slots |= dict(plan.slots)
+        self._past[step.name] = dict(self._slots)
+        self.plans.append(plan)
+
+    def _failed(self, step: ChainStep) -> Plan:
+        self._unsure |= step.stage.provides
+        return Plan(summary="")
+
+    def _context(self, step: ChainStep, registry: Registry) -> PlanContext:
+        past = self._past
+        return PlanContext(
+            step=step.name,
+            where=step.where,
+            recipe_folder=self.chain.recipe.folder,
+            seed=self.chain.recipe.seed,
+            slots=dict(self._slots),
+            registry=registry,
+            memo=self.memo,
+            cache=data_folder(self.runs) if self.runs is not None else None,
+            past={name: past[name] for name in step.stage.all_earlier_steps if name in past},
+            option_lines=step.spec.lines,
+        )
 
 
-def planned_on(checked: CheckedChain, one: ChainStep, past: Mapping[str, ModelState]) -> Plan:
-    """The plan of a link that reads made rows, now that they are there: its accounts become true.
+def plan_on_step_rows(
+    checked: CheckedChain, step: ChainStep, past: Mapping[str, ModelState]
+) -> Plan:
+    """Plan a step again once the rows that it reads exist, so that its counts are exact.
 
     Raises:
-        AlignerError: the rows are not what the step can work with.
+        AlignerError: The step cannot work with the rows.
     """
-    made = {name: past[name].get("data") for name in one.stage.options.rows_from().values()}
-    plan = one.stage.plan(seeing(checked.looks[one.number - 1], made))
-    return replace(plan, offered=checked.plans[one.number - 1].offered)
+    rows = {name: past[name].get("data") for name in step.stage.options.rows_from().values()}
+    plan = step.stage.plan(with_step_rows(checked.contexts[step.number - 1], rows))
+    return replace(plan, offered=checked.plans[step.number - 1].offered)
 
 
-def seeing(context: PlanContext, made: Mapping[str, Artifact]) -> PlanContext:
-    """What a link sees when the rows that earlier steps make for it, given by their names, are there."""
-    there: dict[str, Mapping[Slot, SlotForecast]] = dict(context.past)
-    for name, rows in made.items():
-        outlook = SlotForecast(made_by=rows.made_by, facts={"artifact": rows})
-        there[name] = {**there[name], "data": outlook}
-    return replace(context, past=there)
+def with_step_rows(context: PlanContext, rows: Mapping[str, Artifact]) -> PlanContext:
+    """Return `context` with the rows that earlier steps, given by name, have written."""
+    past: dict[str, Mapping[Slot, SlotForecast]] = dict(context.past)
+    for name, artifact in rows.items():
+        forecast = SlotForecast(made_by=artifact.made_by, facts={"artifact": artifact})
+        past[name] = {**past[name], "data": forecast}
+    return replace(context, past=past)
 
 
-def _reads(one: ChainStep) -> frozenset[Slot]:
-    made: frozenset[Slot] = frozenset({"data"} if one.stage.options.rows_from() else ())
-    return one.stage.requires | one.stage.uses | made
+def _slots_read(step: ChainStep) -> frozenset[Slot]:
+    rows: frozenset[Slot] = frozenset({"data"} if step.stage.options.rows_from() else ())
+    return step.stage.requires | step.stage.uses | rows
 
 
-def _foreseen(plan: Plan, one: ChainStep) -> Plan:
-    """The plan of a link that reads rows which are not made yet, saying what is known of them."""
-    makers = list(dict.fromkeys(one.stage.options.rows_from().values()))
+def _never_filled(chain: Chain) -> set[Slot]:
+    """Return the required slots that are empty at the start of the chain."""
+    required: set[Slot] = set()
+    return required.union(*(step.stage.requires for step in chain.steps)) - chain.start.filled()
+
+
+_ANSWER_COUNTS = frozenset({"tokens", "trained", "lengths"})
+"""Entries of a ledger that depend on answers, which placeholder rows do not have."""
+
+
+def _without_answer_counts(plan: Plan, step: ChainStep) -> Plan:
+    """Remove counts from the plan of a step whose rows do not exist yet, and add a note."""
+    makers = list(dict.fromkeys(step.stage.options.rows_from().values()))
     if not makers:
         return plan
     note = (
-        f"rows that {' and '.join(map(repr, makers))} will make: counted are as many as there may be, "
-        "their prompts real, their answers not yet written"
+        f"the rows of {' and '.join(map(repr, makers))} do not exist yet: the counts are upper limits, "
+        "with real prompts and placeholder answers"
     )
     ledgers = {
-        name: {what: value for what, value in ledger.items() if what not in _OF_ANSWERS}
+        name: {entry: value for entry, value in ledger.items() if entry not in _ANSWER_COUNTS}
         for name, ledger in plan.ledgers.items()
     }
     return replace(plan, tokens=None, ledgers=ledgers, notes=(note, *plan.notes))
 
 
-_OF_ANSWERS = frozenset({"tokens", "trained", "lengths"})
-"""What a ledger says that depends on answers, which stand-ins do not have."""
-
-
-def _look(
-    chain: Chain,
-    one: ChainStep,
-    slots: dict[Slot, SlotForecast],
-    registry: Registry,
-    memo: dict[str, Any],
-) -> PlanContext:
-    return PlanContext(
-        step=one.step.name,
-        where=one.step.where,
-        recipe_folder=chain.recipe.folder,
-        seed=chain.recipe.seed,
-        slots=dict(slots),
-        registry=registry,
-        memo=memo,
-        option_lines=one.step.lines,
-    )
-
-
-class _Asked(Mapping[str, type[RewardFunction]]):
-    """Reward functions, and which of them a stage has asked for: these decide what it makes."""
+class _RecordingFunctions(Mapping[str, type[RewardFunction]]):
+    """Reward functions by name, recording the look-ups: they are part of the fingerprint."""
 
     def __init__(self, functions: Mapping[str, type[RewardFunction]]) -> None:
         self._functions = functions
-        self.names: set[str] = set()
+        self.used: set[str] = set()
 
     def __getitem__(self, name: str) -> type[RewardFunction]:
         found = self._functions[name]
-        self.names.add(name)
+        self.used.add(name)
         return found
 
     def __iter__(self) -> Iterator[str]:
@@ -170,25 +194,13 @@ class _Asked(Mapping[str, type[RewardFunction]]):
         return len(self._functions)
 
 
-def _missing(chain: Chain) -> set[Slot]:
-    """Slots that a link needs and that an error left without content."""
-    needed: set[Slot] = set()
-    for one in chain.links:
-        needed |= one.stage.requires
-    return needed - chain.start.filled()
-
-
-def _each(error: AlignerError) -> tuple[AlignerError, ...]:
-    return error.errors if isinstance(error, ErrorGroup) else (error,)
-
-
-def _unknown_gates(one: ChainStep, plan: Plan) -> list[AlignerError]:
+def _unknown_gates(step: ChainStep, plan: Plan) -> list[AlignerError]:
     return [
         ChainError(
-            f"step {one.step.name!r} has a gate on {metric!r}, which it does not compute",
-            where=one.step.lines.get(f"gate.{metric}", one.step.where),
+            f"step {step.name!r} has a gate on {metric!r}, which it does not compute",
+            where=step.spec.lines.get(f"gate.{metric}", step.where),
             hint=did_you_mean(metric, plan.metrics),
         )
-        for metric in one.step.gate
+        for metric in step.spec.gate
         if metric not in plan.metrics
     ]

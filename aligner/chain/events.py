@@ -1,4 +1,4 @@
-"""What a running chain says of itself, for progress displays, notebooks and tests."""
+"""Events of a running chain, for progress displays, notebooks and tests."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from aligner.stage import Plan, Progress
 
 @dataclass(frozen=True, kw_only=True)
 class StepStarted:
+    """A step starts to run."""
+
     number: int
     of: int
     step: str
@@ -21,12 +23,16 @@ class StepStarted:
 
 @dataclass(frozen=True, kw_only=True)
 class StepProgress:
+    """A running step reports progress."""
+
     number: int
     progress: Progress
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepReused:
+    """A step is not run, because an equal one has finished before."""
+
     number: int
     of: int
     step: str
@@ -37,6 +43,8 @@ class StepReused:
 
 @dataclass(frozen=True, kw_only=True)
 class StepFinished:
+    """A step has finished, and its output is saved."""
+
     number: int
     of: int
     step: str
@@ -48,6 +56,8 @@ class StepFinished:
 
 @dataclass(frozen=True, kw_only=True)
 class StepFailed:
+    """A step raised `error`, or was interrupted."""
+
     number: int
     of: int
     step: str
@@ -58,6 +68,8 @@ class StepFailed:
 
 @dataclass(frozen=True, kw_only=True)
 class RunFinished:
+    """The last step of the run has finished or was reused."""
+
     folder: Path
     seconds: float
 

@@ -1,4 +1,4 @@
-"""Run a checked chain: reuse what is done, run the rest on live models, save each step as it ends."""
+"""Run a checked chain: reuse finished steps, run the others on the models in memory."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from aligner.chain.link import START, ChainStep
 from aligner.chain.run_step import RunSession, run_step
 from aligner.errors import ChainError, GateError, did_you_mean
 from aligner.host import Host
-from aligner.run import ranks
+from aligner.run import processes
 from aligner.run.durable import hash_json
 from aligner.run.fingerprint import determinants
 from aligner.run.folder import RunFolder
 from aligner.run.lock import locked
-from aligner.run.store import Finished, Store
+from aligner.run.store import FinishedStep, Store
 from aligner.stage import Plan
-from aligner.state import ModelCache, ModelState, Slot
+from aligner.state import ModelCache, ModelState
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepResult:
-    """One row of the closing table."""
+    """One row of the summary."""
 
     step: str
     stage: str
@@ -38,7 +38,7 @@ class StepResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a run leaves: the last state, the models still live, and a row for each step."""
+    """Output of a run: the last state, the models in memory, and a row for each step."""
 
     folder: Path
     state: ModelState
@@ -47,8 +47,8 @@ class Outcome:
     seconds: float
 
 
-class _Damaged(Exception):
-    """A finished step turned out not to be what was saved; it has been set aside."""
+class _DamagedStep(Exception):
+    """The files of a finished step differ from what was saved; it has been moved away."""
 
 
 def run(
@@ -61,132 +61,136 @@ def run(
     start_from: str | None = None,
     fresh: bool = False,
     model_cache: ModelCache | None = None,
-    tell: Callable[[Event], None] = lambda event: None,
+    on_event: Callable[[Event], None] = lambda event: None,
 ) -> Outcome:
-    """Walk the chain, each link on the state the one before it left.
+    """Run the steps in turn, each on the state after the step before it.
 
     Args:
-        runs: Folder of all runs; finished steps are shared among those in it.
-        name: Name of this run; the recipe's own where None.
+        checked: The chain.
+        host: The plugins, for their hooks.
+        runs: Folder of all runs; they share finished steps.
+        name: Name of this run; the name of the recipe by default.
         until: Stop after this step.
-        start_from: Run again from this step on; what is before it must have finished.
+        start_from: Run this step and those after it again; those before it must have finished.
         fresh: Run every step again.
-        live: Models already in memory, for a chain that starts from them.
-        tell: Hears what happens, for display.
+        model_cache: Models in memory already, for a chain that starts with them.
+        on_event: Called with each event, for displays.
 
     Raises:
-        AlignerError: a step failed, a gate does not hold, or the run was stopped; what had finished stays.
+        AlignerError: A step failed, a gate is not met, or the run was interrupted. Finished steps stay.
     """
     recipe = checked.chain.recipe
-    last = _number_of(until, "--until", checked) or len(checked.chain.links)
+    steps = checked.chain.steps
+    last = _number_of(until, "--until", checked) or len(steps)
     first = _number_of(start_from, "--from", checked)
-    began = time.monotonic()
-    walk = RunSession(
+    started = time.monotonic()
+    session = RunSession(
         checked=checked,
         host=host,
         folder=RunFolder((runs / (name or recipe.name)).absolute()),
         store=Store(runs.absolute()),
         model_cache=model_cache if model_cache is not None else ModelCache(),
-        rerun_from=1 if fresh else first or len(checked.chain.links) + 1,
-        tell=tell,
-        rank=ranks.rank(),
-        world=ranks.world(),
+        rerun_from=1 if fresh else first or len(steps) + 1,
+        on_event=on_event,
+        rank=processes.rank(),
+        world_size=processes.world_size(),
     )
-    with locked(walk.folder.path, rank=walk.rank):
-        if walk.rank == 0:
-            walk.folder.begin(recipe.to_yaml(), [link.step.name for link in checked.chain.links])
-        walk.note("run started", recipe=str(recipe.path or ""), until=until, fresh=fresh)
+    with locked(session.folder.path, rank=session.rank):
+        if session.rank == 0:
+            session.folder.begin(recipe.to_yaml(), [step.name for step in steps])
+        session.note("run started", recipe=str(recipe.path or ""), until=until, fresh=fresh)
         while True:
             try:
-                state, rows = _steps(walk, last, must_be_done=first - 1 if first else 0)
+                state, rows = _run_steps(session, last, must_be_done=first - 1 if first else 0)
                 break
-            except _Damaged as damage:
-                walk.note("damaged step set aside", what=str(damage))
-        seconds = time.monotonic() - began
-        walk.note("run finished", seconds=round(seconds, 3))
-    tell(RunFinished(folder=walk.folder.path, seconds=seconds))
+            except _DamagedStep as damage:
+                session.note("damaged step moved away", what=str(damage))
+        seconds = time.monotonic() - started
+        session.note("run finished", seconds=round(seconds, 3))
+    on_event(RunFinished(folder=session.folder.path, seconds=seconds))
     return Outcome(
-        folder=walk.folder.path,
+        folder=session.folder.path,
         state=state,
-        model_cache=walk.model_cache,
+        model_cache=session.model_cache,
         steps=tuple(rows),
         seconds=seconds,
     )
 
 
-def find_finished(checked: CheckedChain, runs: Path) -> list[Finished | None]:
-    """For each link what is finished already, up to the first that would have to run."""
+def find_finished(checked: CheckedChain, runs: Path) -> list[FinishedStep | None]:
+    """Return the finished step for each step of the chain, up to the first that has to run."""
     store, state = Store(runs.absolute()), checked.chain.start
-    past, found = {START: state}, list[Finished | None]()
-    for link, plan in zip(checked.chain.links, checked.plans, strict=True):
-        facts = step_determinants(checked, link, plan, state, past)
-        done = store.find(hash_json(facts))
-        found.append(done)
-        if done is None:
+    past, found = {START: state}, list[FinishedStep | None]()
+    for step, plan in zip(checked.chain.steps, checked.plans, strict=True):
+        finished = store.find(hash_json(step_determinants(checked, step, plan, state, past)))
+        found.append(finished)
+        if finished is None:
             break
-        state = _hand_on(state, done, link)
-        past[link.step.name] = state
-    return found + [None] * (len(checked.chain.links) - len(found))
+        state = _state_after(state, finished, step)
+        past[step.name] = state
+    return found + [None] * (len(checked.chain.steps) - len(found))
 
 
 def step_determinants(
     checked: CheckedChain,
-    link: ChainStep,
+    step: ChainStep,
     plan: Plan,
     state: ModelState,
     past: Mapping[str, ModelState],
 ) -> dict[str, Any]:
-    """What determines the result of `link` on `state`."""
-    looked_at = {name: past[name] for name in link.stage.all_earlier_steps}
+    """Return everything that determines the result of `step` on `state`."""
     return determinants(
-        link.stage,
+        step.stage,
         plan,
         state,
-        plugin_version=link.plugin_version,
+        plugin_version=step.plugin_version,
         seed=checked.chain.recipe.seed,
-        past=looked_at,
+        past={name: past[name] for name in step.stage.all_earlier_steps},
     )
 
 
-def _steps(
-    walk: RunSession, last: int, *, must_be_done: int
+def _run_steps(
+    session: RunSession, last: int, *, must_be_done: int
 ) -> tuple[ModelState, list[StepResult]]:
-    state, rows, reused = walk.checked.chain.start, list[StepResult](), list[Finished]()
+    chain = session.checked.chain
+    state, rows, reused = chain.start, list[StepResult](), list[FinishedStep]()
     past: dict[str, ModelState] = {START: state}
-    for link, plan in zip(walk.checked.chain.links[:last], walk.checked.plans, strict=False):
-        facts = step_determinants(walk.checked, link, plan, state, past)
-        done = walk.store.find(hash_json(facts)) if link.number < walk.rerun_from else None
-        if done is not None:
-            reused.append(done)
-            row = _reuse(walk, link, done)
-        elif link.number <= must_be_done:
+    for step, plan in zip(chain.steps[:last], session.checked.plans, strict=False):
+        facts = step_determinants(session.checked, step, plan, state, past)
+        finished = (
+            session.store.find(hash_json(facts)) if step.number < session.rerun_from else None
+        )
+        if finished is not None:
+            reused.append(finished)
+            row = _reuse(session, step, finished)
+        elif step.number <= must_be_done:
             raise ChainError(
-                f"step {link.step.name!r} has not finished with these options",
-                where=link.step.where,
-                hint="run without --from: what has finished is reused anyway",
+                f"step {step.name!r} has not finished with these options",
+                where=step.where,
+                hint="run without --from: finished steps are reused anyway",
             )
         else:
-            # What the first running step builds on is read from the disk: now it must be whole.
-            _set_damaged_aside(walk, reused)
+            # The first step that runs reads the output of the reused ones, so they are verified now.
+            _move_damaged_away(session, reused)
             reused = []
-            done = run_step(walk, link, plan, state, past, facts)
-            row = _row(walk, link, done, reused=False)
-        state = _hand_on(state, done, link)
-        past[link.step.name] = state
-        walk.model_cache.keep_only(state)
+            finished = run_step(session, step, plan, state, past, facts)
+            row = _row(session, step, finished, reused=False)
+        state = _state_after(state, finished, step)
+        past[step.name] = state
+        session.model_cache.keep_only(state)
         rows.append(row)
-        _hold_to_gates(link, row)
+        _check_gates(step, row)
     return state, rows
 
 
-def _reuse(walk: RunSession, link: ChainStep, done: Finished) -> StepResult:
-    walk.point(link, done.folder)
-    walk.note("step reused", step=link.step.name, fingerprint=done.fingerprint)
-    row = _row(walk, link, done, reused=True)
-    walk.tell(
+def _reuse(session: RunSession, step: ChainStep, finished: FinishedStep) -> StepResult:
+    session.link(step, finished.folder)
+    session.note("step reused", step=step.name, fingerprint=finished.fingerprint)
+    row = _row(session, step, finished, reused=True)
+    session.on_event(
         StepReused(
-            number=link.number,
-            of=walk.of,
+            number=step.number,
+            of=session.of,
             step=row.step,
             stage=row.stage,
             metrics=row.metrics,
@@ -196,50 +200,52 @@ def _reuse(walk: RunSession, link: ChainStep, done: Finished) -> StepResult:
     return row
 
 
-def _set_damaged_aside(walk: RunSession, reused: list[Finished]) -> None:
-    for done in reused:
-        if damage := done.damage(hashes=True):
-            if walk.rank == 0:
-                walk.store.set_aside(done)
-            raise _Damaged(damage)
+def _move_damaged_away(session: RunSession, reused: list[FinishedStep]) -> None:
+    for finished in reused:
+        if damage := finished.damage(hashes=True):
+            if session.rank == 0:
+                session.store.move_damaged_away(finished)
+            raise _DamagedStep(damage)
 
 
-def _hand_on(state: ModelState, finished: Finished, link: ChainStep) -> ModelState:
-    left = finished.state()
-    slots: dict[Slot, Any] = {slot: left.get(slot) for slot in link.stage.provides}
-    return state.put(link.step.name, **slots)
+def _state_after(state: ModelState, finished: FinishedStep, step: ChainStep) -> ModelState:
+    """Return `state` with the slots that the finished step provides."""
+    saved = finished.state()
+    return state.put(step.name, **{slot: saved.get(slot) for slot in step.stage.provides})
 
 
-def _hold_to_gates(link: ChainStep, row: StepResult) -> None:
+def _check_gates(step: ChainStep, row: StepResult) -> None:
     broken = {}
-    for metric, bound in link.step.gate.items():
+    for metric, bound in step.spec.gate.items():
         value = row.metrics.get(metric)
         if value is None or not bound.holds(value):
             found = "missing" if value is None else f"{value:.4g}"
             broken[metric] = f"{metric} is {found}, not {bound}"
     if broken:
         raise GateError(
-            f"step {link.step.name!r} does not pass its gate: {'; '.join(broken.values())}",
-            where=link.step.at(f"gate.{next(iter(broken))}"),
+            f"step {step.name!r} does not pass its gate: {'; '.join(broken.values())}",
+            where=step.spec.at(f"gate.{next(iter(broken))}"),
             hint=f"its result is kept in {row.folder}; change the gate or an earlier step, and run again",
         )
 
 
-def _row(walk: RunSession, link: ChainStep, finished: Finished, *, reused: bool) -> StepResult:
+def _row(
+    session: RunSession, step: ChainStep, finished: FinishedStep, *, reused: bool
+) -> StepResult:
     return StepResult(
-        step=link.step.name,
-        stage=link.stage.name,
+        step=step.name,
+        stage=step.stage.name,
         metrics=finished.metrics,
         seconds=finished.seconds,
         reused=reused,
-        folder=walk.folder.link_of(link.number, link.step.name),
+        folder=session.folder.link_of(step.number, step.name),
     )
 
 
 def _number_of(step: str | None, option: str, checked: CheckedChain) -> int:
     if step is None:
         return 0
-    names = [link.step.name for link in checked.chain.links]
+    names = [known.name for known in checked.chain.steps]
     if step not in names:
         raise ChainError(
             f"{option} names no step: {step!r}",

@@ -1,4 +1,4 @@
-"""Match each step of a recipe to an installed stage and check that the chain holds."""
+"""Link each step of a recipe to an installed stage and check slots and step names."""
 
 from __future__ import annotations
 
@@ -6,77 +6,86 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from aligner.errors import AlignerError, ChainError, did_you_mean
+from aligner.errors import AlignerError, ChainError, PluginError, did_you_mean, error_location
 from aligner.host import Host
 from aligner.models.resolve import resolve, resolve_tokenizer
 from aligner.options.validation import validate
 from aligner.recipe import RecipeSpec, StepSpec
-from aligner.stage import Stage
-from aligner.state import SLOTS, Artifact, ModelState, Slot
+from aligner.stage import Stage, slots_by_default
+from aligner.state import Artifact, ModelState, Slot
 
 START = "model"
-"""The name under which the chain's beginning is known to steps that look back."""
+"""Name of the initial state, for steps that read earlier states."""
 
 
 @dataclass(frozen=True)
 class ChainStep:
-    """A step of the recipe and the stage, fully configured, that will run it."""
+    """A step of the recipe with the stage, options included, that runs it."""
 
     number: int
-    step: StepSpec
+    spec: StepSpec
     stage: Stage[Any]
     plugin_version: str
-    """The plugin and its version that offer the stage."""
+    """Name and version of the plugin that offers the stage."""
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    @property
+    def where(self) -> str:
+        """`file:line` of the step in the recipe."""
+        return self.spec.where
 
 
 @dataclass(frozen=True)
 class Chain:
-    """A recipe linked to stages: without errors, every need is met by the model or an earlier link."""
+    """A recipe linked to stages: without errors, every required slot is filled when a step starts."""
 
     recipe: RecipeSpec
-    links: tuple[ChainStep, ...]
+    steps: tuple[ChainStep, ...]
     start: ModelState
     errors: tuple[AlignerError, ...] = field(default=(), repr=False)
     unsure: frozenset[Slot] = frozenset()
-    """Slots whose content is unknown because the step that fills them could not be linked."""
+    """Slots whose content is unknown because a step that may fill them could not be linked."""
 
 
 def link(recipe: RecipeSpec, host: Host) -> Chain:
-    """Match each step to a stage, collecting every error instead of stopping at the first."""
-    start, errors = _start(recipe)
-    filled: dict[Slot, str] = dict.fromkeys(start.filled(), START)
+    """Link each step to its stage, and collect all errors instead of stopping at the first."""
+    start, start_errors = _start(recipe)
+    errors = [*recipe.errors, *start_errors]
+    filled = start.filled() | (frozenset({"policy", "tokenizer"}) if start_errors else frozenset())
+    # After a step that could not be linked, any slot may be filled, so no slot can be reported empty.
+    unlinked = bool(recipe.errors)
     unsure: frozenset[Slot] = frozenset()
-    if recipe.errors:
-        # Steps may be missing from it, so no slot can be said to be empty.
-        filled, unsure = dict.fromkeys(SLOTS, START), SLOTS
-    elif errors:
-        filled |= dict.fromkeys(("policy", "tokenizer"), START)
-    errors = [*recipe.errors, *errors]
-    links: list[ChainStep] = []
+    steps: list[ChainStep] = []
+    operations = host.registry().row_operations
     for number, step in enumerate(recipe.steps, start=1):
         try:
             stage_type = host.stage(step.stage, where=step.where)
-            stage = stage_type(validate(step, stage_type))
+            stage = stage_type(validate(step, stage_type, operations))
         except AlignerError as error:
             errors.append(error)
-            # What this step would fill is not known, so nothing after it can be said to be missing.
-            filled |= dict.fromkeys(SLOTS, step.name)
-            unsure = SLOTS
+            unlinked = True
             continue
-        for slot in sorted(stage.requires - filled.keys()):
-            errors.append(_unmet(step, slot, recipe, host))
-            filled[slot] = step.name
+        if not unlinked:
+            errors += [_unmet(step, slot, recipe, host) for slot in sorted(stage.requires - filled)]
+        errors += _undeclared(step, stage, host)
         errors += _unknown_past(step, stage, recipe.steps[: number - 1])
-        if without := _without_rows(step, stage, recipe.steps[: number - 1], links):
+        if without := _without_rows(step, stage, recipe.steps[: number - 1], steps):
             errors += without
             unsure |= {"data"}
-        filled |= dict.fromkeys(stage.provides, step.name)
-        links.append(ChainStep(number, step, stage, host.plugin_version(step.stage)))
-    return Chain(recipe, tuple(links), start, tuple(errors), unsure)
+        filled |= stage.requires | stage.provides
+        steps.append(ChainStep(number, step, stage, host.plugin_version(step.stage)))
+    if unlinked:
+        unsure |= frozenset().union(
+            *(one.stage.requires | one.stage.uses for one in steps), {"data"}
+        )
+    return Chain(recipe, tuple(steps), start, tuple(errors), unsure)
 
 
 def _start(recipe: RecipeSpec) -> tuple[ModelState, list[AlignerError]]:
-    """The state a chain begins with: the model's weights, and its tokenizer."""
+    """Return the initial state (the model and its tokenizer) and the errors in finding it."""
     if recipe.model is None:
         return ModelState(), []
     beside = recipe.folder / recipe.model.path
@@ -85,18 +94,19 @@ def _start(recipe: RecipeSpec) -> tuple[ModelState, list[AlignerError]]:
     errors: list[AlignerError] = []
     for slot, find in (("policy", resolve), ("tokenizer", resolve_tokenizer)):
         try:
-            slots[slot] = find(path, recipe.model.revision, where=recipe.model_where)
+            with error_location(recipe.model_where):
+                slots[slot] = find(path, recipe.model.revision)
         except AlignerError as error:
             errors.append(error)
     return ModelState().put(START, **slots), errors[:1]
 
 
 def _unmet(step: StepSpec, slot: Slot, recipe: RecipeSpec, host: Host) -> ChainError:
-    # A property's answer depends on options not written yet; a class attribute is enough for a hint.
     fillers = sorted(
         name
         for name, stage in host.stages().items()
-        if isinstance(stage.provides, frozenset) and slot in stage.provides and name != step.stage
+        if name != step.stage
+        if slot in {*stage.declares, *(slots_by_default(stage, "provides") or ())}
     )
     hint = f"put a step before it that fills {slot!r}: {', '.join(fillers) or 'none is installed'}"
     if recipe.model is None and slot in ("policy", "tokenizer"):
@@ -108,13 +118,26 @@ def _unmet(step: StepSpec, slot: Slot, recipe: RecipeSpec, host: Host) -> ChainE
     )
 
 
+def _undeclared(step: StepSpec, stage: Stage[Any], host: Host) -> list[AlignerError]:
+    """Report slots that the stage fills and no installed stage declares."""
+    known = host.slots()
+    return [
+        PluginError(
+            f"stage {stage.name!r} provides slot {slot!r}, which no installed plugin declares",
+            where=step.where,
+            hint=did_you_mean(slot, known),
+        )
+        for slot in sorted(stage.provides - known.keys())
+    ]
+
+
 def _unknown_past(
     step: StepSpec, stage: Stage[Any], earlier: Sequence[StepSpec]
 ) -> list[AlignerError]:
-    known = [START, *(one.name for one in earlier)]
+    known = [START, *(before.name for before in earlier)]
     return [
         ChainError(
-            f"step {step.name!r} looks back at {name!r}, and no earlier step is called that",
+            f"step {step.name!r} reads the state of {name!r}, which is not an earlier step",
             where=step.where,
             hint=did_you_mean(name, known),
         )
@@ -124,24 +147,25 @@ def _unknown_past(
 
 
 def _without_rows(
-    step: StepSpec, stage: Stage[Any], earlier: Sequence[StepSpec], links: Sequence[ChainStep]
+    step: StepSpec,
+    stage: Stage[Any],
+    earlier: Sequence[StepSpec],
+    linked_steps: Sequence[ChainStep],
 ) -> list[AlignerError]:
-    """Options that ask for the rows of a step that does not come before, or makes none."""
-    makers = [one.step.name for one in links if "data" in one.stage.provides]
-    linked = {one.step.name for one in links}
+    """Report options that read the rows of a step that is not earlier or makes none."""
+    makers = [linked.name for linked in linked_steps if "data" in linked.stage.provides]
+    names = {linked.name for linked in linked_steps}
     errors: list[AlignerError] = []
     for option, name in stage.options.rows_from().items():
         if name in makers:
             continue
-        if name in linked:
+        if name in names:
             what = f"step {step.name!r} reads the rows of step {name!r}, which makes none"
             hint = f"steps before it that make rows: {', '.join(makers) or 'none'}"
-        elif len(linked) < len(earlier):
-            continue  # one that could not be linked may be meant
+        elif len(names) < len(earlier):
+            continue  # it may be a step that could not be linked
         else:
-            what = (
-                f"step {step.name!r} reads the rows of {name!r}, and no earlier step is called that"
-            )
+            what = f"step {step.name!r} reads the rows of {name!r}, which is not an earlier step"
             hint = did_you_mean(name, makers)
         errors.append(ChainError(what, where=step.at(option), hint=hint))
     return errors

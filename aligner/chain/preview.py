@@ -1,4 +1,4 @@
-"""Look at rows as each step of a chain will get them, as far as its recipe is without errors."""
+"""Preview rows as the steps of a chain will receive them, as far as the recipe has no errors."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from aligner.chain.check import CheckedChain, check, seeing
+from aligner.chain.check import CheckedChain, check, with_step_rows
 from aligner.chain.execute import find_finished
 from aligner.chain.link import Chain, ChainStep
 from aligner.errors import AlignerError, ChainError, ErrorCollector, did_you_mean, error_location
@@ -17,19 +17,19 @@ from aligner.stage import PlanContext
 
 @dataclass(frozen=True)
 class StepPreview:
-    """What one step shows."""
+    """Preview of one step."""
 
-    link: ChainStep
+    step: ChainStep
     sections: tuple[PreviewSection, ...]
 
 
 @dataclass(frozen=True)
 class ChainPreview:
-    """What the steps of a chain show, and what is wrong with those that could not be looked at."""
+    """Previews of the steps of a chain, and the errors of those without one."""
 
     chain: Chain
     steps: tuple[StepPreview, ...]
-    """Those that read rows, or the one that was asked for."""
+    """Steps that read rows, or the requested ones."""
     errors: tuple[AlignerError, ...] = field(default=())
 
 
@@ -41,74 +41,74 @@ def preview(
     steps: Sequence[str] = (),
     runs: Path | None = None,
 ) -> ChainPreview:
-    """Plan every link in turn, and let it show rows as soon as it has; no weights are loaded.
+    """Plan each step and collect its preview; no weights are loaded.
 
     Args:
-        chain: The recipe's.
-        host: Whose plugins offer what it asks for.
-        asked: Which rows; the first two by default.
-        steps: Names of the steps to look at; all by default. Later ones are not planned.
-        runs: Folder of all runs, in which prepared data is kept for later ones.
+        chain: The linked recipe.
+        host: The plugins.
+        request: The rows; the first two by default.
+        steps: Names of the steps to preview; all by default. Later ones are not planned.
+        runs: Folder of all runs, in which prepared data is stored for later ones.
 
     Raises:
-        ChainError: there is no such step.
+        ChainError: There is no such step.
     """
     request = request or PreviewRequest()
-    wanted = _wanted(chain, steps)
-    links = [one for one in chain.links if one.step.name in wanted]
-    last = max((chain.links.index(one) for one in links), default=-1)
-    shown: list[StepPreview] = []
+    names = _requested(chain, steps)
+    requested = [step for step in chain.steps if step.name in names]
+    last = max((chain.steps.index(step) for step in requested), default=-1)
+    previews: list[StepPreview] = []
     errors = ErrorCollector()
 
-    def look_at(link: ChainStep, context: PlanContext) -> None:
-        if link.step.name in wanted:
-            with errors, error_location(link.step.where):
-                sections = _with_stand_ins(link, link.stage.preview(context, request))
+    def on_planned(step: ChainStep, context: PlanContext) -> None:
+        if step.name in names:
+            with errors, error_location(step.where):
+                sections = _with_note(step, step.stage.preview(context, request))
                 if sections or steps:
-                    shown.append(StepPreview(link, sections))
+                    previews.append(StepPreview(step, sections))
 
-    upto = chain if len(links) < len(wanted) else replace(chain, links=chain.links[: last + 1])
+    complete = len(requested) == len(names)
+    part = replace(chain, steps=chain.steps[: last + 1]) if complete else chain
     with errors:
-        checked = check(upto, host, runs=runs, each=look_at)
+        checked = check(part, host, runs=runs, on_planned=on_planned)
         if runs is not None:
-            shown = [_on_made_rows(one, checked, runs, request) for one in shown]
-    return ChainPreview(chain, tuple(shown), tuple(errors.found))
+            previews = [_with_finished_rows(shown, checked, runs, request) for shown in previews]
+    return ChainPreview(chain, tuple(previews), tuple(errors.found))
 
 
-def _on_made_rows(
-    one: StepPreview, checked: CheckedChain, runs: Path, request: PreviewRequest
+def _with_finished_rows(
+    preview: StepPreview, checked: CheckedChain, runs: Path, request: PreviewRequest
 ) -> StepPreview:
-    """The same, with the real rows in place of stand-ins where the steps that make them have finished."""
-    makers = set(one.link.stage.options.rows_from().values())
+    """Replace placeholder rows by the real ones if the steps that write them have finished."""
+    step = preview.step
+    makers = set(step.stage.options.rows_from().values())
     if not makers:
-        return one
-    made = {
-        link.step.name: done.state().get("data")
-        for link, done in zip(checked.chain.links, find_finished(checked, runs), strict=True)
-        if done is not None and link.step.name in makers
+        return preview
+    rows = {
+        maker.name: finished.state().get("data")
+        for maker, finished in zip(checked.chain.steps, find_finished(checked, runs), strict=True)
+        if finished is not None and maker.name in makers
     }
-    if makers - made.keys():
-        return one
-    look = seeing(checked.looks[one.link.number - 1], made)
-    with error_location(one.link.step.where):
-        return StepPreview(one.link, tuple(one.link.stage.preview(look, request)))
+    if makers - rows.keys():
+        return preview
+    context = with_step_rows(checked.contexts[step.number - 1], rows)
+    with error_location(step.where):
+        return StepPreview(step, tuple(step.stage.preview(context, request)))
 
 
-def _with_stand_ins(
-    link: ChainStep, sections: Sequence[PreviewSection]
-) -> tuple[PreviewSection, ...]:
-    """Sections that say so where rows are shown that an earlier step has yet to make."""
-    makers = list(dict.fromkeys(link.stage.options.rows_from().values()))
+def _with_note(step: ChainStep, sections: Sequence[PreviewSection]) -> tuple[PreviewSection, ...]:
+    """Add a note to sections with rows that an earlier step has not written yet."""
+    makers = list(dict.fromkeys(step.stage.options.rows_from().values()))
     if not makers:
         return tuple(sections)
     note = (
-        f"rows that {' and '.join(map(repr, makers))} will make are shown with real prompts; "
-        "their answers are not written yet, and what stands there is not what will be trained"
+        f"the rows of {' and '.join(map(repr, makers))} do not exist yet: the prompts are real, "
+        "the answers are placeholders"
     )
-    return tuple(replace(one, notes=(note, *one.notes)) for one in sections)
+    return tuple(replace(section, notes=(note, *section.notes)) for section in sections)
 
 
-def _wanted(chain: Chain, steps: Sequence[str]) -> frozenset[str]:
+def _requested(chain: Chain, steps: Sequence[str]) -> frozenset[str]:
     known = [step.name for step in chain.recipe.steps]
     for name in steps:
         if name not in known:

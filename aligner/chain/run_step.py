@@ -1,4 +1,4 @@
-"""Run one link of a chain: in its own folder, held to what it declared, saved the moment it ends."""
+"""Run one step of a chain in its own folder, check its output, and save it at once."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from aligner.chain.check import CheckedChain, planned_on
+from aligner.chain.check import CheckedChain, plan_on_step_rows
 from aligner.chain.events import Event, StepFailed, StepFinished, StepProgress, StepStarted
 from aligner.chain.link import ChainStep
 from aligner.errors import AlignerError, StageError, Stopped
 from aligner.host import Host
-from aligner.run import ranks
+from aligner.run import processes
 from aligner.run.durable import hash_json, write_text
 from aligner.run.folder import RunFolder, data_folder
 from aligner.run.lock import locked
-from aligner.run.random_state import kept_as_found
-from aligner.run.store import Finished, Store, relocate
+from aligner.run.process_state import seeded_process
+from aligner.run.store import FinishedStep, Store, relocate
 from aligner.stage import Plan, Progress, StepContext
 from aligner.state import ModelCache, ModelState
 
-_PATIENCE = 24 * 3600.0
+_SAVE_TIMEOUT = 24 * 3600.0
 """Seconds that the other processes wait for the first one to save a step."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunSession:
-    """What stays the same from step to step."""
+    """Values that are the same for all steps of a run."""
 
     checked: CheckedChain
     host: Host
@@ -37,215 +37,224 @@ class RunSession:
     store: Store
     model_cache: ModelCache
     rerun_from: int
-    """Number of the first step to run again though it may have finished."""
-    tell: Callable[[Event], None]
+    """Number of the first step to run again even if it has finished."""
+    on_event: Callable[[Event], None]
     rank: int
-    world: int
+    world_size: int
 
     @property
     def of(self) -> int:
-        return len(self.checked.chain.links)
+        """Number of steps of the chain."""
+        return len(self.checked.chain.steps)
 
     def note(self, event: str, **facts: Any) -> None:
-        """Write the journal, from the first process alone."""
+        """Write an event to the journal, in rank 0 only."""
         if self.rank == 0:
             self.folder.note(event, **facts)
 
-    def point(self, link: ChainStep, folder: Path) -> Path:
-        """Link the step's place in the run folder to `folder`, from the first process alone."""
+    def link(self, step: ChainStep, folder: Path) -> Path:
+        """Link the step in the run folder to `folder`, in rank 0 only; return the link."""
         if self.rank == 0:
-            return self.folder.point(link.number, link.step.name, folder)
-        return self.folder.link_of(link.number, link.step.name)
+            return self.folder.link(step.number, step.name, folder)
+        return self.folder.link_of(step.number, step.name)
 
 
 def run_step(
-    walk: RunSession,
-    link: ChainStep,
+    session: RunSession,
+    step: ChainStep,
     plan: Plan,
     before: ModelState,
     past: Mapping[str, ModelState],
     facts: Mapping[str, Any],
-) -> Finished:
-    """Run `link` on the state `before` and save what it leaves.
+) -> FinishedStep:
+    """Run `step` on the state `before` and save its output.
 
     Args:
-        past: The states of the earlier steps by name.
-        facts: What determines the step; their hash is its fingerprint.
+        session: The run.
+        step: The step.
+        plan: Its plan.
+        before: The state after the previous step.
+        past: The states after earlier steps, by name.
+        facts: The determinants of the step; their hash is its fingerprint.
     """
-    key, step = hash_json(facts), link.step.name
-    work = walk.store.workplace(key)
-    with locked(walk.store.lock_of(key), rank=walk.rank):
-        shown = walk.point(link, work)
-        here = _run_of(walk, link, plan, past, work)
-        began = time.monotonic()
+    fingerprint = hash_json(facts)
+    work = session.store.work_folder(fingerprint)
+    with locked(session.store.lock_of(fingerprint), rank=session.rank):
+        link = session.link(step, work)
+        context = _context(session, step, plan, past, work)
+        started = time.monotonic()
         try:
-            walk.note("step started", step=step, fingerprint=key)
-            walk.tell(
+            session.note("step started", step=step.name, fingerprint=fingerprint)
+            session.on_event(
                 StepStarted(
-                    number=link.number,
-                    of=walk.of,
-                    step=step,
-                    stage=link.stage.name,
+                    number=step.number,
+                    of=session.of,
+                    step=step.name,
+                    stage=step.stage.name,
                     plan=plan,
-                    folder=shown,
+                    folder=link,
                 )
             )
-            if link.stage.options.rows_from():
-                here = replace(here, plan=planned_on(walk.checked, link, past))
-            _write_accounts(here)
-            walk.host.started(here, before)
-            with kept_as_found(seed=here.seed):
-                after = link.stage.run(before, here)
-            _check_kept(link, before, after)
-            finished = _commit(walk, link, key, here, after, facts, time.monotonic() - began)
+            if step.stage.options.rows_from():
+                context = replace(context, plan=plan_on_step_rows(session.checked, step, past))
+            _write_ledgers(context)
+            session.host.started(context, before)
+            with seeded_process(seed=context.seed):
+                after = step.stage.run(before, context)
+            _check_output(step, before, after)
+            seconds = time.monotonic() - started
+            finished = _save(session, step, fingerprint, context, after, facts, seconds)
         except BaseException as error:
-            raise _failed(walk, link, here, before, error, shown) from error.__cause__
-        # What the step wrote lies in its finished folder by now: observers must find it.
-        there = relocate(after, work, finished.folder)
-        walk.host.finished(replace(here, folder=finished.folder), before, there)
-    walk.tell(
+            raise _failed(session, step, context, before, error, link) from error.__cause__
+        # Observers find the files of the step in its finished folder.
+        saved = relocate(after, work, finished.folder)
+        session.host.finished(replace(context, folder=finished.folder), before, saved)
+    session.on_event(
         StepFinished(
-            number=link.number,
-            of=walk.of,
-            step=step,
-            stage=link.stage.name,
+            number=step.number,
+            of=session.of,
+            step=step.name,
+            stage=step.stage.name,
             metrics=finished.metrics,
             seconds=finished.seconds,
-            folder=shown,
+            folder=link,
         )
     )
     return finished
 
 
-def _run_of(
-    walk: RunSession, link: ChainStep, plan: Plan, past: Mapping[str, ModelState], work: Path
+def _context(
+    session: RunSession, step: ChainStep, plan: Plan, past: Mapping[str, ModelState], work: Path
 ) -> StepContext:
-    def hear(progress: Progress) -> None:
-        walk.tell(StepProgress(number=link.number, progress=progress))
-        walk.host.progress(here, progress)
+    def listener(progress: Progress) -> None:
+        session.on_event(StepProgress(number=step.number, progress=progress))
+        session.host.progress(context, progress)
 
-    recipe = walk.checked.chain.recipe
-    here = StepContext(
-        step=link.step.name,
+    recipe = session.checked.chain.recipe
+    context = StepContext(
+        step=step.name,
         folder=work,
         recipe_folder=recipe.folder,
-        where=link.step.where,
-        option_lines=link.step.lines,
+        where=step.where,
+        option_lines=step.spec.lines,
         seed=recipe.seed,
         plan=plan,
-        model_cache=walk.model_cache,
-        registry=walk.checked.registry,
-        memo=walk.checked.memo,
-        cache=data_folder(walk.store.folder.parent),
-        past={name: past[name] for name in link.stage.all_earlier_steps},
-        listener=hear,
-        rank=walk.rank,
-        world=walk.world,
+        model_cache=session.model_cache,
+        registry=session.checked.registry,
+        memo=session.checked.memo,
+        cache=data_folder(session.store.folder.parent),
+        past={name: past[name] for name in step.stage.all_earlier_steps},
+        listener=listener,
+        rank=session.rank,
+        world_size=session.world_size,
     )
-    return here
+    return context
 
 
-def _write_accounts(here: StepContext) -> None:
-    """Leave beside the result what became of every row, and the rows that were skipped."""
-    if here.writes and here.plan.ledgers:
-        ledgers = {name: dict(ledger) for name, ledger in here.plan.ledgers.items()}
-        write_text(here.folder / "ledger.json", json.dumps(ledgers, indent=2, ensure_ascii=False))
-    for name, rows in here.plan.skipped.items():
+def _write_ledgers(context: StepContext) -> None:
+    """Write the ledgers of the data sets and the skipped rows next to the step's output."""
+    if context.writes and context.plan.ledgers:
+        ledgers = {name: dict(ledger) for name, ledger in context.plan.ledgers.items()}
+        text = json.dumps(ledgers, indent=2, ensure_ascii=False)
+        write_text(context.folder / "ledger.json", text)
+    for name, rows in context.plan.skipped.items():
         lines = [json.dumps(row, ensure_ascii=False, default=str) for row in rows]
-        if here.writes and lines:
-            write_text(here.folder / f"skipped-{name}.jsonl", "\n".join(lines) + "\n")
+        if context.writes and lines:
+            write_text(context.folder / f"skipped-{name}.jsonl", "\n".join(lines) + "\n")
 
 
-def _commit(
-    walk: RunSession,
-    link: ChainStep,
-    key: str,
-    here: StepContext,
+def _save(
+    session: RunSession,
+    step: ChainStep,
+    fingerprint: str,
+    context: StepContext,
     after: ModelState,
     facts: Mapping[str, Any],
     seconds: float,
-) -> Finished:
-    if walk.rank == 0:
-        for other in range(1, walk.world):
-            ranks.wait_until(
-                ranks.arrived(here.folder, other).exists,
-                what=f"process {other} to end step {link.step.name!r}",
-                seconds=_PATIENCE,
+) -> FinishedStep:
+    """Save the output of a step in rank 0, and wait for it in the other processes."""
+    if session.rank == 0:
+        for other in range(1, session.world_size):
+            processes.wait_until(
+                processes.done_marker(context.folder, other).exists,
+                what=f"process {other} to end step {step.name!r}",
+                seconds=_SAVE_TIMEOUT,
             )
-        finished = walk.store.commit(
-            key,
-            stage=link.stage.name,
-            step=link.step.name,
+        finished = session.store.commit(
+            fingerprint,
+            stage=step.stage.name,
+            step=step.name,
             state=after,
-            provides=link.stage.provides,
+            provides=step.stage.provides,
             determinants=facts,
-            metrics=here.metrics,
+            metrics=context.metrics,
             seconds=seconds,
         )
-        walk.point(link, finished.folder)
-        walk.note("step finished", step=link.step.name, fingerprint=key, seconds=finished.seconds)
+        session.link(step, finished.folder)
+        session.note(
+            "step finished", step=step.name, fingerprint=fingerprint, seconds=finished.seconds
+        )
         return finished
-    ranks.arrived(here.folder, walk.rank).touch()
-    ranks.wait_until(
-        lambda: walk.store.find(key) is not None,
-        what=f"step {link.step.name!r} to be saved",
-        seconds=_PATIENCE,
+    processes.done_marker(context.folder, session.rank).touch()
+    processes.wait_until(
+        lambda: session.store.find(fingerprint) is not None,
+        what=f"step {step.name!r} to be saved",
+        seconds=_SAVE_TIMEOUT,
     )
-    saved = walk.store.find(key)
-    assert saved is not None, "it was there a moment ago, and only the first process moves it"
+    saved = session.store.find(fingerprint)
+    assert saved is not None, "only rank 0 moves a finished step, and it has just saved this one"
     return saved
 
 
-def _check_kept(link: ChainStep, before: ModelState, after: ModelState) -> None:
-    """Hold a stage to its word: it filled what it provides, and touched nothing else."""
-    provides = link.stage.provides
+def _check_output(step: ChainStep, before: ModelState, after: ModelState) -> None:
+    """Check that the stage filled the slots it provides, with hashes, and changed no other."""
+    provides = step.stage.provides
     missing = provides - after.filled()
     extra = after.changed_since(before) - provides
     if missing or extra:
         raise StageError(
-            f"stage {link.stage.name!r} left {sorted(missing)} empty and changed {sorted(extra)}",
-            where=link.step.where,
+            f"stage {step.stage.name!r} left {sorted(missing)} empty and changed {sorted(extra)}",
+            where=step.where,
             hint=f"it declares provides={sorted(provides)}",
         )
     unhashed = sorted(slot for slot in provides if not after.get(slot).hash)
     if unhashed:
         raise StageError(
-            f"stage {link.stage.name!r} filled {unhashed} without a content hash",
-            where=link.step.where,
-            hint="save with aligner.models or aligner.data, which compute it",
+            f"stage {step.stage.name!r} filled {unhashed} without a content hash",
+            where=step.where,
+            hint="save with a function of aligner.kit.work, which computes it",
         )
 
 
 def _failed(
-    walk: RunSession,
-    link: ChainStep,
-    here: StepContext,
+    session: RunSession,
+    step: ChainStep,
+    context: StepContext,
     before: ModelState,
     error: BaseException,
-    shown: Path,
+    link: Path,
 ) -> BaseException:
-    """Tell everybody that a step ended badly, and give back what is to be raised."""
-    step = link.step
-    walk.host.failed(here, before, error)
-    walk.note("step failed", step=step.name, error=type(error).__name__)
+    """Report that a step failed, and return the error to raise."""
+    session.host.failed(context, before, error)
+    session.note("step failed", step=step.name, error=type(error).__name__)
     if isinstance(error, KeyboardInterrupt):
         error = Stopped(
-            f"stopped in step {step.name!r}; every step before it is finished and kept",
+            f"interrupted in step {step.name!r}; the steps before it are kept",
             where=step.where,
-            hint="give the same command again to go on from there",
+            hint="run the same command again to resume",
         )
     elif isinstance(error, AlignerError):
         error.locate(step.where)
     else:
         error.add_note(f"while running step {step.name!r} ({step.where})")
-    walk.tell(
+    session.on_event(
         StepFailed(
-            number=link.number,
-            of=walk.of,
+            number=step.number,
+            of=session.of,
             step=step.name,
-            stage=link.stage.name,
+            stage=step.stage.name,
             error=error,
-            folder=shown,
+            folder=link,
         )
     )
     return error

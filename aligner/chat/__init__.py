@@ -1,1 +1,1 @@
-"""Let the model of any finished step speak: in a conversation, or to a file of prompts."""
+"""Chat with the model of a finished step, and answer files of prompts."""

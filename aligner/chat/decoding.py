@@ -1,36 +1,36 @@
-"""Turn tokens into text as they come, never half a character and never what would steer a terminal."""
+"""Decode tokens to text one at a time, without partial characters or terminal control codes."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from aligner.terminal.text import clean
+from aligner.terminal.text import escape_controls
 
-_UNFINISHED = "\N{REPLACEMENT CHARACTER}"
+_INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
 
 
-class Decoder:
-    """Takes tokens and gives the text that they add; all of it together is the whole answer's text."""
+class StreamDecoder:
+    """Takes tokens and returns the text that each adds; the parts add up to the whole answer."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         self._tokens: list[int] = []
-        self._given = 0
+        self._returned = 0
 
     def feed(self, token: int) -> str:
-        """What can be shown now: nothing while a character lacks some of its bytes."""
+        """Add a token and return the new text: nothing while a character lacks some of its bytes."""
         self._tokens.append(token)
         text = self.text
-        return self._new(text, len(text.rstrip(_UNFINISHED)))
+        return self._new(text, len(text.rstrip(_INCOMPLETE)))
 
     def end(self) -> str:
-        """What was held back."""
+        """Return the rest of the text."""
         text = self.text
         return self._new(text, len(text))
 
     @property
     def text(self) -> str:
-        """All of it so far, as the model said it."""
+        """The text so far, exactly as the model generated it."""
         return str(
             self._tokenizer.decode(
                 self._tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
@@ -38,6 +38,6 @@ class Decoder:
         )
 
     def _new(self, text: str, end: int) -> str:
-        new = text[self._given : end]
-        self._given = max(self._given, end)
-        return clean(new)
+        new = text[self._returned : end]
+        self._returned = max(self._returned, end)
+        return escape_controls(new)

@@ -1,4 +1,4 @@
-"""A conversation as it grows: what was said, taken back, and saved as data to train on."""
+"""The turns of a chat, which can be retried, undone and saved as training data."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from aligner.data.rows import Messages
 
 @dataclass(frozen=True)
 class Dialogue:
-    """A system turn, if any, and turns of user and assistant in alternation.
+    """An optional system turn, then alternating turns of user and assistant.
 
-    >>> said = Dialogue("Be brief.").asked("Hi").answered("Hello.")
-    >>> [turn["role"] for turn in said.messages]
+    >>> dialogue = Dialogue("Be brief.").with_user("Hi").with_assistant("Hello.")
+    >>> [turn["role"] for turn in dialogue.messages]
     ['system', 'user', 'assistant']
-    >>> said.taken_back().messages
+    >>> dialogue.without_last_question().messages
     ({'role': 'system', 'content': 'Be brief.'},)
     """
 
@@ -26,18 +26,18 @@ class Dialogue:
         head = ({"role": "system", "content": self.system},) if self.system else ()
         return (*head, *self.turns)
 
-    def asked(self, text: str) -> Dialogue:
+    def with_user(self, text: str) -> Dialogue:
         return replace(self, turns=(*self.turns, {"role": "user", "content": text}))
 
-    def answered(self, text: str) -> Dialogue:
+    def with_assistant(self, text: str) -> Dialogue:
         return replace(self, turns=(*self.turns, {"role": "assistant", "content": text}))
 
-    def taken_back(self) -> Dialogue:
-        """Without the last question and its answer."""
-        asked = [n for n, turn in enumerate(self.turns) if turn["role"] == "user"]
-        return replace(self, turns=self.turns[: asked[-1]] if asked else ())
+    def without_last_question(self) -> Dialogue:
+        """Remove the last user turn and its answer."""
+        users = [n for n, turn in enumerate(self.turns) if turn["role"] == "user"]
+        return replace(self, turns=self.turns[: users[-1]] if users else ())
 
     @property
     def last_question(self) -> str | None:
-        asked = [str(turn["content"]) for turn in self.turns if turn["role"] == "user"]
-        return asked[-1] if asked else None
+        questions = [str(turn["content"]) for turn in self.turns if turn["role"] == "user"]
+        return questions[-1] if questions else None

@@ -1,64 +1,66 @@
-"""One answer on its way: text to show as it comes, and how it ended."""
+"""One answer while it is generated: its text so far, and the reason it ended."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from aligner.chat.decoding import Decoder
-from aligner.chat.settings import Settings
-from aligner.chat.speaker import Fitting, Speaker
+from aligner.chat.decoding import StreamDecoder
+from aligner.chat.model import ChatModel, ChatPrompt
+from aligner.chat.settings import ChatSettings
 
 
 class Reply(Iterator[str]):
-    """Gives the answer piece by piece; afterwards it knows the whole text."""
+    """An iterator over the parts of an answer."""
 
     def __init__(
-        self, speaker: Speaker, fitting: Fitting, settings: Settings, *, seed: int
+        self, model: ChatModel, prompt: ChatPrompt, options: ChatSettings, *, seed: int
     ) -> None:
-        self.name = speaker.name
-        self.ended = self.stopped = False
-        """Whether it ended with a stop token; whether the user stopped it."""
+        self.name = model.name
+        self.ended = False
+        """True if the model generated a stop token."""
+        self.stopped = False
+        """True if the user stopped the answer."""
         self.shown = ""
-        """What has been given so far."""
+        """The text returned so far."""
         self.tokens = 0
-        self._decoder = Decoder(speaker.tokenizer)
-        sampling = settings.sampling(speaker, room=fitting.room)
-        self._written = speaker.answer(fitting.ids, sampling=sampling, seed=seed)
-        self._over = False
+        self._decoder = StreamDecoder(model.tokenizer)
+        sampling = options.sampling(model, max_new_tokens=prompt.max_new_tokens)
+        self._stream = model.answer(prompt.input_ids, sampling=sampling, seed=seed)
+        self._complete = False
 
     def __next__(self) -> str:
-        if self._over or self.stopped:
+        if self._complete or self.stopped:
             raise StopIteration
-        piece = self._piece()
-        self.shown += piece
-        return piece
+        text = self._next_text()
+        self.shown += text
+        return text
 
-    def _piece(self) -> str:
-        for written in self._written:
+    def _next_text(self) -> str:
+        for token in self._stream:
             self.tokens += 1
-            if not written.ends:
-                return self._decoder.feed(written.token)
+            if not token.ends:
+                return self._decoder.feed(token.token)
             self.ended = True
             break
-        self._over = True
+        self._complete = True
         return self._decoder.end()
 
     def stop(self) -> None:
-        """Write no further."""
-        if not self._over:
+        """Generate no further tokens."""
+        if not self._complete:
             self.stopped = True
             self.shown += self._decoder.end()
 
     @property
     def text(self) -> str:
-        """All that the model said, as it said it."""
+        """The whole answer, exactly as the model generated it."""
         return self._decoder.text
 
     @property
     def note(self) -> str:
-        """What is to be known about how it ended, or nothing."""
+        """The reason why the answer is incomplete, or an empty string."""
         if self.stopped:
             return "stopped"
         if not self.ended:
-            return f"cut at {self.tokens} tokens; /set max_new_tokens allows more"
+            return f"truncated at {self.tokens} tokens; /set max_new_tokens allows more"
         return ""

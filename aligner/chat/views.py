@@ -1,4 +1,4 @@
-"""Show answers while they are written: one after the other, or two side by side."""
+"""Show answers while they are generated, in sequence or side by side."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from rich.table import Table
 from rich.text import Text
 
 from aligner.chat.reply import Reply
-from aligner.terminal.console import console_on, is_live, line, show
-from aligner.terminal.exit_codes import say
+from aligner.terminal.console import is_live, make_console, print_to, styled_line
+from aligner.terminal.exit_codes import print_message
 
-BESIDE = 100
-"""Columns from which two answers stand side by side."""
+SIDE_BY_SIDE_COLUMNS = 100
+"""Width of the terminal from which two answers are shown side by side."""
 
 
-class View(Protocol):
-    """Where answers and remarks go."""
+class ChatView(Protocol):
+    """Output of a chat."""
 
     def show(self, replies: Sequence[Reply]) -> None:
-        """Show answers until they end; Ctrl-C stops the one being written."""
+        """Show answers until they end; Ctrl-C stops the current one."""
 
     def note(self, text: str) -> None:
-        """Say something that no model said."""
+        """Show a message that no model generated."""
 
 
-class OneByOne:
-    """Answers in turn; with several speakers, each under its step's name."""
+class SequentialView:
+    """Shows one answer after the other; with several models, each below its step's name."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -39,7 +39,7 @@ class OneByOne:
     def show(self, replies: Sequence[Reply]) -> None:
         for reply in replies:
             if len(replies) > 1:
-                self._console.print(line((reply.name, "bold"), ":"))
+                self._console.print(styled_line((reply.name, "bold"), ":"))
             self._show(reply)
             if reply.note:
                 self.note(f"({reply.note})")
@@ -47,8 +47,8 @@ class OneByOne:
     def _show(self, reply: Reply) -> None:
         out = self._console.file
         try:
-            for piece in reply:
-                out.write(piece)
+            for text in reply:
+                out.write(text)
                 out.flush()
         except KeyboardInterrupt:
             reply.stop()
@@ -57,30 +57,30 @@ class OneByOne:
         out.flush()
 
     def note(self, text: str) -> None:
-        say(text, sys.stderr)
+        print_message(text, sys.stderr)
 
 
-class SideBySide(OneByOne):
-    """Answers in columns, written a token each in turn."""
+class SideBySideView(SequentialView):
+    """Shows answers in columns, one token of each in turn."""
 
     def show(self, replies: Sequence[Reply]) -> None:
-        going = list(replies)
-        with Live(console=self._console, transient=True, auto_refresh=False) as model_cache:
+        running = list(replies)
+        with Live(console=self._console, transient=True, auto_refresh=False) as live:
             try:
-                while going:
-                    going = [reply for reply in going if next(reply, None) is not None]
-                    model_cache.update(_End(_columns(replies)), refresh=True)
+                while running:
+                    running = [reply for reply in running if next(reply, None) is not None]
+                    live.update(_LastRows(_columns(replies)), refresh=True)
             except KeyboardInterrupt:
                 for reply in replies:
                     reply.stop()
-        show(self._console, _columns(replies))
+        print_to(self._console, _columns(replies))
         for reply in replies:
             if reply.note:
                 self.note(f"({reply.name}: {reply.note})")
 
 
-class _End:
-    """As much of the end of a renderable as the terminal is high."""
+class _LastRows:
+    """The last rows of a renderable, as many as the terminal has."""
 
     def __init__(self, content: Table) -> None:
         self._content = content
@@ -92,17 +92,17 @@ class _End:
             yield Segment.line()
 
 
-def view_for(speakers: int) -> View:
-    """Columns for several speakers on a terminal that is wide enough, else one after the other."""
-    console = console_on()
-    beside = speakers > 1 and is_live(console) and console.width >= BESIDE
-    return SideBySide(console) if beside else OneByOne(console)
+def make_view(num_models: int) -> ChatView:
+    """Return a view with columns for several models on a wide terminal, else a sequential view."""
+    console = make_console()
+    wide = num_models > 1 and is_live(console) and console.width >= SIDE_BY_SIDE_COLUMNS
+    return SideBySideView(console) if wide else SequentialView(console)
 
 
 def _columns(replies: Sequence[Reply]) -> Table:
     grid = Table.grid(padding=(0, 2), expand=True)
     for _ in replies:
         grid.add_column(ratio=1, overflow="fold")
-    grid.add_row(*(line((reply.name, "bold")) for reply in replies))
+    grid.add_row(*(styled_line((reply.name, "bold")) for reply in replies))
     grid.add_row(*(Text(reply.shown, overflow="fold") for reply in replies))
     return grid

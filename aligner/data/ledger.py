@@ -37,14 +37,6 @@ FINDINGS: Mapping[str, str] = {
     "ties": "score chosen and rejected alike",
     "empty_turns": "have an empty turn",
     "split": "were split, for their length or because the template rewrites what came before",
-    "cleaned": "were cleaned",
-    "redacted_email": "had an e-mail address replaced",
-    "redacted_phone": "had a phone number replaced",
-    "redacted_key": "had a key or password replaced",
-    "redacted_ip": "had an IP address replaced",
-    "redacted_card": "had the number of a payment card replaced",
-    "redacted_iban": "had a bank account replaced",
-    "augmented": "are changed copies, added by augmentation",
     "other_part": "are in another part",
     "not_sampled": "are not in the sample",
 }
@@ -112,12 +104,10 @@ class Ledger:
     unknown_tokens: int = 0
     labels: Mapping[str, int] = field(default_factory=dict)
     """Rows of each class or verdict, where there are any."""
+    phrases: Mapping[str, str] = field(default_factory=dict)
+    """Wording of the findings that row operations count, as in `FINDINGS`."""
     mixture: tuple[Mapping[str, Any], ...] = ()
     """Where entries are mixed: of each its name (`entry`), its `rows`, and how many one pass has `taken`."""
-
-    @property
-    def masked(self) -> int:
-        return self.tokens - self.trained
 
     def rows(self, finding: str) -> int:
         """How many rows (for `unknown_tokens`: tokens) a finding holds."""
@@ -180,7 +170,7 @@ class Ledger:
             for reason, count in self._reasons(finding).items():
                 lines.append(f"  {count.rows} {finding}: {reason} ({_places(count)})")
         lines += [
-            f"  {count.rows} {FINDINGS[name]} ({_places(count)})"
+            f"  {count.rows} {FINDINGS.get(name) or self.phrases[name]} ({_places(count)})"
             for name, count in self.found.items()
         ]
         if self.mixture:
@@ -216,6 +206,7 @@ class Tally:
         self.dropped: dict[str, Count] = {}
         self.filtered: dict[str, Count] = {}
         self.found: dict[str, Count] = {}
+        self.phrases: dict[str, str] = {}
 
     def skip(self, reason: str, origin: str) -> None:
         count_row(self.skipped, reason, origin)
@@ -230,6 +221,11 @@ class Tally:
     def find(self, finding: str, origin: str, detail: str = "") -> None:
         assert finding in FINDINGS, finding
         count_row(self.found, finding, origin, detail)
+
+    def find_described(self, finding: str, phrase: str, origin: str) -> None:
+        """Count a row under a finding of a row operation, which brings its own wording."""
+        self.phrases[finding] = phrase
+        count_row(self.found, finding, origin)
 
 
 def count_row(counts: dict[str, Count], name: str, origin: str, detail: str = "") -> None:

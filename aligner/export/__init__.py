@@ -1,1 +1,1 @@
-"""Write a step's model as a plain folder that loads anywhere, proven to be the same model."""
+"""Export the model of a step as a folder that transformers or peft loads."""

@@ -1,4 +1,4 @@
-"""Write the model card: what the model is, how to use it, and the whole chain that made it."""
+"""Write the model card: usage, training steps, verification and versions."""
 
 from __future__ import annotations
 
@@ -8,77 +8,85 @@ from typing import Any
 
 import yaml
 
-from aligner.export.lineage import DataSet, Lineage, LineageStep
-from aligner.export.spec import Proof, Wanted
-from aligner.terminal.text import duration, format_number, one_line, safe, without_secrets
+from aligner.export.lineage import DatasetRecord, Lineage, LineageStep
+from aligner.export.options import ExportOptions
+from aligner.export.result import Verification
+from aligner.terminal.text import (
+    format_duration,
+    format_number,
+    hide_secrets,
+    one_line,
+    sanitize,
+)
 
 
-def card(
+def model_card(
     lineage: Lineage,
-    wanted: Wanted,
-    proof: Proof,
+    options: ExportOptions,
+    verification: Verification,
     *,
     name: str,
     dtype: str,
     base: str | None,
     template: bool,
 ) -> str:
-    """The text of `README.md`, YAML front matter included.
+    """Return the text of `README.md` with its YAML front matter.
 
     Args:
-        lineage: The chain.
-        wanted: What was asked for.
-        proof: How the folder compares with the run's model.
-        name: What to call the model.
-        dtype: How its whole weights are held.
-        base: What an adapter points to; None for whole weights.
-        template: Whether the tokenizer has a chat template.
+        lineage: History of the model.
+        options: Options of the export.
+        verification: Comparison with the run's model.
+        name: Name of the model.
+        dtype: Data type of whole weights.
+        base: Base model of an adapter; None for whole weights.
+        template: True if the tokenizer has a chat template.
     """
     parts = [
         f"# {_text(name)}",
-        f"The {wanted.slot} that step `{_text(lineage.plugin_version)}` of run `{_text(lineage.run)}` made: "
-        f"{_form(wanted, dtype, base)}.",
-        *_use(wanted, template=template),
-        "## How it was made",
-        _begun(lineage),
+        f"The {options.slot} of step `{_text(lineage.step)}` in run `{_text(lineage.run)}`: "
+        f"{_form(options, dtype, base)}.",
+        *_usage(options, template=template),
+        "## Training",
+        _base_model(lineage),
         _table(lineage),
-        *(_step(link) for link in lineage.links),
-        "## Proof",
-        "\n".join(f"- {line}" for line in proof.lines()),
+        *map(_step, lineage.steps),
+        "## Verification",
+        "\n".join(f"- {line}" for line in verification.lines()),
         "## Versions",
         _versions(lineage),
     ]
-    return f"{_front(lineage, wanted, base)}\n" + "\n\n".join(parts) + "\n"
+    return f"{_front_matter(lineage, options, base)}\n" + "\n\n".join(parts) + "\n"
 
 
-def _front(lineage: Lineage, wanted: Wanted, base: str | None) -> str:
-    stages = dict.fromkeys(link.stage for link in lineage.links)
-    facts: dict[str, Any] = {"library_name": "peft" if base is not None else "transformers"}
+def _front_matter(lineage: Lineage, options: ExportOptions, base: str | None) -> str:
+    reward = options.slot == "reward"
+    stages = dict.fromkeys(step.stage for step in lineage.steps)
+    values: dict[str, Any] = {"library_name": "peft" if base is not None else "transformers"}
     if lineage.base is not None:
-        facts["base_model"] = lineage.base
-        facts["base_model_relation"] = "adapter" if base is not None else "finetune"
-    facts["pipeline_tag"] = "text-generation" if wanted.slot == "policy" else "text-classification"
-    facts["tags"] = ["aligner", *stages, *(["reward-model"] if wanted.slot == "reward" else [])]
+        values["base_model"] = lineage.base
+        values["base_model_relation"] = "adapter" if base is not None else "finetune"
+    values["pipeline_tag"] = "text-classification" if reward else "text-generation"
+    values["tags"] = ["aligner", *stages, *(["reward-model"] if reward else [])]
     for key in ("license", "license_name", "license_link"):
-        if getattr(wanted, key) is not None:
-            facts[key] = getattr(wanted, key)
-    if lineage.data_sets:
-        facts["datasets"] = list(lineage.data_sets)
-    return f"---\n{_yaml(facts)}---\n"
+        if getattr(options, key) is not None:
+            values[key] = getattr(options, key)
+    if lineage.hub_datasets:
+        values["datasets"] = list(lineage.hub_datasets)
+    return f"---\n{_yaml(values)}---\n"
 
 
-def _form(wanted: Wanted, dtype: str, base: str | None) -> str:
+def _form(options: ExportOptions, dtype: str, base: str | None) -> str:
     if base is None:
         return f"whole weights in {dtype}"
-    local = "" if "/" in base and not base.startswith("/") else ", a folder that must be there"
+    local = "" if "/" in base and not base.startswith("/") else ", a local folder"
     return f"a LoRA adapter on `{_text(base)}`{local}"
 
 
-def _use(wanted: Wanted, *, template: bool) -> list[str]:
-    if wanted.slot == "reward":
+def _usage(options: ExportOptions, *, template: bool) -> list[str]:
+    if options.slot == "reward":
         kind, last = "AutoModelForSequenceClassification", "model(**inputs).logits"
         library, more = "transformers", ", AutoTokenizer"
-    elif wanted.form == "adapter":
+    elif options.form == "adapter":
         kind, library, more = "AutoPeftModelForCausalLM", "peft", ""
         last = (
             "settings = GenerationConfig.from_pretrained(folder)\n"
@@ -92,85 +100,89 @@ def _use(wanted: Wanted, *, template: bool) -> list[str]:
         lines.append("from transformers import AutoTokenizer, GenerationConfig")
     lines += [
         "",
-        'folder = "…"  # where this card lies, or its name on the hub',
+        'folder = "…"  # the folder of this card, or its Hub id',
         "tokenizer = AutoTokenizer.from_pretrained(folder)",
         f"model = {kind}.from_pretrained(folder)",
     ]
     if template:
-        said = ' + [{"role": "assistant", "content": "…"}]' if wanted.slot == "reward" else ""
-        ask = "" if wanted.slot == "reward" else "add_generation_prompt=True, "
+        answer = ' + [{"role": "assistant", "content": "…"}]' if options.slot == "reward" else ""
+        prompt = "" if options.slot == "reward" else "add_generation_prompt=True, "
         lines += [
-            f'messages = [{{"role": "user", "content": "…"}}]{said}',
-            f'inputs = tokenizer.apply_chat_template(messages, {ask}return_tensors="pt")',
+            f'messages = [{{"role": "user", "content": "…"}}]{answer}',
+            f'inputs = tokenizer.apply_chat_template(messages, {prompt}return_tensors="pt")',
         ]
     else:
         lines.append('inputs = tokenizer("…", return_tensors="pt")')
     code = "\n".join(["```python", *lines, last, "```"])
-    return ["## Use", code]
+    return ["## Usage", code]
 
 
-def _begun(lineage: Lineage) -> str:
+def _base_model(lineage: Lineage) -> str:
     if lineage.base is None:
-        return "A chain of steps, each on what the one before left:"
-    at = f" at `{lineage.base_revision}`" if lineage.base_revision else ""
-    return f"A chain of steps, begun with `{lineage.base}`{at}, each on what the one before left:"
+        return "A chain of steps; each step trains the model of the step before:"
+    revision = f" at `{lineage.base_revision}`" if lineage.base_revision else ""
+    return (
+        f"A chain of steps from `{lineage.base}`{revision}; each step trains the model of the step "
+        "before:"
+    )
 
 
 def _table(lineage: Lineage) -> str:
     rows = ["| step | stage | metrics | time |", "|---|---|---|---|"]
-    for link in lineage.links:
-        shown = ", ".join(f"{_text(n)} {format_number(v)}" for n, v in link.metrics.items())
-        cells = (f"{link.number} {_text(link.name)}", _text(link.stage), shown)
-        rows.append(f"| {' | '.join(cells)} | {duration(link.seconds)} |")
+    for step in lineage.steps:
+        metrics = ", ".join(f"{_text(n)} {format_number(v)}" for n, v in step.metrics.items())
+        cells = (f"{step.number} {_text(step.name)}", _text(step.stage), metrics)
+        rows.append(f"| {' | '.join(cells)} | {format_duration(step.seconds)} |")
     return "\n".join(rows)
 
 
-def _step(link: LineageStep) -> str:
-    lines = [f"### {link.number} {_text(link.name)}", ""]
-    seed = "" if link.seed is None else f", seed {link.seed}"
-    lines.append(f"- stage `{_text(link.stage)}` of {_text(link.plugin)}{seed}")
-    lines += [f"- took: {', '.join(link.took)}"] if link.took else []
-    lines += [f"- left: {', '.join(link.left)}"] if link.left else []
-    for one in link.data:
-        lines.append(f"- {_text(one.option)}: {_data(one)}")
-    lines.append(f"- fingerprint `{link.fingerprint}`")
-    options = _yaml(link.options).rstrip()
+def _step(step: LineageStep) -> str:
+    lines = [f"### {step.number} {_text(step.name)}", ""]
+    seed = "" if step.seed is None else f", seed {step.seed}"
+    lines.append(f"- stage `{_text(step.stage)}` of {_text(step.plugin)}{seed}")
+    lines += [f"- input: {', '.join(step.inputs)}"] if step.inputs else []
+    lines += [f"- output: {', '.join(step.outputs)}"] if step.outputs else []
+    for dataset in step.data:
+        lines.append(f"- {_text(dataset.option)}: {_dataset(dataset)}")
+    lines.append(f"- fingerprint `{step.fingerprint}`")
+    options = _yaml(step.options).rstrip()
     lines += ["", "<details><summary>Options</summary>", "", "```yaml", options, "```", ""]
     return "\n".join([*lines, "</details>"])
 
 
-def _data(one: DataSet) -> str:
-    return ", ".join([f"`{_text(one.name)}`", *_counts(one.ledger), f"content `{one.hash}`"])
+def _dataset(dataset: DatasetRecord) -> str:
+    parts = [f"`{_text(dataset.name)}`", *_counts(dataset.ledger), f"SHA-256 `{dataset.hash}`"]
+    return ", ".join(parts)
 
 
 def _counts(ledger: Mapping[str, Any]) -> Iterator[str]:
     if not ledger:
         return
     yield f"{ledger.get('used', 0):,} of {ledger.get('read', 0):,} rows used"
-    for what in ("dropped", "skipped"):
-        for reason, count in ledger.get(what, {}).items():
-            yield f"{count['rows']:,} {what} ({_text(reason)})"
+    for kind in ("dropped", "skipped"):
+        for reason, count in ledger.get(kind, {}).items():
+            yield f"{count['rows']:,} {kind} ({_text(reason)})"
     if ledger.get("tokens"):
         yield f"{ledger['tokens']:,} tokens, {ledger['trained']:,} trained"
 
 
 def _versions(lineage: Lineage) -> str:
-    found = {"aligner": version("aligner"), **lineage.versions}
-    return ", ".join(f"{name} {number}" for name, number in found.items() if number != "absent")
+    versions = {"aligner": version("aligner"), **lineage.versions}
+    return ", ".join(f"{name} {number}" for name, number in versions.items() if number != "absent")
 
 
 def _yaml(value: Any) -> str:
     text: str = yaml.safe_dump(_plain(value), sort_keys=False, allow_unicode=True, width=100)
-    return safe(text)
+    return sanitize(text)
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {str(key): _plain(one) for key, one in value.items()}
-    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
+        return {str(key): _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _text(text: str) -> str:
-    """`text` on one line, with nothing in it that Markdown would take for its own."""
-    plain = one_line(without_secrets(str(text)))
+    """Return `text` on one line with Markdown and HTML characters escaped."""
+    plain = one_line(hide_secrets(str(text)))
     return plain.replace("|", "\\|").replace("<", "&lt;").replace("`", "'")

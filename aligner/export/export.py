@@ -1,4 +1,4 @@
-"""Export a step's model: weights proven, tokenizer and settings right, card written, then in place."""
+"""Export a step's model: write and verify weights, tokenizer, settings and model card."""
 
 from __future__ import annotations
 
@@ -8,107 +8,124 @@ from pathlib import Path
 from typing import Any
 
 from aligner.data.encoding.tokenizers import load_tokenizer, save_tokenizer
-from aligner.export.card import card
+from aligner.errors import error_location
+from aligner.export.card import model_card
 from aligner.export.gguf import add_gguf, find_converter
 from aligner.export.hub import check_hub, push
-from aligner.export.lineage import lineage_of
-from aligner.export.place import beside, check_place
-from aligner.export.spec import Exported, ExportError, Wanted
+from aligner.export.lineage import read_lineage
+from aligner.export.options import ExportError, ExportOptions
+from aligner.export.output_folder import check_output_folder, new_output_folder
+from aligner.export.result import ExportResult
 from aligner.export.weights import write_weights
 from aligner.models.files import verify
-from aligner.run.chosen import ChosenStep
+from aligner.run.selection import SelectedStep
 from aligner.state import Artifact, ModelCache
 
 
 def export_step(
-    chosen: ChosenStep, wanted: Wanted, *, tell: Callable[[str], None] = lambda text: None
-) -> Exported:
-    """Write the model of `chosen` as `wanted`, whole and proven or not at all.
+    step: SelectedStep,
+    options: ExportOptions,
+    *,
+    on_progress: Callable[[str], None] = lambda text: None,
+) -> ExportResult:
+    """Write and verify the model of a step; an error leaves no partial folder.
 
     Args:
-        chosen: The step.
-        wanted: What, how and where.
-        tell: Hears what is done next.
+        step: The step.
+        options: Output folder and form.
+        on_progress: Called with a description of each phase when it starts.
 
     Raises:
-        ExportError: It cannot be as asked; nothing was written.
-        ExportFailed: It did not come out right; nothing was written, unless only the push failed.
+        ExportError: The options are impossible for this model; nothing was written.
+        ExportFailed: The export failed; nothing was written, unless only the upload failed.
         ModelError: The run's own files are damaged.
     """
-    wanted.check()
-    artifact = chosen.artifact(wanted.slot)
-    where = str(chosen.run.link_of(chosen.number, chosen.name))
-    check_place(wanted.to, (artifact, *_slots(chosen)), force=wanted.force)
-    converter = None if wanted.gguf is None else find_converter(wanted.gguf)
-    if wanted.push_to is not None:
-        check_hub(wanted.push_to)
-        _check_pushable(artifact, wanted)
-    tell("checking the run's files")
-    verify(artifact, where=where)
-    tokenizer = _tokenizer(chosen, artifact, wanted, where=where)
-    name = wanted.push_to.split("/")[1] if wanted.push_to else wanted.to.absolute().name
-    with beside(wanted.to) as folder:
-        tell("writing the weights and loading them back")
-        proof, dtype = write_weights(artifact, tokenizer, folder, wanted, where=where)
+    options.check()
+    artifact = step.artifact(options.slot)
+    where = str(step.run.link_of(step.number, step.name))
+    check_output_folder(options.to, (artifact, *_artifacts(step)), force=options.force)
+    converter = None if options.gguf is None else find_converter(options.gguf)
+    if options.push_to is not None:
+        check_hub(options.push_to)
+        _check_pushable(artifact, options)
+    on_progress("checking the run's files")
+    with error_location(where):
+        verify(artifact)
+        tokenizer = _tokenizer(step, artifact, options)
+        _check_form(artifact, options)
+    name = options.push_to.split("/")[1] if options.push_to else options.to.absolute().name
+    with new_output_folder(options.to) as folder:
+        on_progress("writing the weights and loading them back")
+        verification, dtype = write_weights(artifact, tokenizer, folder, options)
         save_tokenizer(tokenizer, folder)
-        base = artifact.path if wanted.form == "adapter" else None
-        text = card(
-            lineage_of(chosen, wanted.slot),
-            wanted,
-            proof,
+        base = artifact.path if options.form == "adapter" else None
+        text = model_card(
+            read_lineage(step, options.slot),
+            options,
+            verification,
             name=name,
             dtype=_name(dtype),
             base=base,
             template=bool(tokenizer.chat_template),
         )
         (folder / "README.md").write_text(text, encoding="utf-8")
-        made = None
-        if converter is not None and wanted.gguf is not None:
-            tell("converting to GGUF")
-            made = add_gguf(folder, converter, wanted.gguf, name=name)
-        octets = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    exported = Exported(
-        folder=wanted.to,
-        form=wanted.form,
+        gguf = None
+        if converter is not None and options.gguf is not None:
+            on_progress("converting to GGUF")
+            gguf = options.to / add_gguf(folder, converter, options.gguf, name=name).name
+        num_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    result = ExportResult(
+        folder=options.to,
+        form=options.form,
         dtype=_name(dtype),
-        proof=proof,
+        verification=verification,
         base=base,
-        gguf=None if made is None else wanted.to / made.name,
-        octets=octets,
-        notes=tuple(_notes(artifact, wanted)),
+        gguf=gguf,
+        num_bytes=num_bytes,
+        notes=tuple(_notes(artifact, options)),
     )
-    if wanted.push_to is None:
-        return exported
-    tell(f"pushing to {wanted.push_to}")
-    return replace(exported, url=push(wanted.to, wanted.push_to, private=wanted.private))
+    if options.push_to is None:
+        return result
+    on_progress(f"uploading to {options.push_to}")
+    return replace(result, url=push(options.to, options.push_to, private=options.private))
 
 
-def _tokenizer(chosen: ChosenStep, artifact: Artifact, wanted: Wanted, *, where: str) -> Any:
-    """The tokenizer of the model: the one in its own folder if it has one, as reward models do."""
+def _tokenizer(step: SelectedStep, artifact: Artifact, options: ExportOptions) -> Any:
+    """Load the model's tokenizer: from the model's own folder, as reward models have, or the slot."""
     own = Path(artifact.adapters[-1] if artifact.adapters else artifact.path)
-    if wanted.slot == "reward" and (own / "tokenizer.json").is_file():
-        return load_tokenizer(Artifact(path=str(own)), ModelCache(), where=where)
-    return load_tokenizer(chosen.artifact("tokenizer"), ModelCache(), where=where)
+    if options.slot == "reward" and (own / "tokenizer.json").is_file():
+        return load_tokenizer(Artifact(path=str(own)), ModelCache())
+    return load_tokenizer(step.artifact("tokenizer"), ModelCache())
 
 
-def _slots(chosen: ChosenStep) -> list[Artifact]:
-    return [chosen.state.get(slot) for slot in chosen.state.filled()]
+def _artifacts(step: SelectedStep) -> list[Artifact]:
+    return [step.state.get(slot) for slot in step.state.filled()]
 
 
-def _check_pushable(artifact: Artifact, wanted: Wanted) -> None:
-    if wanted.form == "adapter" and artifact.local:
+def _check_form(artifact: Artifact, options: ExportOptions) -> None:
+    count = len(artifact.adapters)
+    if options.form == "adapter" and count != 1:
         raise ExportError(
-            f"the adapter's base is a folder of this machine, {artifact.path}",
-            hint="push it merged: nobody else could load the adapter",
+            f"--adapter exports a single adapter, but the policy has "
+            f"{f'a stack of {count}' if count else 'none'}",
+            hint="export it merged, which is the default",
         )
 
 
-def _notes(artifact: Artifact, wanted: Wanted) -> list[str]:
+def _check_pushable(artifact: Artifact, options: ExportOptions) -> None:
+    if options.form == "adapter" and artifact.local:
+        raise ExportError(
+            f"the adapter's base model is a local folder, {artifact.path}",
+            hint="upload it merged: nobody else could load the adapter",
+        )
+
+
+def _notes(artifact: Artifact, options: ExportOptions) -> list[str]:
     notes = []
-    if wanted.form == "adapter" and artifact.local:
-        notes.append(f"it works only where its base is: {artifact.path}")
-    if wanted.license is None:
-        notes.append("the card states no licence; --license adds one")
+    if options.form == "adapter" and artifact.local:
+        notes.append(f"the adapter needs its base model in this folder: {artifact.path}")
+    if options.license is None:
+        notes.append("the model card states no license; --license adds one")
     return notes
 
 

@@ -1,4 +1,4 @@
-"""Add a GGUF file to an exported folder with llama.cpp's own converter, where it is installed."""
+"""Convert an exported folder to GGUF with the converter of llama.cpp."""
 
 from __future__ import annotations
 
@@ -9,59 +9,60 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from aligner.export.spec import ExportError, ExportFailed
-from aligner.terminal.text import one_line, safe
+from aligner.export.options import ExportError, ExportFailed
+from aligner.terminal.text import one_line, sanitize
 
 TYPES = ("f32", "f16", "bf16", "q8_0", "tq1_0", "tq2_0", "auto")
-"""What the converter writes by itself; smaller types are llama-quantize's work."""
+"""Types that the converter writes; smaller types need llama-quantize."""
 _SCRIPT = "convert_hf_to_gguf.py"
 
 
 def find_converter(kind: str) -> Path:
-    """The converter: in the folder that LLAMA_CPP names, or on the PATH.
+    """Find the converter in the folder `LLAMA_CPP` or on the PATH.
 
     Raises:
-        ExportError: It is not there, or writes no files of the type `kind`.
+        ExportError: It is missing, or does not write the type `kind`.
     """
     if kind not in TYPES:
         raise ExportError(
-            f"llama.cpp's converter writes no GGUF type {kind!r}",
-            hint=f"types: {', '.join(TYPES)}; llama-quantize makes smaller ones of these",
+            f"the converter of llama.cpp does not write the GGUF type {kind!r}",
+            hint=f"types: {', '.join(TYPES)}; llama-quantize makes smaller types from them",
         )
     home = os.environ.get("LLAMA_CPP")
-    found = Path(home, _SCRIPT) if home else Path(shutil.which(_SCRIPT) or "")
-    if not found.is_file():
-        at = f"{found} is not there" if home else "llama.cpp's converter was not found"
+    converter = Path(home, _SCRIPT) if home else Path(shutil.which(_SCRIPT) or "")
+    if not converter.is_file():
+        what = f"{converter} does not exist" if home else f"{_SCRIPT} of llama.cpp was not found"
         raise ExportError(
-            f"--gguf: {at}",
+            f"--gguf: {what}",
             hint="git clone https://github.com/ggml-org/llama.cpp and set LLAMA_CPP to that folder",
         )
-    bundled = found.parent / "gguf-py" / "gguf"  # the converter prefers its own copy
+    bundled = converter.parent / "gguf-py" / "gguf"  # the converter prefers its own copy
     if find_spec("gguf") is None and not bundled.is_dir():
         raise ExportError(
             "--gguf: the converter needs the package gguf, which is not installed",
             hint="pip install 'aligner[gguf]'",
         )
-    return found
+    return converter
 
 
 def add_gguf(folder: Path, converter: Path, kind: str, *, name: str) -> Path:
-    """Convert the whole weights in `folder`; the file, in the same folder.
+    """Convert the weights in `folder` and return the GGUF file in the same folder.
 
     Raises:
-        ExportFailed: The converter did not make it, with the end of what it said.
+        ExportFailed: The converter failed; the message contains the last line of its output.
     """
-    made = folder / f"{name}-{kind}.gguf"
-    words = [sys.executable, str(converter), str(folder), "--outfile", str(made), "--outtype", kind]
-    ran = subprocess.run(words, capture_output=True, text=True, errors="replace", check=False)
-    if ran.returncode or not made.is_file() or _magic(made) != b"GGUF":
-        said = [one_line(line) for line in ran.stderr.splitlines() if line.strip()]
+    output = folder / f"{name}-{kind}.gguf"
+    arguments = [str(folder), "--outfile", str(output), "--outtype", kind]
+    command = [sys.executable, str(converter), *arguments]
+    process = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    if process.returncode or not output.is_file() or _magic(output) != b"GGUF":
+        lines = [one_line(line) for line in process.stderr.splitlines() if line.strip()]
         raise ExportFailed(
-            f"the GGUF converter failed (exit code {ran.returncode}): "
-            + safe(said[-1] if said else "it said nothing"),
+            f"the GGUF converter failed (exit code {process.returncode}): "
+            + sanitize(lines[-1] if lines else "no output"),
             hint="llama.cpp may not know this architecture or tokenizer; leave out --gguf",
         )
-    return made
+    return output
 
 
 def _magic(path: Path) -> bytes:

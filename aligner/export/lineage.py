@@ -1,4 +1,4 @@
-"""Read from a run all that a model card tells: steps, what each took, its data and its metrics."""
+"""Read the history of a model from its run: steps, inputs, data and metrics."""
 
 from __future__ import annotations
 
@@ -12,45 +12,45 @@ from typing import Any
 import yaml
 from huggingface_hub import constants
 
-from aligner.run.chosen import ChosenStep
 from aligner.run.folder import RunFolder
-from aligner.run.store import Finished
+from aligner.run.selection import SelectedStep
+from aligner.run.store import FinishedStep
 from aligner.state import ModelState, Slot
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataSet:
-    """Data that a step read."""
+class DatasetRecord:
+    """A data set that a step read."""
 
     option: str
-    """The option that names it."""
+    """Option that names it."""
     name: str
-    """Files without their folders, hub ids, or sources."""
+    """File names without folders, Hub ids, or data sources."""
     hash: str
-    """SHA-256 of its content and of how it was read."""
+    """SHA-256 of its content and of the options for reading it."""
     ledger: Mapping[str, Any]
-    """What became of its rows; empty where the step kept no account."""
+    """Counts of rows used and removed; empty if the step recorded none."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LineageStep:
-    """A step as a card tells it."""
+    """A step in the history of a model."""
 
     number: int
     name: str
     stage: str
     plugin: str
-    """With its version."""
+    """Name and version."""
     seed: int | None
     options: Mapping[str, Any]
-    """All that determine the result."""
-    took: tuple[str, ...]
-    """Each slot it read, who had filled it, and the content's hash."""
-    left: tuple[str, ...]
-    """Each slot it filled, and the content's hash."""
-    data: tuple[DataSet, ...]
+    """Options that determine the result."""
+    inputs: tuple[str, ...]
+    """Slots it read, with the step that filled each and the content's hash."""
+    outputs: tuple[str, ...]
+    """Slots it filled, with the content's hash."""
+    data: tuple[DatasetRecord, ...]
     metrics: Mapping[str, float]
     seconds: float
     fingerprint: str
@@ -58,93 +58,94 @@ class LineageStep:
 
 @dataclass(frozen=True, kw_only=True)
 class Lineage:
-    """Where a model comes from."""
+    """The history of a model."""
 
     run: str
-    plugin_version: str
-    """The step that made the model."""
-    links: tuple[LineageStep, ...]
+    step: str
+    """Step that trained the model."""
+    steps: tuple[LineageStep, ...]
     base: str | None
-    """Hub id of the model the chain began with; None where it was a folder, or nothing."""
+    """Hub id of the base model; None if it was a folder or the chain began without a model."""
     base_revision: str | None
-    data_sets: tuple[str, ...]
-    """Hub ids of the data, in the order of use."""
+    hub_datasets: tuple[str, ...]
+    """Hub ids of the data sets, in the order of use."""
     versions: Mapping[str, str]
-    """Of the libraries, at the last step."""
+    """Versions of the libraries at the last step."""
 
 
-def lineage_of(chosen: ChosenStep, slot: Slot) -> Lineage:
-    """The chain up to `chosen`, as the story of what is in `slot`."""
-    recipe = _recipe(chosen.run)
-    steps = recipe.get("steps")
-    written = [one for one in steps if isinstance(one, dict)] if isinstance(steps, list) else []
-    base, revision = _base(chosen, recipe)
-    hub = tuple(dict.fromkeys(_hub_ids(written[: chosen.number])))
-    links, before = [], None
-    for number, name, finished in chosen.before:
-        links.append(_link(number, name, finished, before, hub))
-        before = finished.state()
+def read_lineage(step: SelectedStep, slot: Slot) -> Lineage:
+    """Return the steps up to `step`, as the history of the artifact in `slot`."""
+    recipe = _recipe(step.run)
+    entries = recipe.get("steps")
+    written = [e for e in entries if isinstance(e, dict)] if isinstance(entries, list) else []
+    base, revision = _base(step, recipe)
+    hub_ids = tuple(dict.fromkeys(_hub_ids(written[: step.number])))
+    steps, state = [], None
+    for number, name, finished in step.before:
+        steps.append(_step(number, name, finished, state, hub_ids))
+        state = finished.state()
     return Lineage(
-        run=chosen.run.name,
-        plugin_version=chosen.plugin_version(slot),
-        links=tuple(links),
+        run=step.run.name,
+        step=step.made_by(slot),
+        steps=tuple(steps),
         base=base,
         base_revision=revision,
-        data_sets=hub,
-        versions=dict(chosen.finished.determinants.get("versions", {})),
+        hub_datasets=hub_ids,
+        versions=dict(step.finished.determinants.get("versions", {})),
     )
 
 
-def _link(
-    number: int, name: str, finished: Finished, before: ModelState | None, hub: tuple[str, ...]
+def _step(
+    number: int,
+    name: str,
+    finished: FinishedStep,
+    before: ModelState | None,
+    hub_ids: tuple[str, ...],
 ) -> LineageStep:
-    facts = finished.determinants
+    determinants = finished.determinants
     return LineageStep(
         number=number,
         name=name,
         stage=finished.stage,
-        plugin=str(facts.get("plugin", "")),
-        seed=facts.get("seed"),
-        options=facts.get("options", {}),
-        took=tuple(_took(facts.get("slots", {}), before)),
-        left=tuple(_left(finished)),
-        data=tuple(_data(finished, hub)),
+        plugin=str(determinants.get("plugin", "")),
+        seed=determinants.get("seed"),
+        options=determinants.get("options", {}),
+        inputs=tuple(_inputs(determinants.get("slots", {}), before)),
+        outputs=tuple(_outputs(finished)),
+        data=tuple(_datasets(finished, hub_ids)),
         metrics=finished.metrics,
         seconds=finished.seconds,
         fingerprint=finished.fingerprint,
     )
 
 
-def _took(slots: Mapping[str, str], before: ModelState | None) -> Iterator[str]:
+def _inputs(slots: Mapping[str, str], before: ModelState | None) -> Iterator[str]:
     for slot, digest in slots.items():
-        there = getattr(before, slot, None) if before is not None else None
-        plugin_version = there.made_by if there is not None and there.hash == digest else "model"
-        whose = (
-            "the model the chain began with"
-            if plugin_version == "model"
-            else f"step `{plugin_version}`"
-        )
-        yield f"{slot} of {whose} (`{digest[:12]}`)"
+        artifact = before.find(slot) if before is not None else None
+        known = artifact is not None and artifact.hash == digest
+        step = artifact.made_by if artifact is not None and known else "model"
+        source = "the base model" if step == "model" else f"step `{step}`"
+        yield f"{slot} of {source} (`{digest[:12]}`)"
 
 
-def _left(finished: Finished) -> Iterator[str]:
+def _outputs(finished: FinishedStep) -> Iterator[str]:
     state = finished.state()
     for slot in sorted(set(finished.provides) & state.filled()):
-        yield f"{slot} (`{getattr(state, slot).hash[:12]}`)"
+        yield f"{slot} (`{state.get(slot).hash[:12]}`)"
 
 
-def _data(finished: Finished, hub: tuple[str, ...]) -> Iterator[DataSet]:
-    ledgers = _json(finished.folder / "ledger.json")
+def _datasets(finished: FinishedStep, hub_ids: tuple[str, ...]) -> Iterator[DatasetRecord]:
+    ledgers = _read_json(finished.folder / "ledger.json")
     for option, digest in finished.determinants.get("data", {}).items():
         ledger = ledgers.get(option, {})
         names = str(ledger.get("name", "")).split(", ")
-        # Where files lay on somebody's machine is nobody else's business.
-        shown = [name if name in hub else Path(name).name for name in names]
-        yield DataSet(option=option, name=", ".join(shown), hash=digest, ledger=ledger)
+        # A model card must not publish the folders of somebody's machine.
+        public = [name if name in hub_ids else Path(name).name for name in names]
+        yield DatasetRecord(option=option, name=", ".join(public), hash=digest, ledger=ledger)
 
 
-def _base(chosen: ChosenStep, recipe: Mapping[str, Any]) -> tuple[str | None, str | None]:
-    for _, _, finished in chosen.before:
+def _base(step: SelectedStep, recipe: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    for _, _, finished in step.before:
         policy = finished.state().policy
         if policy is not None and policy.revision is not None:
             return policy.path, policy.revision
@@ -153,16 +154,16 @@ def _base(chosen: ChosenStep, recipe: Mapping[str, Any]) -> tuple[str | None, st
     path, revision = written.get("path"), written.get("revision")
     if not isinstance(path, str) or not _HUB_ID.fullmatch(path):
         return None, None
-    # A hub id and a relative folder look alike; what came from the hub is in its cache.
+    # A Hub id and a relative folder look alike; what came from the Hub is in its cache.
     cached = Path(constants.HF_HUB_CACHE) / f"models--{path.replace('/', '--')}"
-    beside = _begun_beside(chosen.run)
-    if not cached.is_dir() or (beside / path).is_dir():
+    folder = _recipe_folder(step.run)
+    if not cached.is_dir() or (folder / path).is_dir():
         return None, None
     return path, revision if isinstance(revision, str) else None
 
 
-def _begun_beside(run: RunFolder) -> Path:
-    """The folder of the recipe that the run was started with."""
+def _recipe_folder(run: RunFolder) -> Path:
+    """Return the folder of the recipe that started the run."""
     if run.journal.is_file():
         for text in run.journal.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
@@ -190,7 +191,7 @@ def _recipe(run: RunFolder) -> Mapping[str, Any]:
     return raw if isinstance(raw, dict) else {}
 
 
-def _json(path: Path) -> Mapping[str, Any]:
+def _read_json(path: Path) -> Mapping[str, Any]:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

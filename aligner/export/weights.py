@@ -1,6 +1,6 @@
-"""Write the weights, load them back with plain libraries, and prove that they compute the same.
+"""Write the weights, load them back with plain libraries, and compare the outputs.
 
-Shapes: T tokens of a prompt, V words.
+Shapes: T tokens of a prompt, V vocabulary size.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from aligner.data.encoding.chat import ChatEncoder, stop_tokens
-from aligner.export.spec import ExportError, ExportFailed, Proof, Wanted
+from aligner.export.options import ExportFailed, ExportOptions
+from aligner.export.result import Verification
 from aligner.models.adapters import is_reward, merge_stack
 from aligner.models.clean import base_model, snapshot_settings
 from aligner.models.files import read_json, stored_dtypes
@@ -28,81 +29,86 @@ from aligner.models.stops import answer_ends
 from aligner.models.tokens import set_token_ids
 from aligner.state import Artifact, ModelCache
 
-MERGED = 1e-3
-"""The most that merging may move any log-probability or score, in 32 bits."""
-_ASKED = (
+MERGE_TOLERANCE = 1e-3
+"""Largest allowed change of a log-probability or score by merging, in fp32."""
+_PROMPTS = (
     "What is the capital of France?",
     "Tell me a story about a little red cat that cannot sleep.",
     "2 + 2 =",
 )
-_STORED = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+_DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 
 
 def write_weights(
-    artifact: Artifact, tokenizer: Any, folder: Path, wanted: Wanted, *, where: str
-) -> tuple[Proof, torch.dtype]:
-    """Write the model into `folder` as `wanted`, and compare what plain libraries load from there.
+    artifact: Artifact, tokenizer: Any, folder: Path, options: ExportOptions
+) -> tuple[Verification, torch.dtype]:
+    """Write the model to `folder` and compare it after loading it with plain libraries.
 
     Returns:
-        How it compares, and how whole weights are held.
+        The comparison, and the data type of whole weights.
 
     Raises:
-        ExportError: It cannot be written in that form.
-        ExportFailed: What was loaded back is not the run's model.
+        ExportFailed: The loaded model differs from the run's model.
     """
-    stored = stored_dtypes(folder_of(artifact, where=where))
-    kept = _STORED.get(next(iter(stored)), torch.float32) if len(stored) == 1 else torch.float32
-    dtype = kept if wanted.dtype is None else getattr(torch, wanted.dtype)
-    asked = _prompts(tokenizer)
-    if wanted.form == "adapter":
-        proof = _write_adapter(artifact, tokenizer, folder, dtype, asked, where=where)
-    else:
-        reward = wanted.slot == "reward"
-        proof = _write_whole(artifact, tokenizer, folder, dtype, asked, reward=reward, where=where)
-    return proof, dtype
+    stored = stored_dtypes(folder_of(artifact))
+    own = _DTYPES.get(next(iter(stored)), torch.float32) if len(stored) == 1 else torch.float32
+    dtype = own if options.dtype is None else getattr(torch, options.dtype)
+    prompts = _encode_prompts(tokenizer)
+    if options.form == "adapter":
+        return _write_adapter(artifact, tokenizer, folder, dtype, prompts), dtype
+    reward = options.slot == "reward"
+    verification = _write_merged(artifact, tokenizer, folder, dtype, prompts, reward=reward)
+    return verification, dtype
 
 
-def _write_whole(
+def _write_merged(
     artifact: Artifact,
     tokenizer: Any,
     folder: Path,
     dtype: torch.dtype,
-    asked: Sequence[list[int]],
+    prompts: Sequence[list[int]],
     *,
     reward: bool,
-    where: str,
-) -> Proof:
-    merged = rounded = None
+) -> Verification:
+    merge_difference = rounding_difference = None
     if artifact.adapters:
-        model: Any = load_as(
-            artifact, ModelCache(), dtype=torch.float32, reward=reward, where=where
-        )
-        before = _outputs(model, asked)
+        model: Any = load_as(artifact, ModelCache(), dtype=torch.float32, reward=reward)
+        before = _outputs(model, prompts)
         model = merge_stack(model)
-        merged = _difference(before, _outputs(model, asked))
-        if not merged <= MERGED:
+        merge_difference = _difference(before, _outputs(model, prompts))
+        if not merge_difference <= MERGE_TOLERANCE:
             raise ExportFailed(
-                f"merging moved an output by {merged:.2g}, and {MERGED:g} is the most it may",
+                f"merging changed an output by {merge_difference:.2g}; the limit is "
+                f"{MERGE_TOLERANCE:g}",
                 hint="export the adapter alone with --adapter",
             )
         cast(model, dtype)
         model.requires_grad_(False)
         snapshot_settings(model)
-        rounded = None if dtype == torch.float32 else _difference(before, _outputs(model, asked))
+        if dtype != torch.float32:
+            rounding_difference = _difference(before, _outputs(model, prompts))
     else:
-        model = load_as(artifact, ModelCache(), dtype=dtype, reward=reward, where=where)
-    outputs, there = _outputs(model, asked), model.device
+        model = load_as(artifact, ModelCache(), dtype=dtype, reward=reward)
+    outputs, device = _outputs(model, prompts), model.device
     if not reward:
         set_token_ids(model, tokenizer, stop_ids=answer_ends(model, stop_tokens(tokenizer)))
     save_model(model, folder, model_cache=ModelCache())
-    del model  # its memory is wanted for the one that is loaded back
+    del model  # frees memory for the model that is loaded back
     kind: Any = AutoModelForSequenceClassification if reward else AutoModelForCausalLM
     with quiet():
-        loaded = kind.from_pretrained(folder, dtype="auto", local_files_only=True).to(there)
+        loaded = kind.from_pretrained(folder, dtype="auto", local_files_only=True).to(device)
     if loaded.dtype != dtype:
-        raise ExportFailed(f"the model was to be {dtype}, and loads as {loaded.dtype}")
+        raise ExportFailed(f"the model was written as {dtype} but loads as {loaded.dtype}")
     unit = "score" if reward else "log-probability"
-    return _proof(loaded, outputs, asked, merged=merged, rounded=rounded, unit=unit)
+    difference = _check_identical(loaded, outputs, prompts)
+    return Verification(
+        prompts=len(prompts),
+        tokens=sum(map(len, prompts)),
+        reload_difference=difference,
+        merge_difference=merge_difference,
+        rounding_difference=rounding_difference,
+        unit=unit,
+    )
 
 
 def _write_adapter(
@@ -110,85 +116,68 @@ def _write_adapter(
     tokenizer: Any,
     folder: Path,
     dtype: torch.dtype,
-    asked: Sequence[list[int]],
-    *,
-    where: str,
-) -> Proof:
-    if len(artifact.adapters) != 1:
-        count = len(artifact.adapters)
-        raise ExportError(
-            f"the policy is {f'a stack of {count} adapters' if count else 'whole weights'}, "
-            "and --adapter writes a single one",
-            where=where,
-            hint="export it merged, which is the default",
-        )
-    model: Any = load_as(artifact, ModelCache(), dtype=dtype, where=where)
-    outputs, there = _outputs(model, asked), model.device
+    prompts: Sequence[list[int]],
+) -> Verification:
+    model: Any = load_as(artifact, ModelCache(), dtype=dtype)
+    outputs, device = _outputs(model, prompts), model.device
     (source,) = map(Path, artifact.adapters)
     shutil.copyfile(source / "adapter_model.safetensors", folder / "adapter_model.safetensors")
     settings = read_json(source / "adapter_config.json")
     settings |= {"base_model_name_or_path": artifact.path, "revision": artifact.revision}
     text = json.dumps(settings, indent=2, sort_keys=True) + "\n"
     (folder / "adapter_config.json").write_text(text, encoding="utf-8")
-    whole = base_model(model)
-    set_token_ids(whole, tokenizer, stop_ids=answer_ends(whole, stop_tokens(tokenizer)))
-    if whole.generation_config is not None:
-        whole.generation_config.save_pretrained(folder)
-    del model, whole
+    base = base_model(model)
+    set_token_ids(base, tokenizer, stop_ids=answer_ends(base, stop_tokens(tokenizer)))
+    if base.generation_config is not None:
+        base.generation_config.save_pretrained(folder)
+    del model, base
     with quiet():
-        loaded = AutoPeftModelForCausalLM.from_pretrained(folder, dtype=dtype).to(there)
-    return _proof(loaded, outputs, asked)
-
-
-def _proof(
-    loaded: Any,
-    outputs: Sequence[Tensor],
-    asked: Sequence[list[int]],
-    *,
-    merged: float | None = None,
-    rounded: float | None = None,
-    unit: str = "log-probability",
-) -> Proof:
-    loaded.eval()
-    difference = _difference(outputs, _outputs(loaded, asked))
-    if difference:
-        raise ExportFailed(
-            f"what was written loads as another model: an output differs by {difference:.2g}",
-            hint="nothing was exported; plain transformers reads this architecture in another way",
-        )
-    return Proof(
-        prompts=len(asked),
-        tokens=sum(map(len, asked)),
-        loaded=difference,
-        merged=merged,
-        rounded=rounded,
-        unit=unit,
+        loaded = AutoPeftModelForCausalLM.from_pretrained(folder, dtype=dtype).to(device)
+    difference = _check_identical(loaded, outputs, prompts)
+    return Verification(
+        prompts=len(prompts), tokens=sum(map(len, prompts)), reload_difference=difference
     )
 
 
-def _prompts(tokenizer: Any) -> list[list[int]]:
-    """A few prompts as token ids: questions in the template, or plain texts where there is none."""
+def _check_identical(loaded: Any, outputs: Sequence[Tensor], prompts: Sequence[list[int]]) -> float:
+    """Return the largest difference of the loaded model's outputs, which is 0.
+
+    Raises:
+        ExportFailed: It is not 0.
+    """
+    loaded.eval()
+    difference = _difference(outputs, _outputs(loaded, prompts))
+    if difference:
+        raise ExportFailed(
+            f"the exported model differs from the run's model by up to {difference:.2g}",
+            hint="nothing was exported; plain transformers loads this architecture differently",
+        )
+    return difference
+
+
+def _encode_prompts(tokenizer: Any) -> list[list[int]]:
+    """Return the ids of a few prompts, in the chat template if there is one."""
     if not tokenizer.chat_template:
-        return [list(tokenizer(text)["input_ids"])[:64] for text in _ASKED]
+        return [list(tokenizer(text)["input_ids"])[:64] for text in _PROMPTS]
     chat = ChatEncoder(tokenizer)
-    turns = [({"role": "user", "content": text},) for text in _ASKED]
-    return [one.input_ids[:64] for one in chat.encode([chat.prompt(turn) for turn in turns])]
+    turns = [({"role": "user", "content": text},) for text in _PROMPTS]
+    return [sample.input_ids[:64] for sample in chat.encode([chat.prompt(t) for t in turns])]
 
 
 @torch.no_grad()
-def _outputs(model: Any, asked: Sequence[list[int]]) -> list[Tensor]:
-    """Log-probabilities at every token (T, V), or a score; fp32, on the CPU, one a prompt."""
-    found = []
-    for ids in asked:
+def _outputs(model: Any, prompts: Sequence[list[int]]) -> list[Tensor]:
+    """Return the log-probabilities (T, V) or the score of each prompt, in fp32 on the CPU."""
+    outputs = []
+    for ids in prompts:
         logits = model(input_ids=torch.tensor([ids], device=model.device)).logits[0].float().cpu()
-        found.append(logits if is_reward(model) else torch.log_softmax(logits, -1))
-    return found
+        outputs.append(logits if is_reward(model) else torch.log_softmax(logits, -1))
+    return outputs
 
 
-def _difference(one: Sequence[Tensor], other: Sequence[Tensor]) -> float:
-    """The largest difference anywhere; infinite where the shapes differ or a value is not a number."""
+def _difference(first: Sequence[Tensor], second: Sequence[Tensor]) -> float:
+    """Return the largest difference; infinity if shapes differ or a value is NaN or infinite."""
     largest = 0.0
-    for left, right in zip(one, other, strict=True):
+    for left, right in zip(first, second, strict=True):
         if left.shape != right.shape or not bool(torch.isfinite(left - right).all()):
             return float("inf")
         largest = max(largest, float((left - right).abs().max()))

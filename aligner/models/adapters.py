@@ -104,9 +104,7 @@ def lora_config(adapter: Adapter, model: nn.Module, *, reward: bool) -> LoraConf
     )
 
 
-def attach_config(
-    model: PreTrainedModel | PeftModel, config: LoraConfig, name: str, *, where: str = ""
-) -> PeftModel:
+def attach_config(model: PreTrainedModel | PeftModel, config: LoraConfig, name: str) -> PeftModel:
     """Put the adapter that `config` describes on `model` under `name`, with peft's own first weights."""
     with warnings.catch_warnings():
         # peft 0.21 asks transformers 5.23 for a property under its old name.
@@ -123,23 +121,22 @@ def attach_config(
         except ValueError as error:
             if "ParamWrapper" not in str(error):
                 raise
-            raise _experts(where) from error
+            raise _expert_adapter() from error
     # For a mixture of experts peft turns targets into fused tensors, which it cannot stack or copy.
     if config.target_parameters:
-        raise _experts(where)
+        raise _expert_adapter()
     return wrapped
 
 
-def _experts(where: str) -> ModelError:
+def _expert_adapter() -> ModelError:
     return ModelError(
         "an adapter on the experts of a mixture cannot be carried along a chain",
-        where=where,
         hint="name other modules, such as `target_modules: [q_proj, k_proj, v_proj, o_proj]`",
     )
 
 
 def attach_fresh(
-    model: PreTrainedModel | PeftModel, adapter: Adapter, *, seed: int, step: str, where: str = ""
+    model: PreTrainedModel | PeftModel, adapter: Adapter, *, seed: int, step: str
 ) -> PeftModel:
     """Put a new adapter on top that adds nothing yet; those that are on stay on, frozen."""
     if isinstance(model, PeftModel):
@@ -149,7 +146,7 @@ def attach_fresh(
     whole = model.get_base_model() if isinstance(model, PeftModel) else model
     config = lora_config(adapter, whole, reward=reward)
     with seeded(seed, step):
-        model = attach_config(model, config, TOP, where=where)
+        model = attach_config(model, config, TOP)
     activate(model, stack_of(model), train=True)
     return model
 

@@ -33,7 +33,6 @@ def generate_continuously(
     seed: int = 0,
     samples: int = 1,
     batch_size: int = 32,
-    where: str = "",
 ) -> list[Answer]:
     """Answer every prompt `samples` times, with the weights that `model` has now.
 
@@ -47,7 +46,6 @@ def generate_continuously(
         seed: What the random numbers follow from.
         samples: Answers a prompt, which is computed once for all of them.
         batch_size: Answers written at one time.
-        where: `file:line` for complaints.
 
     Returns:
         Answers in the order of the prompts, each prompt's samples together.
@@ -82,7 +80,6 @@ def generate_continuously(
         raise StageError(
             f"transformers' continuous batching left {len(failed)} of {len(wanted)} prompts "
             f"unanswered: {cause}",
-            where=where,
             hint="use `sampler: built_in`",
         )
     return [_answer(found[one], sampling) for one in wanted]

@@ -78,7 +78,7 @@ def artifact_hash(artifact: Artifact) -> str:
     return hash_adapters(base, artifact.adapters)
 
 
-def verify(artifact: Artifact, *, where: str = "") -> None:
+def verify(artifact: Artifact) -> None:
     """Compare the files of `artifact` with its hash.
 
     Raises:
@@ -86,41 +86,38 @@ def verify(artifact: Artifact, *, where: str = "") -> None:
     """
     for folder in (*((artifact.path,) if artifact.revision is None else ()), *artifact.adapters):
         if not os.path.isdir(folder):
-            raise ModelError(f"the folder {folder} of {artifact.made_by!r} is gone", where=where)
+            raise ModelError(f"the folder {folder} of {artifact.made_by!r} is gone")
     if artifact.hash and artifact_hash(artifact) != artifact.hash:
         folder = artifact.adapters[-1] if artifact.adapters else artifact.path
         raise ModelError(
             f"the files of {artifact.made_by!r} in {folder} are not what was saved",
-            where=where,
             hint="a file was changed or damaged; run the step again with --fresh",
         )
 
 
-def read_json(path: Path, *, where: str = "") -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
     """A JSON object, with nothing in it that names code to run."""
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise ModelError(f"{path} is not JSON: {error}", where=where) from None
+        raise ModelError(f"{path} is not JSON: {error}") from None
     if not isinstance(raw, dict):
-        raise ModelError(f"{path} is not a JSON object", where=where)
+        raise ModelError(f"{path} is not a JSON object")
     for key, value in _walk(raw):
         if key in _CODE_KEYS and value:
             raise ModelError(
                 f"{path} names code of its own to run ({key})",
-                where=where,
                 hint="aligner runs no code that comes with a model; use one that transformers knows itself",
             )
         if key.removeprefix("_").removesuffix("_internal") in _KERNEL_KEYS and "/" in str(value):
             raise ModelError(
                 f"{path} names a kernel to download ({key}: {value})",
-                where=where,
                 hint="remove that line; a step's `attn_implementation` option chooses the kernel",
             )
     return raw
 
 
-def check_model_folder(folder: Path, *, where: str = "") -> dict[str, Any]:
+def check_model_folder(folder: Path) -> dict[str, Any]:
     """Make sure that `folder` can be loaded without running or reading anything foreign; its config.
 
     Raises:
@@ -130,95 +127,88 @@ def check_model_folder(folder: Path, *, where: str = "") -> dict[str, Any]:
         hint = "a model folder holds config.json and *.safetensors, as save_pretrained writes them"
         if (folder / "adapter_config.json").is_file():
             hint = "it holds an adapter: name the model it belongs on, and this folder under `adapters`"
-        raise ModelError(f"{folder} holds no config.json", where=where, hint=hint)
-    config = check_config(folder, where=where)
+        raise ModelError(f"{folder} holds no config.json", hint=hint)
+    config = check_config(folder)
     if (folder / "adapter_config.json").exists():
         raise ModelError(
             f"{folder} holds whole weights and an adapter as well",
-            where=where,
             hint="put them into folders of their own",
         )
-    for path in weight_files(folder, where=where):
-        tensor_headers(path, where=where)
+    for path in weight_files(folder):
+        tensor_headers(path)
     return config
 
 
-def check_config(folder: Path, *, where: str = "") -> dict[str, Any]:
+def check_config(folder: Path) -> dict[str, Any]:
     """`config.json` and its companions, refused if they name code, kernels or other weights."""
     for name in ("generation_config.json", "tokenizer_config.json", "processor_config.json"):
         if (folder / name).is_file():
-            read_json(folder / name, where=where)
-    config = read_json(folder / "config.json", where=where)
+            read_json(folder / name)
+    config = read_json(folder / "config.json")
     for key in ("quantization_config", "transformers_weights"):
         if config.get(key):
             raise ModelError(
                 f"{folder / 'config.json'} has a `{key}`, which aligner does not follow",
-                where=where,
                 hint="start from plain weights, and say `quantize: nf4` in the step",
             )
     return config
 
 
-def check_adapter_folder(folder: Path, *, where: str = "") -> dict[str, Any]:
+def check_adapter_folder(folder: Path) -> dict[str, Any]:
     """Make sure that `folder` holds an adapter in safetensors; its settings."""
     if not (folder / "adapter_config.json").is_file():
-        raise ModelError(f"{folder} holds no adapter_config.json", where=where)
+        raise ModelError(f"{folder} holds no adapter_config.json")
     weights = folder / "adapter_model.safetensors"
     if not weights.is_file():
         raise ModelError(
             f"{folder} holds no adapter_model.safetensors{_pickles(folder)}",
-            where=where,
             hint="save the adapter again with a current version of peft",
         )
-    _inside(weights, folder, where=where)
-    tensor_headers(weights, where=where)
-    return read_json(folder / "adapter_config.json", where=where)
+    _inside(weights, folder)
+    tensor_headers(weights)
+    return read_json(folder / "adapter_config.json")
 
 
-def weight_files(folder: Path, *, where: str = "") -> tuple[Path, ...]:
+def weight_files(folder: Path) -> tuple[Path, ...]:
     """The safetensors files that make up the model, each really inside `folder`."""
     single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
     if single.is_file():
-        _inside(single, folder, where=where)
+        _inside(single, folder)
         return (single,)
     if not index.is_file():
         raise ModelError(
             f"{folder} holds no weights: model.safetensors is missing{_pickles(folder)}",
-            where=where,
             hint="aligner reads safetensors only; load the model with transformers and save it again",
         )
-    files = read_json(index, where=where).get("weight_map")
+    files = read_json(index).get("weight_map")
     if not isinstance(files, Mapping) or not files:
-        raise ModelError(f"{index} has no weight_map", where=where)
+        raise ModelError(f"{index} has no weight_map")
     paths = tuple(folder / str(name) for name in sorted(set(map(str, files.values()))))
     for path in paths:
         if path.suffix != ".safetensors":
-            raise ModelError(f"{index} names {path.name!r}, which is not safetensors", where=where)
-        _inside(path, folder, where=where)
+            raise ModelError(f"{index} names {path.name!r}, which is not safetensors")
+        _inside(path, folder)
         if not path.is_file():
-            raise ModelError(f"{index} names {path.name!r}, which is missing", where=where)
+            raise ModelError(f"{index} names {path.name!r}, which is missing")
     return paths
 
 
-def tensor_headers(path: Path, *, where: str = "") -> dict[str, tuple[str, tuple[int, ...]]]:
+def tensor_headers(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Names, dtypes (as safetensors writes them: F32, BF16, ...) and shapes in a safetensors file."""
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if not 2 <= length <= min(size - 8, 100_000_000):
-            raise ModelError(f"{path} is damaged: its header does not fit", where=where)
+            raise ModelError(f"{path} is damaged: its header does not fit")
         try:
             raw = json.loads(file.read(length))
             tensors = {n: (str(t["dtype"]), tuple(t["shape"])) for n, t in _tensors(raw)}
             end = max((int(t["data_offsets"][1]) for _, t in _tensors(raw)), default=0)
         except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
-            raise ModelError(
-                f"{path} is damaged: its header is not readable", where=where
-            ) from None
+            raise ModelError(f"{path} is damaged: its header is not readable") from None
     if end + length + 8 != size:
         raise ModelError(
             f"{path} is damaged: it holds {size} bytes and describes {end + length + 8}",
-            where=where,
             hint="copy or download it again",
         )
     return tensors
@@ -254,7 +244,7 @@ def _hash_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _inside(path: Path, folder: Path, *, where: str) -> None:
+def _inside(path: Path, folder: Path) -> None:
     # A hub cache links each file to a blob beside the snapshots; nothing else may be a link outward.
     home = folder.resolve()
     roots = [home]
@@ -263,7 +253,6 @@ def _inside(path: Path, folder: Path, *, where: str) -> None:
     if not any(path.resolve().is_relative_to(root) for root in roots):
         raise ModelError(
             f"{folder} reads weights from outside itself: {path.name!r} is {path.resolve()}",
-            where=where,
             hint="copy the weights into the folder if you trust them",
         )
 

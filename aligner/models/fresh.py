@@ -12,7 +12,7 @@ from aligner.models.options import FreshModel
 from aligner.models.precision import device
 
 
-def fresh_config(options: FreshModel, *, vocab_size: int, where: str = "") -> LlamaConfig:
+def fresh_config(options: FreshModel, *, vocab_size: int) -> LlamaConfig:
     """The settings of the model that `fresh_model` makes.
 
     Raises:
@@ -24,13 +24,11 @@ def fresh_config(options: FreshModel, *, vocab_size: int, where: str = "") -> Ll
     if odd or width % 2:
         raise ModelError(
             f"hidden_size {options.hidden_size} is not num_attention_heads {heads} times an even width",
-            where=where,
             hint=f"use hidden_size {heads * 2 * max(1, width // 2)}",
         )
     if heads % kv_heads:
         raise ModelError(
             f"num_key_value_heads {kv_heads} does not divide num_attention_heads {heads}",
-            where=where,
             hint=f"use a divisor of {heads}",
         )
     return LlamaConfig(
@@ -50,18 +48,15 @@ def fresh_config(options: FreshModel, *, vocab_size: int, where: str = "") -> Ll
     )
 
 
-def fresh_model(
-    options: FreshModel, *, vocab_size: int, seed: int, where: str = ""
-) -> PreTrainedModel:
+def fresh_model(options: FreshModel, *, vocab_size: int, seed: int) -> PreTrainedModel:
     """A LlamaForCausalLM in fp32 on `device()`, trainable, its random weights decided by `seed`.
 
     Args:
         options: Its shape.
         vocabulary: Rows of the embedding.
         seed: The run's.
-        where: `file:line` for complaints.
     """
-    config = fresh_config(options, vocab_size=vocab_size, where=where)
+    config = fresh_config(options, vocab_size=vocab_size)
     config._attn_implementation = "sdpa"
     with seeded(seed, "fresh model"):
         model: PreTrainedModel = LlamaForCausalLM(config)

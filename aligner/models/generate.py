@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from aligner.models.decoding import DecodingBatch, keeps_cache
+from aligner.models.logps import gather_logps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +174,7 @@ def _write(
         forbidden = stops if column < sampling.min_new_tokens else None
         draws_B = draws_BC[batch.places_B, column] if sampling.temperature else None
         tokens_B = choose(batch.logits_BV, sampling, draws_B=draws_B, forbidden=forbidden)
-        logps_B = _logps(batch.logits_BV, tokens_B, sampling)
+        logps_B = gather_logps(batch.logits_BV / (sampling.temperature or 1.0), tokens_B)
         stopped_B = torch.isin(tokens_B, stops)
         for row, token, ends, logp, gone in zip(
             batch.places_B.tolist(),
@@ -187,11 +188,6 @@ def _write(
                 yield Written(row, token, ends, logp)
         if column + 1 == sampling.max_new_tokens or not batch.go_on(tokens_B, stopped_B):
             return
-
-
-def _logps(logits_BV: Tensor, tokens_B: Tensor, sampling: Sampling) -> Tensor:
-    logits_BV = logits_BV / (sampling.temperature or 1.0)
-    return logits_BV.gather(1, tokens_B[:, None])[:, 0] - logits_BV.logsumexp(-1)
 
 
 def _uniforms(seed: int, rows: Sequence[int], sampling: Sampling) -> Tensor:

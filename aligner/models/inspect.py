@@ -13,7 +13,7 @@ import torch
 from peft import LoraConfig, PeftModel
 from transformers import PreTrainedModel
 
-from aligner.errors import AlignerError, ErrorGroup, ModelError
+from aligner.errors import AlignerError, ErrorCollector, ErrorGroup, ModelError, error_location
 from aligner.models.adapters import (
     activate,
     attach_config,
@@ -81,38 +81,38 @@ def planned_model(context: PlanContext, slot: Slot) -> ModelInfo:
         return facts
     artifact = known.get("artifact")
     if not isinstance(artifact, Artifact):
-        raise ModelError(f"no step before says what it leaves in {slot!r}", where=context.where)
+        raise ModelError(f"no step before says what it leaves in {slot!r}")
     key = f"model facts {artifact.hash or artifact} {slot}"
     if key not in context.memo:
-        context.memo[key] = model_info(artifact, reward=slot == "reward", where=context.where)
+        context.memo[key] = model_info(artifact, reward=slot == "reward")
     found = context.memo[key]
     assert isinstance(found, ModelInfo)
     return found
 
 
-def model_info(artifact: Artifact, *, reward: bool = False, where: str = "") -> ModelInfo:
+def model_info(artifact: Artifact, *, reward: bool = False) -> ModelInfo:
     """What the settings of `artifact` and the headers of its weights say.
 
     Raises:
         ModelError: it cannot be loaded safely; a reward model without a head; an adapter of
             a kind that cannot be carried, or of other shapes than this model.
     """
-    folder = folder_of(artifact, weights=artifact.local, where=where)
-    config = check_config(folder, where=where)
-    adapters = tuple(read_adapter(Path(path), where=where) for path in artifact.adapters)
+    folder = folder_of(artifact, weights=artifact.local)
+    config = check_config(folder)
+    adapters = tuple(read_adapter(Path(path)) for path in artifact.adapters)
     if reward:
-        check_head(folder, config, adapters, where=where)
-    facts = info_from(config, reward=reward, where=where)
+        check_head(folder, config, adapters)
+    facts = info_from(config, reward=reward)
     for path, one in zip(artifact.adapters, adapters, strict=True):
-        shape = _shape_of(config, reward=reward, where=where)
-        check_shapes(shape, one, Path(path), where=where)
+        shape = _shape_of(config, reward=reward)
+        check_shapes(shape, one, Path(path))
     place = os.path.realpath(artifact.path) if artifact.local else artifact.path
     return replace(facts, adapters=adapters, whole=(place, artifact.revision))
 
 
-def info_from(config: Mapping[str, Any], *, reward: bool = False, where: str = "") -> ModelInfo:
+def info_from(config: Mapping[str, Any], *, reward: bool = False) -> ModelInfo:
     """What follows from a `config.json`."""
-    shape = _shape_of(config, reward=reward, where=where)
+    shape = _shape_of(config, reward=reward)
     text = shape.config.get_text_config()
     embedding: Any = shape.get_input_embeddings()
     return ModelInfo(
@@ -125,9 +125,9 @@ def info_from(config: Mapping[str, Any], *, reward: bool = False, where: str = "
     )
 
 
-def fresh_info(options: FreshModel, *, vocab_size: int, where: str = "") -> ModelInfo:
+def fresh_info(options: FreshModel, *, vocab_size: int) -> ModelInfo:
     """What `fresh_model` will make."""
-    return info_from(fresh_config(options, vocab_size=vocab_size, where=where).to_dict())
+    return info_from(fresh_config(options, vocab_size=vocab_size).to_dict())
 
 
 def with_vocabulary(facts: ModelInfo, rows: int) -> ModelInfo:
@@ -138,11 +138,11 @@ def with_vocabulary(facts: ModelInfo, rows: int) -> ModelInfo:
     return replace(info_from(config, reward=facts.reward), adapters=facts.adapters)
 
 
-def reward_info(facts: ModelInfo, *, where: str = "") -> ModelInfo:
+def reward_info(facts: ModelInfo) -> ModelInfo:
     """The reward model that is made from a policy: its adapters merged, its head replaced."""
-    kind = model_class(config_from(facts.config, where=where), reward=True, where=where).__name__
+    kind = model_class(config_from(facts.config), reward=True).__name__
     config = dict(facts.config) | {"architectures": [kind], "num_labels": 1}
-    made = info_from(config, reward=True, where=where)
+    made = info_from(config, reward=True)
     return made if facts.adapters else replace(made, whole=facts.whole)
 
 
@@ -159,30 +159,36 @@ def plan_training(
     Raises:
         AlignerError: every reason found why this cannot be done.
     """
-    errors = option_errors(options, at=at)
-    try:
-        how = adapter_plan(facts.adapters, options, where=at("incoming"))
-    except ModelError as error:
-        ErrorGroup.raise_if_any([*errors, error])
-        raise
+    errors = ErrorCollector()
+    errors.found += option_errors(options, at=at)
+    how: AdapterPlan | None = None
+    with errors, error_location(at("incoming")):
+        how = adapter_plan(facts.adapters, options)
+    if how is None:
+        errors.raise_if_any()
+    assert how is not None, "without an error there is a plan"
     if options.quantize is not None and how == "full":
-        errors.append(
+        errors.found.append(
             ModelError(
                 f"`quantize: {options.quantize}` holds weights that cannot be trained",
                 where=at("quantize"),
                 hint="add an `adapter`, or leave `quantize` out",
             )
         )
-    shape = _shape_of(facts.config, reward=facts.reward, where=at("model"))
+    with error_location(at("model")):
+        shape = _shape_of(facts.config, reward=facts.reward)
     if options.adapter is not None:
-        errors += adapter_errors(shape, options.adapter, where=at("adapter"))
+        with errors, error_location(at("adapter")):
+            ErrorGroup.raise_if_any(adapter_errors(shape, options.adapter))
     if how == "stack":
         assert options.adapter is not None
-        errors += stack_errors(
-            facts.adapters, options.adapter, reward=facts.reward, where=at("incoming")
-        )
-    ErrorGroup.raise_if_any(errors)
-    model, adapters = _build(shape, facts, options, how, where=at("adapter"))
+        with errors, error_location(at("incoming")):
+            ErrorGroup.raise_if_any(
+                stack_errors(facts.adapters, options.adapter, reward=facts.reward)
+            )
+    errors.raise_if_any()
+    with error_location(at("adapter")):
+        model, adapters = _build(shape, facts, options, how)
     kept = how in ("fresh", "continue", "stack")
     return Training(
         adapter_plan=how,
@@ -197,9 +203,9 @@ def adapter_parameters(facts: ModelInfo) -> int:
     """Parameters of the adapters, with the modules that they replace."""
     if not facts.adapters:
         return 0
-    shape = _shape_of(facts.config, reward=facts.reward, where="")
+    shape = _shape_of(facts.config, reward=facts.reward)
     names = names_of(len(facts.adapters))
-    model = _stacked(shape, facts.adapters, where="")
+    model = _stacked(shape, facts.adapters)
     return sum(
         parameter.numel()
         for name, parameter in model.named_parameters()
@@ -207,27 +213,23 @@ def adapter_parameters(facts: ModelInfo) -> int:
     )
 
 
-def length_errors(
-    facts: ModelInfo, max_length: int | None, *, where: str = ""
-) -> list[AlignerError]:
+def length_errors(facts: ModelInfo, max_length: int | None) -> list[AlignerError]:
     """Whether sequences of `max_length` tokens fit the model's positions."""
     if max_length is None or facts.positions is None or max_length <= facts.positions:
         return []
     what = f"max_length {max_length} is above the {facts.positions} positions of the model"
-    return [ModelError(what, where=where, hint=f"use {facts.positions} or less")]
+    return [ModelError(what, hint=f"use {facts.positions} or less")]
 
 
-def vocabulary_errors(facts: ModelInfo, tokens: int, *, where: str = "") -> list[AlignerError]:
+def vocabulary_errors(facts: ModelInfo, tokens: int) -> list[AlignerError]:
     """Whether the embedding has a row for each of the tokenizer's `tokens`."""
     if tokens <= facts.vocab_size:
         return []
     what = f"the tokenizer has {tokens} tokens, and the model's embedding {facts.vocab_size} rows"
-    return [
-        ModelError(what, where=where, hint="let an earlier step fit the model to its tokenizer")
-    ]
+    return [ModelError(what, hint="let an earlier step fit the model to its tokenizer")]
 
 
-def pad_errors(pad: int | None, eos: int | None, *, where: str = "") -> list[AlignerError]:
+def pad_errors(pad: int | None, eos: int | None) -> list[AlignerError]:
     """Whether a reward model can tell an answer that stops from one that does not."""
     if pad is None:
         what, hint = "the tokenizer has no padding token", "let an earlier step give it one"
@@ -236,16 +238,16 @@ def pad_errors(pad: int | None, eos: int | None, *, where: str = "") -> list[Ali
         hint = "let an earlier step give it a padding token of its own"
     else:
         return []
-    return [ModelError(what, where=where, hint=hint)]
+    return [ModelError(what, hint=hint)]
 
 
-def _shape_of(config: Mapping[str, Any], *, reward: bool, where: str) -> PreTrainedModel:
-    settings = config_from(config, where=where)
-    return skeleton(settings, like=model_class(settings, reward=reward, where=where))
+def _shape_of(config: Mapping[str, Any], *, reward: bool) -> PreTrainedModel:
+    settings = config_from(config)
+    return skeleton(settings, like=model_class(settings, reward=reward))
 
 
 def _build(
-    shape: PreTrainedModel, facts: ModelInfo, options: ModelOptions, how: AdapterPlan, *, where: str
+    shape: PreTrainedModel, facts: ModelInfo, options: ModelOptions, how: AdapterPlan
 ) -> tuple[PreTrainedModel | PeftModel, tuple[LoraConfig, ...]]:
     """The model as the step will train it, on the meta device, and the adapters it then has."""
     kept = facts.adapters if how in ("continue", "stack") else ()
@@ -254,18 +256,18 @@ def _build(
         kept = (*kept, lora_config(options.adapter, shape, reward=facts.reward))
     if not kept:
         return shape.requires_grad_(True), ()
-    model = _stacked(shape, kept, where=where)
+    model = _stacked(shape, kept)
     activate(model, stack_of(model), train=True)
     return model, kept
 
 
-def _stacked(shape: PreTrainedModel, adapters: Sequence[LoraConfig], *, where: str) -> PeftModel:
+def _stacked(shape: PreTrainedModel, adapters: Sequence[LoraConfig]) -> PeftModel:
     """`shape` with adapters on it, on the meta device."""
     model: PreTrainedModel | PeftModel = shape
     for one, name in zip(adapters, names_of(len(adapters)), strict=True):
         with torch.device("meta"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            model = attach_config(model, copied(one), name, where=where)
+            model = attach_config(model, copied(one), name)
     assert isinstance(model, PeftModel)
     return model
 

@@ -13,16 +13,16 @@ from torch import nn
 from transformers import BitsAndBytesConfig, PreTrainedModel
 from transformers.utils import logging
 
-from aligner.errors import ErrorGroup, ModelError
+from aligner.errors import ModelError
 from aligner.models.adapters import seeded, stack_of
 from aligner.models.clean import base_model, clean, freeze, settings_of, snapshot_settings
 from aligner.models.files import check_model_folder, stored_dtypes
 from aligner.models.options import Attention, Precision, Quantize
 from aligner.models.precision import (
-    attention_errors,
+    check_attention,
+    check_quantize,
     device,
     precision_of,
-    quantize_errors,
     weights_dtype,
 )
 from aligner.models.resolve import folder_of
@@ -43,7 +43,6 @@ def load_model(
     trainable: bool = False,
     reward: bool = False,
     on: torch.device | None = None,
-    where: str = "",
 ) -> PreTrainedModel | PeftModel:
     """The model behind `artifact`, in eval mode, and the caller's to keep.
 
@@ -59,15 +58,13 @@ def load_model(
         trainable: All weights are to be trained; else none requires a gradient.
         reward: A model with a head that scores.
         on: Where to put it; None takes `device()`.
-        where: `file:line` for complaints.
 
     Raises:
         ModelError: it cannot be loaded whole and safely, or not so on this machine.
     """
-    ErrorGroup.raise_if_any(
-        quantize_errors(quantize, where=where) + attention_errors(attn_implementation, where=where)
-    )
-    dtype = weights_dtype(precision_of(precision, where=where), trainable=trainable)
+    check_quantize(quantize)
+    check_attention(attn_implementation)
+    dtype = weights_dtype(precision_of(precision), trainable=trainable)
     model = load_as(
         artifact,
         model_cache,
@@ -76,7 +73,6 @@ def load_model(
         attn_implementation=attn_implementation,
         reward=reward,
         on=on,
-        where=where,
     )
     if trainable:
         assert quantize is None, "quantised weights cannot be trained whole"
@@ -94,11 +90,10 @@ def load_as(
     attn_implementation: Attention = "auto",
     reward: bool = False,
     on: torch.device | None = None,
-    where: str = "",
 ) -> PreTrainedModel | PeftModel:
     """As `load_model`, with whole weights held as `dtype` and everything frozen."""
     there = on or device()
-    folder = folder_of(artifact, where=where)
+    folder = folder_of(artifact)
     model = model_cache.take(artifact)
     if model is not None and _serves(model, folder, dtype=dtype, quantize=quantize):
         clean(model)
@@ -116,10 +111,9 @@ def load_as(
             attn_implementation=attn_implementation,
             reward=reward,
             on=there,
-            where=where,
         )
         if artifact.adapters:
-            model = attach_saved(model, artifact.adapters, where=where)
+            model = attach_saved(model, artifact.adapters)
     assert len(stack_of(model)) == len(artifact.adapters), "the live model is not this artifact"
     freeze(model)
     model.eval()
@@ -191,14 +185,12 @@ def _read(
     attn_implementation: Attention,
     reward: bool,
     on: torch.device,
-    where: str,
 ) -> PreTrainedModel:
-    config = config_from(check_model_folder(folder, where=where), where=where)
-    kind = model_class(config, reward=reward, where=where)
+    config = config_from(check_model_folder(folder))
+    kind = model_class(config, reward=reward)
     if reward and getattr(config, "num_labels", None) != 1:
         raise ModelError(
             f"{folder} is no reward model: its head gives {config.num_labels} metrics, not one",
-            where=where,
             hint="train a reward model first, or name one with num_labels 1",
         )
     more: dict[str, Any] = {}
@@ -219,7 +211,7 @@ def _read(
         )
     model, report = loaded
     assert isinstance(model, PreTrainedModel)
-    _refuse_incomplete(report, folder, where=where)
+    _refuse_incomplete(report, folder)
     if quantize is None:
         place(model, on)
     module: Any
@@ -231,7 +223,7 @@ def _read(
     return model
 
 
-def _refuse_incomplete(report: dict[str, Any], folder: Path, *, where: str) -> None:
+def _refuse_incomplete(report: dict[str, Any], folder: Path) -> None:
     missing, unexpected = sorted(report["missing_keys"]), sorted(report["unexpected_keys"])
     wrong_shape = sorted(str(key) for key in report["mismatched_keys"])
     for names, what, hint in (
@@ -253,7 +245,7 @@ def _refuse_incomplete(report: dict[str, Any], folder: Path, *, where: str) -> N
     ):
         if names:
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-            raise ModelError(f"{folder} {what} {names[0]}{more}", where=where, hint=hint)
+            raise ModelError(f"{folder} {what} {names[0]}{more}", hint=hint)
 
 
 def _kernel(kind: type[PreTrainedModel], attn_implementation: Attention) -> str:

@@ -55,8 +55,22 @@ class Adapter(StageOptions):
         return value
 
 
-class ModelOptions(StageOptions):
-    """How a step holds the model it trains. A stage's config inherits these."""
+class LoadOptions(StageOptions):
+    """Precision, quantization and attention kernel of loaded models."""
+
+    precision: Precision = "auto"
+    """Precision of weights and computation. `bf16` and `fp16` keep trained weights in fp32 and compute in
+    16 bits; frozen weights are held in 16 bits. `pure_bf16` holds all weights but adapters in bf16. `auto`
+    is bf16 on a GPU that supports it, and fp32 elsewhere."""
+    quantize: Quantize | None = None
+    """Quantize the frozen weights below adapters to 4 bits (`nf4`, Dettmers 2023) or 8 bits (`int8`). Needs
+    `pip install aligner[quantize]`."""
+    attn_implementation: Attention = "auto"
+    """Attention kernel; `auto` is sdpa if the architecture supports it, and eager otherwise."""
+
+
+class ModelOptions(LoadOptions):
+    """Options of the model that a step trains; a stage's options inherit them."""
 
     adapter: Adapter | None = None
     """Train this adapter in place of the whole model."""
@@ -65,15 +79,6 @@ class ModelOptions(StageOptions):
     one further, `merge` folds all of them into the weights, `stack` leaves them on, frozen, below a
     new one. Unset: `continue` if adapters come in and `adapter` is not given. If both come together
     it must be said, and without adapters coming in there is nothing to say."""
-    precision: Precision = "auto"
-    """`bf16` and `fp16` keep trained weights in 32 bits and compute in 16; frozen weights below an
-    adapter are held in 16. `pure_bf16` holds whatever is not an adapter in 16 bits. `auto` is bf16
-    on a GPU that has it, and fp32 elsewhere."""
-    quantize: Quantize | None = None
-    """Hold the frozen weights below an adapter in 4 bits (nf4, Dettmers 2023) or 8 (int8). Needs
-    `pip install aligner[quantize]`."""
-    attn_implementation: Attention = "auto"
-    """Kernel that computes attention; `auto` takes sdpa where the architecture has it."""
 
 
 class FreshModel(StageOptions):
@@ -98,9 +103,7 @@ class FreshModel(StageOptions):
     1/sqrt(`hidden_size`)."""
 
 
-def adapter_plan(
-    adapters: Sequence[object], options: ModelOptions, *, where: str = ""
-) -> AdapterPlan:
+def adapter_plan(adapters: Sequence[object], options: ModelOptions) -> AdapterPlan:
     """What a step with `options` does with a model on which `adapters` come in.
 
     Raises:
@@ -116,27 +119,23 @@ def adapter_plan(
         if incoming is not None:
             raise ModelError(
                 f"`incoming: {incoming}`, but no adapter comes in",
-                where=where,
                 hint="leave `incoming` out: the model that comes in is whole weights",
             )
         return "full" if adapter is None else "fresh"
     if adapter is not None and incoming is None:
         raise ModelError(
             f"{_count(adapters)} in and `adapter` describes a new one: which is meant is unclear",
-            where=where,
             hint="say `incoming: merge` or `incoming: stack`, or leave `adapter` out to train the "
             "incoming one further",
         )
     if incoming == "stack" and adapter is None:
         raise ModelError(
             "`incoming: stack`, but no `adapter` to put on top",
-            where=where,
             hint="describe it, as in `adapter: {method: lora, r: 16}`",
         )
     if incoming == "continue" and adapter is not None:
         raise ModelError(
             "`incoming: continue` trains the adapter that comes in, and `adapter` describes another",
-            where=where,
             hint="leave `adapter` out, or say `incoming: merge` or `incoming: stack`",
         )
     if incoming == "merge":

@@ -45,7 +45,6 @@ def load_policy(
     seed: int,
     reward: bool = False,
     on: torch.device | None = None,
-    where: str = "",
 ) -> Prepared:
     """Load `artifact` in the precision it is to be trained in, and prepare it.
 
@@ -57,22 +56,20 @@ def load_policy(
         seed: The run's.
         reward: A model with a head that scores.
         on: Where to put it; None takes `device()`.
-        where: `file:line` for complaints.
 
     Raises:
         ModelError: it cannot be loaded, or not treated so.
         StageError: nothing of it would be trained.
     """
-    ErrorGroup.raise_if_any(option_errors(options, at=lambda _: where))
-    how = adapter_plan(artifact.adapters, options, where=where)
+    ErrorGroup.raise_if_any(option_errors(options))
+    how = adapter_plan(artifact.adapters, options)
     if options.quantize is not None and how == "full":
         raise ModelError(
             f"`quantize: {options.quantize}` holds weights that cannot be trained",
-            where=where,
             hint="add an `adapter`, or leave `quantize` out",
         )
     exact = how.startswith("merge")  # sums are taken in 32 bits, whatever follows
-    dtype = weights_dtype(precision_of(options.precision, where=where), trainable=how == "full")
+    dtype = weights_dtype(precision_of(options.precision), trainable=how == "full")
     model = load_as(
         artifact,
         model_cache,
@@ -81,9 +78,8 @@ def load_policy(
         attn_implementation=options.attn_implementation,
         reward=reward,
         on=on,
-        where=where,
     )
-    return prepare_policy(model, artifact, options=options, step=step, seed=seed, where=where)
+    return prepare_policy(model, artifact, options=options, step=step, seed=seed)
 
 
 def prepare_policy(
@@ -93,7 +89,6 @@ def prepare_policy(
     options: ModelOptions,
     step: str,
     seed: int,
-    where: str = "",
 ) -> Prepared:
     """Merge, freeze and attach as `options` say; the model computes the same before and after.
 
@@ -103,15 +98,14 @@ def prepare_policy(
         options: As for `load_policy`.
         step: Name of the step.
         seed: The run's.
-        where: `file:line` for complaints.
     """
     came = stack_of(model)
-    how = adapter_plan(came, options, where=where)
-    precision = precision_of(options.precision, where=where)
+    how = adapter_plan(came, options)
+    precision = precision_of(options.precision)
     quantize = settings.quantize if (settings := settings_of(model)) else None
     if how == "stack":
         assert artifact is not None
-        check_stack(artifact.adapters, options, where=where)
+        check_stack(artifact.adapters, options)
     if how.startswith("merge"):
         assert isinstance(model, PeftModel)
         model = merge_stack(model)
@@ -119,7 +113,7 @@ def prepare_policy(
         artifact = None
     if how in ("fresh", "merge and fresh", "stack"):
         assert options.adapter is not None
-        model = attach_fresh(model, options.adapter, seed=seed, step=step, where=where)
+        model = attach_fresh(model, options.adapter, seed=seed, step=step)
     elif how == "continue":
         assert isinstance(model, PeftModel)
         activate(model, stack_of(model), train=True)
@@ -132,7 +126,7 @@ def prepare_policy(
         base = replace(artifact, adapters=artifact.adapters[:-1], hash="")
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     if not trained:
-        raise StageError(f"step {step!r} would train nothing", where=where)
+        raise StageError(f"step {step!r} would train nothing")
     return Prepared(
         model=model,
         adapter_plan=how,
@@ -143,32 +137,30 @@ def prepare_policy(
     )
 
 
-def check_stack(adapters: Sequence[str], options: ModelOptions, *, where: str = "") -> None:
+def check_stack(adapters: Sequence[str], options: ModelOptions) -> None:
     """Refuse to stack what cannot share a forward pass.
 
     Raises:
         ModelError: one rescales the whole weight (dora), or replaces a whole module.
     """
     for folder in adapters:
-        config = read_adapter(Path(folder), where=where)
-        stackable(bool(config.use_dora), tuple(config.modules_to_save or ()), where=where)
+        config = read_adapter(Path(folder))
+        stackable(bool(config.use_dora), tuple(config.modules_to_save or ()))
     assert options.adapter is not None
-    stackable(options.adapter.method == "dora", options.adapter.modules_to_save, where=where)
+    stackable(options.adapter.method == "dora", options.adapter.modules_to_save)
 
 
-def stackable(dora: bool, modules_to_save: tuple[str, ...], *, where: str = "") -> None:
+def stackable(dora: bool, modules_to_save: tuple[str, ...]) -> None:
     """Whether an adapter of this kind can be one of a stack; see `check_stack`."""
     hint = "use `incoming: merge`, or `incoming: continue`"
     if dora:
         raise ModelError(
             "a dora adapter rescales the whole weight, so it cannot be one of a stack",
-            where=where,
             hint=hint,
         )
     if modules_to_save:
         raise ModelError(
             f"an adapter that replaces {', '.join(modules_to_save)} cannot be one of a stack",
-            where=where,
             hint=hint,
         )
 

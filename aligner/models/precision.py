@@ -9,8 +9,8 @@ from typing import Literal
 
 import torch
 
-from aligner.errors import AlignerError, ModelError
-from aligner.models.options import Attention, ModelOptions, Precision, Quantize
+from aligner.errors import AlignerError, ErrorCollector, ModelError, error_location
+from aligner.models.options import Attention, LoadOptions, ModelOptions, Precision, Quantize
 
 Resolved = Literal["fp32", "bf16", "fp16", "pure_bf16"]
 
@@ -22,7 +22,7 @@ def device() -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def precision_of(precision: Precision, *, where: str = "") -> Resolved:
+def precision_of(precision: Precision) -> Resolved:
     """`precision` with `auto` decided by this machine.
 
     Raises:
@@ -33,13 +33,9 @@ def precision_of(precision: Precision, *, where: str = "") -> Resolved:
         return "bf16" if kind == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
     hint = "leave `precision` out: auto takes what the machine has"
     if precision == "fp16" and kind != "cuda":
-        raise ModelError(
-            f"`precision: fp16` needs a CUDA GPU, and this is {kind}", where=where, hint=hint
-        )
+        raise ModelError(f"`precision: fp16` needs a CUDA GPU, and this is {kind}", hint=hint)
     if precision in ("bf16", "pure_bf16") and not _has_bf16(kind):
-        raise ModelError(
-            f"`precision: {precision}`, but this {kind} computes no bf16", where=where, hint=hint
-        )
+        raise ModelError(f"`precision: {precision}`, but this {kind} computes no bf16", hint=hint)
     return precision
 
 
@@ -59,58 +55,60 @@ def weights_dtype(precision: Resolved, *, trainable: bool) -> torch.dtype:
 
 
 def option_errors(
-    options: ModelOptions, *, at: Callable[[str], str] = lambda option: ""
+    options: LoadOptions, *, at: Callable[[str], str] = lambda option: ""
 ) -> list[AlignerError]:
-    """All that is wrong with precision, quantisation and attention on this machine.
+    """Find options of loading that this machine cannot fulfill: precision, quantization, attention.
 
     Args:
-        options: The step's.
-        at: Where an option is written; `context.at`.
+        options: Options of the step.
+        at: Location of an option, as `context.at` gives it.
     """
-    errors: list[AlignerError] = []
-    try:
-        precision_of(options.precision, where=at("precision"))
-    except ModelError as error:
-        errors.append(error)
-    errors += quantize_errors(options.quantize, where=at("quantize"))
-    if options.quantize is not None and options.incoming == "merge":
-        errors.append(
+    errors = ErrorCollector()
+    with errors, error_location(at("precision")):
+        precision_of(options.precision)
+    with errors, error_location(at("quantize")):
+        check_quantize(options.quantize)
+    if isinstance(options, ModelOptions) and options.quantize and options.incoming == "merge":
+        errors.found.append(
             ModelError(
                 f"`incoming: merge` with `quantize: {options.quantize}` would round the merged model",
                 where=at("quantize"),
                 hint="use `incoming: stack` or `continue`, or leave `quantize` out of this step",
             )
         )
-    return errors + attention_errors(options.attn_implementation, where=at("attn_implementation"))
+    with errors, error_location(at("attn_implementation")):
+        check_attention(options.attn_implementation)
+    return errors.found
 
 
-def quantize_errors(quantize: Quantize | None, *, where: str = "") -> list[AlignerError]:
-    """Whether the library that quantises is there."""
-    if quantize is None or find_spec("bitsandbytes") is not None:
-        return []
-    return [
-        ModelError(
+def check_quantize(quantize: Quantize | None) -> None:
+    """Check that the quantization library is installed.
+
+    Raises:
+        ModelError: it is not.
+    """
+    if quantize is not None and find_spec("bitsandbytes") is None:
+        raise ModelError(
             f"`quantize: {quantize}` needs bitsandbytes, which is not installed",
-            where=where,
             hint="pip install 'aligner[quantize]'",
         )
-    ]
 
 
-def attention_errors(attn_implementation: Attention, *, where: str = "") -> list[AlignerError]:
-    """Whether the kernel is there; none is ever downloaded."""
+def check_attention(attn_implementation: Attention) -> None:
+    """Check that the attention kernel is available; none is ever downloaded.
+
+    Raises:
+        ModelError: it is not.
+    """
     if attn_implementation != "flash_attention_2":
-        return []
-    missing = "a CUDA GPU" if device().type != "cuda" else "the package flash-attn"
-    if device().type == "cuda" and find_spec("flash_attn") is not None:
-        return []
-    return [
-        ModelError(
+        return
+    on_gpu = device().type == "cuda"
+    if not on_gpu or find_spec("flash_attn") is None:
+        missing = "the package flash-attn" if on_gpu else "a CUDA GPU"
+        raise ModelError(
             f"`attn_implementation: {attn_implementation}` needs {missing}",
-            where=where,
             hint="leave `attn_implementation` out: auto takes sdpa",
         )
-    ]
 
 
 def _has_bf16(kind: str) -> bool:

@@ -78,7 +78,6 @@ def reference_from(
     *,
     precision: Precision = "auto",
     attn_implementation: Attention = "auto",
-    where: str = "",
 ) -> Reference:
     """Another model as the reference: what the chain put into the slot of that name."""
     model = load_model(
@@ -86,7 +85,6 @@ def reference_from(
         model_cache,
         precision=precision,
         attn_implementation=attn_implementation,
-        where=where,
     )
     return Reference(policy, copy=model)
 

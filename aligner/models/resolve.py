@@ -21,34 +21,32 @@ from aligner.models.files import (
 from aligner.state import Artifact
 
 
-def resolve(
-    path: str, revision: str | None = None, *, adapters: Sequence[str] = (), where: str = ""
-) -> Artifact:
+def resolve(path: str, revision: str | None = None, *, adapters: Sequence[str] = ()) -> Artifact:
     """The model at `path`, a folder or a hub id, with its content hash.
 
     Raises:
         ModelError: missing, without config or safetensors weights, or with code of its own.
     """
     for adapter in adapters:
-        check_adapter_folder(Path(adapter), where=where)
-    if _is_folder(path, where=where):
+        check_adapter_folder(Path(adapter))
+    if _is_folder(path):
         if revision is not None:
-            raise ModelError(f"{path} is a folder, and has no revision {revision!r}", where=where)
+            raise ModelError(f"{path} is a folder, and has no revision {revision!r}")
         folder = Path(path).resolve()
-        check_model_folder(folder, where=where)
+        check_model_folder(folder)
         base, place, commit = hash_folder(folder), str(folder), None
     else:
-        commit = _commit(path, revision, where=where)
-        folder_of(Artifact(path=path, revision=commit), weights=False, where=where)
+        commit = _commit(path, revision)
+        folder_of(Artifact(path=path, revision=commit), weights=False)
         base, place = hash_hub(path, commit), path
     stack = tuple(str(Path(adapter).resolve()) for adapter in adapters)
     return Artifact(path=place, revision=commit, adapters=stack, hash=hash_adapters(base, stack))
 
 
-def resolve_tokenizer(path: str, revision: str | None = None, *, where: str = "") -> Artifact:
+def resolve_tokenizer(path: str, revision: str | None = None) -> Artifact:
     """The tokenizer at `path`, a folder or a hub id, with its content hash."""
-    if not _is_folder(path, where=where):
-        commit = _commit(path, revision, where=where)
+    if not _is_folder(path):
+        commit = _commit(path, revision)
         return Artifact(path=path, revision=commit, hash=hash_hub(path, commit, part="tokenizer"))
     folder = Path(path).resolve()
     if not any(
@@ -56,48 +54,45 @@ def resolve_tokenizer(path: str, revision: str | None = None, *, where: str = ""
     ):
         raise ModelError(
             f"{folder} holds no tokenizer",
-            where=where,
             hint="a tokenizer folder holds tokenizer.json, as save_pretrained writes it",
         )
     return Artifact(path=str(folder), hash=hash_folder(folder, only=TOKENIZER_FILES))
 
 
-def folder_of(artifact: Artifact, *, weights: bool = True, where: str = "") -> Path:
+def folder_of(artifact: Artifact, *, weights: bool = True) -> Path:
     """The local folder of the whole weights of `artifact`, fetched from the hub if it must be.
 
     Args:
         artifact: Its adapters are folders already.
         weights: False needs the settings only.
-        where: `file:line` for a complaint.
     """
     if artifact.local:
         folder = Path(artifact.path)
     elif os.path.isabs(artifact.path):
-        raise ModelError(f"the folder {artifact.path} of {artifact.made_by!r} is gone", where=where)
+        raise ModelError(f"the folder {artifact.path} of {artifact.made_by!r} is gone")
     else:
-        folder = _snapshot(artifact.path, artifact.revision, weights=weights, where=where)
+        folder = _snapshot(artifact.path, artifact.revision, weights=weights)
     if weights:
-        check_model_folder(folder, where=where)
+        check_model_folder(folder)
     elif not (folder / "config.json").is_file():
-        raise ModelError(f"{artifact.path} holds no config.json", where=where)
+        raise ModelError(f"{artifact.path} holds no config.json")
     else:
-        check_config(folder, where=where)
+        check_config(folder)
     return folder
 
 
-def _is_folder(path: str, *, where: str) -> bool:
+def _is_folder(path: str) -> bool:
     if os.path.isdir(path):
         return True
     if path.startswith((".", "/", "~")) or path.count("/") > 1 or os.path.exists(path):
         raise ModelError(
             f"there is no model folder {path}",
-            where=where,
             hint="give a folder, or a hub id as org/name",
         )
     return False
 
 
-def _commit(name: str, revision: str | None, *, where: str) -> str:
+def _commit(name: str, revision: str | None) -> str:
     """The commit that `revision` of a hub model is, from the cache or else from the hub."""
     from huggingface_hub import HfApi, constants, snapshot_download  # only hub ids need it
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
@@ -107,14 +102,12 @@ def _commit(name: str, revision: str | None, *, where: str) -> str:
     except HFValidationError:
         raise ModelError(
             f"there is no model folder {name!r}, and it is no hub id either",
-            where=where,
             hint="give a folder, or a hub id as org/name",
         ) from None
     except LocalEntryNotFoundError:
         if constants.HF_HUB_OFFLINE:
             raise ModelError(
                 f"{name!r} is neither a folder nor in the local cache, and the hub is switched off",
-                where=where,
                 hint="give a folder, or unset HF_HUB_OFFLINE",
             ) from None
     try:
@@ -122,13 +115,12 @@ def _commit(name: str, revision: str | None, *, where: str) -> str:
     except Exception as error:  # the hub's client raises errors of the library beneath it, too
         raise ModelError(
             f"the hub has no model {name!r}, or cannot be reached: {type(error).__name__}",
-            where=where,
             hint="check the name, the revision, your network, and `hf auth login` for a gated model",
         ) from None
     return str(found.sha)
 
 
-def _snapshot(name: str, revision: str | None, *, weights: bool, where: str) -> Path:
+def _snapshot(name: str, revision: str | None, *, weights: bool) -> Path:
     from huggingface_hub import snapshot_download  # only hub ids need it
     from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -144,7 +136,6 @@ def _snapshot(name: str, revision: str | None, *, weights: bool, where: str) -> 
     except Exception as error:  # as above
         raise ModelError(
             f"cannot fetch {name!r}: {type(error).__name__}",
-            where=where,
             hint="check your network, or give a folder",
         ) from error
 

@@ -31,7 +31,6 @@ def load_reward(
     precision: Precision = "auto",
     attn_implementation: Attention = "auto",
     on: torch.device | None = None,
-    where: str = "",
 ) -> PreTrainedModel | PeftModel:
     """The reward model behind `artifact`, head and all, frozen; see `load_model`.
 
@@ -45,7 +44,6 @@ def load_reward(
         attn_implementation=attn_implementation,
         reward=True,
         on=on,
-        where=where,
     )
 
 
@@ -94,7 +92,6 @@ def make_reward(
     pad: int,
     attn_implementation: Attention = "auto",
     on: torch.device | None = None,
-    where: str = "",
 ) -> PreTrainedModel:
     """A reward model with the policy's weights and a new head, in fp32; the policy is not touched.
 
@@ -108,15 +105,12 @@ def make_reward(
         pad: Id of the padding token: the last token that is not padding is the one that is scored.
         attn_implementation: Kernel that computes attention.
         on: Where to put it; None takes `device()`.
-        where: `file:line` for complaints.
     """
-    source = _copy_of(
-        policy, model_cache, attn_implementation=attn_implementation, on=on, where=where
-    )
+    source = _copy_of(policy, model_cache, attn_implementation=attn_implementation, on=on)
     if isinstance(source, PeftModel):
         source = merge_stack(source)
     config = copy.deepcopy(source.config)
-    kind = model_class(config, reward=True, where=where)
+    kind = model_class(config, reward=True)
     config.num_labels, config.pad_token_id = 1, pad
     config.architectures = [kind.__name__]
     with seeded(seed, "reward head"):
@@ -141,13 +135,11 @@ def load_reward_to_train(
     seed: int,
     pad: int,
     on: torch.device | None = None,
-    where: str = "",
 ) -> Prepared:
     """`make_reward`, prepared to be trained as `options` say; the policy's adapters are merged."""
     if options.quantize is not None:
         raise ModelError(
             f"`quantize: {options.quantize}` takes saved weights, and a new reward model is not saved yet",
-            where=where,
             hint="leave `quantize` out of this step",
         )
     model = make_reward(
@@ -157,9 +149,8 @@ def load_reward_to_train(
         pad=pad,
         attn_implementation=options.attn_implementation,
         on=on,
-        where=where,
     )
-    return prepare_policy(model, None, options=options, step=step, seed=seed, where=where)
+    return prepare_policy(model, None, options=options, step=step, seed=seed)
 
 
 def _copy_of(
@@ -168,7 +159,6 @@ def _copy_of(
     *,
     attn_implementation: Attention,
     on: torch.device | None,
-    where: str,
 ) -> PreTrainedModel | PeftModel:
     if policy not in model_cache:
         return load_as(
@@ -177,7 +167,6 @@ def _copy_of(
             dtype=torch.float32,
             attn_implementation=attn_implementation,
             on=on,
-            where=where,
         )
     model = model_cache.take(policy)
     assert model is not None
@@ -190,7 +179,6 @@ def _copy_of(
         dtype=torch.float32,
         attn_implementation=attn_implementation,
         on=on,
-        where=where,
     )
 
 

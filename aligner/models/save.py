@@ -28,8 +28,8 @@ from aligner.models.files import (
 )
 from aligner.models.load import quiet
 from aligner.models.skeleton import skeleton
-from aligner.run.ranks import written_once
-from aligner.run.store import place_when_finished
+from aligner.run.processes import write_once
+from aligner.run.store import path_when_finished
 from aligner.state import Artifact, ModelCache
 
 
@@ -68,7 +68,7 @@ def save_model(
         _save_whole(model, folder)
         return Artifact(path=str(folder), hash=hash_folder(folder), made_by=made_by)
 
-    artifact = written_once(folder, write)
+    artifact = write_once(folder, write)
     model_cache.keep(artifact, model)
     return artifact
 
@@ -88,7 +88,7 @@ def _save_adapter(
     settings = folder / "adapter_config.json"
     model.peft_config[TOP].save_pretrained(str(folder))
     raw = json.loads(settings.read_text(encoding="utf-8"))
-    below = str(place_when_finished(Path(base.path))) if base.local else base.path
+    below = str(path_when_finished(Path(base.path))) if base.local else base.path
     raw |= {"base_model_name_or_path": below, "revision": base.revision, "inference_mode": True}
     # peft writes sets of names in any order, or twice, and equal adapters must be equal files.
     raw |= {key: sorted(set(value)) for key, value in raw.items() if _names(value)}

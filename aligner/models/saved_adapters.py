@@ -46,7 +46,7 @@ _UNSUPPORTED = (
 _HARMLESS_INITS: tuple[Any, ...] = (True, False, None, "gaussian", "orthogonal")
 
 
-def attach_saved(model: PreTrainedModel, folders: Sequence[str], *, where: str = "") -> PeftModel:
+def attach_saved(model: PreTrainedModel, folders: Sequence[str]) -> PeftModel:
     """Put saved adapters on whole weights, the lowest first, all on and all frozen.
 
     Raises:
@@ -55,19 +55,17 @@ def attach_saved(model: PreTrainedModel, folders: Sequence[str], *, where: str =
     assert folders, "no adapter to attach"
     wrapped: PreTrainedModel | PeftModel = model
     for folder, name in zip(folders, names_of(len(folders)), strict=True):
-        config = read_adapter(Path(folder), where=where)
+        config = read_adapter(Path(folder))
         weights = load_file(Path(folder) / "adapter_model.safetensors")
         with seeded(0, folder):
-            wrapped = _add_checked(wrapped, config, name, folder, where=where)
-        _fill(wrapped, weights, name, folder, where=where)
+            wrapped = _add_checked(wrapped, config, name, folder)
+        _fill(wrapped, weights, name, folder)
     assert isinstance(wrapped, PeftModel)
     activate(wrapped, stack_of(wrapped), train=False)
     return wrapped
 
 
-def attach_beside(
-    model: PeftModel, folder: str, name: str, *, without: Collection[str], where: str = ""
-) -> None:
+def attach_beside(model: PeftModel, folder: str, name: str, *, without: Collection[str]) -> None:
     """Put a saved adapter beside those of `model`, off and frozen; the model computes as before.
 
     Args:
@@ -75,31 +73,29 @@ def attach_beside(
         folder: The saved adapter.
         name: What it is called from here on; `clean` takes off all but the model's own.
         without: Whole modules among its weights that `model` does not have.
-        where: `file:line` for complaints.
 
     Raises:
         ModelError: it does not fit.
     """
-    config = copied(read_adapter(Path(folder), where=where))
+    config = copied(read_adapter(Path(folder)))
     config.task_type, config.inference_mode = model.peft_config[TOP].task_type, True
     config.modules_to_save = sorted({*(config.modules_to_save or ())} - {*without}) or None
     weights = load_file(Path(folder) / "adapter_model.safetensors")
     weights = {k: v for k, v in weights.items() if not {*without} & {*k.split(".")}}
     with gradients_kept(model):
         with seeded(0, folder):
-            _add_checked(model, config, name, folder, where=where)
-        _fill(model, weights, name, folder, where=where)
+            _add_checked(model, config, name, folder)
+        _fill(model, weights, name, folder)
         activate(model, stack_of(model), train=False)
 
 
-def read_adapter(folder: Path, *, where: str = "") -> LoraConfig:
+def read_adapter(folder: Path) -> LoraConfig:
     """The settings of a saved adapter, refused if it is of a kind that chains cannot carry."""
-    raw = check_adapter_folder(folder, where=where)
+    raw = check_adapter_folder(folder)
     kind = str(raw.get("peft_type", ""))
     if kind != "LORA":
         raise ModelError(
             f"{folder} is an adapter of kind {kind!r}, which cannot be continued, merged or stacked",
-            where=where,
             hint="aligner carries lora, rslora and dora",
         )
     found = [name for name in _UNSUPPORTED if raw.get(name)]
@@ -109,7 +105,6 @@ def read_adapter(folder: Path, *, where: str = "") -> LoraConfig:
     if found:
         raise ModelError(
             f"{folder} is a LoRA adapter with {', '.join(found)}, which cannot be carried along a chain",
-            where=where,
             hint="merge it into its model with peft first, and start from the merged model",
         )
     # peft warns of a base that lies elsewhere now, and finished steps lie elsewhere than they were made.
@@ -118,14 +113,13 @@ def read_adapter(folder: Path, *, where: str = "") -> LoraConfig:
 
 
 def _add_checked(
-    model: PreTrainedModel | PeftModel, config: LoraConfig, name: str, folder: str, *, where: str
+    model: PreTrainedModel | PeftModel, config: LoraConfig, name: str, folder: str
 ) -> PeftModel:
     try:
         return attach_config(model, config, name)
     except ValueError as error:
         raise ModelError(
             f"the adapter in {folder} does not fit this model: {error}",
-            where=where,
             hint="it belongs on another model",
         ) from error
 
@@ -135,8 +129,6 @@ def _fill(
     weights: dict[str, torch.Tensor],
     name: str,
     folder: str,
-    *,
-    where: str,
 ) -> None:
     try:
         report: Any = set_peft_model_state_dict(model, weights, adapter_name=name)
@@ -144,7 +136,6 @@ def _fill(
         shape = str(error).splitlines()[-1].strip()
         raise ModelError(
             f"the adapter in {folder} does not fit this model: {shape}",
-            where=where,
             hint="it was trained on a model of another size, or with another vocabulary",
         ) from error
     missing = [key for key in report.missing_keys if belongs_to(key, name)]
@@ -155,6 +146,5 @@ def _fill(
         raise ModelError(
             f"the adapter in {folder} does not fit this model: it has {wrong[0]}"
             + (f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""),
-            where=where,
             hint="it belongs on another model",
         )

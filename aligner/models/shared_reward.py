@@ -48,7 +48,7 @@ def can_share_backbone(training: Training, reward: ModelInfo, *, quantize: Quant
 
 
 def shared_reward(
-    prepared: Prepared, artifact: Artifact, model_cache: ModelCache, *, where: str = ""
+    prepared: Prepared, artifact: Artifact, model_cache: ModelCache
 ) -> RewardParts | None:
     """The reward model of `artifact` on the policy's frozen weights, or None where it has others.
 
@@ -59,7 +59,6 @@ def shared_reward(
         prepared: The policy.
         artifact: The reward model.
         live: Where it may be.
-        where: `file:line` for complaints.
 
     Raises:
         ModelError: the adapter is damaged.
@@ -68,17 +67,17 @@ def shared_reward(
     if not isinstance(policy, PeftModel) or len(artifact.adapters) != 1:
         return None
     [folder] = artifact.adapters
-    config = read_adapter(Path(folder), where=where)
+    config = read_adapter(Path(folder))
     settings = settings_of(policy)
     rounded = settings is not None and settings.quantize is not None
     if rounded or not _replaces_its_head_alone(config):
         return None
     whole = base_model(policy)
-    if not _same_weights(whole, folder_of(artifact, where=where)):
+    if not _same_weights(whole, folder_of(artifact)):
         return None
     model_cache.take(artifact)
-    head = _head(artifact, like=whole, where=where)
-    attach_beside(policy, folder, REWARD, without=_HEADS, where=where)
+    head = _head(artifact, like=whole)
+    attach_beside(policy, folder, REWARD, without=_HEADS)
     active = Reference(policy, adapters=(REWARD,)).active
     return RewardParts(trunk=whole.base_model, head=head, active=active)
 
@@ -107,10 +106,10 @@ def _same_weights(whole: PreTrainedModel, folder: Path) -> bool:
     return seen == {name for name in below if name.startswith(prefix)}
 
 
-def _head(artifact: Artifact, *, like: PreTrainedModel, where: str) -> nn.Module:
+def _head(artifact: Artifact, *, like: PreTrainedModel) -> nn.Module:
     """The trained head, which the adapter holds whole, in the precision of the weights `like` has."""
-    config = config_from(check_config(folder_of(artifact, where=where)), where=where)
-    shape = skeleton(config, like=model_class(config, reward=True, where=where))
+    config = config_from(check_config(folder_of(artifact)))
+    shape = skeleton(config, like=model_class(config, reward=True))
     head = head_of(shape).to_empty(device=like.device)
     saved = load_file(Path(artifact.adapters[0]) / "adapter_model.safetensors")
     marked = {name.rpartition(f".{_HEAD}.") for name in saved if f".{_HEAD}." in name}

@@ -26,31 +26,26 @@ def skeleton(config: PreTrainedConfig, *, like: type[PreTrainedModel]) -> PreTra
         return shape
 
 
-def config_from(raw: Mapping[str, Any], *, where: str = "") -> PreTrainedConfig:
+def config_from(raw: Mapping[str, Any]) -> PreTrainedConfig:
     """The settings in a `config.json` that has been checked, as transformers holds them."""
     kind = str(raw.get("model_type"))
     if kind not in CONFIG_MAPPING:
         raise ModelError(
             f"model_type {kind!r} is none that transformers knows",
-            where=where,
             hint="aligner runs no code that comes with a model",
         )
     try:
         return CONFIG_MAPPING[kind].from_dict(dict(raw))
     except (ValueError, TypeError, KeyError) as error:
-        raise ModelError(f"the model's config.json makes no sense: {error}", where=where) from error
+        raise ModelError(f"the model's config.json makes no sense: {error}") from error
 
 
-def model_class(
-    config: PreTrainedConfig, *, reward: bool, where: str = ""
-) -> type[PreTrainedModel]:
+def model_class(config: PreTrainedConfig, *, reward: bool) -> type[PreTrainedModel]:
     """The transformers class that predicts tokens with this architecture, or the one that scores."""
     auto = AutoModelForSequenceClassification if reward else AutoModelForCausalLM
     if type(config) not in auto._model_mapping:
         what = "as a reward model" if reward else "as a language model"
-        raise ModelError(
-            f"transformers cannot use the architecture {config.model_type!r} {what}", where=where
-        )
+        raise ModelError(f"transformers cannot use the architecture {config.model_type!r} {what}")
     found: Any = auto._model_mapping[type(config)]
     kind: type[PreTrainedModel] = found[0] if isinstance(found, tuple) else found
     return kind

@@ -8,7 +8,8 @@ from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
-from aligner.stage import Stage
+from aligner.options.row_operations import Operations, with_operations
+from aligner.stage import Stage, StageOptions
 
 Schema = dict[str, Any]
 
@@ -24,13 +25,14 @@ _TEXT: Schema = {"type": "string", "minLength": 1}
 _TEXTS: Schema = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]}
 
 
-def recipe_schema(stages: Mapping[str, type[Stage[Any]]]) -> Schema:
-    """Return the JSON Schema (draft 2020-12) of a recipe whose steps are of these `stages`.
+def recipe_schema(stages: Mapping[str, type[Stage[Any]]], operations: Operations) -> Schema:
+    """Return the JSON Schema (draft 2020-12) of a recipe of these `stages` and row `operations`.
 
     It is stricter than the reader where the reader converts text to numbers, and it cannot check
     what is outside the file: names of steps in an extended recipe, data, models.
     """
-    definitions = _definitions(stages)
+    models = {name: with_operations(stage.Options, operations) for name, stage in stages.items()}
+    definitions = _definitions(stages, models)
     names = sorted(stages)
     step: Schema = {
         "type": "object",
@@ -160,9 +162,11 @@ class _Untitled(GenerateJsonSchema):
         return False
 
 
-def _definitions(stages: Mapping[str, type[Stage[Any]]]) -> dict[str, Schema]:
+def _definitions(
+    stages: Mapping[str, type[Stage[Any]]], models: Mapping[str, type[StageOptions]]
+) -> dict[str, Schema]:
     """Return `step-NAME` for each stage, and the models that their options use."""
-    classes = list(dict.fromkeys(stage.Options for stage in stages.values()))
+    classes = list(dict.fromkeys(models.values()))
     references, combined = models_json_schema(
         [(options, "validation") for options in classes], schema_generator=_Untitled
     )
@@ -171,7 +175,7 @@ def _definitions(stages: Mapping[str, type[Stage[Any]]]) -> dict[str, Schema]:
         _allow_variables(definition)
     steps = {}
     for name, stage in stages.items():
-        reference = references[stage.Options, "validation"]["$ref"]
+        reference = references[models[name], "validation"]["$ref"]
         options = shared[reference.removeprefix("#/$defs/")]
         steps[f"step-{name}"] = {
             **options,

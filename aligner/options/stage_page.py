@@ -12,8 +12,9 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from aligner.options.fields import nested_models
+from aligner.options.row_operations import Operations, with_operations
 from aligner.recipe.tree import show
-from aligner.stage import Stage
+from aligner.stage import Stage, slots_by_default
 
 WIDTH = 92
 _KINDS = {
@@ -65,31 +66,28 @@ def options_of(model: type[BaseModel]) -> tuple[Option, ...]:
     )
 
 
-def describe_stage(stage: type[Stage[Any]]) -> str:
-    """Return the purpose of `stage`, its slots and its options as plain text."""
+def describe_stage(stage: type[Stage[Any]], operations: Operations) -> str:
+    """Return the purpose of `stage`, its slots and its options, row operations included, as plain text."""
     purpose = inspect.cleandoc(stage.__doc__ or "(no documentation)")
-    parts = [f"{stage.name}: {purpose}", "\n".join(_slots(stage)), _table("options", stage.Options)]
-    for model in nested_models(stage.Options):
+    options = with_operations(stage.Options, operations)
+    parts = [f"{stage.name}: {purpose}", "\n".join(_slots(stage)), _table("options", options)]
+    for model in nested_models(options):
         title = f"{model.__name__}: {inspect.cleandoc(model.__doc__ or '')}".rstrip(": ")
         parts.append(_table(title, model))
     return "\n\n".join(parts) + "\n"
 
 
 def _slots(stage: type[Stage[Any]]) -> Iterator[str]:
-    # Required options are missing here: a declaration that depends on one cannot be evaluated.
-    instance = stage(stage.Options.model_construct())
     for part in ("requires", "uses", "provides"):
-        declared, note = getattr(stage, part), ""
-        if declared is getattr(Stage, part):
+        if getattr(stage, part) is getattr(Stage, part):
             continue
-        if isinstance(declared, property):
-            try:
-                declared = getattr(instance, part)
-                note = "  (with default options)"
-            except AttributeError:
-                declared = None
-        names = "depends on the options" if declared is None else ", ".join(sorted(declared))
+        slots = slots_by_default(stage, part)
+        names = "depends on the options" if slots is None else ", ".join(sorted(slots))
+        varies = slots is not None and isinstance(getattr(stage, part), property)
+        note = "  (with default options)" if varies else ""
         yield f"{part:<8}  {names or 'nothing'}{note}"
+    for slot, text in stage.declares.items():
+        yield f"declares  {slot}: {text}"
 
 
 def _table(title: str, model: type[BaseModel]) -> str:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from aligner.errors import AlignerError, ChainError, ErrorGroup, did_you_mean
 from aligner.options.fields import fields_at, first_sentence
+from aligner.options.row_operations import Operations, with_operations
 from aligner.recipe import StepSpec
 from aligner.recipe.tree import printable, show
 from aligner.stage import Stage, StageOptions
@@ -49,14 +50,20 @@ _BOUNDS = {
 _TAGS = {"union_tag_invalid": "literal_error", "union_tag_not_found": "missing"}
 
 
-def validate(step: StepSpec, stage: type[Stage[Any]]) -> StageOptions:
+def validate(step: StepSpec, stage: type[Stage[Any]], operations: Operations) -> StageOptions:
     """Return the options of `step` as an instance of the stage's options class.
+
+    Args:
+        step: The step, as the recipe has it.
+        stage: The stage that it names.
+        operations: Row operations that the options may name, `Registry.row_operations`.
 
     Raises:
         ChainError: One option is invalid; the location is that of the option.
         ErrorGroup: Several options are invalid.
     """
-    return check_options(step.options, stage.Options, what=f"stage {stage.name!r}", where=step.at)
+    model = with_operations(stage.Options, operations)
+    return check_options(step.options, model, what=f"stage {stage.name!r}", where=step.at)
 
 
 def check_options(

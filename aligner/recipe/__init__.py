@@ -1,4 +1,4 @@
-"""Read a recipe: YAML in, a Recipe out, every complaint with its file and line."""
+"""Recipes: YAML in, a `RecipeSpec` out, every error with file and line."""
 
 from aligner.recipe.bound import Bound
 from aligner.recipe.read import read_recipe, recipe_from

@@ -1,4 +1,4 @@
-"""What a gate asks of a metric: `< 2.5`, `>= 0.9`, `0.1 .. 0.5`."""
+"""Bounds of a gate on a metric: `< 2.5`, `>= 0.9`, `0.1 .. 0.5`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _RANGE = re.compile(rf"\s*({_NUMBER})\s*\.\.\s*({_NUMBER})\s*", re.ASCII)
 
 @dataclass(frozen=True)
 class Bound:
-    """Comparisons that must all hold.
+    """Comparisons that all have to be true.
 
     >>> Bound.parse("< 2.5").holds(2.4)
     True
@@ -32,21 +32,21 @@ class Bound:
     """
 
     comparisons: tuple[tuple[str, float], ...]
-    """A sign of `COMPARISONS` and the number it compares with."""
+    """Pairs of an operator in `COMPARISONS` and a limit."""
 
     @classmethod
     def parse(cls, text: str) -> Bound:
-        """Read `< x`, `<= x`, `> x`, `>= x`, `a .. b`, or several joined by `and`.
+        """Parse `< x`, `<= x`, `> x`, `>= x`, `a .. b`, or several joined by `and`.
 
         Raises:
-            ValueError: `text` is no bound, or one that no number can meet.
+            ValueError: `text` is not a bound, or no number can meet it.
         """
         comparisons: list[tuple[str, float]] = []
         for part in re.split(r"\band\b", text):
-            if one := _COMPARISON.fullmatch(part):
-                comparisons.append((one[1], float(one[2])))
-            elif both := _RANGE.fullmatch(part):
-                comparisons += [(">=", float(both[1])), ("<=", float(both[2]))]
+            if comparison := _COMPARISON.fullmatch(part):
+                comparisons.append((comparison[1], float(comparison[2])))
+            elif range_ := _RANGE.fullmatch(part):
+                comparisons += [(">=", float(range_[1])), ("<=", float(range_[2]))]
             else:
                 raise ValueError("not a bound")
         if not all(math.isfinite(limit) for _, limit in comparisons):
@@ -57,7 +57,7 @@ class Bound:
         return bound
 
     def holds(self, value: float) -> bool:
-        """Whether `value` meets every comparison; a NaN meets none."""
+        """Return True if `value` meets every comparison; NaN meets none."""
         return all(COMPARISONS[sign](value, limit) for sign, limit in self.comparisons)
 
     def _can_hold(self) -> bool:

@@ -1,4 +1,4 @@
-"""Lay a recipe over the one it extends, step by step."""
+"""Merge a recipe into the one it extends, step by step."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from aligner.recipe.names import KEYS, step_name
 from aligner.recipe.source import RecipeSource, read_source
 from aligner.recipe.tree import Value, show
 
-LONGEST_LINE_OF_PARENTS = 16
+MAX_PARENTS = 16
 
 
 @dataclass
 class RecipeTree:
-    """A recipe's keys and its steps by name, each an entry as merged so far."""
+    """Keys of a recipe, and its steps by name, as merged so far."""
 
     keys: dict[str, Value] = field(default_factory=dict)
     steps: dict[str, Value] = field(default_factory=dict)
     refused: list[Value] = field(default_factory=list)
-    """Entries that are no step under a name of their own; what they hold is still checked."""
+    """Entries without a valid, unique step name; their content is checked anyway."""
     complete: bool = True
-    """Whether all of it could be read; where not, a missing name is no error of its own."""
+    """False if parts could not be read; a missing name is then not reported as an error."""
 
 
 def resolve_extends(
     source: RecipeSource, *, environment: Mapping[str, str], errors: list[AlignerError]
 ) -> RecipeTree:
-    """The sheet of `source`, laid over those it extends; what is wrong goes to `errors`."""
-    return _lay_out(source, environment, errors, (source,))
+    """Return `source` merged into the recipes that it extends; add errors to `errors`."""
+    return _merge_source(source, environment, errors, (source,))
 
 
 def merged(old: Value, new: Value) -> Value:
-    """`new` laid over `old`: mappings entry by entry, anything else instead."""
+    """Merge `new` into `old`: mappings entry by entry; any other value replaces the old one."""
     if not isinstance(old.data, dict) or not isinstance(new.data, dict):
         return new
     entries = dict(old.data)
@@ -43,26 +43,26 @@ def merged(old: Value, new: Value) -> Value:
     return Value(entries, new.where)
 
 
-def _lay_out(
+def _merge_source(
     source: RecipeSource,
     environment: Mapping[str, str],
     errors: list[AlignerError],
-    line: tuple[RecipeSource, ...],
+    children: tuple[RecipeSource, ...],
 ) -> RecipeTree:
     keys = _keys(source, errors)
-    sheet = RecipeTree()
+    tree = RecipeTree()
     if "extends" in keys and not keys["extends"].faulty:
-        sheet = _parent(source, keys["extends"], environment, errors, line)
-        for key in ("name", "description"):  # these say what a recipe is, not what it does
-            sheet.keys.pop(key, None)
-    sheet.complete &= not any(value.faulty for value in keys.values())
+        tree = _parent(source, keys["extends"], environment, errors, children)
+        for key in ("name", "description"):  # they describe the parent, not this recipe
+            tree.keys.pop(key, None)
+    tree.complete &= not any(value.faulty for value in keys.values())
     keys = {key: value for key, value in keys.items() if not value.faulty}
-    sheet.keys |= {key: value for key, value in keys.items() if key not in ("extends", "drop")}
+    tree.keys |= {key: value for key, value in keys.items() if key not in ("extends", "drop")}
     if "drop" in keys:
-        _drop(keys["drop"], sheet, errors, extends="extends" in keys)
+        _drop(keys["drop"], tree, errors, extends="extends" in keys)
     if "steps" in keys:
-        _add_steps(keys["steps"], sheet, errors, extends="extends" in keys)
-    return sheet
+        _add_steps(keys["steps"], tree, errors, extends="extends" in keys)
+    return tree
 
 
 def _keys(source: RecipeSource, errors: list[AlignerError]) -> dict[str, Value]:
@@ -90,24 +90,24 @@ def _parent(
     extends: Value,
     environment: Mapping[str, str],
     errors: list[AlignerError],
-    line: tuple[RecipeSource, ...],
+    children: tuple[RecipeSource, ...],
 ) -> RecipeTree:
-    """The sheet of the recipe that `source` extends, up to and with `until`."""
+    """Return the recipe that `source` extends, up to and including `until`."""
     try:
         name, until = _parent_named(extends)
-        parent = _open_parent(source, name, extends.where, environment, errors, line)
-        sheet = _lay_out(parent, environment, errors, (*line, parent))
+        parent = _open_parent(source, name, extends.where, environment, errors, children)
+        tree = _merge_source(parent, environment, errors, (*children, parent))
     except RecipeError as error:
         errors.append(error)
         return RecipeTree(complete=False)
     if until is not None:
-        if until.data in sheet.steps:
-            names = list(sheet.steps)
-            kept = names[: names.index(str(until.data)) + 1]
-            sheet.steps = {step: sheet.steps[step] for step in kept}
-        elif sheet.complete:
-            errors.append(_no_step(until, sheet.steps, f"{parent.shown} has no step"))
-    return sheet
+        if until.data in tree.steps:
+            names = list(tree.steps)
+            included = names[: names.index(str(until.data)) + 1]
+            tree.steps = {step: tree.steps[step] for step in included}
+        elif tree.complete:
+            errors.append(_no_step(until, tree.steps, f"{parent.shown} has no step"))
+    return tree
 
 
 def _parent_named(extends: Value) -> tuple[str, Value | None]:
@@ -137,7 +137,7 @@ def _open_parent(
     where: str,
     environment: Mapping[str, str],
     errors: list[AlignerError],
-    line: tuple[RecipeSource, ...],
+    children: tuple[RecipeSource, ...],
 ) -> RecipeSource:
     if not name.isprintable():
         raise RecipeError(f"'extends' is {name!a}, which is no path", where=where)
@@ -149,25 +149,25 @@ def _open_parent(
         raise RecipeError(f"'extends' is {show(name)}, not the path of a .yaml file", where=where)
     shown = os.path.normpath(os.path.join(os.path.dirname(source.shown), name))
     path = source.folder / name
-    for one in line:
-        if one.path is not None and _same(path, one.path):
-            chain = " → ".join([*(other.shown for other in line), shown])
+    for child in children:
+        if child.path is not None and _same(path, child.path):
+            chain = " → ".join([*(other.shown for other in children), shown])
             raise RecipeError(
                 "recipes extend one another in a circle", where=where, hint=f"the circle: {chain}"
             )
-    if len(line) == LONGEST_LINE_OF_PARENTS:
-        raise RecipeError(f"more than {len(line)} recipes extend one another", where=where)
+    if len(children) == MAX_PARENTS:
+        raise RecipeError(f"more than {len(children)} recipes extend one another", where=where)
     return read_source(path, shown=shown, asked=where, environment=environment, errors=errors)
 
 
-def _same(one: os.PathLike[str], other: os.PathLike[str]) -> bool:
+def _same(path: os.PathLike[str], other: os.PathLike[str]) -> bool:
     try:
-        return os.path.samefile(one, other)
+        return os.path.samefile(path, other)
     except (OSError, ValueError):
         return False
 
 
-def _drop(drop: Value, sheet: RecipeTree, errors: list[AlignerError], *, extends: bool) -> None:
+def _drop(drop: Value, tree: RecipeTree, errors: list[AlignerError], *, extends: bool) -> None:
     names = drop.data if isinstance(drop.data, list) else [drop]
     for name in names:
         if not isinstance(name.data, str):
@@ -176,27 +176,27 @@ def _drop(drop: Value, sheet: RecipeTree, errors: list[AlignerError], *, extends
         elif not extends:
             what = f"'drop' names {show(name.data)}, and this recipe extends no other"
             errors.append(RecipeError(what, where=name.where, hint="delete the step itself"))
-        elif name.data not in sheet.steps:
-            if sheet.complete:
-                errors.append(_no_step(name, sheet.steps, "the extended recipe has no step"))
+        elif name.data not in tree.steps:
+            if tree.complete:
+                errors.append(_no_step(name, tree.steps, "the extended recipe has no step"))
         else:
-            del sheet.steps[name.data]
+            del tree.steps[name.data]
 
 
 def _add_steps(
-    steps: Value, sheet: RecipeTree, errors: list[AlignerError], *, extends: bool
+    steps: Value, tree: RecipeTree, errors: list[AlignerError], *, extends: bool
 ) -> None:
     if not isinstance(steps.data, list):
         what = f"'steps' is {show(steps.plain())}, not a list"
         hint = "begin each step with '- stage: NAME'"
         errors.append(RecipeError(what, where=steps.where, hint=hint))
-        sheet.complete = False
+        tree.complete = False
         return
-    inherited = frozenset(sheet.steps)
+    inherited = frozenset(tree.steps)
     here: dict[str, str] = {}
     for entry in steps.data:
         if entry.faulty or any(_entry_is_faulty(entry, key) for key in ("stage", "as")):
-            sheet.complete = False
+            tree.complete = False
             continue
         try:
             name = step_name(entry)
@@ -208,21 +208,21 @@ def _add_steps(
                 )
             here[name] = entry.where
             if name in inherited:
-                _lay_over(name, entry, sheet)
+                _merge_step(name, entry, tree)
             else:
-                _place(name, entry, sheet, extends=extends)
+                _insert_step(name, entry, tree, extends=extends)
         except RecipeError as error:
             errors.append(error)
-            sheet.refused.append(entry)
+            tree.refused.append(entry)
 
 
 def _entry_is_faulty(value: Value, key: str) -> bool:
     return isinstance(value.data, dict) and key in value.data and value.data[key].faulty
 
 
-def _lay_over(name: str, entry: Value, sheet: RecipeTree) -> None:
-    """Merge `entry` over the step of the same name that the extended recipe has."""
-    old = sheet.steps[name]
+def _merge_step(name: str, entry: Value, tree: RecipeTree) -> None:
+    """Merge `entry` into the step of the same name in the extended recipe."""
+    old = tree.steps[name]
     assert isinstance(entry.data, dict)
     assert isinstance(old.data, dict)
     for key in ("after", "before"):
@@ -230,7 +230,7 @@ def _lay_over(name: str, entry: Value, sheet: RecipeTree) -> None:
             raise RecipeError(
                 f"{key!r} would move step {name!r} of the extended recipe",
                 where=entry.data[key].where,
-                hint=f"it keeps its place; or 'drop: [{name}]' and write it under a new name",
+                hint=f"a merged step keeps its position; or 'drop: [{name}]' and write it under a new name",
             )
     if "stage" in entry.data and "stage" in old.data:
         new_stage, old_stage = entry.data["stage"], old.data["stage"]
@@ -241,16 +241,16 @@ def _lay_over(name: str, entry: Value, sheet: RecipeTree) -> None:
                 where=new_stage.where,
                 hint=f"give it another name with 'as:', and 'drop: [{name}]'",
             )
-    sheet.steps[name] = merged(old, entry)
+    tree.steps[name] = merged(old, entry)
 
 
-def _place(name: str, entry: Value, sheet: RecipeTree, *, extends: bool) -> None:
-    """Put a new step at the end, or where its `after` or `before` says."""
+def _insert_step(name: str, entry: Value, tree: RecipeTree, *, extends: bool) -> None:
+    """Insert a new step at the end, or next to the step named by `after` or `before`."""
     assert isinstance(entry.data, dict)
     if "stage" not in entry.data:
-        if not sheet.complete:
+        if not tree.complete:
             return
-        hint = did_you_mean(name, sheet.steps) if extends else "begin it with '- stage: NAME'"
+        hint = did_you_mean(name, tree.steps) if extends else "begin it with '- stage: NAME'"
         what = f"step {name!r} has no 'stage'"
         if extends:
             what += ", and the extended recipe no step of that name"
@@ -258,22 +258,21 @@ def _place(name: str, entry: Value, sheet: RecipeTree, *, extends: bool) -> None
     places = [key for key in ("after", "before") if key in entry.data]
     if len(places) == 2:
         raise RecipeError(
-            f"step {name!r} says both 'after' and 'before'",
+            f"step {name!r} has both 'after' and 'before'",
             where=entry.data["before"].where,
             hint="keep one",
         )
     rest = {key: value for key, value in entry.data.items() if key not in places}
-    names = list(sheet.steps)
+    names = list(tree.steps)
     at = len(names)
-    if places and sheet.complete:
+    if places and tree.complete:
         beside = entry.data[places[0]]
-        if beside.data not in sheet.steps:
-            raise _no_step(beside, sheet.steps, f"{places[0]!r} names no step before this one:")
+        if beside.data not in tree.steps:
+            raise _no_step(beside, tree.steps, f"{places[0]!r} names no step before this one:")
         at = names.index(str(beside.data)) + (places[0] == "after")
     names.insert(at, name)
-    sheet.steps = {
-        one: Value(rest, entry.where) if one == name else sheet.steps[one] for one in names
-    }
+    steps = tree.steps | {name: Value(rest, entry.where)}
+    tree.steps = {step: steps[step] for step in names}
 
 
 def _no_step(value: Value, known: Iterable[str], what: str) -> RecipeError:

@@ -1,4 +1,4 @@
-"""Say in plain words what is wrong with text that is no YAML, and on which line."""
+"""Explain in plain words why text is not YAML, with its line."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import yaml
 
 from aligner.errors import RecipeError
 
-# What PyYAML says, what it means, and what to do; the first that matches is taken.
-_PLAINLY = (
+# Pattern of PyYAML's message, the problem in plain words, and a hint; the first match counts.
+_EXPLANATIONS = (
     (r"character '\\t'", "a tab, where YAML allows only spaces", "indent with spaces"),
     (
         r"character '(?P<found>.)' that cannot start",
@@ -19,7 +19,7 @@ _PLAINLY = (
     ),
     (
         r"mapping values are not allowed",
-        "a ':' stands where no key can be",
+        "a ':' where no key is allowed",
         "check the indentation; put text that contains ': ' in quotes",
     ),
     (
@@ -35,22 +35,22 @@ _PLAINLY = (
     (r"found unexpected end of stream", "the quote that opens here is never closed", "close it"),
     (
         r"expected ',' or '(?P<found>.)'",
-        "the bracket that opens here lacks a ',' or its '{found}'",
+        "the bracket that opens here has no ',' or '{found}'",
         "close it; put text with brackets in quotes, also '${{NAME}}' between brackets",
     ),
     (
         r"expected <block end>|did not find expected|expected the node content|no more expected",
-        "this line does not fit the ones above it",
+        "this line does not match the structure of the lines above it",
         "check the indentation and the '-' of list entries",
     ),
     (
         r"found undefined alias '(?P<found>[^']*)'",
-        "the alias '*{found}' names nothing",
-        "write '&{found}' at the value it stands for, earlier in the file",
+        "the alias '*{found}' is not defined",
+        "write '&{found}' before the value, earlier in the file",
     ),
     (
         r"found duplicate anchor",
-        "the same '&' name is given twice",
+        "the anchor name after '&' is used twice",
         "give the second one another name",
     ),
     (
@@ -64,21 +64,21 @@ _OPENED = r"could not find expected ':'|found unexpected end of stream|expected 
 
 
 def malformed(error: yaml.YAMLError, text: str, place: Callable[[int], str]) -> RecipeError:
-    """The complaint about `text`, which PyYAML refused with `error`."""
+    """Return the error for `text`, which PyYAML rejected with `error`."""
     if isinstance(error, yaml.reader.ReaderError):
         line = text.count("\n", 0, error.position) + 1
         return RecipeError(
-            f"the character {chr(error.character)!a} cannot stand in a recipe",
+            f"the character {chr(error.character)!a} is not allowed in a recipe",
             where=place(line),
             hint='remove it, or write it as an escape in double quotes: "\\u0000"',
         )
-    said = getattr(error, "problem", None) or str(error)
+    problem = getattr(error, "problem", None) or str(error)
     marks = [getattr(error, name, None) for name in ("problem_mark", "context_mark")]
-    if re.search(_OPENED, said):  # what matters is where it began, not where it was missed
+    if re.search(_OPENED, problem):  # the opening line helps more than the line of the failure
         marks.reverse()
     where = place(next((mark.line + 1 for mark in marks if mark), 1))
-    for pattern, what, hint in _PLAINLY:
-        if found := re.search(pattern, said):
+    for pattern, what, hint in _EXPLANATIONS:
+        if found := re.search(pattern, problem):
             words = found.groupdict()
             return RecipeError(what.format(**words), where=where, hint=hint.format(**words))
-    return RecipeError(f"this is not well-formed YAML: {said!a}", where=where)
+    return RecipeError(f"this is not well-formed YAML: {problem!a}", where=where)

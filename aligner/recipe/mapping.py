@@ -1,4 +1,4 @@
-"""Turn Python values into the same tree that YAML is read into."""
+"""Convert Python values to the tree that YAML is parsed into."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ TOO_LARGE = 10**100
 
 
 def tree_of(value: Any, errors: list[AlignerError], *, where: str = "", depth: int = 0) -> Value:
-    """`value` as a tree whose places are `steps[2].learning_rate`; paths become text.
+    """Return `value` as a tree with locations such as `steps[2].learning_rate`; paths become text.
 
     Raises:
-        RecipeError: It is nested endlessly, or deeper than any recipe.
+        RecipeError: It contains itself, or is nested too deeply.
     """
     place = where or "recipe"
     if depth > DEEPEST:
@@ -26,9 +26,9 @@ def tree_of(value: Any, errors: list[AlignerError], *, where: str = "", depth: i
         entries: dict[str, Value] = {}
         for key, item in value.items():
             word = printable(str(key))
-            below = f"{where}.{word}" if where else word
+            inner = f"{where}.{word}" if where else word
             if isinstance(key, str) and key:
-                entries[key] = tree_of(item, errors, where=below, depth=depth + 1)
+                entries[key] = tree_of(item, errors, where=inner, depth=depth + 1)
             else:
                 errors.append(RecipeError(f"the key {show(key)} is not a word", where=place))
         return Value(entries, place)

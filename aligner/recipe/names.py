@@ -1,4 +1,4 @@
-"""What recipes and steps may be called: words that can stand in paths, overrides and tables."""
+"""Names of recipes and steps: words that are valid in paths, overrides and tables."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _STEP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
 def step_name(entry: Value) -> str:
-    """The name of the step that `entry` is: what it says after `as`, or its stage.
+    """Return the name of the step in `entry`: the value of `as`, or of `stage`.
 
     Raises:
-        RecipeError: It is no entry, has no name, or one that no step can have.
+        RecipeError: The entry is not a mapping, or its name is missing or invalid.
     """
     if not isinstance(entry.data, dict):
         raise RecipeError(
@@ -34,7 +34,7 @@ def step_name(entry: Value) -> str:
     named = entry.data.get("as", entry.data.get("stage"))
     if named is None:
         raise RecipeError(
-            "a step says neither 'stage' nor 'as'",
+            "a step has neither 'stage' nor 'as'",
             where=entry.where,
             hint="begin it with '- stage: NAME'",
         )

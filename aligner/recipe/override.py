@@ -1,4 +1,4 @@
-"""Lay `--set step.option=value` over a recipe."""
+"""Apply `--set step.option=value` to a recipe."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from aligner.recipe.tree import DEEPEST, Value, printable, read_tree, show
 
 TOP = ("name", "description", "seed", "model")
 FIXED = ("stage", "as", "after", "before")
-"""Keys that say which step it is and where it stands, and which no override changes."""
+"""Keys that identify a step and its position; overrides cannot change them."""
 
 
-def lay_overrides(
+def apply_overrides(
     overrides: Sequence[str],
-    sheet: RecipeTree,
+    tree: RecipeTree,
     *,
     environment: Mapping[str, str],
     errors: list[AlignerError],
 ) -> None:
-    """Change `sheet` as the overrides say, the later ones over the earlier."""
+    """Apply the overrides to `tree` in order; add errors to `errors`."""
     for text in overrides:
         try:
-            _lay_one(text, sheet, environment, errors)
+            _apply(text, tree, environment, errors)
         except RecipeError as error:
             errors.append(error)
 
 
-def _lay_one(
-    text: str, sheet: RecipeTree, environment: Mapping[str, str], errors: list[AlignerError]
+def _apply(
+    text: str, tree: RecipeTree, environment: Mapping[str, str], errors: list[AlignerError]
 ) -> None:
     where = _where(text)
     key, equals, written = text.partition("=")
@@ -41,10 +41,10 @@ def _lay_one(
             hint="--set STEP.OPTION=VALUE, as in --set seed=3",
         )
     if len(path) > DEEPEST // 2:
-        raise RecipeError(f"it names more than {DEEPEST // 2} levels", where=where)
-    # Every line of it is shown as the override itself.
-    value = read_tree(written, context=lambda _: where, environment=environment, errors=errors)
-    _lay(path, Value(value.data, where), sheet, where)
+        raise RecipeError(f"the key has more than {DEEPEST // 2} levels", where=where)
+    # The location of every line is the override itself.
+    value = read_tree(written, location_of=lambda _: where, environment=environment, errors=errors)
+    _assign(path, Value(value.data, where), tree, where)
 
 
 def _where(text: str) -> str:
@@ -52,18 +52,18 @@ def _where(text: str) -> str:
     return f"--set {shown}" if len(shown) <= 80 else f"--set {shown[:60]}…"
 
 
-def _lay(path: list[str], value: Value, sheet: RecipeTree, where: str) -> None:
+def _assign(path: list[str], value: Value, tree: RecipeTree, where: str) -> None:
     first, *rest = path
     if first in TOP:
-        old = sheet.keys.get(first)
+        old = tree.keys.get(first)
         if rest and old is not None and isinstance(old.data, str) and first == "model":
             old = Value({"path": old}, old.where)  # `model: NAME` is short for `{path: NAME}`
-        sheet.keys[first] = _set(old, rest, value, first, where)
+        tree.keys[first] = _set(old, rest, value, first, where)
         return
-    if first not in sheet.steps:
-        known = [*sheet.steps, *TOP]
+    if first not in tree.steps:
+        known = [*tree.steps, *TOP]
         what = f"no step is called {show(first)}"
-        if sheet.complete:
+        if tree.complete:
             raise RecipeError(what, where=where, hint=did_you_mean(first, known))
         return
     if not rest:
@@ -76,25 +76,25 @@ def _lay(path: list[str], value: Value, sheet: RecipeTree, where: str) -> None:
         raise RecipeError(
             f"{rest[0]!r} of a step cannot be overridden", where=where, hint="edit the recipe"
         )
-    step = sheet.steps[first]
-    sheet.steps[first] = Value(_set(step, rest, value, first, where).data, step.where)
+    step = tree.steps[first]
+    tree.steps[first] = Value(_set(step, rest, value, first, where).data, step.where)
 
 
 def _set(old: Value | None, path: list[str], value: Value, so_far: str, where: str) -> Value:
-    """`old` with `value` at `path`, below; mappings on the way are made where missing."""
+    """Return `old` with `value` at `path`; missing mappings on the path are created."""
     if not path:
         return value
     first, *rest = path
-    below = f"{so_far}.{first}"
+    inner = f"{so_far}.{first}"
     if old is None or old.data is None:
-        return Value({first: _set(None, rest, value, below, where)}, where)
+        return Value({first: _set(None, rest, value, inner, where)}, where)
     if isinstance(old.data, dict):
-        entry = _set(old.data.get(first), rest, value, below, where)
+        entry = _set(old.data.get(first), rest, value, inner, where)
         return Value({**old.data, first: entry}, old.where)
     if isinstance(old.data, list):
         if first.isascii() and first.isdigit() and int(first[:9]) < len(old.data):
             items = list(old.data)
-            items[int(first)] = _set(items[int(first)], rest, value, below, where)
+            items[int(first)] = _set(items[int(first)], rest, value, inner, where)
             return Value(items, old.where)
         raise RecipeError(
             f"{so_far!r} is a list of {len(old.data)}, and has no entry {show(first)}",
@@ -104,5 +104,5 @@ def _set(old: Value | None, path: list[str], value: Value, so_far: str, where: s
     raise RecipeError(
         f"{so_far!r} is {show(old.plain())}, and has no entry {show(first)}",
         where=where,
-        hint=f"set all of it: --set '{so_far}={{{first}: …}}'",
+        hint=f"set the whole value: --set '{so_far}={{{first}: …}}'",
     )

@@ -1,4 +1,4 @@
-"""From a laid-out sheet to a Recipe, with every complaint about it at once."""
+"""Read a recipe from a file or a mapping, and report all errors together."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from aligner.recipe.bound import Bound
 from aligner.recipe.extends import RecipeTree, resolve_extends
 from aligner.recipe.mapping import tree_of
 from aligner.recipe.names import RECIPE_NAME, RECIPE_NAME_HINT
-from aligner.recipe.override import lay_overrides
+from aligner.recipe.override import apply_overrides
 from aligner.recipe.recipe import ModelSpec, RecipeSpec, StepSpec
 from aligner.recipe.source import RecipeSource, read_source
 from aligner.recipe.tree import Value, show
 
 _OWN_KEYS = ("stage", "as", "gate")
 LARGEST_SEED = 2**32 - 1
-"""What NumPy takes."""
+"""Limit of NumPy."""
 
 
 def read_recipe(
@@ -31,17 +31,18 @@ def read_recipe(
     environment: Mapping[str, str] = os.environ,
     keep_going: bool = False,
 ) -> RecipeSpec:
-    """Read the recipe at `path`, and those it extends.
+    """Read the recipe at `path` and the recipes it extends.
 
     Args:
-        overrides: `STEP.OPTION=VALUE`, `seed=VALUE`, `model=VALUE`: laid over what is written.
-        environment: Where `${NAME}` is looked up.
-        keep_going: Give back what could be read, with its errors, so that a check can find the others;
-            raise only where nothing could.
+        path: The YAML file.
+        overrides: `STEP.OPTION=VALUE`, `seed=VALUE`, `model=VALUE`: replace values of the file.
+        environment: Variables for `${NAME}`.
+        keep_going: Return the readable part with its errors, so that a check finds further errors;
+            raise only if nothing is readable.
 
     Raises:
-        RecipeError: One thing is wrong with it; it names file and line.
-        ErrorGroup: Several things are.
+        RecipeError: One error, with file and line.
+        ErrorGroup: Several errors.
     """
     shown = os.fspath(path)
     errors: list[AlignerError] = []
@@ -50,14 +51,14 @@ def read_recipe(
 
 
 def recipe_from(mapping: Mapping[str, Any], *, folder: str | os.PathLike[str]) -> RecipeSpec:
-    """The recipe that `mapping` holds, for recipes made in Python.
+    """Return the recipe in `mapping`, for recipes built in Python.
 
-    Values are taken as they are: no `${NAME}` is looked up. Complaints name places such as
+    Values are used as they are: `${NAME}` is not replaced. Errors have locations such as
     `steps[2].learning_rate`.
 
     Raises:
-        RecipeError: One thing is wrong with it.
-        ErrorGroup: Several things are.
+        RecipeError: One error.
+        ErrorGroup: Several errors.
     """
     errors: list[AlignerError] = []
     source = RecipeSource(tree_of(mapping, errors), "recipe", None, Path(folder))
@@ -73,20 +74,20 @@ def _recipe(
     keep_going: bool = False,
 ) -> RecipeSpec:
     try:
-        sheet = resolve_extends(source, environment=environment, errors=errors)
+        tree = resolve_extends(source, environment=environment, errors=errors)
     except RecipeError as error:
         ErrorGroup.raise_if_any(_by_line([*errors, error]))
         raise
-    lay_overrides(overrides, sheet, environment=environment, errors=errors)
-    name = _name(source, sheet, errors)
-    model, model_where = _model(source, sheet, errors)
+    apply_overrides(overrides, tree, environment=environment, errors=errors)
+    name = _name(source, tree, errors)
+    model, model_where = _model(source, tree, errors)
     recipe = RecipeSpec(
         name=name,
-        description=_text(sheet, "description", errors),
+        description=_text(tree, "description", errors),
         model=model,
         model_where=model_where,
-        seed=_seed(sheet, errors),
-        steps=tuple(_steps(source, sheet, errors)),
+        seed=_seed(tree, errors),
+        steps=tuple(_steps(source, tree, errors)),
         path=source.path,
         folder=source.folder,
     )
@@ -96,7 +97,7 @@ def _recipe(
 
 
 def _by_line(errors: Sequence[AlignerError]) -> list[AlignerError]:
-    """File by file as they were found, in each from the top; overrides last."""
+    """Sort errors by file (in order of appearance) and line; overrides come last."""
     files: dict[str, int] = {}
 
     def place(error: AlignerError) -> tuple[int, int]:
@@ -108,9 +109,9 @@ def _by_line(errors: Sequence[AlignerError]) -> list[AlignerError]:
     return sorted(errors, key=place)
 
 
-def _name(source: RecipeSource, sheet: RecipeTree, errors: list[AlignerError]) -> str:
-    if "name" in sheet.keys:
-        value = sheet.keys["name"]
+def _name(source: RecipeSource, tree: RecipeTree, errors: list[AlignerError]) -> str:
+    if "name" in tree.keys:
+        value = tree.keys["name"]
         if isinstance(value.data, str) and RECIPE_NAME.fullmatch(value.data):
             return value.data
         what = f"'name' is {show(value.plain())}, which cannot name a run"
@@ -127,23 +128,23 @@ def _name(source: RecipeSource, sheet: RecipeTree, errors: list[AlignerError]) -
     return name
 
 
-def _text(sheet: RecipeTree, key: str, errors: list[AlignerError]) -> str:
-    if key not in sheet.keys:
+def _text(tree: RecipeTree, key: str, errors: list[AlignerError]) -> str:
+    if key not in tree.keys:
         return ""
-    value = sheet.keys[key]
+    value = tree.keys[key]
     if isinstance(value.data, str):
         return value.data
     errors.append(RecipeError(f"{key!r} is {show(value.plain())}, not text", where=value.where))
     return ""
 
 
-def _seed(sheet: RecipeTree, errors: list[AlignerError]) -> int:
-    if "seed" not in sheet.keys:
+def _seed(tree: RecipeTree, errors: list[AlignerError]) -> int:
+    if "seed" not in tree.keys:
         return 0
-    value = sheet.keys["seed"]
+    value = tree.keys["seed"]
     seed = value.data
     if isinstance(seed, str) and re.fullmatch(r"[0-9]{1,10}", seed, re.ASCII):
-        seed = int(seed)  # a variable's value is text
+        seed = int(seed)  # the value of a variable is text
     if isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed <= LARGEST_SEED:
         return seed
     what = f"'seed' is {show(value.plain())}, not a whole number from 0 to {LARGEST_SEED}"
@@ -152,11 +153,11 @@ def _seed(sheet: RecipeTree, errors: list[AlignerError]) -> int:
 
 
 def _model(
-    source: RecipeSource, sheet: RecipeTree, errors: list[AlignerError]
+    source: RecipeSource, tree: RecipeTree, errors: list[AlignerError]
 ) -> tuple[ModelSpec | None, str]:
-    if "model" not in sheet.keys:
+    if "model" not in tree.keys:
         return None, source.tree.where
-    value = sheet.keys["model"]
+    value = tree.keys["model"]
     how = "write 'model: FOLDER_OR_HUB_ID', or 'model: {path: …, revision: …}'"
     entries = value.data if isinstance(value.data, dict) else {"path": value}
     before = len(errors)
@@ -178,16 +179,16 @@ def _model(
 
 
 def _steps(
-    source: RecipeSource, sheet: RecipeTree, errors: list[AlignerError]
+    source: RecipeSource, tree: RecipeTree, errors: list[AlignerError]
 ) -> Iterator[StepSpec]:
-    if not sheet.steps and sheet.complete and not errors:
-        where = sheet.keys["steps"].where if "steps" in sheet.keys else source.tree.where
+    if not tree.steps and tree.complete and not errors:
+        where = tree.keys["steps"].where if "steps" in tree.keys else source.tree.where
         hint = "write 'steps:', a list whose entries begin with '- stage: NAME'"
         errors.append(RecipeError("the recipe has no steps", where=where, hint=hint))
-    for entry in sheet.refused:
+    for entry in tree.refused:
         if isinstance(entry.data, dict):
             _gate(entry.data.get("gate"), errors)
-    for name, entry in sheet.steps.items():
+    for name, entry in tree.steps.items():
         assert isinstance(entry.data, dict)
         yield StepSpec(
             stage=str(entry.data["stage"].data),
@@ -209,7 +210,7 @@ def _gate(value: Value | None, errors: list[AlignerError]) -> dict[str, Bound]:
         return {}
     gate: dict[str, Bound] = {}
     for metric, bound in value.data.items():
-        if bound.data is None:  # taken away by a recipe that extends this one, or faulty
+        if bound.data is None:  # removed by a recipe that extends this one, or unreadable
             continue
         try:
             if not isinstance(bound.data, str):
@@ -228,6 +229,6 @@ def _lines(value: Value, path: str = "") -> Iterator[tuple[str, str]]:
     elif isinstance(value.data, list):
         items = iter(enumerate(value.data))
     for key, item in items:
-        here = f"{path}.{key}" if path else str(key)
-        yield here, item.where
-        yield from _lines(item, here)
+        inner = f"{path}.{key}" if path else str(key)
+        yield inner, item.where
+        yield from _lines(item, inner)

@@ -1,4 +1,4 @@
-"""What a recipe is once it is read: a model, a seed, and steps with gates."""
+"""Data classes of a recipe: model, seed, and steps with options and gates."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from aligner.recipe.variables import escape
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
-    """The model a chain begins with."""
+    """Initial model of a chain."""
 
     path: str
-    """A folder, relative ones from the recipe's; or an id on the hub."""
+    """A folder, relative to the recipe, or a hub id."""
     revision: str | None = None
     """Commit, tag or branch on the hub."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepSpec:
-    """One entry under `steps:`, as written: its options are not yet held against the stage."""
+    """One entry under `steps:`; the options are not validated yet."""
 
     stage: str
     name: str
     options: dict[str, Any]
     gate: Mapping[str, Bound] = field(default_factory=dict)
-    """Bounds on metrics of the step; the chain stops where one is not met."""
+    """Bounds on metrics of the step; the chain stops if one is not met."""
     where: str
-    """`file:line` of the entry, the nearest one where several recipes write it."""
+    """`file:line` of the entry, in the extending recipe if several contain it."""
     lines: Mapping[str, str] = field(default_factory=dict)
     """`file:line` of each key: `learning_rate`, `adapter.r`, `data.0.path`, `gate.eval_loss`."""
 
     def at(self, option: str) -> str:
-        """Where `option` is written, or else the nearest thing around it."""
+        """Return `file:line` of `option`, or of the closest option or step around it."""
         while option and option not in self.lines:
             option = option.rpartition(".")[0]
         return self.lines.get(option, self.where)
@@ -48,40 +48,40 @@ class StepSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class RecipeSpec:
-    """A chain as its author wrote it, with `extends`, overrides and variables worked in."""
+    """A recipe with `extends`, overrides and variables resolved."""
 
     name: str
     description: str = ""
     model: ModelSpec | None
     model_where: str
-    """`file:line` of `model:`, or of the recipe where there is none."""
+    """`file:line` of `model:`, or of the recipe if it has no model."""
     seed: int
     steps: tuple[StepSpec, ...]
     path: Path | None
-    """The file it was read from, or None for one made in Python."""
+    """The file, or None for a recipe built in Python."""
     folder: Path
-    """Relative paths start here, also those that a recipe it extends has written."""
+    """Base folder of relative paths, those of extended recipes included."""
     errors: tuple[AlignerError, ...] = field(default=(), compare=False, repr=False)
-    """What was wrong with it, where it was read all the same so that a check finds the rest as well."""
+    """Errors of reading, if reading continued so that a check finds further errors."""
 
     @property
     def where(self) -> str:
-        """How a complaint about the whole recipe names it."""
+        """Return the location for errors about the whole recipe."""
         return str(self.path) if self.path else "recipe"
 
     def to_yaml(self) -> str:
-        """The recipe in one file, which reads back as the same name, model, seed and steps."""
-        sheet: dict[str, Any] = {"name": self.name}
+        """Return the recipe as one YAML file that reads back to the same name, model, seed and steps."""
+        content: dict[str, Any] = {"name": self.name}
         if self.description:
-            sheet["description"] = self.description
-        sheet["seed"] = self.seed
+            content["description"] = self.description
+        content["seed"] = self.seed
         if self.model and self.model.revision is None:
-            sheet["model"] = self.model.path
+            content["model"] = self.model.path
         elif self.model:
-            sheet["model"] = {"path": self.model.path, "revision": self.model.revision}
-        sheet["steps"] = [_entry(step) for step in self.steps]
+            content["model"] = {"path": self.model.path, "revision": self.model.revision}
+        content["steps"] = [_entry(step) for step in self.steps]
         return yaml.dump(
-            _escaped(sheet), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100
+            _escaped(content), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100
         )
 
 
@@ -105,7 +105,7 @@ def _escaped(value: Any) -> Any:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes whatever our reading, or that of YAML 1.1, would not take as text."""
+    """Dumper that quotes text which our reader, or YAML 1.1, would read as another type."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -116,7 +116,7 @@ def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
         plain = isinstance(scalar(text), str) and text.isprintable()
     except ValueError:
         plain = False
-    # In double quotes everything unusual is escaped: line ends, tabs, marks that cannot be seen.
+    # Double quotes escape everything unusual: line ends, tabs, invisible characters.
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if plain else '"')
 
 

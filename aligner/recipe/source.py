@@ -1,4 +1,4 @@
-"""Open the one file asked for, and have it read."""
+"""Open and parse one recipe file."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from aligner.errors import AlignerError, RecipeError
 from aligner.recipe.tree import Value, read_tree
 
 LARGEST_FILE = 64 * 1024
-"""Bytes; ready recipes have one to four thousand."""
+"""Bytes; the bundled recipes have one to four thousand."""
 
 
 @dataclass(frozen=True)
 class RecipeSource:
-    """One recipe as written, before anything it extends."""
+    """One recipe as written, without those it extends."""
 
     tree: Value
     shown: str
@@ -34,14 +34,14 @@ def read_source(
     environment: Mapping[str, str],
     errors: list[AlignerError],
 ) -> RecipeSource:
-    """The recipe at `path`; `asked` is where it was named, empty for the command line.
+    """Return the recipe at `path`; `asked` is the location that names it, empty for the command line.
 
     Raises:
-        RecipeError: It is no file, cannot be opened, is too large, no UTF-8 or no YAML.
+        RecipeError: It is not a file, cannot be opened, is too large, or is not UTF-8 or YAML.
     """
     text = _text(path, shown, asked)
     tree = read_tree(
-        text, context=lambda line: f"{shown}:{line}", environment=environment, errors=errors
+        text, location_of=lambda line: f"{shown}:{line}", environment=environment, errors=errors
     )
     if tree.data is None:
         raise RecipeError(
@@ -81,12 +81,12 @@ def _text(path: Path, shown: str, asked: str) -> str:
 
 
 def _nearby(path: Path) -> str:
-    """What may have been meant instead of `path`, which is no file."""
+    """Suggest a file for `path`, which is not a file."""
     if path.is_dir():
         return "name a .yaml file in it"
     if not path.parent.is_dir():
         return f"there is no folder {os.fspath(path.parent)!r} either"
-    others = (one for one in path.parent.iterdir() if one.suffix in (".yaml", ".yml"))
-    recipes = {one.stem: one for one in others if one.name != path.name}
+    others = (file for file in path.parent.iterdir() if file.suffix in (".yaml", ".yml"))
+    recipes = {file.stem: file for file in others if file.name != path.name}
     near = get_close_matches(path.stem, recipes, n=1)
     return f"did you mean {os.fspath(recipes[near[0]])!r}?" if near else ""

@@ -1,4 +1,4 @@
-"""Read YAML text into values that remember where they were written."""
+"""Parse YAML into values with their file and line."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from aligner.recipe.malformed import malformed
 from aligner.recipe.variables import expand
 
 DEEPEST = 32
-"""Levels of nesting; the deepest recipes use six."""
+"""Levels of nesting; the deepest bundled recipe uses six."""
 MOST_VALUES = 20_000
-"""Values once aliases are written out, so that a kilobyte cannot become a gigabyte."""
+"""Number of values after aliases are expanded, so that a kilobyte cannot become a gigabyte."""
 
 Scalar: TypeAlias = str | int | float | bool | None
-DataContext: TypeAlias = Callable[[int], str]
-"""From a line, counted from 1, to how a complaint names it."""
+LocationOf: TypeAlias = Callable[[int], str]
+"""Function from a line number, counted from 1, to the location in error messages."""
 
 # The core schema of YAML 1.2: `1e-5` is a number; `yes`, `on`, `017:30` and dates are text.
 _NULL = frozenset({"", "~", "null", "Null", "NULL"})
@@ -37,15 +37,15 @@ _NO_NUMBER = frozenset({".nan", ".NaN", ".NAN"})
 
 @dataclass(frozen=True)
 class Value:
-    """A scalar, list or mapping, and where it is written: for an entry, the line of its key."""
+    """A scalar, list or mapping with its location: for a mapping entry, the line of the key."""
 
     data: Scalar | list[Value] | dict[str, Value]
     where: str
     faulty: bool = False
-    """It could not be read, which has been said; whoever reads on says no more about it."""
+    """True if it could not be read; the error is reported already."""
 
     def plain(self) -> Any:
-        """The same without places."""
+        """Return the value without locations."""
         if isinstance(self.data, dict):
             return {key: value.plain() for key, value in self.data.items()}
         if isinstance(self.data, list):
@@ -54,34 +54,40 @@ class Value:
 
 
 def read_tree(
-    text: str, *, context: DataContext, environment: Mapping[str, str], errors: list[AlignerError]
+    text: str,
+    *,
+    location_of: LocationOf,
+    environment: Mapping[str, str],
+    errors: list[AlignerError],
 ) -> Value:
-    """The one document in `text`; what is wrong but leaves the rest readable goes to `errors`.
+    """Return the only document in `text`; add errors that leave the rest readable to `errors`.
 
     Raises:
-        RecipeError: The text is no YAML, or asks for more than data: tags, endless nesting.
+        RecipeError: The text is not YAML, or uses tags or endless nesting.
     """
     try:
-        loader = _Loader(text, context)
+        loader = _Loader(text, location_of)
         try:
             node = loader.get_single_node()
         finally:
             loader.dispose()
     except yaml.YAMLError as error:
-        raise malformed(error, text, context) from None
+        raise malformed(error, text, location_of) from None
     if node is None:
-        return Value(None, context(1))
-    return _Builder(context, environment, errors).build(node, context(node.start_mark.line + 1))
+        return Value(None, location_of(1))
+    return _Builder(location_of, environment, errors).build(
+        node, location_of(node.start_mark.line + 1)
+    )
 
 
 def scalar(text: str) -> Scalar:
-    """What an unquoted word means.
+    """Return the value of an unquoted word.
 
     >>> scalar("1e-5"), scalar("017"), scalar("yes"), scalar("true"), scalar("~")
     (1e-05, 17, 'yes', True, None)
 
     Raises:
-        ValueError: It is a number too large to be one, or `.nan`.
+        ValueError: It is a number that is too large, or `.nan`.
     """
     if text in _NULL:
         return None
@@ -93,7 +99,7 @@ def scalar(text: str) -> Scalar:
         return int(text, 0 if text[:2] in ("0o", "0x") else 10)
     if _FLOAT.fullmatch(text):
         if math.isinf(number := float(text)):
-            raise ValueError("is larger than any number here can be")
+            raise ValueError("is too large for a number")
         return number
     if _INFINITE.fullmatch(text):
         return -math.inf if text[0] == "-" else math.inf
@@ -103,7 +109,7 @@ def scalar(text: str) -> Scalar:
 
 
 def show(value: object) -> str:
-    """A value as a complaint shows it: on one line, without control characters, and short.
+    """Return a value for error messages: one short line without control characters.
 
     >>> show("fast"), show(True), show([1, 2]), show(None)
     ("'fast'", 'true', 'a list', 'empty')
@@ -119,7 +125,7 @@ def show(value: object) -> str:
 
 
 def printable(text: str) -> str:
-    """`text`, with escapes for what a terminal would obey rather than show.
+    """Return `text` with control characters escaped.
 
     >>> printable("sft.lr"), printable("a\\x1b[31m")
     ('sft.lr', 'a\\\\x1b[31m')
@@ -128,21 +134,21 @@ def printable(text: str) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's scanner and parser, stopped at tags and at nesting that no recipe needs."""
+    """PyYAML's parser without tags and with limited nesting."""
 
-    def __init__(self, text: str, context: DataContext) -> None:
+    def __init__(self, text: str, location_of: LocationOf) -> None:
         super().__init__(text)
-        self._place, self._depth = context, 0
+        self._location_of, self._depth = location_of, 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         event: yaml.Event = self.peek_event()  # type: ignore[no-untyped-call]  # PyYAML's stubs
         assert event.start_mark is not None
-        where = self._place(event.start_mark.line + 1)
+        where = self._location_of(event.start_mark.line + 1)
         if (tag := getattr(event, "tag", None)) is not None:
             raise RecipeError(
-                f"the tag {show(tag)} is not read: a recipe holds plain data",
+                f"the tag {show(tag)} is not supported: a recipe contains plain data",
                 where=where,
-                hint="leave the tag out; put the value in quotes if it begins with '!'",
+                hint="remove the tag; put the value in quotes if it begins with '!'",
             )
         if self._depth == DEEPEST:
             raise RecipeError(f"nested more than {DEEPEST} levels deep", where=where)
@@ -153,12 +159,12 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Builder:
-    """From PyYAML's nodes to values, counting them as aliases are followed."""
+    """Converter from PyYAML's nodes to values, with a limit on their number."""
 
     def __init__(
-        self, context: DataContext, environment: Mapping[str, str], errors: list[AlignerError]
+        self, location_of: LocationOf, environment: Mapping[str, str], errors: list[AlignerError]
     ) -> None:
-        self._place, self._environment, self._faults = context, environment, errors
+        self._location_of, self._environment, self._errors = location_of, environment, errors
         self._count = 0
         self._open: set[int] = set()
 
@@ -166,12 +172,12 @@ class _Builder:
         self._count += 1
         if self._count > MOST_VALUES:
             raise RecipeError(
-                f"more than {MOST_VALUES} values once its aliases are written out", where=where
+                f"more than {MOST_VALUES} values after its aliases are expanded", where=where
             )
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node, where)
         if id(node) in self._open:
-            raise RecipeError("an alias stands inside the value it names", where=where)
+            raise RecipeError("an alias refers to the value that contains it", where=where)
         self._open.add(id(node))
         data = self._mapping(node) if isinstance(node, yaml.MappingNode) else self._list(node)
         self._open.remove(id(node))
@@ -183,9 +189,9 @@ class _Builder:
             if isinstance(value, str):
                 value = expand(value, self._environment, where=where)
         except RecipeError as error:
-            self._faults.append(error)
+            self._errors.append(error)
         except ValueError as error:
-            self._faults.append(RecipeError(f"{show(node.value)} {error}", where=where))
+            self._errors.append(RecipeError(f"{show(node.value)} {error}", where=where))
         else:
             return Value(value, where)
         return Value(None, where, faulty=True)
@@ -199,19 +205,19 @@ class _Builder:
             where = self._line(key)
             built = self.build(value, where)
             if not isinstance(key, yaml.ScalarNode) or not key.value:
-                self._faults.append(RecipeError("a key must be a word", where=where))
+                self._errors.append(RecipeError("a key must be a word", where=where))
             elif key.value == "<<" and not key.style:
-                self._faults.append(
+                self._errors.append(
                     RecipeError(
-                        "the merge key '<<' is not read",
+                        "the merge key '<<' is not supported",
                         where=where,
-                        hint="repeat one value by an alias, or a whole recipe by 'extends:'",
+                        hint="use an alias for one value, 'extends:' for a whole recipe",
                     )
                 )
             elif key.value in entries:
-                self._faults.append(
+                self._errors.append(
                     RecipeError(
-                        f"{show(key.value)} is written twice",
+                        f"the key {show(key.value)} is repeated",
                         where=where,
                         hint=f"the first is at {entries[key.value].where}; keep one of them",
                     )
@@ -221,4 +227,4 @@ class _Builder:
         return entries
 
     def _line(self, node: yaml.Node) -> str:
-        return self._place(node.start_mark.line + 1)
+        return self._location_of(node.start_mark.line + 1)

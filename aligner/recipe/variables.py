@@ -1,4 +1,4 @@
-"""Put environment variables where a recipe writes `${NAME}`, and nowhere else."""
+"""Replace `${NAME}` in a recipe by environment variables."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _SECRET = re.compile(
 
 
 def expand(text: str, environment: Mapping[str, str], *, where: str) -> str:
-    """`text` with each `${NAME}` and `${NAME:-default}` replaced, and `$${` read as `${`.
+    """Return `text` with `${NAME}` and `${NAME:-default}` replaced, and `$${` read as `${`.
 
-    The result is text whatever the variable holds: it is not read as YAML, nor expanded again.
+    The result is always text: it is not parsed as YAML and not expanded again.
 
     Raises:
-        RecipeError: A variable is not set, is badly written, or by its name holds a secret.
+        RecipeError: A variable is not set, malformed, or has the name of a secret.
     """
 
     def value(found: re.Match[str]) -> str:
@@ -36,9 +36,9 @@ def expand(text: str, environment: Mapping[str, str], *, where: str) -> str:
         name, default = inside["name"], inside["default"]
         if _SECRET.search(name):
             raise RecipeError(
-                f"the variable {name!r} looks like a secret, and a run keeps its recipe",
+                f"the variable {name!r} looks like a secret, and the run folder contains the recipe",
                 where=where,
-                hint="leave it out: the libraries read tokens from the environment themselves",
+                hint="remove it: the libraries read tokens from the environment themselves",
             )
         if default is not None:
             return environment.get(name) or default.removeprefix(":-")
@@ -55,7 +55,7 @@ def expand(text: str, environment: Mapping[str, str], *, where: str) -> str:
 
 
 def escape(text: str) -> str:
-    """The inverse of `expand`: text that expands to `text`.
+    """Return the text that expands to `text`: the inverse of `expand`.
 
     >>> escape("${HOME}")
     '$${HOME}'

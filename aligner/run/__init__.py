@@ -1,1 +1,1 @@
-"""Where runs lie: finished steps by fingerprint, the run folder, its journal and its lock."""
+"""Storage of runs: finished steps by fingerprint, run folders, journals and locks."""

@@ -1,4 +1,4 @@
-"""What determines a step's result, as one hash: equal fingerprints mean the work is done already."""
+"""Determinants of a step: the content of its fingerprint."""
 
 from __future__ import annotations
 
@@ -8,27 +8,11 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from aligner.run.durable import hash_json
 from aligner.stage import Plan, Stage
 from aligner.state import ModelState
 
 LIBRARIES = ("torch", "transformers", "trl", "peft", "tokenizers", "accelerate", "bitsandbytes")
-"""Libraries whose version may change what a step computes."""
-
-
-def fingerprint(
-    stage: Stage[Any],
-    plan: Plan,
-    state: ModelState,
-    *,
-    plugin_version: str,
-    seed: int,
-    past: Mapping[str, ModelState],
-) -> str:
-    """The hash of all that determines what `stage` makes of `state`."""
-    return hash_json(
-        determinants(stage, plan, state, plugin_version=plugin_version, seed=seed, past=past)
-    )
+"""Libraries whose version may change the result of a step."""
 
 
 def determinants(
@@ -40,7 +24,10 @@ def determinants(
     seed: int,
     past: Mapping[str, ModelState],
 ) -> dict[str, Any]:
-    """What goes into the fingerprint, readable, so that a rerun can be explained."""
+    """Return everything that determines the result of `stage` on `state`.
+
+    Its hash is the fingerprint of the step; the readable form explains why a step runs again.
+    """
     return {
         "stage": stage.name,
         "plugin": plugin_version,
@@ -58,25 +45,25 @@ def determinants(
     }
 
 
-def determining_options(config: BaseModel) -> dict[str, Any]:
-    """The options of `config`, nested ones too, without those marked `determines: False`."""
-    kept: dict[str, Any] = {}
-    for name, field in type(config).model_fields.items():
+def determining_options(options: BaseModel) -> dict[str, Any]:
+    """Return the options, nested ones too, without those marked `determines: False`."""
+    determining: dict[str, Any] = {}
+    for name, field in type(options).model_fields.items():
         extra = field.json_schema_extra
         if not (isinstance(extra, dict) and extra.get("determines") is False):
-            kept[name] = _plain(getattr(config, name))
-    return kept
+            determining[name] = _plain(getattr(options, name))
+    return determining
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, BaseModel):
         return determining_options(value)
     if isinstance(value, Mapping):
-        return {str(key): _plain(one) for key, one in value.items()}
+        return {str(key): _plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
+        return [_plain(entry) for entry in value]
     if isinstance(value, set | frozenset):
-        return sorted(_plain(one) for one in value)
+        return sorted(_plain(entry) for entry in value)
     return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 

@@ -1,4 +1,4 @@
-"""One run's folder: the recipe as resolved, the journal, and a link to each of its steps."""
+"""Folder of a run: the resolved recipe, the journal, and a link to each step."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from aligner.run.durable import append_line, write_text
-from aligner.run.store import Finished, read_finished
+from aligner.run.store import FinishedStep, read_finished
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """`runs/<name>/`, beside the store that holds the steps themselves."""
+    """`runs/<name>/`; the store next to it contains the steps."""
 
     path: Path
 
@@ -32,33 +32,34 @@ class RunFolder:
         return self.path / "journal.jsonl"
 
     def begin(self, recipe: str, steps: Iterable[str]) -> None:
-        """Write the recipe down and forget links to steps it no longer has."""
+        """Write the recipe and remove links to steps that it no longer has."""
         (self.path / "steps").mkdir(parents=True, exist_ok=True)
         write_text(self.recipe, recipe)
-        kept = {self.link_of(number, step).name for number, step in enumerate(steps, start=1)}
+        names = {self.link_of(number, step).name for number, step in enumerate(steps, start=1)}
         for link in (self.path / "steps").iterdir():
-            if link.is_symlink() and link.name not in kept:
+            if link.is_symlink() and link.name not in names:
                 link.unlink()
 
     def link_of(self, number: int, step: str) -> Path:
+        """Return the path of the link to a step: `steps/<number>-<step>`."""
         return self.path / "steps" / f"{number}-{step}"
 
-    def point(self, number: int, step: str, folder: Path) -> Path:
-        """Make `steps/<number>-<step>` lead to `folder`, in one move."""
+    def link(self, number: int, step: str, folder: Path) -> Path:
+        """Atomically make `steps/<number>-<step>` a link to `folder`; return the link."""
         link = self.link_of(number, step)
-        beside = link.with_name(f".{link.name}.{os.getpid()}.new")
-        beside.unlink(missing_ok=True)
-        beside.symlink_to(os.path.relpath(folder, link.parent))
-        os.replace(beside, link)
+        temporary = link.with_name(f".{link.name}.{os.getpid()}.new")
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(os.path.relpath(folder, link.parent))
+        os.replace(temporary, link)
         return link
 
     def note(self, event: str, **facts: Any) -> None:
-        """Add a line to the journal."""
+        """Append an event to the journal."""
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         append_line(self.journal, {"at": now, "event": event, **facts})
 
-    def finished(self) -> Iterator[tuple[int, str, Finished]]:
-        """The finished steps in order: number, name in this run, and what it left."""
+    def finished(self) -> Iterator[tuple[int, str, FinishedStep]]:
+        """Yield the finished steps in order: number, name in this run, and the step."""
         steps = self.path / "steps"
         links = sorted(steps.iterdir(), key=_number) if steps.is_dir() else []
         for link in links:
@@ -68,12 +69,12 @@ class RunFolder:
 
 
 def data_folder(runs: Path) -> Path:
-    """Where prepared data is kept for all runs in `runs`."""
+    """Return the folder of prepared data, shared by all runs in `runs`."""
     return runs.absolute() / ".data"
 
 
 def all_runs(runs: Path) -> list[RunFolder]:
-    """Every run under `runs`, by name."""
+    """Return every run in `runs`, sorted by name."""
     folders = sorted(runs.iterdir()) if runs.is_dir() else []
     return [RunFolder(path) for path in folders if (path / "recipe.yaml").is_file()]
 

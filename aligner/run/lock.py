@@ -1,4 +1,4 @@
-"""One run to a folder: a lock that the kernel lets go when its process ends, however it ends."""
+"""Lock of a folder, which the kernel releases when its process ends for any reason."""
 
 from __future__ import annotations
 
@@ -9,45 +9,48 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from aligner.errors import ChainError
-from aligner.run.ranks import start_of
+from aligner.run.processes import launch_id
 
 LOCK = ".lock"
-"""The file in a folder that is held."""
+"""Name of the lock file in a folder."""
 
 
 @contextmanager
 def locked(folder: Path, *, rank: int = 0) -> Iterator[None]:
-    """Hold `folder` for this process; ChainError when another one holds it.
+    """Lock `folder` for this process.
 
-    Every process of a distributed run holds a lock of its own, so workers that outlive their launcher
-    still keep a second run out.
+    Every process of a distributed run has its own lock, so workers that survive their launcher still
+    prevent a second run.
+
+    Raises:
+        ChainError: Another process has locked the folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / (LOCK if rank == 0 else f"{LOCK}.{rank}")
     if rank == 0:
         for other in sorted(folder.glob(f"{LOCK}.*")):
-            _refuse_if_held_by_others(other, folder)
+            _check_other_rank(other, folder)
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        _take(handle, folder)
+        _lock(handle, folder)
         os.ftruncate(handle, 0)
-        os.write(handle, f"{os.getpid()} {start_of()}\n".encode())
+        os.write(handle, f"{os.getpid()} {launch_id()}\n".encode())
         yield
     finally:
         os.close(handle)
 
 
-def _refuse_if_held_by_others(path: Path, folder: Path) -> None:
-    """Processes of this very start may be here already; those of an earlier one must not."""
+def _check_other_rank(path: Path, folder: Path) -> None:
+    """Raise if another rank has the lock, unless it belongs to the same launch."""
     handle = os.open(path, os.O_RDWR)
     try:
-        if path.read_text(encoding="utf-8").split()[1:] != [start_of()]:
-            _take(handle, folder)
+        if path.read_text(encoding="utf-8").split()[1:] != [launch_id()]:
+            _lock(handle, folder)
     finally:
         os.close(handle)
 
 
-def _take(handle: int, folder: Path) -> None:
+def _lock(handle: int, folder: Path) -> None:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -60,7 +63,7 @@ def _take(handle: int, folder: Path) -> None:
 
 
 def is_held(lock: Path) -> bool:
-    """Whether a process holds this lock file. Looks without waiting, and lets go at once."""
+    """Return True if a process has locked this file; never waits."""
     try:
         handle = os.open(lock, os.O_RDONLY)
     except OSError:

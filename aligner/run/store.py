@@ -1,4 +1,4 @@
-"""Finished steps by fingerprint: complete or absent, verified before they are used again."""
+"""Store of finished steps by fingerprint: complete or absent, verified before reuse."""
 
 from __future__ import annotations
 
@@ -20,67 +20,67 @@ from aligner.run.durable import (
     hash_tree,
     write_text,
 )
-from aligner.state import ModelState
+from aligner.state import Artifact, ModelState, Slot
 
 MANIFEST = "step.json"
 STATE = "state.json"
 STEPS = ".steps"
-"""The folder of steps, under that of the runs."""
+"""Folder of the steps, in the folder of the runs."""
 UNFINISHED = ".partial"
-"""What the folder of a step ends with until it has finished."""
+"""Suffix of the folder of a step that has not finished."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finished:
-    """A step that ran to its end."""
+class FinishedStep:
+    """A step that has finished, with its saved output."""
 
     folder: Path
     stage: str
     step: str
-    """What the step was called in the recipe that made it."""
+    """Name of the step in the recipe that ran it."""
     fingerprint: str
     determinants: Mapping[str, Any]
     metrics: Mapping[str, float]
     seconds: float
     provides: tuple[str, ...]
     files: Mapping[str, str] = field(repr=False)
-    """SHA-256 of every file, by path relative to `folder`."""
+    """SHA-256 of every file by path relative to `folder`."""
 
     def state(self) -> ModelState:
-        """The state the step left, with paths as they are now."""
+        """Return the state after the step, with current paths."""
         text = (self.folder / STATE).read_text(encoding="utf-8")
         return ModelState.from_json(text, beside=self.folder)
 
     def damage(self, *, hashes: bool) -> str:
-        """What is wrong with the files, or nothing; `hashes=False` only looks whether they are there."""
+        """Return the first problem with the files, or nothing; `hashes=False` only checks existence."""
         for name, digest in self.files.items():
             path = self.folder / name
             if not path.is_file():
                 return f"{path} is missing"
             if hashes and hash_file(path) != digest:
-                return f"{path} is not what was saved"
+                return f"{path} differs from what was saved"
         return ""
 
 
 class Store:
-    """The finished and the unfinished steps under one folder of runs."""
+    """Finished and unfinished steps in one folder of runs."""
 
     def __init__(self, runs: Path) -> None:
         self.folder = runs / STEPS
 
-    def find(self, fingerprint: str) -> Finished | None:
-        """The finished step with this fingerprint, if it is there and whole (by its manifest)."""
-        folder = self._place(fingerprint)
+    def find(self, fingerprint: str) -> FinishedStep | None:
+        """Return the finished step with this fingerprint, or None without a valid manifest."""
+        folder = self._folder(fingerprint)
         return read_finished(folder, fingerprint) if (folder / MANIFEST).is_file() else None
 
-    def workplace(self, fingerprint: str) -> Path:
-        """Where the step with this fingerprint works until it is done; what it left there stays."""
+    def work_folder(self, fingerprint: str) -> Path:
+        """Return the folder in which the step runs; checkpoints of an interrupted run stay in it."""
         folder = self.folder / f"{fingerprint[:16]}{UNFINISHED}"
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     def lock_of(self, fingerprint: str) -> Path:
-        """The folder to lock while the step with this fingerprint works."""
+        """Return the folder to lock while the step with this fingerprint runs."""
         return self.folder / ".locks" / fingerprint[:16]
 
     def commit(
@@ -94,17 +94,17 @@ class Store:
         determinants: Mapping[str, Any],
         metrics: Mapping[str, float],
         seconds: float,
-    ) -> Finished:
-        """Make the workplace a finished step: manifest written last, all flushed, then renamed.
+    ) -> FinishedStep:
+        """Turn the work folder into a finished step: flush all files, write the manifest, rename.
 
-        Paths of `state` inside the workplace become paths inside the finished folder.
+        Paths of `state` in the work folder become paths in the finished folder.
         """
-        work, final = self.workplace(fingerprint), self._place(fingerprint)
+        work, final = self.work_folder(fingerprint), self._folder(fingerprint)
         for other in work.glob(".process-*"):
             shutil.rmtree(other) if other.is_dir() else other.unlink()
         moved = relocate(state, work, final)
         write_text(work / STATE, moved.to_json(beside=final))
-        finished = Finished(
+        finished = FinishedStep(
             folder=final,
             stage=stage,
             step=step,
@@ -117,64 +117,64 @@ class Store:
         )
         flush_tree(work)
         write_text(work / MANIFEST, _manifest(finished))
-        self._set_aside(final, "replaced")
+        self._rename(final, "replaced")
         os.replace(work, final)
         flush_folder(self.folder)
-        self._drop("replaced")
+        self._delete("replaced")
         return finished
 
-    def set_aside(self, finished: Finished) -> Path:
-        """Move a damaged step out of the way, keeping its files."""
-        return self._set_aside(finished.folder, "damaged")
+    def move_damaged_away(self, finished: FinishedStep) -> Path:
+        """Rename the folder of a damaged step, so that the step runs again; keep its files."""
+        return self._rename(finished.folder, "damaged")
 
-    def _place(self, fingerprint: str) -> Path:
+    def _folder(self, fingerprint: str) -> Path:
         return self.folder / fingerprint[:16]
 
-    def _set_aside(self, folder: Path, why: str) -> Path:
-        aside = folder.with_name(f"{folder.name}.{why}-{time.time_ns()}")
+    def _rename(self, folder: Path, reason: str) -> Path:
+        renamed = folder.with_name(f"{folder.name}.{reason}-{time.time_ns()}")
         if folder.exists():
-            os.replace(folder, aside)
-        return aside
+            os.replace(folder, renamed)
+        return renamed
 
-    def _drop(self, why: str) -> None:
-        for folder in self.folder.glob(f"*.{why}-*"):
+    def _delete(self, reason: str) -> None:
+        for folder in self.folder.glob(f"*.{reason}-*"):
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def read_finished(folder: Path, fingerprint: str | None = None) -> Finished | None:
-    """Read a finished step's manifest; None when it is another step's or has been tampered with."""
+def read_finished(folder: Path, fingerprint: str | None = None) -> FinishedStep | None:
+    """Read the manifest of a finished step; None if it is modified or another step's."""
     try:
         raw = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         seal = raw.pop("sha256")
         if seal != hash_json(raw) or fingerprint not in (None, raw["fingerprint"]):
             return None
-        return Finished(folder=folder.resolve(), **{**raw, "provides": tuple(raw["provides"])})
+        return FinishedStep(folder=folder.resolve(), **{**raw, "provides": tuple(raw["provides"])})
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
 def relocate(state: ModelState, old: Path, new: Path) -> ModelState:
-    """`state` with every path under `old` replaced by the same path under `new`."""
+    """Return `state` with paths in `old` replaced by the same paths in `new`."""
 
     def move(path: str) -> str:
         inside = Path(path).is_absolute() and Path(path).is_relative_to(old)
         return str(new / Path(path).relative_to(old)) if inside else path
 
-    slots: dict[str, Any] = {}
+    slots: dict[Slot, Artifact] = {}
     for slot in state.filled():
         artifact = state.get(slot)
         values = asdict(artifact) | {
             "path": move(artifact.path),
             "adapters": tuple(move(path) for path in artifact.adapters),
         }
-        slots[slot] = type(artifact)(**values)
-    return ModelState(**slots)
+        slots[slot] = Artifact(**values)
+    return ModelState.of(slots)
 
 
-def place_when_finished(path: Path) -> Path:
-    """Where a file that lies in a step's workplace will lie once the step has finished.
+def path_when_finished(path: Path) -> Path:
+    """Return the path of a file in a work folder after the step has finished.
 
-    >>> place_when_finished(Path("runs/.steps/0123456789abcdef.partial/policy/base")).as_posix()
+    >>> path_when_finished(Path("runs/.steps/0123456789abcdef.partial/policy/base")).as_posix()
     'runs/.steps/0123456789abcdef/policy/base'
     """
     parts = list(path.parts)
@@ -184,7 +184,7 @@ def place_when_finished(path: Path) -> Path:
     return Path(*parts)
 
 
-def _manifest(finished: Finished) -> str:
+def _manifest(finished: FinishedStep) -> str:
     raw = {key: value for key, value in asdict(finished).items() if key != "folder"}
     raw = json.loads(json.dumps(raw))
     return json.dumps({**raw, "sha256": hash_json(raw)}, indent=2, ensure_ascii=False) + "\n"

@@ -1,1 +1,1 @@
-"""Write a recipe for a model and data that were looked at."""
+"""Write recipes and plugins to start from."""

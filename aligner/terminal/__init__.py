@@ -1,1 +1,1 @@
-"""How things look in a terminal, wide or narrow, or in a file."""
+"""Output for terminals, wide or narrow, and for files."""

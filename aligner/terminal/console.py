@@ -1,9 +1,10 @@
-"""Consoles on the terminal, or on a file, that show text exactly as given."""
+"""Consoles, tables and layouts that print text without markup."""
 
 from __future__ import annotations
 
+import io
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import IO
 
 from rich.box import Box
@@ -13,64 +14,73 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from aligner.terminal.text import safe
+from aligner.terminal.text import sanitize
 
 NARROW = 60
-"""Columns below which a table becomes a list."""
+"""Width below which a table becomes a list."""
 _RULE = Box("    \n    \n ── \n    \n    \n    \n    \n    \n", ascii=False)
-_WIDEST = 120
-"""Lines longer than this are hard to follow with the eye."""
+_MAX_WIDTH = 120
+"""Longer lines are hard to read."""
 
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
-        """Let the caller decide: rich would end the process, and the training in it."""
+        """Raise the error: rich would end the process, and the training with it."""
         raise  # the BrokenPipeError that is being handled
 
 
-def console_on(file: IO[str] | None = None) -> Console:
-    """A console on `file`, or on what is standard output now.
+def make_console(file: IO[str] | None = None) -> Console:
+    """Return a console on `file`, or on the current standard output.
 
-    Colours follow NO_COLOR and TERM; the width follows the terminal or COLUMNS. Brackets, numbers
-    and `:names:` in a text mean nothing special.
+    Colors follow NO_COLOR and TERM, the width the terminal or COLUMNS. Text is not interpreted as
+    markup.
     """
     console = _Console(
         file=file or sys.stdout, markup=False, emoji=False, highlight=False, legacy_windows=False
     )
-    console.width = min(console.width, _WIDEST)
+    console.width = min(console.width, _MAX_WIDTH)
     return console
 
 
 def is_live(console: Console) -> bool:
-    """Whether lines can be drawn again in place: a terminal, and not a dumb one."""
+    """True if lines can be redrawn in place: on a terminal that is not `dumb`."""
     return console.file.isatty() and not console.is_dumb_terminal
 
 
-def show(console: Console, *content: RenderableType) -> None:
-    """Print each of `content`, without the blanks that fill tables up to the right."""
-    with console.capture() as drawn:
-        for one in content:
-            console.print(one)
-    text = "".join(f"{row.rstrip()}\n" for row in drawn.get().splitlines())
+def print_to(console: Console, *content: RenderableType) -> None:
+    """Print `content` without trailing spaces."""
+    with console.capture() as capture:
+        for item in content:
+            console.print(item)
+    text = "".join(f"{row.rstrip()}\n" for row in capture.get().splitlines())
     console.file.write(text)
     console.file.flush()
 
 
-def line(*parts: tuple[str, str] | str) -> Text:
-    """A line of parts, each a text or a text and its style."""
-    made = Text(overflow="fold")
+def render_text(render: Callable[[Console], RenderableType], *, width: int = 100) -> str:
+    """Return what `render` builds as plain text of a fixed width."""
+    file = io.StringIO()
+    console = make_console(file)
+    console.width = width
+    print_to(console, render(console))
+    return file.getvalue().strip("\n")
+
+
+def styled_line(*parts: tuple[str, str] | str) -> Text:
+    """Return a line of texts, or of pairs of text and style."""
+    line = Text(overflow="fold")
     for part in parts:
         text, style = (part, "") if isinstance(part, str) else part
-        made.append(safe(text), style)
-    return made
+        line.append(sanitize(text), style)
+    return line
 
 
-class Joined:
-    """Parts in a row, ` · ` between them; a line ends between two parts wherever they fit."""
+class InlineList:
+    """A list on one line with ` · ` between its items; long lists wrap between items."""
 
     def __init__(self, parts: Iterable[str], *, style: str = "", lead: Text | None = None) -> None:
-        """`lead` stands before the parts, without a dot after it."""
-        self._parts = [Text(safe(part), style, overflow="fold") for part in parts]
+        """`lead` is printed before the items, without a dot after it."""
+        self._parts = [Text(sanitize(part), style, overflow="fold") for part in parts]
         self._lead = lead if lead is not None else Text()
         self._dot = Text(" · ", style)
 
@@ -98,40 +108,44 @@ class Joined:
         )
 
 
-def indented(content: RenderableType, *, by: int) -> RenderableType:
-    """`content` with `by` empty columns before every line."""
+def indent(content: RenderableType, *, by: int) -> RenderableType:
+    """Indent `content` by a number of columns."""
     return Padding(content, (0, 0, 0, by))
 
 
-class Labelled:
-    """Labels in one column and what they label, wrapped, in the next.
+class LabeledRows:
+    """Two columns: labels and their contents.
 
-    A word too long for its column, a path say, stands whole below its label if it fits there.
+    A word that is too long for its column, such as a path, is printed below its label.
     """
 
     def __init__(self, rows: Sequence[tuple[str, RenderableType]], *, by: int = 0) -> None:
-        """`by` columns before the labels are left empty."""
+        """Indent all rows by `by` columns."""
         self._rows, self._by = rows, by
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        widest = max((len(label) for label, _ in self._rows), default=0)
-        room = options.max_width - self._by - widest - 1
+        label_width = max((len(label) for label, _ in self._rows), default=0)
+        room = options.max_width - self._by - label_width - 1
         for label, content in self._rows:
             grid = Table.grid(padding=0)
-            grid.add_column(width=widest + 1, style="dim")
+            grid.add_column(width=label_width + 1, style="dim")
             grid.add_column(overflow="fold", ratio=1)
             below = isinstance(content, str) and max(map(len, content.split() or [""])) > room
-            shown = Text(safe(content), overflow="fold") if isinstance(content, str) else content
-            grid.add_row(label, "" if below else shown)
-            yield indented(grid, by=self._by)
+            value = (
+                Text(sanitize(content), overflow="fold") if isinstance(content, str) else content
+            )
+            grid.add_row(label, "" if below else value)
+            yield indent(grid, by=self._by)
             if below:
-                yield indented(shown, by=self._by + 2)
+                yield indent(value, by=self._by + 2)
 
 
-def table(columns: Sequence[tuple[str, str]]) -> Table:
-    """An empty table with a rule under its heads. Each column is a head and `left` or `right`."""
-    made = Table(box=_RULE, pad_edge=False, show_edge=False, header_style="bold")
-    for head, side in columns:
-        right = side == "right"
-        made.add_column(head, justify="right" if right else "left", no_wrap=right, overflow="fold")
-    return made
+def make_table(columns: Sequence[tuple[str, str]]) -> Table:
+    """Return an empty table. Each column is a heading and its alignment, `left` or `right`."""
+    table = Table(box=_RULE, pad_edge=False, show_edge=False, header_style="bold")
+    for heading, alignment in columns:
+        right = alignment == "right"
+        table.add_column(
+            heading, justify="right" if right else "left", no_wrap=right, overflow="fold"
+        )
+    return table

@@ -1,4 +1,4 @@
-"""Say which steps of a checked chain are done already, and why the others would run."""
+"""Forecast which steps of a checked chain a run would reuse, and why the others would run."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from aligner.chain.link import START, ChainStep
 from aligner.errors import ChainError, did_you_mean
 from aligner.run.durable import hash_json
 from aligner.run.folder import RunFolder, all_runs
-from aligner.run.store import Finished, Store
+from aligner.run.store import FinishedStep, Store
 from aligner.state import ModelState
 from aligner.terminal.text import format_number
 
-Standing = Literal["reused", "runs", "left out"]
+ForecastStatus = Literal["reused", "runs", "skipped"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Forecast:
-    """What a run would do with one step."""
+    """Action of a run for one step."""
 
-    standing: Standing
+    status: ForecastStatus
     run: str = ""
-    """The run that has the finished step, or the one it was compared with."""
-    because: str = ""
-    changed: tuple[str, ...] = ()
-    """What is not as it was in that run."""
+    """Run that has the finished step, or that the step was compared with."""
+    reason: str = ""
+    differences: tuple[str, ...] = ()
+    """Changes since that run."""
 
 
 def forecast(
@@ -41,140 +41,147 @@ def forecast(
     start_from: str | None = None,
     fresh: bool = False,
 ) -> list[Forecast]:
-    """One answer for each link of the chain.
+    """Return a forecast for each step of the chain.
 
     Raises:
-        ChainError: `until` or `start_from` names no step, or a step before `start_from` is not done.
+        ChainError: `until` or `start_from` is not a step, or a step before `start_from` has not
+            finished.
     """
-    links = checked.chain.links
+    links = checked.chain.steps
     last = _number(until, "--until", checked) or len(links)
     first = _number(start_from, "--from", checked)
-    done = find_finished(checked, runs)
-    again = 1 if fresh else first or len(links) + 1
-    answers: list[Forecast] = []
-    for link, one in zip(links, done, strict=True):
+    finished = find_finished(checked, runs)
+    rerun_from = 1 if fresh else first or len(links) + 1
+    forecasts: list[Forecast] = []
+    for link, done in zip(links, finished, strict=True):
         if link.number > last:
-            answers.append(Forecast(standing="left out", because=f"after --until {until}"))
-        elif link.number >= again:
-            asked = "--fresh" if fresh else f"--from {start_from}"
-            answers.append(Forecast(standing="runs", because=f"asked for by {asked}"))
-        elif one is not None:
-            answers.append(Forecast(standing="reused", run=_holder(one, runs, prefer=name)))
+            forecasts.append(Forecast(status="skipped", reason=f"after --until {until}"))
+        elif link.number >= rerun_from:
+            option = "--fresh" if fresh else f"--from {start_from}"
+            forecasts.append(Forecast(status="runs", reason=f"requested by {option}"))
+        elif done is not None:
+            forecasts.append(Forecast(status="reused", run=_run_with(done, runs, prefer=name)))
         elif link.number < first:
             raise ChainError(
-                f"step {link.step.name!r} has not finished with these options",
-                where=link.step.where,
-                hint="run without --from: what has finished is reused anyway",
+                f"step {link.name!r} has not finished with these options",
+                where=link.where,
+                hint="run without --from: finished steps are reused anyway",
             )
-        elif link.number == 1 or done[link.number - 2] is not None:
-            answers.append(_why(checked, link, done, runs, name))
+        elif link.number == 1 or finished[link.number - 2] is not None:
+            forecasts.append(_first_unfinished(checked, link, finished, runs, name))
         else:
-            before = next(a.step.name for a, d in zip(links, done, strict=True) if d is None)
-            answers.append(Forecast(standing="runs", because=f"{before!r} before it runs"))
-    return answers
+            names = [a.name for a, d in zip(links, finished, strict=True) if d is None]
+            forecasts.append(Forecast(status="runs", reason=f"step {names[0]!r} before it runs"))
+    return forecasts
 
 
-def _why(
-    checked: CheckedChain, link: ChainStep, done: list[Finished | None], runs: Path, name: str
+def _first_unfinished(
+    checked: CheckedChain,
+    link: ChainStep,
+    finished: list[FinishedStep | None],
+    runs: Path,
+    name: str,
 ) -> Forecast:
-    """Why the first link that is not finished would run."""
-    state, past = _states(checked, done)
-    facts = step_determinants(checked, link, checked.plans[link.number - 1], state, past)
-    key = hash_json(facts)
+    """Return the forecast of the first unfinished step, compared with the most similar run."""
+    state, past = _states(checked, finished)
+    determinants = step_determinants(checked, link, checked.plans[link.number - 1], state, past)
+    key = hash_json(determinants)
     if (Store(runs.absolute()).folder / f"{key[:16]}.partial").is_dir():
-        return Forecast(standing="runs", because="begun earlier, and goes on")
+        return Forecast(status="runs", reason="resumes from a checkpoint")
     earlier = [
         (folder.name != name, len(changes), folder.name, changes)
-        for folder, step in _called(link.step.name, runs)
+        for folder, step in _steps_named(link.name, runs)
         if step.stage == link.stage.name
-        for changes in [tuple(differences(step.determinants, facts))]
+        for changes in [tuple(differences(step.determinants, determinants))]
         if changes
     ]
     if not earlier:
-        return Forecast(standing="runs", because="not done yet")
+        return Forecast(status="runs", reason="not run yet")
     # This run's own step explains best, and after it the one that is most alike.
     _, _, run, changes = min(earlier)
-    return Forecast(standing="runs", run=run, because=f"not as in {run!r}", changed=changes)
+    return Forecast(
+        status="runs", run=run, reason=f"changed since run {run!r}", differences=changes
+    )
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    """What of a step's determinants has changed, in words."""
-    before, after = dict(_flat(then)), dict(_flat(now))
+    """Describe each change between two steps' determinants."""
+    before, after = dict(_flatten(then)), dict(_flatten(now))
     for path in sorted(before.keys() | after.keys()):
         if before.get(path) != after.get(path):
-            yield _in_words(path, before.get(path, "nothing"), after.get(path, "nothing"))
+            yield _describe(path, before.get(path, "nothing"), after.get(path, "nothing"))
 
 
-def _in_words(path: tuple[str, ...], then: Any, now: Any) -> str:
+def _describe(path: tuple[str, ...], then: Any, now: Any) -> str:
     group, name = path[0], ".".join(path[1:])
     if group == "slots":
-        return f"the {name} that comes in"
+        return f"incoming {name}"
     if group == "past":
-        return f"the {path[-1]} that {path[1]!r} left" if len(path) > 2 else f"what {name!r} left"
+        return f"{path[-1]} of step {path[1]!r}" if len(path) > 2 else f"output of step {name!r}"
     if group == "made":
-        return f"the rows made for {name.partition('.')[0]!r}"
+        return f"rows generated for {name.partition('.')[0]!r}"
     if group == "data":
-        return f"the content of data {name!r}"
-    shown = f"{_shown(then)} → {_shown(now)}"
-    return f"{name} {shown}" if group in ("options", "versions") else f"{group} {shown}"
+        return f"content of the data {name!r}"
+    change = f"{_format(then)} → {_format(now)}"
+    return f"{name} {change}" if group in ("options", "versions") else f"{group} {change}"
 
 
-def _shown(value: Any) -> str:
+def _format(value: Any) -> str:
     if isinstance(value, float):
         return format_number(value)
     text = {None: "none", True: "true", False: "false"}.get(value, str(value))
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 
-def _flat(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+def _flatten(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
     if isinstance(value, Mapping):
         for key, below in value.items():
-            yield from _flat(below, (*path, str(key)))
-    elif isinstance(value, list | tuple) and any(isinstance(one, Mapping) for one in value):
+            yield from _flatten(below, (*path, str(key)))
+    elif isinstance(value, list | tuple) and any(isinstance(item, Mapping) for item in value):
         for number, below in enumerate(value):
-            yield from _flat(below, (*path, str(number)))
+            yield from _flatten(below, (*path, str(number)))
     else:
         # A tuple comes back from JSON as a list.
         yield path, str(list(value)) if isinstance(value, list | tuple) else value
 
 
 def _states(
-    checked: CheckedChain, done: list[Finished | None]
+    checked: CheckedChain, finished: list[FinishedStep | None]
 ) -> tuple[ModelState, dict[str, ModelState]]:
-    """The state that the first unfinished link starts from, and those of the steps before it."""
+    """Return the state before the first unfinished step, and the state after each earlier one."""
     state = checked.chain.start
     past = {START: state}
-    for link, one in zip(checked.chain.links, done, strict=True):
-        if one is None:
+    for link, done in zip(checked.chain.steps, finished, strict=True):
+        if done is None:
             break
-        left = one.state()
-        state = state.put(link.step.name, **{s: left.get(s) for s in link.stage.provides})
-        past[link.step.name] = state
+        output = done.state()
+        state = state.put(link.name, **{s: output.get(s) for s in link.stage.provides})
+        past[link.name] = state
     return state, past
 
 
-def _called(step: str, runs: Path) -> Iterator[tuple[RunFolder, Finished]]:
+def _steps_named(step: str, runs: Path) -> Iterator[tuple[RunFolder, FinishedStep]]:
     for folder in all_runs(runs):
-        for _, name, one in folder.finished():
+        for _, name, finished in folder.finished():
             if name == step:
-                yield folder, one
+                yield folder, finished
 
 
-def _holder(one: Finished, runs: Path, *, prefer: str) -> str:
-    """The run that links to a finished step, `prefer` among several; empty where none does."""
-    holders = [
+def _run_with(done: FinishedStep, runs: Path, *, prefer: str) -> str:
+    """Return the run that has a finished step, `prefer` among several; empty if none has."""
+    names = [
         folder.name
         for folder in all_runs(runs)
-        if any(other.fingerprint == one.fingerprint for _, _, other in folder.finished())
+        if any(step.fingerprint == done.fingerprint for _, _, step in folder.finished())
     ]
-    return prefer if prefer in holders else next(iter(holders), "")
+    return prefer if prefer in names else next(iter(names), "")
 
 
 def _number(step: str | None, option: str, checked: CheckedChain) -> int:
-    names = [link.step.name for link in checked.chain.links]
+    names = [link.name for link in checked.chain.steps]
     if step is not None and step not in names:
         raise ChainError(
-            f"{option} names no step: {step!r}",
+            f"{option}: there is no step {step!r}",
             where=checked.chain.recipe.where,
             hint=did_you_mean(step, names),
         )

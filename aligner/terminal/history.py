@@ -1,4 +1,4 @@
-"""Look at the runs of a folder: what each has finished, how it ended, and what no run has."""
+"""Read the runs of a folder: their steps and status, and the files that no run uses."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from aligner.run.lock import LOCK, is_held
 from aligner.run.store import Store, read_finished
 from aligner.state import ModelState
 
-DATA_STAYS = 30
-"""Days for which prepared data that nothing uses is kept."""
+KEEP_DATA_DAYS = 30
+"""Days after which unused prepared data can be removed."""
 _DAY = 24 * 3600.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class PastStep:
+class StepRecord:
     """A finished step of a run."""
 
     number: int
@@ -30,95 +30,97 @@ class PastStep:
     stage: str
     metrics: dict[str, float]
     seconds: float
-    octets: int
+    num_bytes: int
     shared: bool
-    """Whether another run has it too."""
+    """True if another run has this step too."""
     folder: str
 
 
 @dataclass(frozen=True, kw_only=True)
-class PastRun:
-    """A run as it stands."""
+class RunRecord:
+    """A run and its finished steps."""
 
     name: str
     folder: str
     status: str
     """`finished`, `running`, `stopped`, `failed in STEP`, or `interrupted`."""
-    begun: str
-    """When it was first started, in UTC."""
-    last: str
-    """When it last wrote in its journal, in UTC."""
-    asked: int
-    """How many steps the recipe has."""
-    steps: tuple[PastStep, ...]
+    started: str
+    """UTC time of the first start."""
+    updated: str
+    """UTC time of the last journal entry."""
+    total_steps: int
+    """Number of steps in the recipe."""
+    steps: tuple[StepRecord, ...]
 
     @property
-    def octets(self) -> int:
-        return sum(step.octets for step in self.steps)
+    def num_bytes(self) -> int:
+        return sum(step.num_bytes for step in self.steps)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Leftover:
-    """A folder in the store that no run leads to."""
+class UnusedFolder:
+    """A folder in the store that no run uses."""
 
-    folder: Path
-    what: str
-    octets: int
+    path: Path
+    description: str
+    num_bytes: int
 
 
-def past_runs(runs: Path) -> list[PastRun]:
-    """Every run under `runs`, by name."""
+def read_runs(runs: Path) -> list[RunRecord]:
+    """Return every run in the folder `runs`, by name."""
     folders = all_runs(runs)
-    held = [one.fingerprint for folder in folders for _, _, one in folder.finished()]
-    return [_past(folder, held) for folder in folders]
+    fingerprints = [step.fingerprint for folder in folders for _, _, step in folder.finished()]
+    return [_read_run(folder, fingerprints) for folder in folders]
 
 
-def leftovers(runs: Path) -> Iterator[Leftover]:
-    """Finished, begun and damaged steps in the store that no run needs."""
+def unused_steps(runs: Path) -> Iterator[UnusedFolder]:
+    """Return finished, partial and damaged steps in the store that no run needs."""
     store = Store(runs.absolute()).folder
     needed = _needed(runs, store.resolve())
     for folder in sorted(store.iterdir()) if store.is_dir() else []:
         if (
             folder.name.startswith(".")
             or folder.resolve() in needed
-            or is_held(lock_of(folder) / LOCK)
+            or is_held(step_lock(folder) / LOCK)
         ):
             continue
         done = read_finished(folder) if not folder.suffix else None
-        what = "begun" if folder.suffix == ".partial" else "damaged"
+        text = "partial step" if folder.suffix == ".partial" else "damaged step"
         if done is not None:
-            what = f"finished {done.step!r}"
-        yield Leftover(folder=folder, what=what, octets=_octets(folder))
+            text = f"finished step {done.step!r}"
+        yield UnusedFolder(path=folder, description=text, num_bytes=_size(folder))
 
 
-def old_data(runs: Path, now: float) -> Iterator[Leftover]:
-    """Prepared data that no run or check has used for a month, and what was left half made."""
-    for folder, last in Cache(data_folder(runs)).unused(now - DATA_STAYS * _DAY):
-        what = "begun data" if last is None else f"data of {(now - last) / _DAY:.0f} days ago"
-        yield Leftover(folder=folder, what=what, octets=_octets(folder))
+def unused_data(runs: Path, now: float) -> Iterator[UnusedFolder]:
+    """Return prepared data that was not used for a month, and incomplete data."""
+    for folder, last in Cache(data_folder(runs)).unused(now - KEEP_DATA_DAYS * _DAY):
+        text = "incomplete data"
+        if last is not None:
+            text = f"data unused for {(now - last) / _DAY:.0f} days"
+        yield UnusedFolder(path=folder, description=text, num_bytes=_size(folder))
 
 
-def data_octets(runs: Path) -> int:
-    """Bytes of all prepared data."""
-    return _octets(data_folder(runs))
+def data_size(runs: Path) -> int:
+    """Return the bytes of all prepared data."""
+    return _size(data_folder(runs))
 
 
-def lock_of(folder: Path) -> Path:
-    """The folder that is locked while the step that works in `folder` runs."""
+def step_lock(folder: Path) -> Path:
+    """Return the folder that is locked while the step in `folder` runs."""
     return Store(folder.parent.parent).lock_of(folder.name.partition(".")[0])
 
 
 def _needed(runs: Path, store: Path) -> set[Path]:
-    """Folders of the store that a run leads to, and those whose models these are made of."""
+    """Return the folders in the store that runs use, and the folders that their models refer to."""
     needed: set[Path] = set()
-    wanted = [
+    queue = [
         link.resolve()
         for folder in all_runs(runs)
         if (folder.path / "steps").is_dir()
         for link in (folder.path / "steps").iterdir()
     ]
-    while wanted:
-        folder = wanted.pop()
+    while queue:
+        folder = queue.pop()
         if folder in needed:
             continue
         needed.add(folder)
@@ -128,32 +130,32 @@ def _needed(runs: Path, store: Path) -> set[Path]:
             artifact = state.get(slot)
             for path in (artifact.path, *artifact.adapters):
                 inside = Path(path).is_relative_to(store)
-                wanted += [store / Path(path).relative_to(store).parts[0]] if inside else []
+                queue += [store / Path(path).relative_to(store).parts[0]] if inside else []
     return needed
 
 
-def _past(folder: RunFolder, held: list[str]) -> PastRun:
+def _read_run(folder: RunFolder, fingerprints: list[str]) -> RunRecord:
     journal = _journal(folder)
     steps = [
-        PastStep(
+        StepRecord(
             number=number,
             step=name,
-            stage=one.stage,
-            metrics=dict(one.metrics),
-            seconds=one.seconds,
-            octets=_octets(one.folder),
-            shared=held.count(one.fingerprint) > 1,
+            stage=finished.stage,
+            metrics=dict(finished.metrics),
+            seconds=finished.seconds,
+            num_bytes=_size(finished.folder),
+            shared=fingerprints.count(finished.fingerprint) > 1,
             folder=str(folder.link_of(number, name)),
         )
-        for number, name, one in folder.finished()
+        for number, name, finished in folder.finished()
     ]
-    return PastRun(
+    return RunRecord(
         name=folder.name,
         folder=str(folder.path),
         status=_status(folder, journal),
-        begun=str(journal[0].get("at", "")) if journal else "",
-        last=str(journal[-1].get("at", "")) if journal else "",
-        asked=_asked(folder),
+        started=str(journal[0].get("at", "")) if journal else "",
+        updated=str(journal[-1].get("at", "")) if journal else "",
+        total_steps=_total_steps(folder),
         steps=tuple(steps),
     )
 
@@ -171,7 +173,7 @@ def _status(folder: RunFolder, journal: list[dict[str, Any]]) -> str:
 
 
 def _journal(folder: RunFolder) -> list[dict[str, Any]]:
-    """The journal's lines; a last one that a crash has torn is left out."""
+    """Return the records of the journal; a line that a crash truncated is ignored."""
     records: list[dict[str, Any]] = []
     if folder.journal.is_file():
         for text in folder.journal.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -184,7 +186,7 @@ def _journal(folder: RunFolder) -> list[dict[str, Any]]:
     return records
 
 
-def _asked(folder: RunFolder) -> int:
+def _total_steps(folder: RunFolder) -> int:
     try:
         recipe = yaml.safe_load(folder.recipe.read_text(encoding="utf-8"))
         return len(recipe["steps"])
@@ -192,5 +194,5 @@ def _asked(folder: RunFolder) -> int:
         return 0
 
 
-def _octets(folder: Path) -> int:
+def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

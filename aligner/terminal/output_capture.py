@@ -1,4 +1,4 @@
-"""Keep what libraries print out of the display and in a log file, without secrets."""
+"""Redirect the output of libraries to a log file, without secrets."""
 
 from __future__ import annotations
 
@@ -13,86 +13,87 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TextIO, cast
 
-from aligner.terminal.text import safe
+from aligner.terminal.text import sanitize
 
-_OURS = str(Path(__file__).parents[2])
-
-
-def _unheard(text: str) -> None:
-    """Where warnings go that nobody asked to hear; they are in the log in any case."""
+_OUR_FILES = str(Path(__file__).parents[2])
 
 
-class Chatter:
-    """Where the standard streams lead while a command runs: first aside, then to a run's log."""
+def _ignore(text: str) -> None:
+    """Ignore a warning; the log has it in any case."""
 
-    def __init__(self, screen: TextIO, errors: TextIO) -> None:
-        self.screen, self.errors = screen, errors
-        """The streams as they were: what is for the user goes there."""
+
+class OutputCapture:
+    """Collects the output of a command: first in a temporary file, then in the log of a run."""
+
+    def __init__(self, stdout: TextIO, stderr: TextIO) -> None:
+        self.stdout, self.stderr = stdout, stderr
+        """The original streams, for messages to the user."""
         self.log: Path | None = None
-        self.warn: Callable[[str], None] = _unheard
-        """Hears aligner's own warnings, which the user should see at once."""
-        # Without a buffer, so that what comes through the descriptors falls into line.
+        self.warn: Callable[[str], None] = _ignore
+        """Called with aligner's own warnings, which the user should see at once."""
+        # Unbuffered, so that output through the descriptors keeps its place among the lines.
         self._file: IO[bytes] = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  # `close` does
-        self._begun = 0
+        self._start = 0
 
     @property
-    def anything(self) -> bool:
-        """Whether anything was written since the log was opened, or before."""
-        return self._file.tell() > self._begun
+    def has_output(self) -> bool:
+        """True if anything was written in this process."""
+        return self._file.tell() > self._start
 
-    def said(self) -> str:
-        """What has been kept aside so far."""
+    def text(self) -> str:
+        """Return the output so far."""
         end = self._file.tell()
         self._file.seek(0)
         text = self._file.read().decode("utf-8", "backslashreplace")
         self._file.seek(end)
-        return safe(text)
+        return sanitize(text)
 
     def write(self, line: str) -> None:
-        # Without a lock, which a process that is forked just now would hold for ever: each line is
+        # Without a lock, which a process that is forked just now would hold forever: each line is
         # one unbuffered write at the end of the file.
-        self._file.write(safe(line).encode("utf-8", "backslashreplace"))
+        self._file.write(sanitize(line).encode("utf-8", "backslashreplace"))
 
-    def into(self, path: Path) -> None:
-        """Append what has been kept aside to `path`, and keep the rest there too."""
+    def log_to(self, path: Path) -> None:
+        """Append the output so far to `path`, and write further output there."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside, file = self._file, path.open("ab", buffering=0)
-        self._begun = file.tell()
-        aside.seek(0)
-        shutil.copyfileobj(aside, file)
+        temporary, file = self._file, path.open("ab", buffering=0)
+        self._start = file.tell()
+        temporary.seek(0)
+        shutil.copyfileobj(temporary, file)
         self._file, self.log = file, path
-        self.lead_descriptors()
-        aside.close()
+        self.redirect_descriptors()
+        temporary.close()
 
-    def lead_descriptors(self) -> None:
-        """Send what is written past Python, to descriptors 1 and 2, the same way."""
-        _lead(self._file, _standard())
+    def redirect_descriptors(self) -> None:
+        """Redirect descriptors 1 and 2, for output that does not pass through Python."""
+        for number in _open_descriptors():
+            os.dup2(self._file.fileno(), number)
 
     def close(self) -> None:
         self._file.close()
 
 
 @contextmanager
-def kept(*, warn: Callable[[str], None] = _unheard) -> Iterator[Chatter]:
-    """Keep everything written to standard output and error, by whatever part of the process.
+def capture_output(*, warn: Callable[[str], None] = _ignore) -> Iterator[OutputCapture]:
+    """Capture everything written to standard output and error, by any part of the process.
 
     Args:
-        warn: Hears aligner's own warnings until `Chatter.warn` is set to something else.
+        warn: Called with aligner's own warnings, until `OutputCapture.warn` is set.
     """
     sys.stdout.flush()
     sys.stderr.flush()
     before: tuple[TextIO, TextIO] = (sys.stdout, sys.stderr)
-    saved = {number: os.dup(number) for number in _standard()}
-    chatter = Chatter(_apart(before[0], saved), _apart(before[1], saved))
-    chatter.warn = warn
-    streams = _Lines(chatter.write, before[0]), _Lines(chatter.write, before[1])
+    saved = {number: os.dup(number) for number in _open_descriptors()}
+    capture = OutputCapture(_duplicate(before[0], saved), _duplicate(before[1], saved))
+    capture.warn = warn
+    streams = _LineStream(capture.write, before[0]), _LineStream(capture.write, before[1])
     try:
-        chatter.lead_descriptors()
-        # They are streams of text as `print`, warnings and logging use them, if not all of TextIO.
+        capture.redirect_descriptors()
+        # `print`, warnings and logging use only these methods of TextIO.
         sys.stdout, sys.stderr = cast("tuple[TextIO, TextIO]", streams)
         with warnings.catch_warnings():
-            warnings.showwarning = _showing(chatter)
-            yield chatter
+            warnings.showwarning = _showwarning(capture)
+            yield capture
     finally:
         for stream in streams:
             stream.release()
@@ -100,57 +101,58 @@ def kept(*, warn: Callable[[str], None] = _unheard) -> Iterator[Chatter]:
         for number, copy in saved.items():
             os.dup2(copy, number)
             os.close(copy)
-        for ours, old in zip((chatter.screen, chatter.errors), before, strict=True):
-            with suppress(OSError):  # what has not been shown by now has nobody to see it
+        for ours, original in zip((capture.stdout, capture.stderr), before, strict=True):
+            with suppress(OSError):  # the reader is gone
                 ours.flush()
-                if ours is not old:
+                if ours is not original:
                     ours.close()
-        chatter.close()
+        capture.close()
 
 
-class _Lines(io.TextIOBase):
-    """A stream that passes whole lines on; of a line drawn over and over, what it said last.
+class _LineStream(io.TextIOBase):
+    """A stream that passes on whole lines; of a line that is redrawn, only its last state.
 
-    Libraries keep hold of the stream they found, so after `release` it leads to the old one.
+    Libraries keep the stream that they found, so after `release` it writes to the original one.
     """
 
     encoding = "utf-8"
 
-    def __init__(self, keep: Callable[[str], None], old: TextIO) -> None:
-        self._keep, self._old, self._held, self._released = keep, old, "", False
+    def __init__(self, write_line: Callable[[str], None], original: TextIO) -> None:
+        self._write_line, self._original = write_line, original
+        self._rest, self._released = "", False
 
     def writable(self) -> bool:
         return True
 
     def write(self, text: str) -> int:
         if self._released:
-            return self._old.write(text)
-        *lines, self._held = (self._held + text).split("\n")
-        self._held = _last_drawn(self._held)
+            return self._original.write(text)
+        *lines, self._rest = (self._rest + text).split("\n")
+        self._rest = _last_state(self._rest)
         for line in lines:
-            self._keep(_last_drawn(line).rstrip("\r") + "\n")
+            self._write_line(_last_state(line).rstrip("\r") + "\n")
         return len(text)
 
     def flush(self) -> None:
         if self._released:
-            self._old.flush()
+            self._original.flush()
 
     def fileno(self) -> int:
-        return self._old.fileno()
+        return self._original.fileno()
 
     def release(self) -> None:
-        if self._held:
-            self._keep(self._held + "\n")
-        self._held, self._released = "", True
+        if self._rest:
+            self._write_line(self._rest + "\n")
+        self._rest, self._released = "", True
 
 
-def _last_drawn(line: str) -> str:
-    """What a line shows once every carriage return in it has taken effect."""
-    kept, _, last = line.rpartition("\r")
-    return last or (kept.rpartition("\r")[2] + "\r" if kept else "")
+def _last_state(line: str) -> str:
+    """Return what a line shows after all its carriage returns."""
+    before, _, last = line.rpartition("\r")
+    return last or (before.rpartition("\r")[2] + "\r" if before else "")
 
 
-def _showing(chatter: Chatter) -> Callable[..., None]:
+def _showwarning(capture: OutputCapture) -> Callable[..., None]:
     def show(
         message: Warning | str,
         category: type[Warning],
@@ -159,25 +161,25 @@ def _showing(chatter: Chatter) -> Callable[..., None]:
         file: TextIO | None = None,  # the signature of warnings.showwarning
         line: str | None = None,
     ) -> None:
-        chatter.write(warnings.formatwarning(message, category, filename, lineno, line))
-        if filename.startswith(_OURS):
-            chatter.warn(str(message))
+        capture.write(warnings.formatwarning(message, category, filename, lineno, line))
+        if filename.startswith(_OUR_FILES):
+            capture.warn(str(message))
 
     return show
 
 
-def _standard() -> tuple[int, ...]:
-    """Descriptors 1 and 2, those of them that are open."""
-    found = []
+def _open_descriptors() -> tuple[int, ...]:
+    """Return those of descriptors 1 and 2 that are open."""
+    numbers = []
     for number in (1, 2):
         with suppress(OSError):
             os.fstat(number)
-            found.append(number)
-    return tuple(found)
+            numbers.append(number)
+    return tuple(numbers)
 
 
-def _apart(stream: TextIO, saved: dict[int, int]) -> TextIO:
-    """A stream to where `stream` leads now, whatever becomes of its descriptor."""
+def _duplicate(stream: TextIO, saved: dict[int, int]) -> TextIO:
+    """Return a stream to the current target of `stream`, independent of its descriptor."""
     try:
         copy = saved.get(stream.fileno())
     except (OSError, AttributeError, ValueError):
@@ -187,8 +189,3 @@ def _apart(stream: TextIO, saved: dict[int, int]) -> TextIO:
     return os.fdopen(
         os.dup(copy), "w", encoding=stream.encoding, errors="backslashreplace", buffering=1
     )
-
-
-def _lead(file: IO[bytes], numbers: tuple[int, ...]) -> None:
-    for number in numbers:
-        os.dup2(file.fileno(), number)

@@ -1,4 +1,4 @@
-"""What a checked chain will do: a table of its steps, and a paragraph on each."""
+"""Render the plan of a checked chain: a table of its steps, and a paragraph on each."""
 
 from __future__ import annotations
 
@@ -10,24 +10,27 @@ from rich.text import Text
 
 from aligner.chain import ChainStep, CheckedChain
 from aligner.stage import Plan
-from aligner.terminal.console import NARROW, Joined, Labelled, line, table
+from aligner.terminal.console import NARROW, InlineList, LabeledRows, make_table, styled_line
 from aligner.terminal.forecast import Forecast
-from aligner.terminal.text import amount, count, format_number, one_line
+from aligner.terminal.text import format_amount, format_count, format_number, one_line
 
 
-def planned(
-    checked: CheckedChain, answers: Sequence[Forecast], console: Console, *, everything: bool
+def render_plan(
+    checked: CheckedChain, forecasts: Sequence[Forecast], console: Console, *, full: bool
 ) -> RenderableType:
-    """The whole answer of `aligner check`.
+    """Render the output of `aligner check`.
 
     Args:
-        everything: Show all that is known of each data set, not just how many rows.
+        checked: The checked chain.
+        forecasts: The forecast of each step.
+        console: The console that the plan is printed on.
+        full: Show all counts of each data set, not only the numbers of rows.
     """
     recipe = checked.chain.recipe
     start = checked.chain.start.policy
     parts: list[RenderableType] = [
-        line((recipe.name, "bold"), f"  {one_line(recipe.description)}".rstrip()),
-        Labelled(
+        styled_line((recipe.name, "bold"), f"  {one_line(recipe.description)}".rstrip()),
+        LabeledRows(
             [
                 ("recipe", recipe.where),
                 ("model", start.path if start else "none"),
@@ -39,15 +42,15 @@ def planned(
     narrow = console.width < NARROW
     if not narrow:
         parts += [_table(checked), ""]
-    for link, plan, answer in zip(checked.chain.links, checked.plans, answers, strict=True):
-        head = line((f"{link.number} {link.step.name}", "bold"), (f"  {link.step.where}", "dim"))
-        rows = list(_paragraph(link, plan, answer, numbers=narrow, everything=everything))
-        parts += [head, Labelled(rows, by=2), ""]
-    return Group(*parts[:-1], "", _closing(answers))
+    for link, plan, step in zip(checked.chain.steps, checked.plans, forecasts, strict=True):
+        title = (f"{link.number} {link.name}", "bold")
+        rows = list(_paragraph(link, plan, step, sizes=narrow, full=full))
+        parts += [styled_line(title, (f"  {link.where}", "dim")), LabeledRows(rows, by=2), ""]
+    return Group(*parts[:-1], "", _last_line(forecasts))
 
 
-def as_json(checked: CheckedChain, answers: Sequence[Forecast]) -> dict[str, Any]:
-    """The same for programs."""
+def plan_json(checked: CheckedChain, forecasts: Sequence[Forecast]) -> dict[str, Any]:
+    """Return the plan as values for JSON."""
     recipe = checked.chain.recipe
     start = checked.chain.start.policy
     return {
@@ -56,20 +59,20 @@ def as_json(checked: CheckedChain, answers: Sequence[Forecast]) -> dict[str, Any
         "seed": recipe.seed,
         "model": start.path if start else None,
         "steps": [
-            _step_json(link, plan, answer)
-            for link, plan, answer in zip(checked.chain.links, checked.plans, answers, strict=True)
+            _step_json(link, plan, step)
+            for link, plan, step in zip(checked.chain.steps, checked.plans, forecasts, strict=True)
         ],
     }
 
 
-def _step_json(link: ChainStep, plan: Plan, answer: Forecast) -> dict[str, Any]:
+def _step_json(link: ChainStep, plan: Plan, forecast: Forecast) -> dict[str, Any]:
     numbers = ("rows", "tokens", "optimizer_steps", "trained", "parameters")
     return {
         "number": link.number,
-        "step": link.step.name,
+        "step": link.name,
         "stage": link.stage.name,
         "plugin": link.plugin_version,
-        "where": link.step.where,
+        "where": link.where,
         "reads": sorted(link.stage.requires),
         "uses": sorted(link.stage.uses),
         "writes": sorted(link.stage.provides),
@@ -77,121 +80,120 @@ def _step_json(link: ChainStep, plan: Plan, answer: Forecast) -> dict[str, Any]:
         **{name: getattr(plan, name) for name in numbers},
         "incoming": plan.incoming,
         "reference": plan.reference,
-        "gate": {name: str(bound) for name, bound in link.step.gate.items()},
+        "gate": {name: str(bound) for name, bound in link.spec.gate.items()},
         "metrics": sorted(plan.metrics),
         "data": dict(plan.data),
         "ledgers": {name: dict(ledger) for name, ledger in plan.ledgers.items()},
         "notes": list(plan.notes),
-        "standing": answer.standing,
-        "run": answer.run or None,
-        "because": answer.because,
-        "changed": list(answer.changed),
+        "status": forecast.status,
+        "run": forecast.run or None,
+        "reason": forecast.reason,
+        "differences": list(forecast.differences),
     }
 
 
 def _table(checked: CheckedChain) -> RenderableType:
-    heads = ("rows", "tokens", "steps", "trained")
-    made = table(
+    table = make_table(
         [("", "right"), ("step", "left"), ("reads", "left"), ("writes", "left")]
-        + [(head, "right") for head in heads]
+        + [(heading, "right") for heading in ("rows", "tokens", "steps", "trained")]
     )
-    for link, plan in zip(checked.chain.links, checked.plans, strict=True):
+    for link, plan in zip(checked.chain.steps, checked.plans, strict=True):
         reads = [*sorted(link.stage.requires), *(f"({s})" for s in sorted(link.stage.uses))]
-        made.add_row(
+        table.add_row(
             str(link.number),
-            line(link.step.name),
+            styled_line(link.name),
             Text(" ".join(reads)),
             Text(" ".join(sorted(link.stage.provides))),
-            *_numbers(plan).values(),
+            *_sizes(plan).values(),
         )
-    return made
+    return table
 
 
-def _numbers(plan: Plan) -> dict[str, str]:
-    trained = amount(plan.trained)
+def _sizes(plan: Plan) -> dict[str, str]:
+    trained = format_amount(plan.trained)
     if trained and plan.parameters:
-        trained += f" of {amount(plan.parameters)}"
+        trained += f" of {format_amount(plan.parameters)}"
     return {
-        "rows": count(plan.rows),
-        "tokens": amount(plan.tokens),
-        "steps": count(plan.optimizer_steps),
+        "rows": format_count(plan.rows),
+        "tokens": format_amount(plan.tokens),
+        "steps": format_count(plan.optimizer_steps),
         "trained": trained,
     }
 
 
 def _paragraph(
-    link: ChainStep, plan: Plan, answer: Forecast, *, numbers: bool, everything: bool
+    link: ChainStep, plan: Plan, forecast: Forecast, *, sizes: bool, full: bool
 ) -> Iterator[tuple[str, RenderableType]]:
-    yield "stage", f"{link.stage.name}, by plugin {link.plugin_version}"
-    yield "does", one_line(plan.summary)
-    if numbers:
+    yield "stage", f"{link.stage.name} (plugin {link.plugin_version})"
+    yield "task", one_line(plan.summary)
+    if sizes:
         yield "reads", ", ".join(sorted(link.stage.requires | link.stage.uses)) or "nothing"
         yield "writes", ", ".join(sorted(link.stage.provides)) or "nothing"
-        if parts := [f"{name} {value}" for name, value in _numbers(plan).items() if value]:
-            yield "size", Joined(parts)
+        if parts := [f"{name} {value}" for name, value in _sizes(plan).items() if value]:
+            yield "size", InlineList(parts)
     if plan.incoming:
         yield "adapters", one_line(plan.incoming)
     if plan.reference:
         yield "reference", one_line(plan.reference)
     for name, ledger in plan.ledgers.items():
-        yield "data", Joined(_in_brief(ledger), lead=line(f"{one_line(name)}: "))
-        if everything:
-            yield "", Text("\n".join(one_line(text) for text in _at_length(ledger)), "dim")
-    if link.step.gate:
-        yield "gate", Joined(f"{metric} {bound}" for metric, bound in link.step.gate.items())
+        yield "data", InlineList(_counts(ledger), lead=styled_line(f"{one_line(name)}: "))
+        if full:
+            yield "", Text("\n".join(one_line(text) for text in _all_values(ledger)), "dim")
+    if link.spec.gate:
+        yield "gate", InlineList(f"{metric} {bound}" for metric, bound in link.spec.gate.items())
     for note in plan.notes:
         yield "note", one_line(note)
-    yield "status", _status(answer)
+    yield "status", _status(forecast)
 
 
-def _status(answer: Forecast) -> RenderableType:
-    if answer.standing == "reused":
-        whose = f" from run {answer.run!r}" if answer.run else ""
-        return line(("done", "green"), f": reused{whose}")
-    said = line((answer.standing, "yellow" if answer.standing == "runs" else "dim"))
-    if answer.because:
-        said.append_text(line(f": {answer.because}"))
-    if answer.changed:
-        return Joined(answer.changed, lead=said.append_text(line(": ")))
-    return said
+def _status(forecast: Forecast) -> RenderableType:
+    if forecast.status == "reused":
+        source = f" from run {forecast.run!r}" if forecast.run else ""
+        return styled_line(("done", "green"), f": reused{source}")
+    line = styled_line((forecast.status, "yellow" if forecast.status == "runs" else "dim"))
+    if forecast.reason:
+        line.append_text(styled_line(f": {forecast.reason}"))
+    if forecast.differences:
+        return InlineList(forecast.differences, lead=line.append_text(styled_line(": ")))
+    return line
 
 
-def _closing(answers: Sequence[Forecast]) -> Text:
-    reused = sum(answer.standing == "reused" for answer in answers)
-    runs = sum(answer.standing == "runs" for answer in answers)
-    return line(
-        ("no errors", "green"), f"; {reused} of {len(answers)} steps are done, {runs} would run"
+def _last_line(forecasts: Sequence[Forecast]) -> Text:
+    reused = sum(step.status == "reused" for step in forecasts)
+    runs = sum(step.status == "runs" for step in forecasts)
+    return styled_line(
+        ("no errors", "green"), f"; {reused} of {len(forecasts)} steps are done, {runs} would run"
     )
 
 
-def _in_brief(ledger: Mapping[str, Any]) -> Iterator[str]:
-    """The counts of a ledger; of rows left out for several reasons, how many for each."""
+def _counts(ledger: Mapping[str, Any]) -> Iterator[str]:
+    """Return the counts of a ledger; removed rows are counted per reason."""
     for key, value in ledger.items():
         name = key.replace("_", " ")
         if isinstance(value, int) and value:
-            yield f"{name} {count(value)}"
+            yield f"{name} {format_count(value)}"
         elif isinstance(value, Mapping):
             reasons = {
                 k: v["rows"] for k, v in value.items() if isinstance(v, Mapping) and "rows" in v
             }
             if total := sum(reasons.values()):
-                each = ", ".join(f"{count(n)} {one_line(reason)}" for reason, n in reasons.items())
-                yield f"{name} {count(total)} ({each})"
+                listed = ", ".join(f"{format_count(n)} {one_line(r)}" for r, n in reasons.items())
+                yield f"{name} {format_count(total)} ({listed})"
 
 
-def _at_length(value: Any, path: str = "") -> Iterator[str]:
-    """Everything in a ledger, a line each."""
+def _all_values(value: Any, path: str = "") -> Iterator[str]:
+    """Return every value in a ledger, one per line."""
     if isinstance(value, Mapping):
-        for key, below in value.items():
-            yield from _at_length(below, f"{path}.{key}" if path else str(key))
+        for key, child in value.items():
+            yield from _all_values(child, f"{path}.{key}" if path else str(key))
     elif isinstance(value, list | tuple):
         if value:
-            yield f"{path}: {', '.join(map(_in_words, value))}"
+            yield f"{path}: {', '.join(map(_item, value))}"
     elif value not in ("", None):
         yield f"{path}: {format_number(value) if isinstance(value, float) else value}"
 
 
-def _in_words(value: Any) -> str:
+def _item(value: Any) -> str:
     if isinstance(value, Mapping):
-        return " ".join(f"{key} {one}" for key, one in value.items())
+        return " ".join(f"{key} {item}" for key, item in value.items())
     return str(value)

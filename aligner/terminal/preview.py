@@ -1,4 +1,4 @@
-"""What the model will see, in a terminal: every row's tokens with their roles, and the counts beneath."""
+"""Render a preview in a terminal: the tokens of each row with their roles and counts."""
 
 from __future__ import annotations
 
@@ -12,123 +12,133 @@ from rich.text import Text
 
 from aligner.chain import ChainPreview, StepPreview
 from aligner.preview import ROLES, PreviewBatch, PreviewRow, PreviewSection, Role, TokenSequence
-from aligner.terminal.console import Joined, indented, line
-from aligner.terminal.preview_strip import Piece, Strip, in_colour, pieces, style_of
-from aligner.terminal.text import count, one_line
+from aligner.terminal.console import InlineList, indent, styled_line
+from aligner.terminal.preview_tokens import (
+    TokenLines,
+    TokenSpan,
+    has_color,
+    span_style,
+    token_spans,
+)
+from aligner.terminal.text import format_count, one_line
 
-_SIGNS: Mapping[Role, str] = {"trained": "┗━━━", "masked": "╵", "padding": "░░"}
-_BESIDE = 96
-"""Columns from which on two sequences stand beside one another."""
+_MARKS: Mapping[Role, str] = {"trained": "┗━━━", "masked": "╵", "padding": "░░"}
+_SIDE_BY_SIDE = 96
+"""Width from which the sequences of a row are shown side by side."""
 
 
-def previewed(shown: ChainPreview, console: Console, *, full: bool = False) -> RenderableType:
-    """The whole answer of `aligner preview`.
+def render_preview(
+    preview: ChainPreview, console: Console, *, full: bool = False
+) -> RenderableType:
+    """Render the output of `aligner preview`.
 
     Args:
-        full: Leave no token out, however long a row is.
+        preview: The rows of each step.
+        console: The console that the preview is printed on.
+        full: Show all tokens of long rows.
     """
-    recipe = shown.chain.recipe
+    recipe = preview.chain.recipe
     parts: list[RenderableType] = [
-        line((recipe.name, "bold"), (f"  {recipe.where}", "dim")),
+        styled_line((recipe.name, "bold"), (f"  {recipe.where}", "dim")),
         _legend(console),
     ]
-    for step in shown.steps:
-        parts += ["", _head(step)]
+    for step in preview.steps:
+        parts += ["", _heading(step)]
         for number, section in enumerate(step.sections):
             parts += [*([""] if number else []), *_section(section, full=full)]
         if not step.sections:
-            parts.append(indented(line("it reads no rows that could be shown"), by=2))
+            parts.append(indent(styled_line("this step has no rows to preview"), by=2))
     return Group(*parts)
 
 
-def as_json(shown: ChainPreview) -> dict[str, Any]:
-    """The same for programs, with every token."""
+def preview_json(preview: ChainPreview) -> dict[str, Any]:
+    """Return the preview with every token as values for JSON."""
     return {
-        "recipe": shown.chain.recipe.where,
-        "name": shown.chain.recipe.name,
+        "recipe": preview.chain.recipe.where,
+        "name": preview.chain.recipe.name,
         "steps": [
             {
-                "number": step.link.number,
-                "step": step.link.step.name,
-                "stage": step.link.stage.name,
-                "where": step.link.step.where,
+                "number": step.step.number,
+                "step": step.step.name,
+                "stage": step.step.stage.name,
+                "where": step.step.where,
                 "sections": [_section_json(section) for section in step.sections],
             }
-            for step in shown.steps
+            for step in preview.steps
         ],
     }
 
 
 def _section_json(section: PreviewSection) -> dict[str, Any]:
-    made = asdict(section)
-    for row, shown in zip(made["rows"], section.rows, strict=True):
-        for lane, of in zip(row["sequences"], shown.sequences, strict=True):
-            lane["counts"] = dict(of.counts)
-    return made
+    values = asdict(section)
+    for row_values, row in zip(values["rows"], section.rows, strict=True):
+        for sequence_values, sequence in zip(row_values["sequences"], row.sequences, strict=True):
+            sequence_values["counts"] = dict(sequence.counts)
+    return values
 
 
-def told(counts: Mapping[Role, int], word: str) -> list[str]:
-    """How many tokens there are, and of each role how many.
+def format_role_counts(counts: Mapping[Role, int], label: str) -> list[str]:
+    """Return the number of tokens, and the number for each role.
 
-    >>> told({"trained": 5, "masked": 10, "padding": 7}, "trained")
+    >>> format_role_counts({"trained": 5, "masked": 10, "padding": 7}, "trained")
     ['15 tokens', '5 trained', '10 masked', '7 padding']
     """
     tokens = counts["trained"] + counts["masked"]
-    parts = [f"{count(tokens)} token{'' if tokens == 1 else 's'}"]
-    parts.append(f"{count(counts['trained'])} {word}" if counts["trained"] else f"none {word}")
+    parts = [f"{format_count(tokens)} token{'' if tokens == 1 else 's'}"]
+    trained = counts["trained"]
+    parts.append(f"{format_count(trained)} {label}" if trained else f"none {label}")
     for role in ("masked", "padding"):
-        parts += [f"{count(counts[role])} {role}"] if counts[role] else []
+        parts += [f"{format_count(counts[role])} {role}"] if counts[role] else []
     return parts
 
 
-def batch_line(batch: PreviewBatch, word: str) -> str:
-    """What the batch comes to, with the share of each role."""
-    places = batch.sequences * batch.columns
+def format_batch(batch: PreviewBatch, label: str) -> str:
+    """Return the size of a batch and the share of each role."""
+    size = batch.num_sequences * batch.sequence_length
     shares = ", ".join(
-        f"{count(batch.counts[role])} {word if role == 'trained' else role} "
-        f"({batch.counts[role] / places:.0%})"
+        f"{format_count(batch.counts[role])} {label if role == 'trained' else role} "
+        f"({batch.counts[role] / size:.0%})"
         for role in ROLES
         if batch.counts[role]
     )
-    return (
-        f"batch of {batch.title}: {count(batch.sequences)} × {count(batch.columns)} = "
-        f"{count(places)} places: {shares}"
-    )
+    shape = f"{format_count(batch.num_sequences)} × {format_count(batch.sequence_length)}"
+    return f"batch of {batch.title}: {shape} = {format_count(size)} positions: {shares}"
 
 
 def _legend(console: Console) -> RenderableType:
-    said = Text()
+    line = Text()
     for role in ROLES:
-        said.append("   " if said else "")
-        if in_colour(console):
-            said.append(" token ", style_of(Piece("token", role)))
+        line.append("   " if line else "")
+        if has_color(console):
+            line.append(" token ", span_style(TokenSpan("token", role)))
         else:
-            said.append(_SIGNS[role])
-        said.append(f" {role}" + (": only read" if role == "masked" else ""))
-    said.append("   · space  ↵ new line  ⇥ tab", "dim")
-    return said
+            line.append(_MARKS[role])
+        line.append(f" {role}" + (" (no loss)" if role == "masked" else ""))
+    line.append("   · space  ↵ new line  ⇥ tab", "dim")
+    return line
 
 
-def _head(step: StepPreview) -> Text:
-    link = step.link
-    stage = f"  stage {link.stage.name}" if link.stage.name != link.step.name else ""
-    return line((f"{link.number} {link.step.name}", "bold"), (f"{stage}  {link.step.where}", "dim"))
+def _heading(step: StepPreview) -> Text:
+    link = step.step
+    stage = f"  stage {link.stage.name}" if link.stage.name != link.name else ""
+    title = (f"{link.number} {link.name}", "bold")
+    return styled_line(title, (f"{stage}  {link.where}", "dim"))
 
 
 def _section(section: PreviewSection, *, full: bool) -> Iterator[RenderableType]:
-    yield indented(line(f"{section.option}: {section.title}"), by=2)
+    yield indent(styled_line(f"{section.option}: {section.title}"), by=2)
     for row in section.rows:
         yield ""
-        yield indented(_Row(row, section, full=full), by=2)
+        yield indent(_Row(row, section, full=full), by=2)
     yield ""
     for batch in section.batches:
-        yield indented(line(batch_line(batch, section.word)), by=2)
+        yield indent(styled_line(format_batch(batch, section.trained_label)), by=2)
     for note in section.notes:
-        yield indented(line((one_line(note), "dim")), by=2)
+        yield indent(styled_line((one_line(note), "dim")), by=2)
 
 
 class _Row:
-    """A row: its sequence, or what its sequences share and then each by itself."""
+    """A row: its sequence, or the shared prompt and then each sequence."""
 
     def __init__(self, row: PreviewRow, section: PreviewSection, *, full: bool) -> None:
         self._row, self._section, self._full = row, section, full
@@ -136,37 +146,45 @@ class _Row:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         row = self._row
         origin = "" if row.origin == row.title else f"  {one_line(row.origin)}"
-        yield Joined(
-            row.facts, lead=line((row.title, "bold"), (origin, "dim"), "  " * bool(row.facts))
-        )
+        gap = "  " * bool(row.details)
+        yield InlineList(row.details, lead=styled_line((row.title, "bold"), (origin, "dim"), gap))
         if len(row.sequences) == 1:
-            yield from self._lane(row.sequences[0])
+            yield from self._sequence(row.sequences[0])
             return
-        if row.shared:
-            yield line((f"prompt, the same in all: {count(row.shared)} tokens", "italic"))
-            shared = row.sequences[0].tokens[: row.shared]
-            yield Strip(pieces(shared, word=self._section.word, full=self._full))
-        drawn = [Group(line((lane.name, "italic")), *self._lane(lane)) for lane in row.sequences]
-        if options.max_width < _BESIDE:
-            yield from drawn
+        if row.prompt_length:
+            yield styled_line(
+                (f"shared prompt: {format_count(row.prompt_length)} tokens", "italic")
+            )
+            prompt = row.sequences[0].tokens[: row.prompt_length]
+            yield TokenLines(
+                token_spans(prompt, label=self._section.trained_label, full=self._full)
+            )
+        blocks = [
+            Group(styled_line((sequence.name, "italic")), *self._sequence(sequence))
+            for sequence in row.sequences
+        ]
+        if options.max_width < _SIDE_BY_SIDE:
+            yield from blocks
             return
-        beside = Table.grid(expand=True, padding=(0, 3, 0, 0), pad_edge=False)
-        for _ in drawn:
-            beside.add_column(ratio=1)
-        beside.add_row(*drawn)
-        yield beside
+        grid = Table.grid(expand=True, padding=(0, 3, 0, 0), pad_edge=False)
+        for _ in blocks:
+            grid.add_column(ratio=1)
+        grid.add_row(*blocks)
+        yield grid
 
-    def _lane(self, lane: TokenSequence) -> Iterator[RenderableType]:
-        begin = self._row.shared
-        yield Strip(
-            pieces(
-                lane.tokens[begin:],
-                boundaries=lane.boundaries,
-                first=begin,
-                word=self._section.word,
+    def _sequence(self, sequence: TokenSequence) -> Iterator[RenderableType]:
+        first = self._row.prompt_length
+        yield TokenLines(
+            token_spans(
+                sequence.tokens[first:],
+                boundaries=sequence.boundaries,
+                first=first,
+                label=self._section.trained_label,
                 full=self._full,
             )
         )
-        yield Joined([*told(lane.counts, self._section.word), *lane.notes])
-        for warning in lane.warnings:
-            yield line((f"! {one_line(warning)}", "bold yellow"))
+        yield InlineList(
+            [*format_role_counts(sequence.counts, self._section.trained_label), *sequence.notes]
+        )
+        for warning in sequence.warnings:
+            yield styled_line((f"! {one_line(warning)}", "bold yellow"))

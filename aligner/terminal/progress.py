@@ -1,4 +1,4 @@
-"""Show a running chain: drawn in place on a terminal, or as plain lines, or not at all."""
+"""Show the progress of a run: in place on a terminal, as plain lines, or not at all."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from rich.table import Table
 from rich.text import Text
 
 from aligner.chain import Event, StepProgress
-from aligner.terminal.console import Joined, indented, line
-from aligner.terminal.progress_state import Followed, Following, Standing, time_left
-from aligner.terminal.text import duration, format_metrics, one_line
+from aligner.terminal.console import InlineList, indent, styled_line
+from aligner.terminal.progress_state import ProgressTracker, StepStatus, TrackedStep, time_left
+from aligner.terminal.text import format_duration, format_metrics, one_line
 
-MARKS: dict[Standing, str] = {
+MARKS: dict[StepStatus, str] = {
     "waiting": "·",
     "running": "▶",
     "done": "✓",
@@ -25,7 +25,7 @@ MARKS: dict[Standing, str] = {
     "stopped": "■",
     "failed": "✗",
 }
-_STYLES: dict[Standing, str] = {
+_STYLES: dict[StepStatus, str] = {
     "waiting": "dim",
     "running": "cyan",
     "done": "green",
@@ -34,100 +34,101 @@ _STYLES: dict[Standing, str] = {
     "failed": "red",
 }
 _FINAL_METRICS = 4
-"""Metrics on a finished step's line; the closing table has them all."""
+"""Metrics on a finished step's line; the table at the end has all of them."""
 
 LINE_EVERY = 10.0
-"""Seconds between two plain lines at the least."""
+"""Shortest time between two plain lines, in seconds."""
 LINE_SHARE = 0.1
-"""Share of a step between two plain lines,"""
+"""Progress between two plain lines, as a share of the step."""
 LINE_AFTER = 60.0
-"""or as many seconds, whichever is sooner."""
+"""Seconds after which a plain line is printed with less progress."""
 
 
 class Display(Protocol):
-    """What shows a run while it runs."""
+    """Output of a run while it runs."""
 
-    def tell(self, event: Event) -> None: ...
+    def on_event(self, event: Event) -> None: ...
 
     def warn(self, text: str) -> None: ...
 
 
-class Silent:
+class NoDisplay:
     """Shows nothing, for `--quiet` and for all processes but the first."""
 
-    def tell(self, event: Event) -> None:
+    def on_event(self, event: Event) -> None:
         pass
 
     def warn(self, text: str) -> None:
         pass
 
 
-class PlainLines:
-    """A line for each start and end of a step, and now and then one in between."""
+class LineDisplay:
+    """Prints a line at the start and the end of each step, and at intervals in between."""
 
-    def __init__(self, console: Console, following: Following) -> None:
-        self._console, self._following = console, following
+    def __init__(self, console: Console, tracker: ProgressTracker) -> None:
+        self._console, self._tracker = console, tracker
         self._last_time, self._last_share = 0.0, 0.0
 
-    def tell(self, event: Event) -> None:
-        one = self._following.hear(event)
-        if one is None:
+    def on_event(self, event: Event) -> None:
+        step = self._tracker.update(event)
+        if step is None:
             return
         if isinstance(event, StepProgress):
-            if self._due(one):
-                self._say(one, _how_far(one, self._following.clock()))
+            if self._is_due(step):
+                self._print_step(step, _progress_parts(step, self._tracker.clock()))
             return
-        self._last_time, self._last_share = self._following.clock(), 0.0
-        if one.standing == "running":
-            self._say(one, [one_line(one.summary) or "started"])
+        self._last_time, self._last_share = self._tracker.clock(), 0.0
+        if step.status == "running":
+            self._print_step(step, [one_line(step.summary) or "started"])
         else:
-            self._say(one, _how_it_ended(one))
+            self._print_step(step, _end_parts(step))
 
     def warn(self, text: str) -> None:
-        self._write(f"warning: {one_line(text)}")
+        self._print(f"warning: {one_line(text)}")
 
-    def _due(self, one: Followed) -> bool:
-        passed = self._following.clock() - self._last_time
-        further = round(one.share - self._last_share, 9) >= LINE_SHARE
-        if one.done >= one.total or passed < LINE_EVERY or not (further or passed >= LINE_AFTER):
+    def _is_due(self, step: TrackedStep) -> bool:
+        seconds = self._tracker.clock() - self._last_time
+        advanced = round(step.share - self._last_share, 9) >= LINE_SHARE
+        late = seconds >= LINE_AFTER
+        if step.done >= step.total or seconds < LINE_EVERY or not (advanced or late):
             return False
-        self._last_time, self._last_share = self._following.clock(), one.share
+        self._last_time, self._last_share = self._tracker.clock(), step.share
         return True
 
-    def _say(self, one: Followed, parts: list[str]) -> None:
-        of = len(self._following.steps)
-        self._write(f"[{one.number}/{of}] {one.step}: {' · '.join(parts)}")
+    def _print_step(self, step: TrackedStep, parts: list[str]) -> None:
+        total = len(self._tracker.steps)
+        self._print(f"[{step.number}/{total}] {step.step}: {' · '.join(parts)}")
 
-    def _write(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         # One event, one line, however long: logs are searched by line.
-        self._console.print(line(text), soft_wrap=True)
+        self._console.print(styled_line(text), soft_wrap=True)
 
 
-class LiveLines:
-    """Finished steps as lines that stay, and below them the running one, drawn in place."""
+class LiveDisplay:
+    """Prints finished steps as lines, and redraws the running step below them."""
 
-    def __init__(self, console: Console, following: Following, live: Live) -> None:
-        self._console, self._following, self._live = console, following, live
+    def __init__(self, console: Console, tracker: ProgressTracker, live: Live) -> None:
+        self._console, self._tracker, self._live = console, tracker, live
 
-    def tell(self, event: Event) -> None:
-        one = self._following.hear(event)
-        if one is None or isinstance(event, StepProgress):
+    def on_event(self, event: Event) -> None:
+        step = self._tracker.update(event)
+        if step is None or isinstance(event, StepProgress):
             return
-        # First as it now is, so that the line which stays pushes nothing outdated before it.
+        # Redraw before printing, so that the printed line is not followed by an outdated state.
         self._live.refresh()
-        if one.standing != "running":
-            self._console.print(_ended_line(one, len(self._following.steps)))
+        if step.status != "running":
+            self._console.print(_end_line(step, len(self._tracker.steps)))
 
     def warn(self, text: str) -> None:
-        self._console.print(line(("warning: ", "yellow"), one_line(text)))
+        self._console.print(styled_line(("warning: ", "yellow"), one_line(text)))
 
 
 @contextmanager
-def shown_live(console: Console, following: Following) -> Iterator[LiveLines]:
-    """Draw the chain on `console`, four times a second, until the body ends."""
+def live_display(console: Console, tracker: ProgressTracker) -> Iterator[LiveDisplay]:
+    """Redraw the progress on `console` four times a second until the body ends."""
     live = Live(
         console=console,
-        get_renderable=lambda: now_running(following),
+        get_renderable=lambda: render_progress(tracker),
         refresh_per_second=4,
         transient=True,
         redirect_stdout=False,
@@ -135,67 +136,71 @@ def shown_live(console: Console, following: Following) -> Iterator[LiveLines]:
     )
     live.start()
     try:
-        yield LiveLines(console, following, live)
+        yield LiveDisplay(console, tracker, live)
     finally:
-        with suppress(OSError):  # the terminal may be what has gone
+        with suppress(OSError):  # the terminal may be gone
             live.stop()
 
 
-def now_running(following: Following) -> RenderableType:
-    """The running step with its bar and metrics, and what waits behind it."""
-    now, one = following.clock(), following.running()
+def render_progress(tracker: ProgressTracker) -> RenderableType:
+    """Render the running step with its progress bar and metrics, and the names of later steps."""
+    now, step = tracker.clock(), tracker.running()
     parts: list[RenderableType] = []
-    if one is not None:
-        parts.append(_head(one, len(following.steps)))
-        below: list[RenderableType] = [_bar(one, now)]
-        if shown := one.live_metrics():
-            below.append(Joined(shown))
-        parts.append(indented(Group(*below), by=2))
-    if waiting := following.waiting():
-        lead = line((f"{MARKS['waiting']} then ", "dim"))
-        parts.append(Joined(waiting, style="dim", lead=lead))
+    if step is not None:
+        parts.append(_heading(step, len(tracker.steps)))
+        rows: list[RenderableType] = [_bar(step, now)]
+        if metrics := step.live_metrics():
+            rows.append(InlineList(metrics))
+        parts.append(indent(Group(*rows), by=2))
+    if waiting := tracker.waiting():
+        lead = styled_line((f"{MARKS['waiting']} then ", "dim"))
+        parts.append(InlineList(waiting, style="dim", lead=lead))
     return Group(*parts)
 
 
-def _head(one: Followed, of: int) -> Text:
-    mark, style = MARKS[one.standing], _STYLES[one.standing]
-    head = line((f"{mark} ", style), (f"{one.number}/{of} {one.step}", "bold"))
-    if one.summary:
-        head.append_text(line((f"  {one_line(one.summary)}", "dim")))
+def _heading(step: TrackedStep, total: int) -> Text:
+    mark, style = MARKS[step.status], _STYLES[step.status]
+    line = styled_line((f"{mark} ", style), (f"{step.number}/{total} {step.step}", "bold"))
+    if step.summary:
+        line.append_text(styled_line((f"  {one_line(step.summary)}", "dim")))
     # A summary may be long, and the area drawn in place must not jump.
-    head.no_wrap, head.overflow = True, "ellipsis"
-    return head
+    line.no_wrap, line.overflow = True, "ellipsis"
+    return line
 
 
-def _bar(one: Followed, now: float) -> RenderableType:
-    times = [duration(now - one.began)]
-    if left := time_left(one, now):
+def _bar(step: TrackedStep, now: float) -> RenderableType:
+    times = [format_duration(now - step.started)]
+    if left := time_left(step, now):
         times.append(left)
-    said = " · ".join([*([one.position()] if one.position() else []), *times])
-    if one.total <= 0:
-        return Text(said)
+    if step.total <= 0:
+        return Text(" · ".join([*([step.position()] if step.position() else []), *times]))
     grid = Table.grid(padding=(0, 1, 0, 0), expand=True)
     grid.add_column(ratio=1)
     grid.add_column(no_wrap=True)
     grid.add_column(no_wrap=True)
-    bar = ProgressBar(total=one.total, completed=one.done)
-    grid.add_row(bar, f"{one.share:.0%}", one.position())
+    bar = ProgressBar(total=step.total, completed=step.done)
+    grid.add_row(bar, f"{step.share:.0%}", step.position())
     return Group(grid, Text(" · ".join(times), "dim"))
 
 
-def _ended_line(one: Followed, of: int) -> RenderableType:
-    mark, style = MARKS[one.standing], _STYLES[one.standing]
-    head = line((f"{mark} ", style), (f"{one.number}/{of} {one.step}", "bold"), "  ")
-    return Joined(_how_it_ended(one), lead=head)
+def _end_line(step: TrackedStep, total: int) -> RenderableType:
+    mark, style = MARKS[step.status], _STYLES[step.status]
+    lead = styled_line((f"{mark} ", style), (f"{step.number}/{total} {step.step}", "bold"), "  ")
+    return InlineList(_end_parts(step), lead=lead)
 
 
-def _how_it_ended(one: Followed) -> list[str]:
-    if one.standing in ("failed", "stopped"):
-        return [f"{one.standing} after {duration(one.seconds)}"]
-    said = f"done in {duration(one.seconds)}" if one.standing == "done" else "reused"
-    return [said, *format_metrics(one.metrics, most=_FINAL_METRICS)]
+def _end_parts(step: TrackedStep) -> list[str]:
+    if step.status in ("failed", "stopped"):
+        return [f"{step.status} after {format_duration(step.seconds)}"]
+    result = f"done in {format_duration(step.seconds)}" if step.status == "done" else "reused"
+    return [result, *format_metrics(step.metrics, most=_FINAL_METRICS)]
 
 
-def _how_far(one: Followed, now: float) -> list[str]:
-    left = time_left(one, now)
-    return [f"{one.share:.0%}", one.position(), *one.live_metrics(), *([left] if left else [])]
+def _progress_parts(step: TrackedStep, now: float) -> list[str]:
+    left = time_left(step, now)
+    return [
+        f"{step.share:.0%}",
+        step.position(),
+        *step.live_metrics(),
+        *([left] if left else []),
+    ]

@@ -1,4 +1,4 @@
-"""The table a run ends with: each step's time and metrics, and where everything is."""
+"""Render the table at the end of a run: time and metrics of each step, and output paths."""
 
 from __future__ import annotations
 
@@ -10,68 +10,84 @@ from rich.console import Console, Group, RenderableType
 
 from aligner.chain import Outcome
 from aligner.chain.execute import StepResult
-from aligner.state import SLOTS
-from aligner.terminal.console import NARROW, Joined, Labelled, indented, line, table
-from aligner.terminal.text import duration, format_metrics
+from aligner.terminal.console import (
+    NARROW,
+    InlineList,
+    LabeledRows,
+    indent,
+    make_table,
+    styled_line,
+)
+from aligner.terminal.text import format_duration, format_metrics
 
-MOST_FIGURES = 8
-"""Metrics shown for a step, unless all are asked for."""
+MAX_METRICS = 8
+"""Metrics shown per step, unless all are requested."""
 
 
-def closing(
-    outcome: Outcome, console: Console, *, log: Path | None, every_figure: bool
+def render_summary(
+    outcome: Outcome, console: Console, *, log: Path | None, all_metrics: bool
 ) -> RenderableType:
-    """What to print at the end of `outcome`.
+    """Render the result of a run.
 
     Args:
-        log: Where the libraries' messages are, if there were any.
-        every_figure: Show all metrics of each step, not just the first few.
+        outcome: The result.
+        console: The console that the result is printed on.
+        log: Log file with the output of libraries, if there was any.
+        all_metrics: Show all metrics of each step, not only the first ones.
     """
-    most = None if every_figure else MOST_FIGURES
     rows = [
-        (str(number), one.step, "reused" if one.reused else duration(one.seconds), one.metrics)
-        for number, one in enumerate(outcome.steps, start=1)
+        (
+            str(number),
+            step.step,
+            "reused" if step.reused else format_duration(step.seconds),
+            step.metrics,
+        )
+        for number, step in enumerate(outcome.steps, start=1)
     ]
-    places: list[tuple[str, RenderableType]] = [("run", near(outcome.folder))]
-    for slot in sorted(SLOTS & outcome.state.filled()):
-        path = outcome.state.get(slot).path
-        places.append((slot, through_run(path, outcome.steps)))
+    paths: list[tuple[str, RenderableType]] = [("run", display_path(outcome.folder))]
+    for slot in sorted(outcome.state.filled()):
+        paths.append((slot, path_in_run(outcome.state.get(slot).path, outcome.steps)))
     if log is not None:
-        places.append(("log", near(log)))
-    places.append(("time", duration(outcome.seconds)))
-    return Group("", step_table(rows, console, most=most), "", Labelled(places))
+        paths.append(("log", display_path(log)))
+    paths.append(("time", format_duration(outcome.seconds)))
+    steps = step_table(rows, console, max_metrics=None if all_metrics else MAX_METRICS)
+    return Group("", steps, "", LabeledRows(paths))
 
 
 def step_table(
-    rows: Sequence[tuple[str, str, str, Mapping[str, float]]], console: Console, *, most: int | None
+    rows: Sequence[tuple[str, str, str, Mapping[str, float]]],
+    console: Console,
+    *,
+    max_metrics: int | None,
 ) -> RenderableType:
-    """Steps as (number, name, time, metrics): a table, or a list where the terminal is narrow."""
+    """Render steps (number, name, time, metrics) as a table, or as a list on a narrow terminal."""
     if console.width < NARROW:
         blocks: list[RenderableType] = []
-        for number, step, took, values in rows:
-            blocks.append(line((f"{number} {step}", "bold"), (f"  {took}", "dim")))
-            if shown := format_metrics(values, most=most):
-                blocks.append(indented(Joined(shown), by=2))
+        for number, step, time, metrics in rows:
+            blocks.append(styled_line((f"{number} {step}", "bold"), (f"  {time}", "dim")))
+            if parts := format_metrics(metrics, most=max_metrics):
+                blocks.append(indent(InlineList(parts), by=2))
         return Group(*blocks)
-    made = table([("", "right"), ("step", "left"), ("time", "right"), ("metrics", "left")])
-    for number, step, took, values in rows:
-        made.add_row(number, line(step), took, Joined(format_metrics(values, most=most)))
-    return made
+    table = make_table([("", "right"), ("step", "left"), ("time", "right"), ("metrics", "left")])
+    for number, step, time, metrics in rows:
+        parts = format_metrics(metrics, most=max_metrics)
+        table.add_row(number, styled_line(step), time, InlineList(parts))
+    return table
 
 
-def near(path: Path | str) -> str:
-    """`path` as seen from the current folder, where that is shorter."""
+def display_path(path: Path | str) -> str:
+    """Return `path` relative to the current folder if that is shorter, else absolute."""
     absolute = os.path.abspath(path)
     relative = os.path.relpath(absolute)
     return relative if len(relative) < len(absolute) else absolute
 
 
-def through_run(path: str, steps: Sequence[StepResult]) -> str:
-    """`path` by way of the run's own folder, where it lies in one of its steps."""
+def path_in_run(path: str, steps: Sequence[StepResult]) -> str:
+    """Return `path` through the run's own folder if it is in one of the run's steps."""
     if not os.path.isabs(path):
         return path
-    for one in steps:
-        real = one.folder.resolve()
-        if Path(path).is_relative_to(real):
-            return near(one.folder / Path(path).relative_to(real))
-    return near(path)
+    for step in steps:
+        folder = step.folder.resolve()
+        if Path(path).is_relative_to(folder):
+            return display_path(step.folder / Path(path).relative_to(folder))
+    return display_path(path)

@@ -1,4 +1,4 @@
-"""Make text fit for a terminal: no control characters, no secrets, numbers people can read."""
+"""Format text for a terminal: escaped control characters, hidden secrets, readable numbers."""
 
 from __future__ import annotations
 
@@ -10,39 +10,41 @@ from collections.abc import Mapping
 
 _SECRET_NAME = re.compile(r"(TOKEN|KEY|SECRET|PASSWORD)$", re.IGNORECASE)
 _HUB_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{20,}\b")
-_SHORTEST_SECRET = 6
-"""Shorter values ("1", "yes") are no secrets, and hiding them would garble every text."""
+_MIN_SECRET_LENGTH = 6
+"""Shorter values ("1", "yes") are not secrets; hiding them would garble every text."""
+CONTROL_CATEGORIES = ("Cc", "Cf", "Cs", "Zl", "Zp")
+"""Unicode categories that can change what a terminal does or shows."""
 
 
-def clean(text: str) -> str:
-    """`text` with control and direction characters written out, lines and tabs left as they are.
+def escape_controls(text: str) -> str:
+    """Return `text` with control and direction characters escaped, except newlines and tabs.
 
     >>> clean("a\\x1b[31mb\\u202e")
     'a\\\\x1b[31mb\\\\u202e'
     """
-    return "".join(one if _harmless(one) else _written_out(one) for one in text)
+    return "".join(char if _is_printable(char) else _escape(char) for char in text)
 
 
 def one_line(text: str) -> str:
-    """`text` cleaned, and on one line."""
-    return clean(" ".join(text.split()))
+    """Return `text` escaped and on one line."""
+    return escape_controls(" ".join(text.split()))
 
 
-def without_secrets(text: str, environment: Mapping[str, str] = os.environ) -> str:
-    """`text` without the values of variables whose names end in TOKEN, KEY, SECRET or PASSWORD."""
+def hide_secrets(text: str, environment: Mapping[str, str] = os.environ) -> str:
+    """Return `text` without the values of variables named …TOKEN, …KEY, …SECRET or …PASSWORD."""
     for name, value in environment.items():
-        if len(value) >= _SHORTEST_SECRET and _SECRET_NAME.search(name):
+        if len(value) >= _MIN_SECRET_LENGTH and _SECRET_NAME.search(name):
             text = text.replace(value, f"[{name} hidden]")
     return _HUB_TOKEN.sub("[hub token hidden]", text)
 
 
-def safe(text: str) -> str:
-    """`text` as it may be shown: cleaned, and without secrets."""
-    return clean(without_secrets(text))
+def sanitize(text: str) -> str:
+    """Return `text` escaped and without secrets."""
+    return escape_controls(hide_secrets(text))
 
 
 def format_number(value: float) -> str:
-    """A measured number with four digits that count.
+    """Format a metric with four significant digits.
 
     >>> format_number(0.693147), format_number(2e-05), format_number(12345.6)
     ('0.6931', '2e-05', '12,346')
@@ -56,33 +58,33 @@ def format_number(value: float) -> str:
     return f"{value:.4g}"
 
 
-def count(value: int | None) -> str:
-    """A whole number of rows or steps, exact up to 999,999; empty where unknown.
+def format_count(value: int | None) -> str:
+    """Format a number of rows or steps, exact up to 999,999; empty if unknown.
 
     >>> count(120_500), count(1_234_567), count(None)
     ('120,500', '1.23M', '')
     """
     if value is not None and abs(value) < 10**6:
         return f"{value:,}"
-    return amount(value)
+    return format_amount(value)
 
 
-def amount(value: int | None) -> str:
-    """A number of tokens or parameters, of which three digits say enough; empty where unknown.
+def format_amount(value: int | None) -> str:
+    """Format a number of tokens or parameters with three digits; empty if unknown.
 
     >>> amount(9_999), amount(260_032), amount(8_030_261_248), amount(None)
     ('9,999', '260k', '8.03B', '')
     """
     if value is None:
         return ""
-    for size, letter in ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "k")):
-        if abs(value) >= max(size, 10**4):
-            return f"{value / size:.3g}{letter}"
+    for unit, letter in ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "k")):
+        if abs(value) >= max(unit, 10**4):
+            return f"{value / unit:.3g}{letter}"
     return f"{value:,}"
 
 
-def duration(seconds: float) -> str:
-    """A time span.
+def format_duration(seconds: float) -> str:
+    """Format a time span.
 
     >>> duration(0.42), duration(12.3), duration(75), duration(7500), duration(200_000)
     ('0.4 s', '12.3 s', '1 min 15 s', '2 h 05 min', '2 d 7 h')
@@ -99,15 +101,15 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest:02d} s"
 
 
-def size(octets: int) -> str:
-    """An amount of storage.
+def format_size(num_bytes: int) -> str:
+    """Format an amount of storage.
 
     >>> size(512), size(2_500_000), size(3 * 10**9)
     ('512 B', '2.5 MB', '3.0 GB')
     """
-    if octets < 1000:
-        return f"{octets} B"
-    value = float(octets)
+    if num_bytes < 1000:
+        return f"{num_bytes} B"
+    value = float(num_bytes)
     for unit in ("kB", "MB", "GB"):
         value /= 1000
         if value < 999.95:
@@ -116,27 +118,19 @@ def size(octets: int) -> str:
 
 
 def format_metrics(values: Mapping[str, float], *, most: int | None = None) -> list[str]:
-    """Each metric as `name value`, the first `most` of them and how many more there are."""
+    """Return each metric as `name value`; after the first `most`, only the number of the others."""
     shown = [f"{one_line(name)} {format_number(value)}" for name, value in values.items()]
     if most is not None and len(shown) > most + 1:
         return [*shown[:most], f"and {len(shown) - most} more"]
     return shown
 
 
-def _harmless(one: str) -> bool:
-    return (
-        one in "\n\t"
-        or one == " "
-        or unicodedata.category(one) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
-    )
+def _is_printable(char: str) -> bool:
+    return char in "\n\t" or unicodedata.category(char) not in CONTROL_CATEGORIES
 
 
-def _written_out(one: str) -> str:
-    number = ord(one)
-    return (
-        f"\\x{number:02x}"
-        if number < 256
-        else f"\\u{number:04x}"
-        if number < 65536
-        else f"\\U{number:08x}"
-    )
+def _escape(char: str) -> str:
+    number = ord(char)
+    if number < 256:
+        return f"\\x{number:02x}"
+    return f"\\u{number:04x}" if number < 65536 else f"\\U{number:08x}"

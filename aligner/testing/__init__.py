@@ -1,4 +1,4 @@
-"""The kit for plugin authors: a contract to hold a stage to, tiny models and data, a chain of one."""
+"""Test kit for plugin authors: contract tests, tiny models and data, a runner for one stage."""
 
 from aligner.testing.contract import StageContract
 from aligner.testing.run import Nothing, run_stage

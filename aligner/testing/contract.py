@@ -1,4 +1,4 @@
-"""What every stage must hold to: subclass `StageContract` in a plugin's tests and name the stage."""
+"""Contract tests for stages: subclass `StageContract` in the tests of a plugin."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,44 +15,45 @@ from typing import Any, ClassVar
 import pytest
 from transformers import PreTrainedModel
 
-from aligner.api import Result
+from aligner.api import Recipe, Result
 from aligner.chain import Event, StepProgress
+from aligner.host import Host, host_of
 from aligner.options.fields import nested_models
 from aligner.run.durable import hash_tree
 from aligner.stage import Stage
-from aligner.state import SLOTS, Slot
+from aligner.state import Slot
 from aligner.testing.process import Process
-from aligner.testing.run import recipe_for, run_stage
+from aligner.testing.run import recipe_for
 from aligner.testing.tiny import Rows
 
 HEAVY = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "evaluate")
-"""What takes seconds to import, and so waits until a step is planned or runs."""
+"""Libraries that take seconds to import; a stage imports them only when it plans or runs."""
 
 
-class Killed(BaseException):
-    """Stands in for the end of the process in the middle of a step."""
+class SimulatedCrash(BaseException):
+    """Raised in the middle of a step in place of a killed process."""
 
 
 @dataclass(frozen=True)
-class Seen:
-    """One run of the stage, and what it did besides."""
+class StageRun:
+    """One run of the stage and its side effects."""
 
     result: Result
     events: list[Event]
     folder: Path
     disturbed: list[str]
-    """What of the process was not as before."""
+    """Process state that differs after the run."""
     written: list[str]
-    """Files that it left outside its own folder, or changed there."""
+    """Files created or changed outside the folder of the runs."""
 
     def reports(self, step: str) -> list[int]:
-        """How far the step was at each of its reports."""
-        said = (_done_at(event, step) for event in self.events)
-        return [done for done in said if done is not None]
+        """Return the `done` value of each progress report of the step."""
+        reports = (_done_at(event, step) for event in self.events)
+        return [done for done in reports if done is not None]
 
 
 class StageContract:
-    """Tests that hold for every stage.
+    """Tests that every stage has to pass.
 
         class TestMine(StageContract):
             stage = Mine
@@ -65,16 +66,18 @@ class StageContract:
 
     stage: ClassVar[type[Stage[Any]]]
     options: ClassVar[Mapping[str, Any]] = {}
-    """The fewest and smallest options the stage does its work with."""
+    """The smallest options with which the stage does its work."""
     files: ClassVar[Mapping[str, Rows | str]] = {}
-    """Data that the options name, written beside the recipe: rows or text by file name."""
+    """Data files that the options name, by file name: rows or text."""
     fill: ClassVar[Iterable[Slot]] = ()
-    """Slots to fill that the stage uses where they are there; what it requires is filled anyway."""
+    """Optional slots to fill with tiny models; required slots are filled anyway."""
+    before: ClassVar[Sequence[Stage[Any]]] = ()
+    """Stages to run first, for required slots that plugins declare."""
     plugins: ClassVar[Iterable[object]] = ()
-    """Plugins besides the installed ones: your own package, where it is not installed."""
+    """Plugins besides the installed ones: your own package if it is not installed."""
     interrupt_at: ClassVar[int | None] = 3
-    """The step is killed when it reports that this much is done, and must go on from a checkpoint
-    before it. None for a stage that is too quick to keep any."""
+    """The step is interrupted when it reports this much progress, and has to resume from an earlier
+    checkpoint. None for a stage without checkpoints."""
     unrepeatable: ClassVar[frozenset[str]] = frozenset()
     """Metrics that differ from run to run, such as speeds."""
 
@@ -84,8 +87,8 @@ class StageContract:
 
     @pytest.fixture(scope="class")
     @classmethod
-    def seen(cls, tmp_path_factory: pytest.TempPathFactory) -> Seen:
-        """One whole run, which several tests look at."""
+    def seen(cls, tmp_path_factory: pytest.TempPathFactory) -> StageRun:
+        """One complete run, shared by several tests."""
         return cls._run(cls._made(), tmp_path_factory.mktemp(cls.stage.name))
 
     @classmethod
@@ -93,61 +96,60 @@ class StageContract:
         return cls.stage(cls.stage.Options(**cls.options))
 
     @classmethod
+    def _recipe(cls, made: Stage[Any], folder: Path) -> Recipe:
+        return recipe_for(
+            made, folder, files=cls.files, fill=cls.fill, before=cls.before, plugins=cls.plugins
+        )
+
+    @classmethod
     def _run(
         cls,
         made: Stage[Any],
         folder: Path,
         *,
-        hear: Callable[[Event], None] = lambda event: None,
-    ) -> Seen:
+        listener: Callable[[Event], None] = lambda event: None,
+    ) -> StageRun:
         elsewhere = folder / "elsewhere"
         elsewhere.mkdir(exist_ok=True)
-        recipe_for(made, folder, files=cls.files, fill=cls.fill, plugins=cls.plugins)
+        recipe = cls._recipe(made, folder)
         events: list[Event] = []
 
         def on_event(event: Event) -> None:
             events.append(event)
-            hear(event)
+            listener(event)
 
-        before, files, here = Process.now(), _files(folder), Path.cwd()
+        before, files, cwd = Process.now(), _files(folder), Path.cwd()
         os.chdir(elsewhere)
         try:
-            result = run_stage(
-                made,
-                folder,
-                files=cls.files,
-                fill=cls.fill,
-                plugins=cls.plugins,
-                on_event=on_event,
-            )
+            result = recipe.run(runs=folder / "runs", show=False, on_event=on_event)
             disturbed = before.difference(Process.now(), but={"current folder"})
             if Path.cwd() != elsewhere.resolve():
                 disturbed.append("current folder")
         finally:
-            os.chdir(here)
+            os.chdir(cwd)
         written = [name for name, digest in _files(folder).items() if files.get(name) != digest]
-        return Seen(result, events, folder, disturbed, written)
+        return StageRun(result, events, folder, disturbed, written)
 
-    def test_every_option_says_what_it_is_for(self) -> None:
+    def test_every_option_is_documented(self) -> None:
         models = (self.stage.Options, *nested_models(self.stage.Options))
-        silent = [
+        undocumented = [
             f"{model.__name__}.{name}"
             for model in models
             for name, field in model.model_fields.items()
             if not field.description
         ]
-        assert not silent, f"no docstring under: {', '.join(silent)}"
+        assert not undocumented, f"no docstring under: {', '.join(undocumented)}"
 
-    def test_the_stage_is_written_up(self) -> None:
+    def test_the_stage_is_documented(self) -> None:
         own = self.stage.__dict__.get("__doc__")
-        assert own, f"the first line of {self.stage.__name__}'s docstring is its line in listings"
+        assert own, f"{self.stage.__name__} has no docstring; `aligner stages` lists its first line"
         assert own.strip().splitlines()[0].endswith("."), "the first line should be a sentence"
 
-    def test_options_read_back_as_they_are_written(self, made: Stage[Any]) -> None:
+    def test_options_survive_a_round_trip_through_json(self, made: Stage[Any]) -> None:
         written = made.options.model_dump(mode="json", exclude_unset=True)
         assert self.stage.Options(**json.loads(json.dumps(written))) == made.options
 
-    def test_declaring_loads_nothing_heavy(self) -> None:
+    def test_the_declaration_imports_no_heavy_library(self) -> None:
         home, name = self.stage.__module__, self.stage.__qualname__
         code = (
             f"import json, sys, {home}\n"
@@ -157,21 +159,22 @@ class StageContract:
             f"print(*[name for name in {HEAVY!r} if name in sys.modules])"
         )
         path = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        seen = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | path
         )
-        assert not seen.returncode, seen.stderr
-        assert not seen.stdout.strip(), f"{home} loads {seen.stdout.strip()}"
+        assert not process.returncode, process.stderr
+        assert not process.stdout.strip(), f"{home} imports {process.stdout.strip()}"
 
-    def test_slots_are_slots(self, made: Stage[Any]) -> None:
+    def test_slots_are_declared(self, made: Stage[Any]) -> None:
+        known = {*Host.discover().slots(), *host_of(self.plugins).slots(), *self.stage.declares}
         for part in ("requires", "provides", "uses"):
-            unknown = getattr(made, part) - SLOTS
-            assert not unknown, f"`{part}` names no slot: {sorted(unknown)}"
+            unknown = getattr(made, part) - known
+            assert not unknown, f"`{part}` contains undeclared slots: {sorted(unknown)}"
 
-    def test_planning_loads_no_weights_and_says_the_same_twice(
+    def test_planning_loads_no_weights_and_is_deterministic(
         self, made: Stage[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        recipe = recipe_for(made, tmp_path, files=self.files, fill=self.fill, plugins=self.plugins)
+        recipe = self._recipe(made, tmp_path)
 
         def loaded(*_: Any, **__: Any) -> None:
             raise AssertionError(f"`plan` of {self.stage.name!r} loads weights")
@@ -180,16 +183,18 @@ class StageContract:
         first, second = (
             recipe.check(runs=tmp_path / "runs").plans[self.stage.name] for _ in range(2)
         )
-        assert first.summary, "a plan needs a summary"
-        assert "\n" not in first.summary, "a summary is one line"
+        assert first.summary, "the plan has no summary"
+        assert "\n" not in first.summary, "the summary has more than one line"
         assert set(first.slots) <= made.provides | {"tokenizer"}, (
-            "it plans slots it does not provide"
+            "`Plan.slots` contains slots that the stage does not provide"
         )
         for part in ("summary", "rows", "tokens", "optimizer_steps", "metrics", "data"):
-            assert getattr(first, part) == getattr(second, part), f"`{part}` differs between plans"
+            assert getattr(first, part) == getattr(second, part), (
+                f"`{part}` differs between two plans"
+            )
 
-    def test_it_fills_what_it_declares_and_touches_nothing_else(
-        self, made: Stage[Any], seen: Seen
+    def test_it_fills_the_slots_it_provides_and_changes_no_other(
+        self, made: Stage[Any], seen: StageRun
     ) -> None:
         steps = list(seen.result.steps.values())
         own = steps[-1]
@@ -198,59 +203,61 @@ class StageContract:
             inside = [artifact.path, *artifact.adapters][-1]
             assert artifact.made_by == own.name
             assert Path(inside).is_relative_to(own.folder.resolve()), (
-                f"{slot!r} lies outside the step's folder"
+                f"the artifact in {slot!r} is outside the folder of the step"
             )
         for slot in sorted(own.state.filled() - made.provides):
-            plugin_version = own.state.get(slot).made_by
-            assert plugin_version != own.name, f"it changed {slot!r}, which it does not provide"
-        assert not seen.written, f"it wrote outside its folder: {', '.join(seen.written)}"
+            made_by = own.state.get(slot).made_by
+            assert made_by != own.name, f"it changed {slot!r}, which it does not provide"
+        assert not seen.written, f"it wrote files outside its folder: {', '.join(seen.written)}"
 
-    def test_it_records_the_figures_it_declares(self, made: Stage[Any], seen: Seen) -> None:
-        recipe = recipe_for(
-            made, seen.folder, files=self.files, fill=self.fill, plugins=self.plugins
-        )
+    def test_it_records_the_metrics_it_declares(self, made: Stage[Any], seen: StageRun) -> None:
+        recipe = self._recipe(made, seen.folder)
         plan = recipe.check(runs=seen.folder / "runs").plans[self.stage.name]
         metrics = seen.result[self.stage.name].metrics
-        assert set(metrics) == set(plan.metrics), "`Plan.metrics` and what was recorded differ"
-        odd = [name for name, value in metrics.items() if not math.isfinite(value)]
-        assert not odd, f"no numbers: {', '.join(odd)}"
+        assert set(metrics) == set(plan.metrics), "`Plan.metrics` and the recorded metrics differ"
+        not_finite = [name for name, value in metrics.items() if not math.isfinite(value)]
+        assert not not_finite, f"NaN or infinite: {', '.join(not_finite)}"
 
-    def test_it_leaves_the_process_as_it_found_it(self, seen: Seen) -> None:
-        assert not seen.disturbed, f"it changed: {', '.join(seen.disturbed)}"
+    def test_it_restores_the_state_of_the_process(self, seen: StageRun) -> None:
+        assert not seen.disturbed, f"it changed the process: {', '.join(seen.disturbed)}"
 
     def test_the_same_seed_gives_the_same_numbers(
-        self, made: Stage[Any], seen: Seen, tmp_path: Path
+        self, made: Stage[Any], seen: StageRun, tmp_path: Path
     ) -> None:
         self._assert_same(made, seen, self._run(made, tmp_path))
 
-    def test_what_is_finished_is_not_run_again(self, made: Stage[Any], seen: Seen) -> None:
-        again = run_stage(made, seen.folder, files=self.files, fill=self.fill, plugins=self.plugins)
-        assert again[self.stage.name].reused, "its plan does not say the same in the next run"
+    def test_a_finished_step_is_reused(self, made: Stage[Any], seen: StageRun) -> None:
+        again = self._recipe(made, seen.folder).run(runs=seen.folder / "runs", show=False)
+        assert again[self.stage.name].reused, "it runs again, because its plan or options changed"
 
-    def test_killed_in_the_middle_it_goes_on_to_the_same_end(
-        self, made: Stage[Any], seen: Seen, tmp_path: Path
+    def test_after_an_interruption_it_resumes_with_the_same_result(
+        self, made: Stage[Any], seen: StageRun, tmp_path: Path
     ) -> None:
         name = self.stage.name
         if self.interrupt_at is None:
-            pytest.skip(f"{name} is too quick to be interrupted")
+            pytest.skip(f"{name} has no checkpoints")
         whole = seen.reports(name)
-        assert whole[-1:] > [self.interrupt_at], f"it never reports more than {self.interrupt_at}"
+        assert whole[-1:] > [self.interrupt_at], (
+            f"it reports no progress beyond {self.interrupt_at}"
+        )
         first = True
 
-        def kill(event: Event) -> None:
+        def interrupt(event: Event) -> None:
             if first and _done_at(event, name) == self.interrupt_at:
-                raise Killed
+                raise SimulatedCrash
 
-        with pytest.raises(Killed):
-            self._run(made, tmp_path, hear=kill)
+        with pytest.raises(SimulatedCrash):
+            self._run(made, tmp_path, listener=interrupt)
         first = False
         after = self._run(made, tmp_path)
-        assert after.reports(name)[0] > whole[0], "it began again instead of going on"
+        assert after.reports(name)[0] > whole[0], (
+            "it started again instead of resuming from a checkpoint"
+        )
         self._assert_same(made, seen, after)
 
-    def _assert_same(self, made: Stage[Any], one: Seen, other: Seen) -> None:
+    def _assert_same(self, made: Stage[Any], run: StageRun, other: StageRun) -> None:
         name = self.stage.name
-        first, second = one.result[name], other.result[name]
+        first, second = run.result[name], other.result[name]
         for slot in sorted(made.provides):
             assert first.state.get(slot).hash == second.state.get(slot).hash, (
                 f"the content of {slot!r} differs"
@@ -263,12 +270,12 @@ class StageContract:
 
 
 def _done_at(event: Event, step: str) -> int | None:
-    """How far `step` says it is, if `event` is such a report."""
+    """Return the progress of `step`, if `event` reports it."""
     if isinstance(event, StepProgress) and event.progress.step == step:
         return event.progress.done
     return None
 
 
 def _files(folder: Path) -> dict[str, str]:
-    """Everything below `folder` that is not the runs."""
+    """Return the hash of each file in `folder`, except the runs."""
     return {n: d for n, d in hash_tree(folder).items() if not n.startswith("runs/")}

@@ -1,4 +1,4 @@
-"""What of a process is shared by all that run in it, and must be left as it was found."""
+"""Snapshot of the process state that a stage has to restore."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ import torch
 
 @dataclass(frozen=True)
 class Process:
-    """The shared state of the process at one moment."""
+    """Snapshot of the shared state of the process."""
 
     facts: dict[str, Any]
 
     @classmethod
     def now(cls) -> Process:
-        """Look at it, and change nothing."""
+        """Take a snapshot, without side effects."""
         return cls(
             {
                 "environment": dict(os.environ),
@@ -42,7 +42,7 @@ class Process:
         )
 
     def difference(self, other: Process, *, but: Collection[str] = ()) -> list[str]:
-        """Names of what is not the same in `other`."""
+        """Return the names of the parts that differ in `other`."""
         return [
             name
             for name, value in self.facts.items()

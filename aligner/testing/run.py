@@ -1,8 +1,8 @@
-"""Run one stage as a chain of one, on tiny models in whatever slots it reads."""
+"""Run a single stage, with tiny models in the slots that it reads."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +23,15 @@ from aligner.testing.tiny import (
 )
 
 MODEL = "tiny-model"
-"""Where `run_stage` puts the model that the chain begins with, below its folder."""
+"""Folder of the initial model, in the folder given to `run_stage`."""
 
 
 class NoOptions(StageOptions):
-    """Of a stage that has none."""
+    """Options of a stage without options."""
 
 
 class Nothing(Stage[NoOptions]):
-    """A stage that needs nothing and does nothing."""
+    """A stage that does nothing."""
 
     name = "nothing"
     requires = frozenset()
@@ -48,12 +48,14 @@ class Nothing(Stage[NoOptions]):
 
 
 class FilledOptions(StageOptions):
+    """Options of the stage `filled`."""
+
     slots: tuple[Slot, ...]
-    """Which slots to fill."""
+    """Slots to fill."""
 
 
 class Filled(Stage[FilledOptions]):
-    """Fills slots with tiny models, for a stage that reads what a chain's start cannot hold."""
+    """Fill slots with tiny models, for a stage that requires more than the initial model."""
 
     name = "filled"
     requires = frozenset({"policy", "tokenizer"})
@@ -64,13 +66,13 @@ class Filled(Stage[FilledOptions]):
 
     def plan(self, context: PlanContext) -> Plan:
         start: Artifact = context.slots["policy"].facts["artifact"]
-        left: dict[Slot, SlotForecast] = {}
+        forecasts: dict[Slot, SlotForecast] = {}
         for slot in self.options.slots:
             facts = model_info(start)
             if slot == "reward":
                 facts = reward_info(facts)
-            left[slot] = SlotForecast(made_by=context.step, facts={"model": facts})
-        return Plan(summary=f"tiny models in {', '.join(self.options.slots)}", slots=left)
+            forecasts[slot] = SlotForecast(made_by=context.step, facts={"model": facts})
+        return Plan(summary=f"tiny models in {', '.join(self.options.slots)}", slots=forecasts)
 
     def run(self, state: ModelState, context: StepContext) -> ModelState:
         made: dict[str, Artifact] = {}
@@ -92,24 +94,28 @@ def run_stage(
     *,
     files: Mapping[str, Rows | str] | None = None,
     fill: Iterable[Slot] = (),
+    before: Sequence[Stage[Any]] = (),
     runs: str = "runs",
     seed: int = 7,
     plugins: Iterable[object] = (),
     on_event: Callable[[Event], None] | None = None,
 ) -> Result:
-    """Run `stage` as the last step of a chain that is just long enough for it.
+    """Run `stage` after the steps that fill the slots it requires.
 
     Args:
-        stage: With its options; paths in them start at `folder`.
-        folder: Gets the data, the tiny model and the runs.
-        files: Data to be written below `folder` first: rows, or text.
-        fill: Slots to be filled though the stage does not require them.
-        runs: Folder of the runs, below `folder`: another one shares nothing with this one.
-        seed: Of the chain.
-        plugins: To be used besides the installed ones.
-        on_event: Hears each event; what it raises stops the run.
+        stage: The stage; `folder` is the base of relative paths in its options.
+        folder: Folder for the data, the tiny model and the runs.
+        files: Data files to write to `folder` first: rows or text by name.
+        fill: Slots to fill although the stage does not require them.
+        before: Stages to run first, for required slots that plugins declare.
+        runs: Folder of the runs, in `folder`; finished steps are shared only within one.
+        seed: Seed of the recipe.
+        plugins: Plugins besides the installed ones.
+        on_event: Called with each event; an exception ends the run.
     """
-    recipe = recipe_for(stage, folder, files=files, fill=fill, seed=seed, plugins=plugins)
+    recipe = recipe_for(
+        stage, folder, files=files, fill=fill, before=before, seed=seed, plugins=plugins
+    )
     return recipe.run(runs=folder / runs, show=False, on_event=on_event)
 
 
@@ -119,13 +125,15 @@ def recipe_for(
     *,
     files: Mapping[str, Rows | str] | None = None,
     fill: Iterable[Slot] = (),
+    before: Sequence[Stage[Any]] = (),
     seed: int = 7,
     plugins: Iterable[object] = (),
 ) -> Recipe:
-    """The chain that `run_stage` runs."""
+    """Return the recipe that `run_stage` runs."""
     write_files(folder, files or {})
-    needed = stage.requires | set(fill)
-    steps: list[Stage[Any]] = [stage]
+    steps = [*before, stage]
+    provided = frozenset().union(*(first.provides for first in before))
+    needed = set(fill).union(*(step.requires for step in steps)) - provided
     if others := sorted(needed - {"policy", "tokenizer"}):
         steps.insert(0, Filled(FilledOptions(slots=tuple(others))))
     model = None

@@ -1,4 +1,4 @@
-"""A model, a tokenizer and data so small that a stage runs on them in a second, the same every time."""
+"""Tiny model, tokenizer and data: a stage runs on them in a second, with equal results."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from aligner.state import Artifact, ModelCache
 Rows = Sequence[Mapping[str, Any]]
 
 POSITIONS = 96
-"""Longest sequence of the tiny model, in tokens."""
+"""Context length of the tiny model, in tokens."""
 VOCABULARY = 320
 
 _WORDS = [
@@ -53,45 +53,45 @@ _TEMPLATE = (
 
 
 def texts(count: int = 24, *, seed: int = 3) -> Rows:
-    """Plain documents of a few words."""
-    draw = random.Random(seed)
-    return [{"text": _sentence(draw)} for _ in range(count)]
+    """Return plain documents of a few words."""
+    rng = random.Random(seed)
+    return [{"text": _sentence(rng)} for _ in range(count)]
 
 
 def conversations(count: int = 12, *, seed: int = 3) -> Rows:
-    """Questions with answers, one turn each; no two prompts are equal."""
-    draw = random.Random(seed)
-    return [{"messages": [_asked(number, draw), _said(_sentence(draw))]} for number in range(count)]
-
-
-def prompts(count: int = 8, *, seed: int = 3) -> Rows:
-    """Questions that wait for an answer, with a reference answer."""
-    draw = random.Random(seed)
+    """Return conversations of two turns with unique prompts."""
+    rng = random.Random(seed)
     return [
-        {"prompt": [_asked(number, draw)], "answer": _sentence(draw)} for number in range(count)
+        {"messages": [_user(number, rng), _assistant(_sentence(rng))]} for number in range(count)
     ]
 
 
+def prompts(count: int = 8, *, seed: int = 3) -> Rows:
+    """Return prompts with a reference answer."""
+    rng = random.Random(seed)
+    return [{"prompt": [_user(number, rng)], "answer": _sentence(rng)} for number in range(count)]
+
+
 def preferences(count: int = 12, *, seed: int = 3) -> Rows:
-    """Questions with two answers; the chosen one begins with `yes`, and some are the longer ones."""
-    draw = random.Random(seed)
+    """Return pairs of answers; the chosen one begins with `yes`, and is sometimes the longer one."""
+    rng = random.Random(seed)
     return [
         {
-            "prompt": f"{number} {_sentence(draw)}",
-            "chosen": f"yes {_sentence(draw)}",
-            "rejected": f"no {_sentence(draw)}",
+            "prompt": f"{number} {_sentence(rng)}",
+            "chosen": f"yes {_sentence(rng)}",
+            "rejected": f"no {_sentence(rng)}",
         }
         for number in range(count)
     ]
 
 
 def labels(count: int = 12, *, seed: int = 3) -> Rows:
-    """Questions with one answer each, and whether it is a good one."""
-    draw = random.Random(seed)
+    """Return prompts with one answer and its label, true or false."""
+    rng = random.Random(seed)
     return [
         {
-            "prompt": f"{number} {_sentence(draw)}",
-            "completion": f"{'yes' if number % 2 else 'no'} {_sentence(draw)}",
+            "prompt": f"{number} {_sentence(rng)}",
+            "completion": f"{'yes' if number % 2 else 'no'} {_sentence(rng)}",
             "label": bool(number % 2),
         }
         for number in range(count)
@@ -99,9 +99,9 @@ def labels(count: int = 12, *, seed: int = 3) -> Rows:
 
 
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
-    """A byte-level tokenizer that knows the words of the tiny data, with a chat template."""
-    spoken = [" ".join(_WORDS), " ".join(f" {word}" for word in _WORDS)]
-    tokenizer = train_tokenizer(spoken, VOCABULARY, special=(*_ROLES, _END), max_length=POSITIONS)
+    """Return a byte-level tokenizer, trained on the words of the tiny data, with a chat template."""
+    words = [" ".join(_WORDS), " ".join(f" {word}" for word in _WORDS)]
+    tokenizer = train_tokenizer(words, VOCABULARY, special=(*_ROLES, _END), max_length=POSITIONS)
     tokenizer.chat_template = _TEMPLATE
     return tokenizer
 
@@ -109,7 +109,7 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
 def tiny_model(
     tokenizer: PreTrainedTokenizerFast | None = None, *, seed: int = 5
 ) -> PreTrainedModel:
-    """A Llama of two layers and 16 hidden units in fp32, with random weights."""
+    """Return a Llama of two layers and 16 hidden units in fp32, with random weights."""
     tokenizer = tokenizer or tiny_tokenizer()
     shape = FreshModel(
         hidden_size=16,
@@ -123,14 +123,14 @@ def tiny_model(
 
 
 def tiny_reward_model(folder: Path, *, seed: int = 5) -> PreTrainedModel:
-    """A reward model on the tiny model that `write_tiny` put into `folder`."""
+    """Return a reward model on top of the tiny model in `folder`, written by `write_tiny`."""
     return make_reward(
         resolve(str(folder)), ModelCache(), seed=seed, pad=tiny_tokenizer().pad_token_id
     )
 
 
 def write_tiny(folder: Path) -> Artifact:
-    """Save the tiny model with its tokenizer as an ordinary model folder."""
+    """Save the tiny model and its tokenizer to a model folder."""
     tokenizer = tiny_tokenizer()
     with quiet():
         tiny_model(tokenizer).save_pretrained(folder)
@@ -139,7 +139,7 @@ def write_tiny(folder: Path) -> Artifact:
 
 
 def write_files(folder: Path, files: Mapping[str, Rows | str]) -> None:
-    """Write each of `files` below `folder`: rows as JSON lines, text as it is."""
+    """Write each file to `folder`: rows as JSON lines, text as it is."""
     for name, content in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -148,13 +148,13 @@ def write_files(folder: Path, files: Mapping[str, Rows | str]) -> None:
         path.write_text(content, encoding="utf-8")
 
 
-def _sentence(draw: random.Random) -> str:
-    return " ".join(draw.choice(_WORDS) for _ in range(draw.randint(2, 6)))
+def _sentence(rng: random.Random) -> str:
+    return " ".join(rng.choice(_WORDS) for _ in range(rng.randint(2, 6)))
 
 
-def _asked(number: int, draw: random.Random) -> dict[str, str]:
-    return {"role": "user", "content": f"{number} {_sentence(draw)}"}
+def _user(number: int, rng: random.Random) -> dict[str, str]:
+    return {"role": "user", "content": f"{number} {_sentence(rng)}"}
 
 
-def _said(text: str) -> dict[str, str]:
+def _assistant(text: str) -> dict[str, str]:
     return {"role": "assistant", "content": text}

@@ -1,4 +1,4 @@
-"""Our options as the trainers' arguments, with every default that harms set right."""
+"""Options of a step as keyword arguments of transformers' and TRL's trainers."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import math
 from typing import Any
 
 from aligner.stage import StepContext
-from aligner.train.options import TrainOptions
+from aligner.train.options import OfflineOptions, TrainOptions
 
 _FEWEST_STEPS_BETWEEN_CHECKPOINTS = 50
 
 
 def optimizer_steps(rows: int, options: TrainOptions, *, world: int = 1) -> int:
-    """Optimizer steps that `rows` training rows make, as the trainer will count them."""
+    """Count the optimizer steps that `rows` training rows make, as the trainer will."""
     if options.max_steps is not None:
         return options.max_steps
     batches = math.ceil(math.ceil(rows / world) / options.per_device_train_batch_size)
@@ -22,30 +22,32 @@ def optimizer_steps(rows: int, options: TrainOptions, *, world: int = 1) -> int:
 
 
 def trainer_arguments(
-    options: TrainOptions,
+    options: OfflineOptions,
     context: StepContext,
     *,
-    learning_rate: float,
     precision: str,
     on_cpu: bool,
     steps: int,
-    measures: bool,
+    has_eval_rows: bool,
+    sampling_strategy: str,
 ) -> dict[str, Any]:
-    """Keyword arguments for any TRL config.
+    """Return keyword arguments for `TrainingArguments` or any TRL config.
 
     Args:
         precision: `fp32`, `bf16`, `fp16` or `pure_bf16`, resolved for this machine.
+        on_cpu: Train on the CPU, even if there is a GPU.
         steps: Optimizer steps in all.
-        measures: Whether there are held-out rows to measure on.
+        has_eval_rows: True if there are held-out rows to evaluate on.
+        sampling_strategy: Order of rows in training.
     """
     every = options.save_steps or max(_FEWEST_STEPS_BETWEEN_CHECKPOINTS, math.ceil(steps / 10))
-    during = measures and options.eval_steps is not None
+    during = has_eval_rows and options.eval_steps is not None
     if during and options.early_stopping_patience is not None:
-        # The best weights can only be kept if there is a checkpoint at each measurement.
+        # The best weights can only be kept if there is a checkpoint at each evaluation.
         every = options.eval_steps or every
     return {
         "output_dir": str(context.folder / "checkpoints"),
-        "learning_rate": learning_rate,
+        "learning_rate": options.learning_rate,
         "num_train_epochs": options.num_train_epochs,
         "max_steps": options.max_steps or -1,
         "per_device_train_batch_size": options.per_device_train_batch_size,
@@ -60,7 +62,7 @@ def trainer_arguments(
         if options.warmup_steps < 1
         else int(options.warmup_steps),
         "max_grad_norm": options.max_grad_norm,
-        "train_sampling_strategy": options.train_sampling_strategy,
+        "train_sampling_strategy": sampling_strategy,
         "length_column_name": "length",
         "activation_checkpointing": options.activation_checkpointing,
         "bf16": precision == "bf16",
@@ -70,7 +72,7 @@ def trainer_arguments(
         "logging_strategy": "steps",
         "logging_steps": options.logging_steps,
         "logging_first_step": True,
-        # A NaN must be seen, not smoothed over to the last good metric.
+        # A NaN must stop the step, not be replaced by the last good loss.
         "logging_nan_inf_filter": False,
         "save_strategy": "steps",
         "save_steps": every,

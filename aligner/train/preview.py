@@ -16,7 +16,7 @@ from aligner.preview import (
     PreviewToken,
     Role,
     TokenSequence,
-    counts_of,
+    count_roles,
 )
 from aligner.stage import PlanContext
 
@@ -42,7 +42,8 @@ class Reader:
         word: What to call the tokens that a loss is put on.
         """
         self.word = word
-        self._spell, self._stops = TokenSpeller(tokenizer), tuple(stops)
+        self.tokenizer, self._stops = tokenizer, tuple(stops)
+        self._spell = TokenSpeller(tokenizer)
 
     def name(self, token: int) -> str:
         return self._spell.text(token)
@@ -84,7 +85,7 @@ class Reader:
     def scored_lane(
         self, ids: Sequence[int], present: Iterable[int], *, pad: int, name: str = ""
     ) -> TokenSequence:
-        """A lane of a model that reads one score from the last token that is no `pad`."""
+        """Return a sequence of a model that reads one score at the last token that is not `pad`."""
         read = max((place for place, token in enumerate(ids) if token != pad), default=0)
         note = f"the score is read at position {read}, {self.name(ids[read])}"
         scored = [place == read for place in range(len(ids))]
@@ -187,7 +188,7 @@ def section(
         title=title,
         rows=tuple(shown),
         batches=tuple(batches),
-        word=word,
+        trained_label=word,
         notes=notes,
     )
 
@@ -206,7 +207,7 @@ def _places(
         place = number_of(name)
         if place is not None:
             places.append(place)
-        elif request.by_name:
+        elif request.required:
             what = f"step {context.step!r} has no row {name}: there are {title}"
             raise DataError(what, where=context.at(option), hint=_hint(rows))
     return list(dict.fromkeys(places))
@@ -241,8 +242,8 @@ def _shown(row: Any, place: int, laid: Laid, row_word: str) -> PreviewRow:
         title=f"{row_word} {place + 1}",
         origin=row.origin,
         sequences=laid.sequences,
-        shared=laid.shared,
-        facts=laid.facts,
+        prompt_length=laid.shared,
+        details=laid.facts,
     )
 
 
@@ -254,9 +255,9 @@ def _batch(laid: Sequence[Laid], start: int, row_word: str, *, joined: bool) -> 
     widths = [len(lane.tokens) for lane in sequences]
     return PreviewBatch(
         title=which,
-        sequences=1 if joined else len(sequences),
-        columns=sum(widths) if joined else max(widths),
-        counts=counts_of(sequences),
+        num_sequences=1 if joined else len(sequences),
+        sequence_length=sum(widths) if joined else max(widths),
+        counts=count_roles(sequences),
     )
 
 

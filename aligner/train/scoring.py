@@ -159,7 +159,6 @@ def load_sources(
                 context.model_cache,
                 precision=precision,
                 attn_implementation=attn_implementation,
-                where=context.where,
             )
             parts = parts_of(loaded)
             # It is only looked at: a later step takes the very weights.

@@ -17,7 +17,7 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 from aligner.errors import StageError
 from aligner.stage import StepContext
 from aligner.train import checkpoints
-from aligner.train.watch import TrainingMonitor
+from aligner.train.monitor import TrainingMonitor
 from aligner.train.weight_check import check_weights_changed, sample_of
 
 TRAINABLE = "trainable.safetensors"
@@ -40,7 +40,7 @@ class StepTrainer(Trainer):
         rows: Any = self.train_dataset
         if grouped and "length" in rows.column_names:
             group = self.args.train_batch_size * self.args.gradient_accumulation_steps
-            return LengthGroupedSampler(group, lengths=list(rows["length"]))
+            return LengthGroupedSampler(group, lengths=rows.with_format(None)["length"][:])
         return super()._get_train_sampler(train_dataset)
 
     def _get_eval_sampler(self, eval_dataset: Any) -> Any:

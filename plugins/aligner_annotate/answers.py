@@ -11,7 +11,7 @@ from typing import Any
 from aligner.data.encoding.chat import stop_tokens
 from aligner.models.generate import Sampling, generate
 from aligner.models.load import load_model
-from aligner.run import ranks
+from aligner.run import processes
 from aligner.stage import StepContext
 from aligner.state import Artifact, ModelState
 from aligner_annotate.options import WritingOptions
@@ -52,7 +52,9 @@ class Share:
             run: The step's.
         """
         # Dealt out in whole batches: what is written then is the same on any number of processes.
-        self.batches = parts(lengths, max(batch_size // samples, 1))[context.rank :: context.world]
+        self.batches = parts(lengths, max(batch_size // samples, 1))[
+            context.rank :: context.world_size
+        ]
         self.samples, self._run, self._done = samples, context, 0
         self._total = passes * samples * sum(map(len, self.batches))
 
@@ -103,7 +105,6 @@ def write_answers(
         precision=options.precision,
         quantize=options.quantize,
         attn_implementation=options.attn_implementation,
-        where=context.where,
     )
     try:
         for batch in share.left(work):
@@ -139,17 +140,17 @@ def gathered(context: StepContext, make: Callable[[], Artifact]) -> Artifact:
     """What the first process makes of every process's share, once all have done theirs."""
 
     def ended(rank: int) -> Path:
-        return context.folder / f".process-{rank}.share.{ranks.start_of()}"
+        return context.folder / f".process-{rank}.share.{processes.launch_id()}"
 
     def wait_and_make() -> Artifact:
-        for other in range(1, context.world):
+        for other in range(1, context.world_size):
             what = f"the share of process {other}"
-            ranks.wait_until(ended(other).exists, what=what, seconds=_PATIENCE)
+            processes.wait_until(ended(other).exists, what=what, seconds=_PATIENCE)
         return make()
 
     if context.rank:
         ended(context.rank).touch()
-    return ranks.written_once(context.folder / "data", wait_and_make)
+    return processes.write_once(context.folder / "data", wait_and_make)
 
 
 def _seed(context: StepContext, policy: Artifact) -> int:

@@ -12,10 +12,8 @@ from aligner.data.encoding.tokenizers import planned_tokenizer
 from aligner.data.store.token_rows import PromptTokens
 from aligner.errors import AlignerError, ErrorCollector, ModelError
 from aligner.models.inspect import planned_model
-from aligner.models.precision import attention_errors, precision_of, quantize_errors
 from aligner.state import Slot
 from aligner_annotate.judge import Questions
-from aligner_annotate.options import WritingOptions
 from aligner_annotate.stage import AnnotateOptions, JudgeSpec
 
 
@@ -30,17 +28,6 @@ def endless(tokenizer: Any, context: PlanContext) -> list[AlignerError]:
             hint="a `chat` step gives it one",
         )
     ]
-
-
-def machine_errors(options: WritingOptions, context: PlanContext) -> list[AlignerError]:
-    """What this machine cannot do."""
-    errors = ErrorCollector()
-    with errors:
-        precision_of(options.precision, where=context.at("precision"))
-    errors.found += quantize_errors(options.quantize, where=context.at("quantize"))
-    return errors.found + attention_errors(
-        options.attn_implementation, where=context.at("attn_implementation")
-    )
 
 
 def too_long(

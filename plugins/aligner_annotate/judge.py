@@ -12,7 +12,7 @@ import torch
 
 from aligner.data.encoding.chat import ChatEncoder
 from aligner.data.encoding.tokenizers import load_tokenizer
-from aligner.errors import ModelError
+from aligner.errors import ModelError, error_location
 from aligner.models.load import load_model
 from aligner.models.padding import from_the_left, longest_first
 from aligner.registry import Completion, Message, RewardFunction
@@ -106,14 +106,14 @@ def judge_of(
     """The judge: the policy itself, or the model that an earlier step left."""
     there = state if spec.of is None else context.past[spec.of]
     policy, where = there.get("policy"), context.at("judge")
-    model = load_model(
-        policy,
-        context.model_cache,
-        precision=options.precision,
-        quantize=options.quantize,
-        attn_implementation=options.attn_implementation,
-        where=where,
-    )
+    with error_location(where):
+        model = load_model(
+            policy,
+            context.model_cache,
+            precision=options.precision,
+            quantize=options.quantize,
+            attn_implementation=options.attn_implementation,
+        )
     if policy.hash == state.get("policy").hash:
         context.model_cache.keep(policy, model)
     tokenizer = load_tokenizer(there.get("tokenizer"), context.model_cache, where=where)

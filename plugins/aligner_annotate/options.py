@@ -5,11 +5,10 @@ from __future__ import annotations
 from pydantic import Field, model_validator
 
 from aligner.data.options import Limits
-from aligner.models.options import Attention, Precision, Quantize
-from aligner.stage import StageOptions
+from aligner.models.options import LoadOptions
 
 
-class WritingOptions(StageOptions):
+class WritingOptions(LoadOptions):
     """How the policy writes."""
 
     max_new_tokens: int = Field(256, gt=0)
@@ -31,13 +30,6 @@ class WritingOptions(StageOptions):
     """Answers written or scored at one time; changes memory and speed, not the result."""
     samples: int = Field(10, ge=0, json_schema_extra={"determines": False})
     """How many prompts are kept in `samples.jsonl`, with all that was written for each."""
-    precision: Precision = "auto"
-    """`auto` is bf16 on a GPU that has it, and fp32 elsewhere."""
-    quantize: Quantize | None = None
-    """Hold the weights below the policy's adapters in 4 bits (nf4) or 8 (int8), as the step that
-    trained them did."""
-    attn_implementation: Attention = "auto"
-    """Kernel that computes attention; `auto` takes sdpa where the architecture has it."""
 
     @model_validator(mode="after")
     def _an_end_in_sight(self) -> WritingOptions:

@@ -8,7 +8,8 @@ from aligner import Plan, PlanContext
 from aligner.data.encoding.planned_policy import planned_policy
 from aligner.data.reading.step_datasets import forecast_rows
 from aligner.errors import ChainError, ErrorCollector
-from aligner_annotate.errors import endless, machine_errors, too_long
+from aligner.models.precision import option_errors
+from aligner_annotate.errors import endless, too_long
 from aligner_annotate.paraphrase_stage import FIGURES, ParaphraseOptions
 from aligner_annotate.reword import requests_of, rows_with
 
@@ -35,7 +36,7 @@ def plan(options: ParaphraseOptions, context: PlanContext) -> Plan:
         errors.found += too_long(
             longest, options.max_new_tokens, [("policy", "the policy")], context
         )
-    errors.found += machine_errors(options, context)
+    errors.found += option_errors(options, at=context.at)
     errors.raise_if_any()
     assert found is not None, "without an error there is data"
     # Numbers before the turn: as many words as a short paraphrase, and none like another.

@@ -8,10 +8,11 @@ from aligner import Plan, PlanContext
 from aligner.data.encoding.planned_policy import planned_policy
 from aligner.data.reading.step_datasets import forecast_rows
 from aligner.errors import ErrorCollector
+from aligner.models.precision import option_errors
 from aligner.state import Slot
 from aligner.train.reward_options import MODEL
 from aligner.train.scoring import reward_errors
-from aligner_annotate.errors import endless, judge_errors, machine_errors, too_long
+from aligner_annotate.errors import endless, judge_errors, too_long
 from aligner_annotate.prompts import prompts_of
 from aligner_annotate.select import stand_ins
 from aligner_annotate.stage import AnnotateOptions, Keep, metrics_of
@@ -39,7 +40,7 @@ def plan(options: AnnotateOptions, context: PlanContext) -> Plan:
     if data is not None and options.judge is not None:
         with errors:
             errors.found += judge_errors(options, options.judge, data.train, context)
-    errors.found += machine_errors(options, context)
+    errors.found += option_errors(options, at=context.at)
     errors.raise_if_any()
     assert data is not None, "without an error there is data"
     rows = [row for one in data.train for row in stand_ins(one.messages, one.tools, options)]

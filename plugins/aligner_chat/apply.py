@@ -8,6 +8,7 @@ from transformers import PreTrainedModel
 from aligner import Artifact, ModelState, StepContext
 from aligner.data.encoding.chat import stop_tokens
 from aligner.data.encoding.tokenizers import load_tokenizer, save_tokenizer
+from aligner.errors import error_location
 from aligner.models.inspect import model_info
 from aligner.models.load import load_as
 from aligner.models.save import save_model
@@ -28,12 +29,14 @@ def apply(options: ChatOptions, state: ModelState, context: StepContext) -> dict
     saved = save_tokenizer(tokenizer, context.folder / "tokenizer")
     context.model_cache.keep(saved, tokenizer)
     policy = state.get("policy")
-    facts = model_info(policy, where=where)
+    with error_location(where):
+        facts = model_info(policy)
     added = len(tokenizer) - facts.vocab_size
     if added <= 0:
         return {"tokenizer": saved, "policy": policy}
     # In the precision it is kept in: rows are added, nothing is trained.
-    model = load_as(policy, context.model_cache, dtype=getattr(torch, facts.dtype), where=where)
+    with error_location(where):
+        model = load_as(policy, context.model_cache, dtype=getattr(torch, facts.dtype))
     assert isinstance(model, PreTrainedModel), "the plan refuses adapters"
     resize_embeddings(model, tokenizer)
     # What ended texts before may still end an answer.

@@ -1,46 +1,44 @@
-"""TRL's DPO trainer, whose reference is the policy as the step found it, by construction."""
+"""Train on preference pairs by the losses of DPO, and verify the reference in the first loss."""
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from collections.abc import Mapping
 
-import torch
-from datasets import Dataset
-from torch.utils.data import DataLoader
-from trl import DPOTrainer
+from torch import Tensor
 
-from aligner.train.trainer import StepTrainer
+from aligner import ModelState, StageError, StepContext
+from aligner.kit.work import PreferenceMethod, TokenLogps, precision_of
+from aligner_dpo.loss import dpo_loss
+from aligner_dpo.options import DPOOptions
+
+_TOLERANCE = {"fp32": 1e-4}
+"""Allowed difference of the first loss from ln 2; other precisions round more."""
 
 
-class ChainedDPOTrainer(StepTrainer, DPOTrainer):
-    """DPO on rows of `prompt_ids`, `chosen_ids`, `rejected_ids`, with reference log-probs in the rows.
+class DPOMethod(PreferenceMethod[DPOOptions]):
+    """Training by `dpo_loss`, relative to the incoming policy unless the slot has another model."""
 
-    The reference's log-probabilities are computed once, before the first update, by the very model that
-    is about to be trained: then it still is the incoming policy, whatever its mixture of weights and
-    adapters. No second model is held, nothing is reloaded, and no adapter is copied. Where the chain
-    names another reference, that model computes them.
-    """
+    def __init__(self, options: DPOOptions) -> None:
+        super().__init__(options, dpo_loss)
 
-    def __init__(self, *, reference: Any | None, **arguments: Any) -> None:
-        self._reference = reference
-        super().__init__(**arguments)
+    def sum_logps(self, tokens: TokenLogps) -> Tensor:
+        return tokens.sum_N(ld_alpha=self.options.ld_alpha)
 
-    def _logps(self, model: Any, batch: Any) -> Any:
-        return self.compute_ref_log_probs(model, batch)  # type: ignore[no-untyped-call]  # TRL
+    def statistics(self) -> tuple[str, ...]:
+        return ("log_sum_sq_probs",) if self.options.use_weighting else ()
 
-    def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
-        # TRL keeps these on disk under a key that leaves out options which change them.
-        model: Any = self._reference if self._reference is not None else self.model
-        model.eval()
-        loader = self.accelerator.prepare(
-            DataLoader(dataset, batch_size=batch_size, collate_fn=self.data_collator, shuffle=False)
-        )
-        sides: tuple[list[torch.Tensor], list[torch.Tensor]] = ([], [])
-        for batch in loader:
-            pair = self.accelerator.gather_for_metrics(self._logps(model, batch))
-            for side, logps_B in zip(sides, pair, strict=True):
-                side.append(logps_B.float().cpu())
-        chosen, rejected = (torch.cat(side).tolist() for side in sides)
-        return dataset.add_column("ref_chosen_logps", chosen).add_column(
-            "ref_rejected_logps", rejected
-        )
+    def check(self, first: Mapping[str, float], state: ModelState, context: StepContext) -> None:
+        """Raise StageError unless the first loss is ln 2: then policy and reference are equal."""
+        options = self.options
+        plain = options.loss_type == ("sigmoid",) and not options.use_weighting
+        if not plain or not options.disable_dropout or state.reference or "loss" not in first:
+            return
+        tolerance = _TOLERANCE.get(precision_of(options.precision), 0.05)
+        if not math.isclose(first["loss"], math.log(2), abs_tol=tolerance):
+            raise StageError(
+                f"the first loss is {first['loss']:.6f}, not ln 2 = {math.log(2):.6f}: "
+                "the reference is not the policy that came in",
+                where=context.where,
+                hint="this is an error in aligner or in a plugin of an earlier step; please report it",
+            )

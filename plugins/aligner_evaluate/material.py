@@ -17,7 +17,7 @@ from aligner.data.encoding.prepare import (
 from aligner.data.options import DataOptions, DataSpecs
 from aligner.data.reading.messages import MalformedRowError
 from aligner.data.rows import Prompt
-from aligner.data.store.row_store import MappedRows
+from aligner.data.store.lazy_rows import MappedRows
 from aligner.data.store.token_rows import PromptTokens
 from aligner.errors import AlignerError, DataError, ErrorGroup
 from aligner_evaluate.stage import EvaluateOptions

@@ -10,12 +10,13 @@ from typing import Any
 from torch import Tensor
 
 from aligner.data.rows import Prompt
-from aligner.data.store.row_store import MappedRows
+from aligner.data.store.lazy_rows import MappedRows
 from aligner.data.store.token_rows import SequenceTokens
 from aligner.errors import StageError
+from aligner.models.logps import ScoredRow, row_logps
 from aligner.stage import StepContext
 from aligner.state import ModelState
-from aligner_evaluate.likelihood import Marked, distance, loss_and_perplexity, token_logps
+from aligner_evaluate.likelihood import distance, loss_and_perplexity
 from aligner_evaluate.material import prepared, prompts, reference_answer
 from aligner_evaluate.metrics import compute_metrics
 from aligner_evaluate.scores import Scorer, judge_of, judged, reward_in_memory, win_rate
@@ -132,7 +133,7 @@ def _policy(
             data = prepared(options, kind, context, own.tokenizer)
             if data is not None:
                 marked = MappedRows(data.train, _marked)
-                found = token_logps(
+                found = row_logps(
                     model,
                     marked,
                     batch_size=options.per_device_eval_batch_size,
@@ -147,8 +148,8 @@ def _policy(
     return metrics, logps
 
 
-def _marked(row: SequenceTokens) -> Marked:
-    return Marked(tuple(row.input_ids), tuple(row.trained))
+def _marked(row: SequenceTokens) -> ScoredRow:
+    return ScoredRow(tuple(row.input_ids), tuple(row.trained))
 
 
 def _look_back(
@@ -187,13 +188,13 @@ def _weigh(
 ) -> list[Tensor]:
     """Log-probabilities of what was said, under `model`."""
     marked = [
-        Marked(
+        ScoredRow(
             (*prompt, *answer.tokens),
             (*(False for _ in prompt), *(True for _ in answer.tokens)),
         )
         for prompt, answer in zip(said.prompts, said.answers, strict=True)
     ]
-    return token_logps(
+    return row_logps(
         model, marked, batch_size=options.per_device_eval_batch_size, finished=count.further
     )
 

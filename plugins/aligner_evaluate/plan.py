@@ -17,7 +17,7 @@ from aligner.errors import (
     did_you_mean,
 )
 from aligner.models.inspect import planned_model
-from aligner.models.precision import attention_errors, precision_of, quantize_errors
+from aligner.models.precision import option_errors
 from aligner.stage import Plan, PlanContext
 from aligner.state import Slot
 from aligner_evaluate.material import KINDS, prepared, prompts, reference_answer
@@ -42,7 +42,7 @@ def plan(options: EvaluateOptions, context: PlanContext) -> Plan:
         errors.found += _past_errors(options, tokenizer, context)
     if facts is not None:
         errors.found += _too_long(options, data, context)
-    errors.found += _machine_errors(options, context) + _judge_errors(options, context)
+    errors.found += option_errors(options, at=context.at) + _judge_errors(options, context)
     errors.found += _score_errors(options, context)
     errors.raise_if_any()
     reward = options.reward_model and "reward" in context.slots
@@ -133,17 +133,6 @@ def _beyond(
             else f"set max_length to {positions} or less",
         )
     ]
-
-
-def _machine_errors(options: EvaluateOptions, context: PlanContext) -> list[AlignerError]:
-    errors = ErrorCollector()
-    with errors:
-        precision_of(options.precision, where=context.at("precision"))
-    found = errors.found
-    found += quantize_errors(options.quantize, where=context.at("quantize"))
-    return found + attention_errors(
-        options.attn_implementation, where=context.at("attn_implementation")
-    )
 
 
 def _judge_errors(options: EvaluateOptions, context: PlanContext) -> list[AlignerError]:

@@ -8,11 +8,11 @@ from typing import Any
 from aligner.data.encoding.chat import stop_tokens
 from aligner.data.encoding.tokenizers import planned_tokenizer
 from aligner.data.store.token_rows import PreferenceTokens, PromptTokens, SequenceTokens
+from aligner.models.logps import ScoredRow, pad_scored_rows
 from aligner.models.padding import left_padded, pad_id
 from aligner.preview import PreviewRequest, PreviewSection
 from aligner.stage import PlanContext
 from aligner.train.preview import Laid, Reader, answer_begins, prompt_shared, section
-from aligner_evaluate.likelihood import Marked, batch_of
 from aligner_evaluate.material import KINDS, prepared, prompts
 from aligner_evaluate.scores import scored_batch
 from aligner_evaluate.stage import EvaluateOptions
@@ -69,8 +69,8 @@ def _likelihood(reader: Reader) -> Lay:
     """Rows of which some tokens' log-probabilities are looked at."""
 
     def lay(rows: Sequence[SequenceTokens]) -> list[Laid]:
-        marked = [Marked(tuple(row.input_ids), tuple(row.trained)) for row in rows]
-        tokens_BT, counted_BT = batch_of(marked)
+        marked = [ScoredRow(tuple(row.input_ids), tuple(row.trained)) for row in rows]
+        tokens_BT, counted_BT = pad_scored_rows(marked)
         width = tokens_BT.shape[1]
         return [
             Laid(

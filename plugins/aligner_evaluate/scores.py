@@ -179,7 +179,6 @@ def reward_in_memory(
         context.model_cache,
         precision=options.precision,
         attn_implementation=options.attn_implementation,
-        where=context.where,
     )
     try:
         yield Scorer(

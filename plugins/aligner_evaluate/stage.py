@@ -9,8 +9,8 @@ from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, model_validat
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from aligner.data.options import DataSpecs, Limits, refuse_changed
-from aligner.models.options import Attention, Precision, Quantize
+from aligner.data.options import DataSpecs, Limits, refuse_training_options
+from aligner.models.options import LoadOptions
 from aligner.preview import PreviewRequest, PreviewSection
 from aligner.stage import Plan, PlanContext, Stage, StageOptions, StepContext
 from aligner.state import ModelState, Slot
@@ -54,7 +54,7 @@ Metrics = Annotated[
 ]
 
 
-class EvaluateOptions(StageOptions):
+class EvaluateOptions(LoadOptions):
     """Options of the evaluate stage. What is measured follows from which data is given."""
 
     prompts: DataSpecs | None = None
@@ -107,18 +107,11 @@ class EvaluateOptions(StageOptions):
     """How much of each finding in the data is too much."""
     per_device_eval_batch_size: int = Field(16, gt=0, json_schema_extra={"determines": False})
     """Rows computed at one time; changes memory and speed, not the metrics."""
-    precision: Precision = "auto"
-    """`auto` is bf16 on a GPU that has it, and fp32 elsewhere."""
-    quantize: Quantize | None = None
-    """Hold the weights below the policy's adapters in 4 bits (nf4) or 8 (int8), as the step that
-    trained them did."""
-    attn_implementation: Attention = "auto"
-    """Kernel that computes attention; `auto` takes sdpa where the architecture has it."""
 
     @model_validator(mode="after")
     def _measured_as_it_is(self) -> EvaluateOptions:
         for option in ("prompts", "conversations", "text", "pairs"):
-            refuse_changed(getattr(self, option), option)
+            refuse_training_options(getattr(self, option), option)
         return self
 
     @model_validator(mode="after")

@@ -208,7 +208,6 @@ def in_memory(
         precision=options.precision,
         quantize=options.quantize,
         attn_implementation=options.attn_implementation,
-        where=context.where,
     )
     try:
         yield model

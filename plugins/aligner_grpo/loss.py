@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from aligner.rl.algorithm import StepSize
 from aligner_grpo.options import GRPOLossOptions, ScaleRewards
 
 
@@ -57,15 +58,6 @@ def _nanstd(values_GK: Tensor) -> Tensor:
     return (squares_GK.nansum(1) / degrees_G).sqrt()
 
 
-@dataclass(frozen=True, kw_only=True)
-class StepSize:
-    """Size of one optimizer step: all micro-batches and processes whose losses are added up."""
-
-    completions: int
-    tokens: int
-    micro_batches: int
-
-
 # Normalizations: numbers (N,) by which the loss of every token of a completion is divided.
 
 
@@ -95,7 +87,7 @@ NORMALIZATIONS: Mapping[str, Callable[[Tensor, StepSize, int], Tensor]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompletionLogps:
+class ResponseLogps:
     """Log-probabilities of the tokens of N completions of one micro-batch."""
 
     lengths_N: Tensor
@@ -134,7 +126,7 @@ class GRPOLoss:
 
 
 def grpo_loss(
-    tokens: CompletionLogps,
+    tokens: ResponseLogps,
     advantages_N: Tensor,
     options: GRPOLossOptions,
     *,
@@ -146,7 +138,7 @@ def grpo_loss(
     A token's loss is -min(min(ρ, δ)·A, clip(ρ, 1 - ε, 1 + ε_high)·A) + β·KL, ρ = π/π_old. With
     ratio 1 it is -A; the sum below is (-1 + 2·1) / 3 tokens:
 
-    >>> tokens = CompletionLogps(lengths_N=torch.tensor([1, 2]), logps_M=torch.zeros(3))
+    >>> tokens = ResponseLogps(lengths_N=torch.tensor([1, 2]), logps_M=torch.zeros(3))
     >>> step = StepSize(completions=2, tokens=3, micro_batches=1)
     >>> advantages, options = torch.tensor([1.0, -1.0]), GRPOLossOptions(loss_type="dapo")
     >>> loss = grpo_loss(tokens, advantages, options, step=step, max_completion_length=9).loss
@@ -184,7 +176,7 @@ def grpo_loss(
     )
 
 
-def importance_ratios(tokens: CompletionLogps, *, is_per_token: bool) -> Tensor:
+def importance_ratios(tokens: ResponseLogps, *, is_per_token: bool) -> Tensor:
     """Compute ρ = π/π_old of each token, or its geometric mean over each completion.
 
     GRPO uses the first, GSPO (Zheng 2025, arXiv:2507.18071, eq. 7) the second. Where the policy has

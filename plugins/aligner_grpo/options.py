@@ -1,11 +1,12 @@
-"""Options of the GRPO loss, named as in TRL's `GRPOConfig`."""
+"""Options of the grpo stage, named as in TRL's `GRPOConfig`."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from aligner.rl.options import RLOptions
 from aligner.stage import StageOptions
 
 GRPOLossType = Literal["grpo", "bnpo", "dr_grpo", "dapo"]
@@ -25,7 +26,7 @@ class GRPOLossOptions(StageOptions):
     over the tokens of a micro-batch, `dapo` over all tokens of an optimizer step (Yu 2025), `dr_grpo`
     over the longest possible completion (Liu 2025, arXiv:2503.20783)."""
     beta: float = Field(0.0, ge=0)
-    """Coefficient of the KL divergence to the reference in the loss; 0 needs no reference."""
+    """Coefficient of the KL divergence to the reference in the loss, estimated by k3."""
     epsilon: float = Field(0.2, gt=0, lt=1)
     """Probability ratios below 1 - epsilon are clipped where the advantage is negative."""
     epsilon_high: float | None = Field(None, gt=0)
@@ -38,3 +39,30 @@ class GRPOLossOptions(StageOptions):
     """One probability ratio for each token, or one for each completion (GSPO, Zheng 2025)."""
     use_bias_correction_kl: bool = True
     """Multiply the KL by the probability ratio, so that its gradient is unbiased (DeepSeek-V3.2)."""
+
+    @model_validator(mode="after")
+    def _check_delta(self) -> GRPOLossOptions:
+        upper = 1 + (self.epsilon_high or self.epsilon)
+        if self.delta is not None and self.delta <= upper:
+            raise ValueError(f"delta must be above 1 + epsilon_high, which is {upper:g}")
+        return self
+
+
+class GRPOOptions(GRPOLossOptions, RLOptions):
+    """Options of the grpo stage."""
+
+    kl_option: ClassVar[str] = "beta"
+
+    num_iterations: int = Field(1, gt=0)
+    """Passes over the responses of a rollout (μ in Shao 2024)."""
+    num_mini_batches: int = Field(1, gt=0)
+    """Optimizer steps per pass over a rollout's responses, each on a random part of them."""
+    per_device_train_batch_size: int = Field(8, gt=0)
+    """Responses in one forward and backward pass on a device; changes memory and speed, and the result
+    only with `loss_type: bnpo`."""
+    learning_rate: float = Field(1e-6, gt=0)
+    """Peak learning rate; LoRA adapters usually need about ten times as much."""
+
+    @property
+    def passes(self) -> int:
+        return self.num_iterations

@@ -1,4 +1,4 @@
-"""Recipes of LLaMA-Factory, Axolotl and TRL read as chains, as an aligner plugin."""
+"""Importers for configuration files of LLaMA-Factory, Axolotl and TRL, as an aligner plugin."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterable
 import aligner
 from aligner.registry import ConfigImporter
 from aligner_import.axolotl import AXOLOTL
+from aligner_import.importer import make_importer
 from aligner_import.llama_factory import LLAMA_FACTORY
-from aligner_import.peer import translation
 from aligner_import.trl import TRL
 
 
 @aligner.hookimpl
 def aligner_config_importers() -> Iterable[ConfigImporter]:
-    return [translation(peer) for peer in (LLAMA_FACTORY, AXOLOTL, TRL)]
+    return [make_importer(importer) for importer in (LLAMA_FACTORY, AXOLOTL, TRL)]

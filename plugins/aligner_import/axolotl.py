@@ -1,4 +1,4 @@
-"""Axolotl's settings, and what they are called here."""
+"""Table of Axolotl's settings and their equivalents in a recipe."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ from aligner_import.common import (
     ALL,
     TRAINER,
     adapter,
-    betas,
     precision,
-    quantized,
+    quantization,
     saved_modules,
 )
-from aligner_import.draft import StepDraft
-from aligner_import.peer import Importer
+from aligner_import.importer import Importer
 from aligner_import.rules import (
     Rule,
     ignored,
@@ -30,18 +28,19 @@ from aligner_import.rules import (
     targets,
     unsupported,
 )
+from aligner_import.step_draft import StepDraft
 
 METHODS = {"dpo": "dpo", "ipo": "dpo"}
 _TAKEN = frozenset({
     "num_train_epochs", "per_device_train_batch_size", "lr_scheduler_type", "optim", "fp16",
     "gradient_accumulation_steps", "group_by_length",
 })  # fmt: skip
-"""Settings of transformers' trainer that Axolotl has under another name or with another default."""
+"""Settings of transformers' Trainer that have another name or default in Axolotl."""
 
 OWN: tuple[Rule, ...] = (
     part("base_model", "`model`"),
     part("revision_of_model", "`model.revision`"),
-    part("rl", "which stage the step is: dpo, or dpo with `loss_type: ipo`"),
+    part("rl", "the stage: dpo, or dpo with `loss_type: ipo`"),
     part("reward_model", "the reward stage"),
     part("adapter", "`adapter`, and `quantize: nf4` for qlora"),
     part("lora_r", "`adapter.r`"),
@@ -50,7 +49,7 @@ OWN: tuple[Rule, ...] = (
     part("lora_target_linear", "`adapter.target_modules: all-linear`"),
     part("lora_target_modules", "`adapter.target_modules`"),
     part("lora_modules_to_save", "`adapter.modules_to_save`"),
-    part("lora_model_dir", "`incoming: continue`, after the file that trained the adapter"),
+    part("lora_model_dir", "`incoming: continue`, after the file that trains the adapter"),
     part("peft_use_dora", "`adapter.method: dora`"),
     part("peft_use_rslora", "`adapter.method: rslora`"),
     part("load_in_4bit", "`quantize: nf4`"),
@@ -58,23 +57,23 @@ OWN: tuple[Rule, ...] = (
     part("datasets", "`data`, and for some types `chat.template`"),
     part("test_datasets", "`eval_data`"),
     part("pretraining_dataset", "`data` of the pretrain stage"),
-    part("chat_template", "`chat.template`; the text that each of them writes may differ in detail"),
-    part("chat_template_jinja", "`chat.template`, where it is a file"),
+    part("chat_template", "`chat.template`; the rendered text may differ in details"),
+    part("chat_template_jinja", "`chat.template`, if it is a file"),
     same("default_system_message", "chat.system"),
-    part("special_tokens", "`chat.end_of_turn`, where it names an eos_token"),
+    part("special_tokens", "`chat.end_of_turn`, from its eos_token"),
     part("eot_tokens", "`chat.end_of_turn`"),
     same("tokens", "chat.special_tokens"),
     same("sequence_len", "max_length", default=512, only="pretrain"),
     same("sequence_len", "max_length", default=512,
-         differs="longer rows are left out as before, but the check stops where these are more than 5 %"),
+         differs="longer rows are dropped too, but the check fails if they are more than 5 %"),
     same("val_set_size", "hold_out", convert=share, only=ALL,
-         differs="rows are held out by a hash of their prompt, so that no prompt is on both sides"),
+         differs="rows are split by a hash of their prompt, so that no prompt is in both splits"),
     same("dataset_exact_deduplication", "deduplicate", convert=lambda on: "exact" if switch(on) else None,
-         differs="rows are compared as text, not as tokens; those of eval_data are left as they are"),
+         differs="rows are compared as text, not as tokens; eval_data is not deduplicated"),
     same("shuffle_merged_datasets", "shuffle", convert=switch),
     same("sample_packing", "packing", convert=switch, only="sft"),
     same("sample_packing", "stream", convert=switch, only="pretrain",
-         differs="documents are joined end to end and cut, which see one another within a row"),
+         differs="documents are joined and split into rows; documents in a row attend to each other"),
     same("micro_batch_size", "per_device_train_batch_size", default=1),
     same("gradient_accumulation_steps"),
     same("num_epochs", "num_train_epochs", default=1.0),
@@ -95,84 +94,89 @@ OWN: tuple[Rule, ...] = (
     part("attn_implementation", "`attn_implementation`"),
     part("bfloat16", "`precision: pure_bf16`"),
     part("fp16", "`precision`"),
-    part("evals_per_epoch", "`eval_steps`", differs="measured at the end; set eval_steps, in steps"),
-    part("early_stopping_patience", "`early_stopping_patience`, where eval_steps says how often to measure"),
-    *unsupported("pairs are held to their prompts as rows, not by the prompt's length", "max_prompt_len",
+    part("evals_per_epoch", "`eval_steps`", differs="evaluated at the end only; set eval_steps for more"),
+    part("early_stopping_patience", "`early_stopping_patience`, if eval_steps is a number of steps"),
+    *unsupported("there is no limit for the prompt alone, only max_length for the pair", "max_prompt_len",
              harmless=(512,)),
-    *unsupported("this attention is not there", "xformers_attention", "s2_attention"),
-    *unsupported("this kernel is not there", "lora_mlp_kernel", "lora_qkv_kernel", "lora_o_kernel",
+    *unsupported("this attention implementation is not supported", "xformers_attention", "s2_attention"),
+    *unsupported("this kernel is not supported", "lora_mlp_kernel", "lora_qkv_kernel", "lora_o_kernel",
              "flash_attn_cross_entropy", "flash_attn_rms_norm", "flash_attn_fuse_qkv",
              "flash_attn_fuse_mlp", "unsloth_cross_entropy_loss", "unsloth_lora_mlp", "unsloth_lora_qkv",
              "unsloth_lora_o", "liger_rope", "liger_rms_norm", "liger_glu_activation",
              "liger_layer_norm", "liger_fused_linear_cross_entropy", "liger_cross_entropy",
              "cut_cross_entropy"),
-    *unsupported("code that plugins of Axolotl bring is never run", "plugins"),
-    *unsupported("rows are mixed anew for each epoch", "curriculum_sampling"),
-    *unsupported("rows of all data sets are shuffled together", "shuffle_before_merging_datasets"),
-    *unsupported("shards are taken of each data set: see datasets", "dataset_shard_num", "dataset_shard_idx",
+    *unsupported("code of Axolotl plugins is never run", "plugins"),
+    *unsupported("rows are shuffled in every epoch", "curriculum_sampling"),
+    *unsupported("the rows of all data sets are shuffled together", "shuffle_before_merging_datasets"),
+    *unsupported("shards are supported for each data set only: see datasets",
+             "dataset_shard_num", "dataset_shard_idx",
              harmless=(0, 1), decides=True),
-    *unsupported("the end of a conversation is not cut", "excess_length_strategy", harmless=("drop",)),
-    *unsupported("this way of training fewer weights is not there", "relora", "unfrozen_parameters",
+    *unsupported("conversations are not truncated at their end",
+             "excess_length_strategy", harmless=("drop",)),
+    *unsupported("this training method is not supported", "relora", "unfrozen_parameters",
              "loraplus_lr_ratio", "lisa_n_layers", "peft_layers_to_transform", "loftq_config", "gptq",
              "qat", "fp8", decides=True),
-    *unsupported("positions are those of the model", "use_pose", "overrides_of_model_config", "rope_theta"),
-    *unsupported("no stage adds this loss", "rpo_alpha", decides=True),
-    *unsupported("sequences are not divided between devices", "sequence_parallel_degree",
+    *unsupported("the model's own position encoding is used",
+             "use_pose", "overrides_of_model_config", "rope_theta"),
+    *unsupported("this loss term is not supported", "rpo_alpha", decides=True),
+    *unsupported("sequence and tensor parallelism are not supported", "sequence_parallel_degree",
              "context_parallel_size", "tensor_parallel_size", harmless=(1,)),
-    *unsupported("a schedule ends at its own end", "cosine_min_lr_ratio", "cosine_constant_lr_ratio"),
-    *unsupported("all weights have one learning rate", "embedding_lr", "embedding_lr_scale", "lr_groups"),
-    *unsupported("the batch of all processes follows from the batch of each and the steps accumulated",
+    *unsupported("a minimum learning rate is not supported",
+             "cosine_min_lr_ratio", "cosine_constant_lr_ratio"),
+    *unsupported("learning rates for groups of weights are not supported",
+             "embedding_lr", "embedding_lr_scale", "lr_groups"),
+    *unsupported("the global batch size follows from the per-device batch size and gradient accumulation",
              "batch_size"),
-    *ignored("rows are laid out afresh each time", "pad_to_sequence_len", "sample_packing_bin_size",
+    *ignored("padding and packing need no further settings", "pad_to_sequence_len", "sample_packing_bin_size",
               "sample_packing_group_size", "eval_sample_packing", "sample_packing_sequentially",
               "pad_to_multiple_of", "multipack_real_batches"),
-    *ignored("what a model is, its own files say", "model_type", "tokenizer_type", "is_llama_derived_model",
+    *ignored("the model's own files define it", "model_type", "tokenizer_type", "is_llama_derived_model",
               "is_mistral_derived_model", "is_falcon_derived_model", "tokenizer_use_fast",
               "tokenizer_legacy", "base_model_config", "tokenizer_config", "strict",
               "lora_fan_in_fan_out", "lora_on_cpu", "merge_lora", "peft_autocast_adapter_dtype"),
-    *ignored("an evaluate step answers prompts", "eval_table_size", "eval_max_new_tokens",
+    *ignored("use an evaluate step to generate and score answers", "eval_table_size", "eval_max_new_tokens",
               "do_bench_eval", "do_causal_lm_eval", "eval_causal_lm_metrics"),
-    *ignored("the step ends with its best weights only where early_stopping_patience is set",
+    *ignored("the best weights are kept only if early_stopping_patience is set",
               "load_best_model_at_end", "metric_for_best_model", "greater_is_better"),
-    *ignored("a loss that is no number stops the step", "loss_watchdog_threshold", "loss_watchdog_patience"),
-    *ignored("it is about the machine", "gpu_memory_limit", "max_memory", "gc_steps", "profiler_steps",
+    *ignored("a loss of NaN or infinity always stops the step",
+              "loss_watchdog_threshold", "loss_watchdog_patience"),
+    *ignored("it concerns the machine, not the result",
+              "gpu_memory_limit", "max_memory", "gc_steps", "profiler_steps",
               "auto_resume_from_checkpoints", "use_ray", "ray_num_workers", "accelerator_config",
               "resize_token_embeddings_to_32x", "dataset_keep_in_memory", "experimental_skip_move_to_device"),
 )  # fmt: skip
 
 
-def stage(foreign: ExternalConfig) -> str:
-    settings = foreign.settings
+def stage(config: ExternalConfig) -> str:
+    settings = config.settings
     rl = settings.get("rl")
     if rl:
         if rl not in METHODS:
             raise ChainError(
-                f"rl: there is no stage that trains as Axolotl's {rl!r} does",
-                where=foreign.at("rl"),
-                hint=f"there are {', '.join(METHODS)}; pairs of a good and a bad answer suit dpo",
+                f"rl: importing Axolotl's {rl!r} is not supported",
+                where=config.at("rl"),
+                hint=f"there are {', '.join(METHODS)}; use dpo for preference pairs",
             )
         return METHODS[rl]
     if settings.get("process_reward_model"):
-        raise ChainError("process_reward_model: rewards of single steps are not trained",
-                         where=foreign.at("process_reward_model"))  # fmt: skip
+        raise ChainError("process_reward_model: process reward models are not supported",
+                         where=config.at("process_reward_model"))  # fmt: skip
     if settings.get("reward_model"):
         return "reward"
-    return (
-        "pretrain" if settings.get("pretraining_dataset") or kind_of(foreign) == "text" else "sft"
-    )
+    return "pretrain" if settings.get("pretraining_dataset") or kind_of(config) == "text" else "sft"
 
 
 def model(draft: StepDraft) -> None:
     if draft.has("base_model"):
         draft.model(str(draft.get("base_model")), "base_model", draft.get("revision_of_model"))
     else:
-        draft.refuse("base_model", "base_model is missing")
+        draft.add_error("base_model", "base_model is missing")
     if draft.get("rl") == "ipo":
         draft.put("loss_type", "ipo", "rl")
 
 
 def weights(draft: StepDraft) -> None:
-    """Which weights are trained: all, or an adapter's."""
+    """Set the options of the adapter and of quantization."""
     kind = draft.get("adapter")
     if kind in ("lora", "qlora"):
         adapter(draft, rank=("lora_r", 8), alpha=("lora_alpha", 16), dropout=("lora_dropout", 0.0),
@@ -184,26 +188,24 @@ def weights(draft: StepDraft) -> None:
                 "lora_target_modules",
             )
         elif draft.has("lora_target_modules"):
-            says = "adapter.target_modules: every linear module already, by lora_target_linear"
-            draft.say("other meaning", "lora_target_modules", says)
+            says = "lora_target_linear already selects all linear modules"
+            draft.add_note("other meaning", "lora_target_modules", says)
         elif not switch(draft.get("lora_target_linear")):
             draft.add("adapter.target_modules", ["q_proj", "v_proj"], "lora_target_modules",
-                      "as PEFT takes for models like Llama where nothing is said")  # fmt: skip
+                      "PEFT's default for Llama-like models")  # fmt: skip
         saved_modules(draft)
     elif kind is not None:
-        draft.refuse("adapter", f"adapter: {kind!r} is not there, only lora and qlora")
-    quantized(draft, "load_in_4bit", "load_in_8bit")
+        draft.add_error("adapter", f"adapter: {kind!r} is not supported, only lora and qlora")
+    quantization(draft, "load_in_4bit", "load_in_8bit")
     if kind == "qlora" and "quantize" not in draft.options:
         draft.put("quantize", "nf4", "adapter")
 
 
-def machine(draft: StepDraft) -> None:
-    """What changes speed and memory."""
+def speed_options(draft: StepDraft) -> None:
+    """Set the options that change speed and memory only."""
     asked = draft.get("gradient_checkpointing", False)
     if switch(asked):
-        differs = (
-            "" if asked is True else "activations are computed again, not moved to other memory"
-        )
+        differs = "" if asked is True else "activations are recomputed, not offloaded"
         draft.put("activation_checkpointing", True, "gradient_checkpointing", differs=differs)
     for key, says in (
         ("flash_attention", "flash_attention_2"), ("sdp_attention", "sdpa"),
@@ -217,13 +219,13 @@ def machine(draft: StepDraft) -> None:
         "eager": "eager",
         "flex": "flex_attention",
     }
-    said = draft.get("attn_implementation")
-    if said is not None:
-        kernel = next((v for k, v in named.items() if str(said).startswith(k)), "auto")
+    value = draft.get("attn_implementation")
+    if value is not None:
+        kernel = next((v for k, v in named.items() if str(value).startswith(k)), "auto")
         draft.put("attn_implementation", kernel, "attn_implementation")
 
 
-def rest(draft: StepDraft) -> None:
+def other_options(draft: StepDraft) -> None:
     if switch(draft.get("train_on_inputs")) and draft.stage == "sft":
         draft.put("train_on", "everything", "train_on_inputs")
     joined = draft.stage == "pretrain" and draft.options.get("stream", True)
@@ -234,34 +236,36 @@ def rest(draft: StepDraft) -> None:
             "warmup_steps",
             0.03,
             "warmup_steps",
-            "as Axolotl does, though never more than 100 steps",
+            "Axolotl's default, without its maximum of 100 steps",
         )
     steps = draft.get("eval_steps")
     held = draft.options.get("hold_out") or "eval_data" in draft.options
     if isinstance(steps, int) and held:
         draft.put("eval_steps", steps, "eval_steps")
     elif steps is not None:
-        draft.say(
-            "no counterpart", "eval_steps", "it needs rows that are held out, and a number of steps"
+        draft.add_note(
+            "no counterpart",
+            "eval_steps",
+            "it needs an evaluation split and a whole number of steps",
         )
     patience = draft.get("early_stopping_patience")
     if patience and "eval_steps" in draft.options:
         draft.put("early_stopping_patience", patience, "early_stopping_patience")
     elif patience:
-        text = "it needs eval_steps, and this file does not say it in steps"
-        draft.say("no counterpart", "early_stopping_patience", text)
+        text = "it needs eval_steps as a number of steps, which this file does not set"
+        draft.add_note("no counterpart", "early_stopping_patience", text)
 
 
 AXOLOTL = Importer(
     name="axolotl",
     title="Axolotl",
-    signs=frozenset({
+    identifying=frozenset({
         "base_model", "micro_batch_size", "sequence_len", "val_set_size", "datasets_prepared_path",
         "sample_packing", "pretraining_dataset", "lora_target_linear", "num_epochs",
     }),
     method=stage,
-    deciding=frozenset({"rl", "reward_model"}),
+    method_settings=frozenset({"rl", "reward_model"}),
     rules=(*OWN, *(rule for rule in TRAINER if rule.key not in _TAKEN)),
-    composers=(model, weights, data, template, machine, rest, precision, betas),
-    begins=("base_model", "lora_model_dir"),
+    composers=(model, weights, data, template, speed_options, other_options, precision),
+    policy_settings=("base_model", "lora_model_dir"),
 )  # fmt: skip

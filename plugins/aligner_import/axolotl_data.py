@@ -1,4 +1,4 @@
-"""Data sets as Axolotl names them: a path, and a type that says how rows are written and shown."""
+"""Data sets of Axolotl: a path, and a type that defines the format of rows."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aligner.registry import ExternalConfig
-from aligner_import.common import put_data, renamed, spec
-from aligner_import.draft import StepDraft
+from aligner_import.common import columns_to_rename, put_data, spec
 from aligner_import.rules import is_empty
 from aligner_import.slices import rows_of, shard
+from aligner_import.step_draft import StepDraft
 
 TEMPLATES = {
     "llama3": "llama-3", "llama-3": "llama-3", "chatml": "chatml", "gemma": "gemma", "gemma3": "gemma",
@@ -30,71 +30,71 @@ PAIRS: Mapping[str, Mapping[str, str]] = {
     },
     "argilla_chat": {},
 }
-"""For each type of pairs, the columns that are called otherwise."""
+"""Column names of each type of preference pairs that differ from ours."""
 ANSWERED: Mapping[str, Mapping[str, str]] = {
     "alpaca": {}, "alpaca_chat": {}, "completion": {}, "pretrain": {}, "chat_template": {},
     "sharegpt": {}, "alpaca_w_system": {"system": "system_prompt"},
     "context_qa": {"instruction": "question", "input": "context", "output": "answer"},
 }  # fmt: skip
-"""The same for types of conversations and texts."""
+"""Column names of each type of conversations and texts that differ from ours."""
 _READ = frozenset({
     "path", "type", "split", "name", "revision", "data_files", "field", "text_column", "field_messages",
     "field_chosen", "field_rejected", "field_prompt", "field_tools", "field_system", "field_instruction",
     "field_input", "field_output", "conversation", "chat_template", "train_on_eos", "roles_to_train",
     "shards", "shards_idx",
 })  # fmt: skip
-_SPELLED = "turns and roles are read in all usual spellings"
+_SPELLED = "the usual names of turns and roles are recognized"
 _NEEDLESS = {
     **dict.fromkeys(
         ("roles", "message_property_mappings", "message_field_role", "message_field_content",
          "field_thinking", "message_field_training"), _SPELLED,
     ),
-    "ds_type": "a file itself says what it is",
-    "preprocess_shards": "it changes neither data nor result",
-    "trust_remote_code": "code that comes with data is never run",
+    "ds_type": "the file format is recognized",
+    "preprocess_shards": "it does not change the result",
+    "trust_remote_code": "code of data sets is never run",
 }  # fmt: skip
-"""What needs no counterpart in a data set, and why."""
+"""Keys of a data set without influence on the result, with the reason."""
 
 
-def _sets(foreign: ExternalConfig, key: str) -> list[Mapping[str, Any]]:
-    said = foreign.settings.get(key) or []
-    said = said if isinstance(said, list) else [said]
-    return [one if isinstance(one, Mapping) else {"path": str(one)} for one in said]
+def _sets(config: ExternalConfig, key: str) -> list[Mapping[str, Any]]:
+    value = config.settings.get(key) or []
+    value = value if isinstance(value, list) else [value]
+    return [item if isinstance(item, Mapping) else {"path": str(item)} for item in value]
 
 
-def _kind(one: Mapping[str, Any]) -> tuple[str, str]:
-    """The template that a type names, and how it says rows are written."""
-    said = one.get("type")
-    if isinstance(said, Mapping):
+def _kind(item: Mapping[str, Any]) -> tuple[str, str]:
+    """Split a type into the chat template and the row format that it names."""
+    value = item.get("type")
+    if isinstance(value, Mapping):
         return "", "fields"
-    words = str(said or "").split(":")[0].split(".")
+    words = str(value or "").split(":")[0].split(".")
     if len(words) > 1 and words[0] in TEMPLATES:
         return TEMPLATES[words[0]], words[1]
     return "", words[0]
 
 
-def kind_of(foreign: ExternalConfig) -> str:
-    """`text` where every data set is plain text, else `talk`."""
-    kinds = {_kind(one)[1] for one in _sets(foreign, "datasets")}
+def kind_of(config: ExternalConfig) -> str:
+    """Return `text` if every data set is plain text, else `talk`."""
+    kinds = {_kind(item)[1] for item in _sets(config, "datasets")}
     return "text" if kinds and kinds <= {"completion", "pretrain"} else "talk"
 
 
 def data(draft: StepDraft) -> None:
-    """What is trained and measured on."""
+    """Set the training and evaluation data."""
     main = "pretraining_dataset" if draft.has("pretraining_dataset") else "datasets"
     for key, option in ((main, "data"), ("test_datasets", "eval_data")):
         if draft.has(key) or option == "data":
             found = [
-                _spec(draft, f"{key}.{number}", one)
-                for number, one in enumerate(_sets(draft.foreign, key))
+                _spec(draft, f"{key}.{number}", item)
+                for number, item in enumerate(_sets(draft.config, key))
             ]
             put_data(draft, option, found, key)
 
 
-def _spec(draft: StepDraft, key: str, one: Mapping[str, Any]) -> Any:
-    kind = _kind(one)[1]
-    type_ = one.get("type")
-    fields = dict(one) | (dict(type_) if isinstance(type_, Mapping) else {})
+def _spec(draft: StepDraft, key: str, item: Mapping[str, Any]) -> Any:
+    kind = _kind(item)[1]
+    type_ = item.get("type")
+    fields = dict(item) | (dict(type_) if isinstance(type_, Mapping) else {})
     _unread(draft, key, fields)
     if draft.stage == "dpo" or draft.stage == "reward":
         wanted = _pair_columns(draft, key, kind, fields)
@@ -103,39 +103,41 @@ def _spec(draft: StepDraft, key: str, one: Mapping[str, Any]) -> Any:
     else:
         wanted = _answer_columns(draft, key, kind, fields)
     wanted |= {"tools": fields.get("field_tools")}
-    origin = _origin(draft, key, one)
-    return spec(origin, renamed(wanted), subset=one.get("name"), revision=one.get("revision"),
-                **_rows(draft, key, one, "hub" in origin))  # fmt: skip
+    origin = _origin(draft, key, item)
+    return spec(origin, columns_to_rename(wanted), subset=item.get("name"), revision=item.get("revision"),
+                **_rows(draft, key, item, "hub" in origin))  # fmt: skip
 
 
-def _rows(draft: StepDraft, key: str, one: Mapping[str, Any], on_hub: bool) -> dict[str, Any]:
-    """Which rows of a data set: its split or a slice of that, and a shard."""
+def _rows(draft: StepDraft, key: str, item: Mapping[str, Any], on_hub: bool) -> dict[str, Any]:
+    """Return the options for the split, slice and shard of a data set."""
     usual = "test" if on_hub and key.startswith("test_datasets") else None
-    read = rows_of(draft, f"{key}.split", one.get("split") or usual)
+    read = rows_of(draft, f"{key}.split", item.get("split") or usual)
     if draft.stage == "dpo" or key.startswith("pretraining_dataset"):
         for name in ("shards", "shards_idx"):
-            if not is_empty(one.get(name)):
-                draft.say("not needed", f"{key}.{name}", "Axolotl reads such a data set whole")
+            if not is_empty(item.get(name)):
+                draft.add_note(
+                    "not needed", f"{key}.{name}", "Axolotl reads such a data set without a split"
+                )
         return read
-    return read | shard(draft, key, one.get("shards"), one.get("shards_idx"), read)
+    return read | shard(draft, key, item.get("shards"), item.get("shards_idx"), read)
 
 
-def _origin(draft: StepDraft, key: str, one: Mapping[str, Any]) -> dict[str, Any]:
-    path, files = str(one.get("path") or ""), one.get("data_files")
+def _origin(draft: StepDraft, key: str, item: Mapping[str, Any]) -> dict[str, Any]:
+    path, files = str(item.get("path") or ""), item.get("data_files")
     if not path:
-        draft.refuse(key, "a data set without a path")
+        draft.add_error(key, "a data set without a path")
     if is_empty(files):
         return draft.origin(path)
     named = files if isinstance(files, list) else [files]
     if path in ("json", "csv", "parquet", "text", "arrow"):
         if len(named) > 1:
-            draft.refuse(f"{key}.data_files", "several files of one data set are not read",
-                         "write each as a data set of its own")  # fmt: skip
+            draft.add_error(f"{key}.data_files", "several files for one data set are not supported",
+                         "list each file as its own data set")  # fmt: skip
         return {"path": draft.path(str(named[0]))}
     if len(named) == 1 and "hub" in draft.origin(path):
         return {"path": f"hf://datasets/{path}/{named[0]}"}
-    draft.refuse(f"{key}.data_files", "files within a data set are read one by one",
-                 "write each as a data set of its own")  # fmt: skip
+    draft.add_error(f"{key}.data_files", "files inside a data set cannot be selected",
+                 "list each file as its own data set")  # fmt: skip
     return {"path": path}
 
 
@@ -153,7 +155,7 @@ def _pair_columns(
             part: fields.get(f"field_{part}") for part in ("prompt", "chosen", "rejected", "system")
         }
     if kind not in PAIRS and kind:
-        draft.say("no counterpart", f"{key}.type", f"the type {fields['type']!r} is not known: "
+        draft.add_note("no counterpart", f"{key}.type", f"the type {fields['type']!r} is not known: "
                   "the rows are looked at instead; rename columns if the check asks for it")  # fmt: skip
     return dict(PAIRS.get(kind, {}))
 
@@ -161,13 +163,13 @@ def _pair_columns(
 def _by_the_template(
     draft: StepDraft, key: str, fields: Mapping[str, Any], names: Sequence[str]
 ) -> None:
-    """Say of the ways to write turns that are given that they are not taken over."""
-    for one in names:
-        if fields.get(one):
-            draft.say(
+    """Add a note for each setting of turns that is not imported."""
+    for item in names:
+        if fields.get(item):
+            draft.add_note(
                 "other meaning",
-                f"{key}.type.{one}",
-                "turns are written by the chat template alone",
+                f"{key}.type.{item}",
+                "the chat template alone formats turns",
             )
 
 
@@ -187,7 +189,7 @@ def _answer_columns(
             for part in ("instruction", "input", "output", "system")
         }
     if kind not in ANSWERED and kind:
-        draft.say("no counterpart", f"{key}.type", f"the type {fields['type']!r} is not known: "
+        draft.add_note("no counterpart", f"{key}.type", f"the type {fields['type']!r} is not known: "
                   "the rows are looked at instead; rename columns if the check asks for it")  # fmt: skip
     return dict(ANSWERED.get(kind, {}))
 
@@ -203,40 +205,42 @@ def _unread(draft: StepDraft, key: str, fields: Mapping[str, Any]) -> None:
         ):
             continue
         if name in _NEEDLESS:
-            draft.say("not needed", place, _NEEDLESS[name])
+            draft.add_note("not needed", place, _NEEDLESS[name])
         else:
-            draft.say("no counterpart", place, "a data set has nothing like it")
+            draft.add_note("no counterpart", place, "data sets have no such option")
     if fields.get("train_on_eos") not in (None, "turn", "last"):
-        draft.say("no counterpart", f"{key}.train_on_eos", "the end of each learnt turn is learnt")
+        draft.add_note(
+            "no counterpart", f"{key}.train_on_eos", "the end of each trained turn is trained"
+        )
     if fields.get("roles_to_train") not in (None, [], ["assistant"], ["gpt"], ["assistant", "gpt"]):
-        draft.say("no counterpart", f"{key}.roles_to_train",
-                  "the assistant's turns are learnt, or everything: see train_on")  # fmt: skip
+        draft.add_note("no counterpart", f"{key}.roles_to_train",
+                  "assistant turns are trained, or everything: see train_on")  # fmt: skip
 
 
 def template(draft: StepDraft) -> None:
-    """The template of the chain: as said above all, else as the first data set or its type says."""
+    """Set the chat template: from the file, else from the first data set or its type."""
     if draft.stage == "pretrain":
         return
-    key, said = "chat_template", draft.get("chat_template")
-    sets = _sets(draft.foreign, "datasets")
-    if said is None:
-        for number, one in enumerate(sets):
-            if one.get("chat_template"):
-                key, said = f"datasets.{number}.chat_template", one["chat_template"]
+    key, value = "chat_template", draft.get("chat_template")
+    sets = _sets(draft.config, "datasets")
+    if value is None:
+        for number, item in enumerate(sets):
+            if item.get("chat_template"):
+                key, value = f"datasets.{number}.chat_template", item["chat_template"]
                 break
-    if said == "jinja" or (said is None and draft.has("chat_template_jinja")):
+    if value == "jinja" or (value is None and draft.has("chat_template_jinja")):
         _jinja(draft)
-    elif said is not None:
-        name = str(said).removeprefix("tokenizer_default_fallback_")
+    elif value is not None:
+        name = str(value).removeprefix("tokenizer_default_fallback_")
         if name not in TEMPLATES:
             draft.chat["template"] = "own"
-            draft.say(
-                "other meaning", key, f"chat.template: the tokenizer's own in place of {said!r}"
+            draft.add_note(
+                "other meaning", key, f"chat.template: the tokenizer's own instead of {value!r}"
             )
         else:
             draft.chat["template"] = TEMPLATES[name]
-            if name != said:
-                draft.say("other meaning", key, f"chat.template: {TEMPLATES[name]} also where the "
+            if name != value:
+                draft.add_note("other meaning", key, f"chat.template: {TEMPLATES[name]} also where the "
                           "tokenizer has one of its own; write own for that")  # fmt: skip
     else:
         _by_type(draft, sets)
@@ -244,26 +248,27 @@ def template(draft: StepDraft) -> None:
 
 
 def _by_type(draft: StepDraft, sets: list[Mapping[str, Any]]) -> None:
-    kinds = [_kind(one) for one in sets]
+    kinds = [_kind(item) for item in sets]
     named = next((name for name, _ in kinds if name), "")
     if named:
         draft.chat["template"] = named
     elif any(kind in ("alpaca", "alpaca_w_system", "context_qa", "fields") for _, kind in kinds):
         draft.chat["template"] = "alpaca"
-        draft.say("other meaning", "datasets.0.type", "chat.template: alpaca; rows with an input have "
-                  "it below the instruction, without a heading of its own")  # fmt: skip
+        draft.add_note(
+            "other meaning",
+            "datasets.0.type",
+            "chat.template: alpaca; the input of a row follows its instruction without a heading",
+        )
     else:
         draft.chat["template"] = "own"
-        draft.say(
-            "added", "chat_template", "chat.template: own, as Axolotl takes where nothing is said"
-        )
+        draft.add_note("added", "chat_template", "chat.template: own, Axolotl's default")
 
 
 def _jinja(draft: StepDraft) -> None:
     written = str(draft.get("chat_template_jinja", ""))
     if "{" in written or not written:
-        draft.refuse("chat_template_jinja", "a chat template written in the recipe is not read",
-                     "save it as a .jinja file, and name that")  # fmt: skip
+        draft.add_error("chat_template_jinja", "inline chat templates are not supported",
+                     "save it in a .jinja file and give its path")  # fmt: skip
     else:
         path = draft.path(written)
         draft.chat["template"] = path if "/" in path else f"./{path}"
@@ -277,11 +282,13 @@ def _tokens(draft: StepDraft) -> None:
         if name == "eos_token":
             draft.chat["end_of_turn"] = token
         elif name == "pad_token":
-            draft.say("not needed", key, "padding takes a token of its own")
+            draft.add_note("not needed", key, "a separate padding token is used")
         else:
-            draft.say("no counterpart", key, "the tokenizer keeps its own")
+            draft.add_note("no counterpart", key, "the tokenizer's own token is used")
     ends = draft.get("eot_tokens") or []
     if len(ends) > 1:
-        draft.say("no counterpart", "eot_tokens", f"answers end with one token: {ends[0]}")
+        draft.add_note(
+            "no counterpart", "eot_tokens", f"only one end-of-turn token is supported: {ends[0]}"
+        )
     if ends:
         draft.chat["end_of_turn"] = ends[0]

@@ -1,4 +1,4 @@
-"""LLaMA-Factory's settings, and what they are called here."""
+"""Table of LLaMA-Factory's settings and their equivalents in a recipe."""
 
 from __future__ import annotations
 
@@ -10,14 +10,12 @@ from aligner_import.common import (
     TEXTS,
     TRAINER,
     adapter,
-    betas,
-    cut_longer,
-    measuring,
+    eval_options,
     precision,
+    truncate_longer,
 )
-from aligner_import.draft import StepDraft
+from aligner_import.importer import Importer
 from aligner_import.llama_factory_data import data
-from aligner_import.peer import Importer
 from aligner_import.rules import (
     ATTENTION,
     Rule,
@@ -26,13 +24,13 @@ from aligner_import.rules import (
     number,
     part,
     same,
-    schedule,
     share,
     switch,
     targets,
     unsupported,
     word,
 )
+from aligner_import.step_draft import StepDraft
 
 STAGES = {"pt": "pretrain", "sft": "sft", "rm": "reward", "ppo": "ppo", "dpo": "dpo"}
 TEMPLATES = {
@@ -43,7 +41,7 @@ TEMPLATES = {
 LOSSES = {"sigmoid": "sigmoid", "hinge": "hinge", "ipo": "ipo"}
 
 OWN: tuple[Rule, ...] = (
-    part("stage", "which stage the step is"),
+    part("stage", "the stage"),
     part("model_name_or_path", "`model`"),
     part("model_revision", "`model.revision`"),
     part("finetuning_type", "`adapter`"),
@@ -52,27 +50,27 @@ OWN: tuple[Rule, ...] = (
     part("lora_dropout", "`adapter.lora_dropout`"),
     part("use_dora", "`adapter.method: dora`"),
     part("use_rslora", "`adapter.method: rslora`"),
-    part("adapter_name_or_path", "`incoming: continue`, after the file that trained the adapter"),
+    part("adapter_name_or_path", "`incoming: continue`, after the file that trains the adapter"),
     part("create_new_adapter", "`incoming: merge`, with a new `adapter`"),
     part("lora_target", "`adapter.target_modules`"),
     part("additional_target", "`adapter.modules_to_save`"),
     part("quantization_bit", "`quantize`: 4 is nf4, 8 is int8"),
     part("quantization_method", "`quantize`, with `quantization_bit`"),
     same("flash_attn", "attn_implementation", convert=word(ATTENTION, "attention kernel")),
-    part("dataset", "`data`, by what dataset_info.json says of each name"),
+    part("dataset", "`data`, from the entries of dataset_info.json"),
     part("eval_dataset", "`eval_data`, likewise"),
-    part("dataset_dir", "where dataset_info.json and its files are"),
+    part("dataset_dir", "folder of dataset_info.json and its files"),
     part("max_samples", "`data.first`"),
     part("mix_strategy", "`mixture.meet`, with a `weight` of each data set"),
     part("interleave_probs", "`weight` of each data set"),
-    part("template", "`chat.template`; the text that each of them writes may differ in detail"),
+    part("template", "`chat.template`; the rendered text may differ in details"),
     same("default_system", "chat.system"),
     same("cutoff_len", "max_length", default=2048),
     same("val_size", "hold_out", convert=share, only=ALL,
-         differs="rows are held out by a hash of their prompt, so that no prompt is on both sides"),
+         differs="rows are split by a hash of their prompt, so that no prompt is in both splits"),
     part("train_on_prompt", "`train_on: everything`"),
     part("mask_history", "`train_on: last`"),
-    part("packing", "`packing`", differs="packed rows never see one another, as with neat_packing"),
+    part("packing", "`packing`", differs="packed rows never attend to each other, as with neat_packing"),
     part("neat_packing", "`packing`"),
     same("use_dft_loss", "loss_type", convert=lambda on: "dft" if switch(on) else None, only="sft"),
     same("learning_rate", convert=number, default=5e-5),
@@ -83,62 +81,58 @@ OWN: tuple[Rule, ...] = (
     same("ld_alpha", convert=number, only="dpo"),
     part("disable_gradient_checkpointing", "`activation_checkpointing`"),
     part("pure_bf16", "`precision: pure_bf16`"),
-    part("reward_model", "the reward step; its file is named before this one"),
-    same("lr_scheduler_type", "schedule", convert=schedule, only="ppo"),
-    same("warmup_ratio", "warmup", only="ppo"),
-    same("warmup_steps", "warmup", only="ppo"),
-    part("adam_beta1", "`betas`, with `adam_beta2`", only="ppo"),
-    part("adam_beta2", "`betas`, with `adam_beta1`", only="ppo"),
-    same("ppo_epochs", "epochs", default=4, only="ppo"),
-    part("ppo_buffer_size", "`prompts` and `minibatches`", only="ppo"),
-    part("per_device_train_batch_size", "`prompts` and `micro_batch_size`", only="ppo"),
+    part("reward_model", "the reward step; give its file before this one"),
+    same("ppo_epochs", "num_ppo_epochs", default=4, only="ppo"),
+    part("ppo_buffer_size", "`prompts` and `num_mini_batches`", only="ppo"),
+    part("per_device_train_batch_size", "`prompts` and `per_device_train_batch_size`", only="ppo"),
     part("gradient_accumulation_steps", "`prompts`", only="ppo"),
     part("num_train_epochs", "passes over the prompts", only="ppo",
          differs="one pass over the prompts; set iterations for more"),
     same("ppo_target", "kl_target", default=6.0, only="ppo",
-         differs="β is steered once a round, by Ziegler's rule, as TRL did"),
+         differs="the KL coefficient is adapted once per iteration by Ziegler's rule, as in TRL"),
     same("ppo_score_norm", "reward_scale", convert=lambda on: "running" if switch(on) else None, only="ppo"),
     same("max_new_tokens", only="ppo"),
     same("top_k", only="ppo"),
     same("top_p", only="ppo"),
     same("temperature", only="ppo"),
-    *unsupported("only prefer full weights or LoRA", "freeze_trainable_layers", "freeze_trainable_modules",
+    *unsupported("full weights or LoRA", "freeze_trainable_layers", "freeze_trainable_modules",
              "oft_rank", "oft_block_size"),
-    *unsupported("no stage adds this loss", "pref_bco_weight", decides=True),
-    *unsupported("the reference is always the policy that comes in, frozen", "ref_model",
+    *unsupported("this loss term is not supported", "pref_bco_weight", decides=True),
+    *unsupported("the reference is always the incoming policy, frozen", "ref_model",
              "ref_model_adapters", decides=True),
-    *unsupported("reward models are not joined by adapters: export it merged", "reward_model_adapters"),
-    *unsupported("rewards are not whitened, advantages are", "ppo_whiten_rewards"),
-    *unsupported("data is read whole", "streaming", harmless=(False,)),
-    *unsupported("rows are mixed anew for each epoch", "disable_shuffling"),
-    *unsupported("this way of training fewer weights is not there", "use_galore", "use_apollo", "use_badam",
+    *unsupported("reward models that are adapters are not supported: merge it first",
+             "reward_model_adapters"),
+    *unsupported("advantages are whitened, rewards are not", "ppo_whiten_rewards"),
+    *unsupported("streaming data sets are not supported", "streaming", harmless=(False,)),
+    *unsupported("rows are shuffled in every epoch", "disable_shuffling"),
+    *unsupported("this training method is not supported", "use_galore", "use_apollo", "use_badam",
              "use_llama_pro", "pissa_init", "loraplus_lr_ratio", "use_adam_mini", "use_muon", decides=True),
-    *unsupported("positions are those of the model", "rope_scaling", "shift_attn", decides=True),
-    *unsupported("pictures, sound and film are not read", "image_max_pixels", "video_max_pixels",
+    *unsupported("the model's own position encoding is used", "rope_scaling", "shift_attn", decides=True),
+    *unsupported("images, audio and video are not supported", "image_max_pixels", "video_max_pixels",
              "freeze_vision_tower", "freeze_multi_modal_projector", "media_dir"),
-    *unsupported("tokens are added by the chat step: chat.special_tokens", "add_special_tokens",
+    *unsupported("the chat step adds tokens: chat.special_tokens", "add_special_tokens",
              "new_special_tokens"),
-    *unsupported("the vocabulary grows with the tokens of the template alone", "resize_vocab"),
-    *unsupported("thinking is shown as rows and template have it", "enable_thinking", harmless=(True,)),
-    *unsupported("tools are written as the template writes them", "tool_format"),
-    *unsupported("this kernel is not there", "use_unsloth", "use_unsloth_gc", "mixture_of_depths"),
-    *unsupported("data sets are measured together", "eval_on_each_dataset"),
-    *ignored("an evaluate step answers prompts", "do_predict", "predict_with_generate"),
-    *ignored("accuracy is told for pairs", "compute_accuracy"),
-    *ignored("it is about the machine", "ray_run_name", "ray_storage_path", "ray_num_workers",
+    *unsupported("the vocabulary grows by the tokens of the template only", "resize_vocab"),
+    *unsupported("reasoning is rendered as rows and template define it", "enable_thinking", harmless=(True,)),
+    *unsupported("the template formats tools", "tool_format"),
+    *unsupported("this kernel is not supported", "use_unsloth", "use_unsloth_gc", "mixture_of_depths"),
+    *unsupported("evaluation data sets are evaluated together", "eval_on_each_dataset"),
+    *ignored("use an evaluate step to generate and score answers", "do_predict", "predict_with_generate"),
+    *ignored("accuracy is computed for preference pairs", "compute_accuracy"),
+    *ignored("it concerns the machine, not the result", "ray_run_name", "ray_storage_path", "ray_num_workers",
               "resources_per_worker", "placement_strategy", "use_fast_tokenizer", "double_quantization",
               "cache_dir", "upcast_layernorm", "upcast_lmhead_output", "reward_model_type",
               "ray_init_kwargs", "dataset_shards", "buffer_size", "use_cache", "split_special_tokens"),
 )  # fmt: skip
 
 
-def stage(foreign: ExternalConfig) -> str:
-    asked = foreign.settings.get("stage") or "sft"
+def stage(config: ExternalConfig) -> str:
+    asked = config.settings.get("stage") or "sft"
     if asked not in STAGES:
         raise ChainError(
-            f"stage: there is no stage that trains as LLaMA-Factory's {asked!r} does",
-            where=foreign.at("stage"),
-            hint=f"there are {', '.join(STAGES)}; pairs of a good and a bad answer suit dpo",
+            f"stage: importing LLaMA-Factory's {asked!r} is not supported",
+            where=config.at("stage"),
+            hint=f"there are {', '.join(STAGES)}; use dpo for preference pairs",
         )
     return STAGES[asked]
 
@@ -148,11 +142,11 @@ def model(draft: StepDraft) -> None:
         name = str(draft.get("model_name_or_path"))
         draft.model(name, "model_name_or_path", draft.get("model_revision"))
     else:
-        draft.refuse("model_name_or_path", "model_name_or_path is missing")
+        draft.add_error("model_name_or_path", "model_name_or_path is missing")
 
 
 def weights(draft: StepDraft) -> None:
-    """Which weights are trained: all, or an adapter's."""
+    """Set the options of the adapter and of quantization."""
     kind = draft.get("finetuning_type", "lora")
     bits = draft.get("quantization_bit")
     if kind == "lora":
@@ -169,24 +163,25 @@ def weights(draft: StepDraft) -> None:
             if int(bits) in (4, 8):
                 draft.put("quantize", {4: "nf4", 8: "int8"}[int(bits)], "quantization_bit")
             else:
-                draft.refuse(
-                    "quantization_bit", f"quantization_bit: {bits} bits are not there, only 4 and 8"
+                draft.add_error(
+                    "quantization_bit",
+                    f"quantization_bit: {bits} bits are not supported, only 4 and 8",
                 )
     elif kind == "full":
         for key in ("lora_rank", "lora_alpha", "lora_target"):
             if draft.has(key):
-                draft.say("not needed", key, "all weights are trained")
+                draft.add_note("not needed", key, "all weights are trained")
     else:
-        draft.refuse(
-            "finetuning_type", f"finetuning_type: {kind!r} is not there, only lora and full"
+        draft.add_error(
+            "finetuning_type", f"finetuning_type: {kind!r} is not supported, only lora and full"
         )
     off = switch(draft.get("disable_gradient_checkpointing", False))
     if not off:
         draft.add("activation_checkpointing", True, "disable_gradient_checkpointing")
 
 
-def speech(draft: StepDraft) -> None:
-    """The template, and whose tokens are learnt."""
+def chat_options(draft: StepDraft) -> None:
+    """Set the chat template and the trained tokens."""
     if draft.stage == TEXTS:
         return
     name = draft.get("template")
@@ -196,11 +191,11 @@ def speech(draft: StepDraft) -> None:
         draft.chat["template"] = "own"
         hint = did_you_mean(str(name), TEMPLATES)
         text = (
-            f"the tokenizer's own template in place of {name!r}; {hint}"
+            f"the tokenizer's own template instead of {name!r}; {hint}"
             if name
             else "the tokenizer's own"
         )
-        draft.say("other meaning" if name else "added", "template", f"chat.template: {text}")
+        draft.add_note("other meaning" if name else "added", "template", f"chat.template: {text}")
     if draft.stage == "sft":
         for key, says in (("train_on_prompt", "everything"), ("mask_history", "last")):
             if switch(draft.get(key)):
@@ -208,9 +203,9 @@ def speech(draft: StepDraft) -> None:
         if switch(draft.get("packing")) or switch(draft.get("neat_packing")):
             draft.options["packing"] = True
         else:
-            cut_longer(draft, "cutoff_len")
+            truncate_longer(draft, "cutoff_len")
     elif draft.stage in TALKS.split():
-        cut_longer(draft, "cutoff_len")
+        truncate_longer(draft, "cutoff_len")
 
 
 def preference_loss(draft: StepDraft) -> None:
@@ -218,7 +213,7 @@ def preference_loss(draft: StepDraft) -> None:
         return
     loss, extra = draft.get("pref_loss", "sigmoid"), draft.get("pref_ftx", 0.0)
     if loss not in LOSSES:
-        draft.refuse(
+        draft.add_error(
             "pref_loss", f"pref_loss: {loss!r} is not there", f"there are {', '.join(LOSSES)}"
         )
     elif extra:
@@ -228,32 +223,41 @@ def preference_loss(draft: StepDraft) -> None:
         draft.put("loss_type", LOSSES[loss], "pref_loss")
 
 
-def rounds(draft: StepDraft) -> None:
-    """PPO's batches: how many prompts a round has, and how they are dealt out."""
+def ppo_batches(draft: StepDraft) -> None:
+    """Set the number of prompts and minibatches of PPO."""
     if draft.stage != "ppo":
         return
     each = int(draft.get("per_device_train_batch_size", 8))
     buffer = int(draft.get("ppo_buffer_size", 1))
     prompts = each * int(draft.get("gradient_accumulation_steps", 1)) * buffer
-    draft.options |= {"prompts": prompts, "samples_per_prompt": 1, "minibatches": buffer}
-    draft.options |= {"micro_batch_size": each, "rollout_batch_size": each}
-    draft.add("kl_coefficient", 0.2, "ppo_target")
-    draft.say(
+    draft.options |= {"prompts": prompts, "num_generations": 1, "num_mini_batches": buffer}
+    draft.options |= {"per_device_train_batch_size": each, "rollout_batch_size": each}
+    draft.add("kl_coef", 0.2, "ppo_target")
+    draft.add_note(
         "other meaning",
         "per_device_train_batch_size",
-        f"prompts: {prompts} a round over all processes; LLaMA-Factory takes as many on each",
+        f"prompts: {prompts} for each iteration over all processes; in LLaMA-Factory on each process",
     )
 
 
 LLAMA_FACTORY = Importer(
     name="llama-factory",
     title="LLaMA-Factory",
-    signs=frozenset(
+    identifying=frozenset(
         {"finetuning_type", "cutoff_len", "stage", "dataset_dir", "lora_rank", "pref_beta"}
     ),
     method=stage,
-    deciding=frozenset({"stage", "reward_model"}),
+    method_settings=frozenset({"stage", "reward_model"}),
     rules=(*OWN, *(rule for rule in TRAINER if rule.key != "learning_rate")),
-    composers=(model, weights, data, speech, preference_loss, rounds, precision, betas, measuring),
-    begins=("model_name_or_path", "adapter_name_or_path"),
+    composers=(
+        model,
+        weights,
+        data,
+        chat_options,
+        preference_loss,
+        ppo_batches,
+        precision,
+        eval_options,
+    ),
+    policy_settings=("model_name_or_path", "adapter_name_or_path"),
 )

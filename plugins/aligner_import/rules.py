@@ -1,4 +1,4 @@
-"""How a table says what one setting of another tool is called here, and what it means."""
+"""Rules of a table: the equivalent of a setting of another tool in a recipe."""
 
 from __future__ import annotations
 
@@ -12,44 +12,44 @@ Convert = Callable[[Any], Any]
 
 
 class NoCounterpart(ValueError):
-    """The value of a setting cannot be said in a recipe; the message says why."""
+    """A value without an equivalent in a recipe; the message says why."""
 
 
 def same_value(value: Any) -> Any:
-    """What is said in the same way."""
+    """Return the value unchanged."""
     return value
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """One setting: a row of the table that the documentation shows."""
+    """Rule for a setting: a row of the table in the documentation."""
 
     key: str
     to: str = ""
-    """Our option, dotted below the step; `chat.…` for the chat step, `recipe.…` above the steps."""
+    """Path of our option; `chat.…` for the chat step, `recipe.…` for the head of the recipe."""
     convert: Convert = same_value
     default: Any = None
-    """What the tool takes where nothing is said, if that may differ from ours."""
+    """The tool's default, if it may differ from ours."""
     differs: str = ""
-    """What is different in meaning."""
+    """Difference in meaning."""
     ignored: str = ""
-    """Why it needs no counterpart."""
+    """Reason why the setting can be ignored."""
     unsupported: str = ""
-    """Why there is no counterpart, unless the value is `harmless`."""
+    """Reason why the setting is not supported, unless its value is `harmless`."""
     harmless: tuple[Any, ...] = (False, 0, 0.0)
     decides: bool = False
-    """Whether a recipe without it would train something else, so that it must be refused."""
+    """True if the setting determines the result, so that it is an error."""
     methods: frozenset[str] = frozenset()
-    """The stages it is for; empty for all."""
+    """Stages that the rule applies to; empty for all."""
     part: str = ""
-    """What it says together with others; then a composer of the tool reads it."""
+    """Equivalent that depends on other settings too; a composer of the tool reads it."""
 
 
 def same(
     key: str, to: str = "", *, convert: Convert = same_value, default: Any = None,
     differs: str = "", only: str = "",
 ) -> Rule:  # fmt: skip
-    """A setting that we have too, under the name `to` or its own."""
+    """Make a rule for a setting with an equivalent option, `to` or of the same name."""
     return Rule(
         key=key, to=to or key, convert=convert, default=default, differs=differs,
         methods=frozenset(only.split()),
@@ -57,7 +57,7 @@ def same(
 
 
 def part(key: str, says: str, *, differs: str = "", only: str = "") -> Rule:
-    """A setting that says something only together with others."""
+    """Make a rule for a setting that a composer reads together with others."""
     return Rule(key=key, part=says, differs=differs, methods=frozenset(only.split()))
 
 
@@ -72,12 +72,12 @@ def unsupported(
 
 
 def is_empty(value: Any) -> bool:
-    """Whether a value says nothing, as in `deepspeed:` with nothing behind it."""
+    """Return True if a setting has no value, as in `deepspeed:`."""
     return value is None or value == "" or value == [] or value == {}
 
 
 def word(words: Mapping[Any, Any], what: str) -> Convert:
-    """Another word for the same thing."""
+    """Return a converter that looks up values in a table."""
 
     def convert(value: Any) -> Any:
         key = value.lower() if isinstance(value, str) else value
@@ -89,7 +89,7 @@ def word(words: Mapping[Any, Any], what: str) -> Convert:
 
 
 def switch(value: Any) -> bool:
-    """A switch as YAML 1.1 writes it, which these tools read."""
+    """Convert a boolean of YAML 1.1, which these tools accept."""
     if isinstance(value, str) and value.lower() in ("yes", "on", "true", "y"):
         return True
     if isinstance(value, str) and value.lower() in ("no", "off", "false", "n"):
@@ -103,7 +103,7 @@ def sampling_strategy(value: Any) -> str:
 
 
 def number(value: Any) -> Any:
-    """A number, which may stand in quotes."""
+    """Convert a number, which may be quoted."""
     if isinstance(value, str):
         try:
             return float(value)
@@ -113,28 +113,28 @@ def number(value: Any) -> Any:
 
 
 def count(value: Any) -> int | None:
-    """A number of steps; -1 and 0 mean none was set."""
+    """Convert a number of steps; -1 and 0 mean that it is not set."""
     if isinstance(value, float) and value < 1:
-        raise NoCounterpart("a share of the steps cannot be given, only their number")
+        raise NoCounterpart("a fraction of the steps is not supported, only a number of steps")
     return int(value) if value and value > 0 else None
 
 
 def share(value: Any) -> Any:
-    """A share of the rows to hold out."""
+    """Convert the fraction of the evaluation split."""
     if value is not None and value >= 1:
-        raise NoCounterpart("a number of rows cannot be held out, only a share: set hold_out")
+        raise NoCounterpart("a number of rows is not supported, only a fraction: set hold_out")
     return value
 
 
 def names(value: Any) -> list[str]:
-    """Names in a list or joined by commas."""
+    """Convert a list of names, or names separated by commas."""
     if isinstance(value, str):
-        return [one.strip() for one in value.split(",") if one.strip()]
-    return [str(one) for one in value]
+        return [item.strip() for item in value.split(",") if item.strip()]
+    return [str(item) for item in value]
 
 
 def targets(value: Any) -> Any:
-    """Modules that get an adapter."""
+    """Convert the target modules of an adapter."""
     found = names(value)
     return "all-linear" if found in (["all"], ["all-linear"]) else found
 
@@ -171,4 +171,3 @@ ATTENTION = {
 
 schedule = word(SCHEDULES, "schedule")
 optimizer = word(OPTIMIZERS, "optimizer")
-attention = word(ATTENTION, "attention kernel")

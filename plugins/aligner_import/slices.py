@@ -1,89 +1,91 @@
-"""Which rows of a data set are meant: a split, a slice of one, or a shard."""
+"""Splits, slices and shards of data sets."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
-from aligner_import.draft import StepDraft
 from aligner_import.rules import is_empty
+from aligner_import.step_draft import StepDraft
 
 _SLICE = re.compile(r"(?P<split>[\w.-]+)(\[(?P<start>-?[\d_]+%?)?\s*:\s*(?P<end>-?[\d_]+%?)?\])?")
 
 
 def rows_of(draft: StepDraft, key: str, split: Any) -> dict[str, Any]:
-    """What a data entry says to read `split`, which may be a slice as `datasets` writes them.
+    """Return the options that select a split, or a slice in the syntax of `datasets`.
 
-    `train[:500]` is so many rows from the start. `train[10%:20%]` is a part, found by a hash: slices
-    that have no row in common have none in common here either. Anything else is refused.
+    `train[:500]` becomes the first 500 rows. `train[10%:20%]` becomes a part, selected by a hash:
+    disjoint slices stay disjoint. Anything else is an error.
     """
     if is_empty(split):
         return {}
     found = _SLICE.fullmatch(str(split).strip())
     if found is None:
-        draft.refuse(key, f"the split {split!r} is not one split or a slice of one",
-                     "write each split as a data set of its own")  # fmt: skip
+        draft.add_error(key, f"the split {split!r} is not a split or a slice of a split",
+                     "list each split as its own data set")  # fmt: skip
         return {}
     name, start, end = found["split"], found["start"], found["end"]
     if start is None and end is None:
         return {"split": name}
-    if all(one is None or one.endswith("%") for one in (start, end)):
+    if all(item is None or item.endswith("%") for item in (start, end)):
         begin, stop = _percent(start, 0), _percent(end, 100)
         if begin >= stop:
-            draft.refuse(key, f"the split {split!r} has no rows")
+            draft.add_error(key, f"the split {split!r} has no rows")
         elif stop - begin < 100:
-            draft.say("other meaning", key, f"parts: about {stop - begin} % of the rows, by a hash of "
+            draft.add_note("other meaning", key, f"parts: about {stop - begin} % of the rows, by a hash of "
                       "their prompt and not by their place")  # fmt: skip
         return {"split": name, **piece(begin / 100, stop / 100)}
     if start in (None, "0") and end is not None and end.replace("_", "").isdecimal() and int(end):
         return {"split": name, "first": int(end)}
-    draft.refuse(key, f"the split {split!r} picks rows by their number",
-                 "only the first ones are ([:500]), or shares ([10%:20%])")  # fmt: skip
+    draft.add_error(key, f"the split {split!r} selects rows by index",
+                 "use the first rows ([:500]) or percentages ([10%:20%])")  # fmt: skip
     return {"split": name}
 
 
 def shard(
     draft: StepDraft, key: str, number: Any, index: Any, read: dict[str, Any]
 ) -> dict[str, Any]:
-    """What a data entry says to take one of `number` shards of the rows it reads.
+    """Return the options that select one of `number` shards.
 
     Args:
         draft: The step.
-        key: Where the data set is said.
-        number: How many shards there are.
-        index: Which is taken, from 0; None where it is not said, which is the first.
-        read: What the entry says to read its split.
+        key: Path of the data set in the file.
+        number: Number of shards.
+        index: Index of the shard, from 0; None if it is not set.
+        read: Options that select the split.
     """
     if is_empty(number) or int(number) < 2:
         return {}
     if is_empty(index):
-        draft.say("other meaning", f"{key}.shards",
-                  f"sample: about one row of {number}, drawn by a hash")  # fmt: skip
+        draft.add_note("other meaning", f"{key}.shards",
+                  f"sample: about one row in {number}, selected by a hash")  # fmt: skip
         return {"sample": round(1 / int(number), 12)}
     if not 0 <= int(index) < int(number):
-        draft.refuse(f"{key}.shards_idx", f"there is no shard {index} of {number}, counted from 0")
+        draft.add_error(
+            f"{key}.shards_idx", f"there is no shard {index} of {number}, counted from 0"
+        )
         return {}
     if "part" in read:
-        draft.refuse(f"{key}.shards_idx", "one of several shards of a slice cannot be said",
-                     "give the slice, or the shard")  # fmt: skip
+        draft.add_error(f"{key}.shards_idx", "a shard of a slice is not supported",
+                     "use the slice or the shard")  # fmt: skip
         return {}
-    draft.say("other meaning", f"{key}.shards",
-              f"parts: about one row of {number}, by a hash of their prompt")  # fmt: skip
+    draft.add_note("other meaning", f"{key}.shards",
+              f"parts: about one row in {number}, by a hash of the prompt")  # fmt: skip
     return piece(int(index) / int(number), (int(index) + 1) / int(number))
 
 
-def _percent(said: str | None, otherwise: int) -> int:
-    """A boundary in percent; a negative one counts from the end."""
-    if said is None:
-        return otherwise
-    value = int(said.removesuffix("%"))
+def _percent(text: str | None, default: int) -> int:
+    """Parse a boundary in percent; a negative one counts from the end."""
+    if text is None:
+        return default
+    value = int(text.removesuffix("%"))
     return max(0, min(100, value + 100 if value < 0 else value))
 
 
 def piece(begin: float, end: float) -> dict[str, Any]:
-    """The rows whose hash lies from `begin` to `end`, both in [0, 1].
+    """Return the options that select rows with a hash from `begin` to `end`, both in [0, 1].
 
-    Parts lie in the order of their names, so these names must keep theirs.
+    Parts are ordered by name, so these names must keep their order.
     """
     shares = {"before": begin, "slice": end - begin, "tail": 1 - end}
     parts = {name: round(size, 12) for name, size in shares.items() if round(size, 12) > 0}

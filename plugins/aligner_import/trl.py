@@ -1,4 +1,4 @@
-"""The settings of TRL's command line, and what they are called here."""
+"""Table of the settings of TRL's command line and their equivalents in a recipe."""
 
 from __future__ import annotations
 
@@ -10,19 +10,17 @@ from aligner.registry import ExternalConfig
 from aligner_import.common import (
     TRAINER,
     adapter,
-    betas,
-    cut_longer,
-    measuring,
+    eval_options,
     precision,
     put_data,
     put_mixture,
-    quantized,
+    quantization,
     saved_modules,
     spec,
-    weighed,
+    truncate_longer,
+    with_weight,
 )
-from aligner_import.draft import StepDraft
-from aligner_import.peer import Importer
+from aligner_import.importer import Importer
 from aligner_import.rules import (
     ATTENTION,
     Rule,
@@ -37,6 +35,7 @@ from aligner_import.rules import (
     word,
 )
 from aligner_import.slices import rows_of
+from aligner_import.step_draft import StepDraft
 
 METHODS = ("sft", "dpo", "reward")
 ONLY: Mapping[str, frozenset[str]] = {
@@ -50,7 +49,7 @@ ONLY: Mapping[str, frozenset[str]] = {
         "eval_packing", "packing_strategy", "max_seq_length", "shuffle_dataset",
     }),
 }  # fmt: skip
-"""Settings that only one of TRL's commands has."""
+"""Settings of one TRL command only."""
 RATES = {"sft": 2e-5, "dpo": 1e-6, "reward": 1e-4, "pretrain": 2e-5}
 
 OWN: tuple[Rule, ...] = (
@@ -59,11 +58,11 @@ OWN: tuple[Rule, ...] = (
     part("dataset_name", "`data`"),
     part("dataset_config", "`data.subset`"),
     part("dataset_train_split", "`data.split`"),
-    part("dataset_test_split", "`eval_data`, where eval_strategy asks for measuring"),
-    part("datasets", "`data`, several read one after the other, or by `fraction` as their `weight`"),
+    part("dataset_test_split", "`eval_data`, if eval_strategy is set"),
+    part("datasets", "`data`: concatenated, or mixed with `fraction` as `weight`"),
     same("shuffle_dataset", "shuffle", convert=switch, only="sft pretrain"),
     same("test_split_size", "hold_out", convert=share,
-         differs="rows are held out by a hash of their prompt, so that no prompt is on both sides"),
+         differs="rows are split by a hash of their prompt, so that no prompt is in both splits"),
     part("dataset_text_field", "the pretrain stage, with `data.columns`"),
     part("chat_template_path", "`chat.template`"),
     same("eos_token", "chat.end_of_turn", only="sft reward"),
@@ -84,7 +83,7 @@ OWN: tuple[Rule, ...] = (
     part("load_in_4bit", "`quantize: nf4`"),
     part("load_in_8bit", "`quantize: int8`"),
     same("attn_implementation", convert=word(ATTENTION, "attention kernel")),
-    part("gradient_checkpointing", "`activation_checkpointing`; TRL's is on where nothing is said"),
+    part("gradient_checkpointing", "`activation_checkpointing`, which is on by default in TRL"),
     same("beta", convert=number, only="dpo"),
     same("loss_type", only="dpo"),
     same("loss_type", only="sft"),
@@ -97,46 +96,46 @@ OWN: tuple[Rule, ...] = (
     same("discopop_tau", convert=number, only="dpo"),
     same("disable_dropout", convert=switch, only="dpo reward"),
     same("center_rewards_coefficient", only="reward"),
-    *unsupported("the reference is always the policy that comes in, frozen", "sync_ref_model", decides=True),
-    *unsupported("no loss is added to the reward's", "router_aux_loss_coef"),
-    *unsupported("the start of a row is kept, or its newest turns: see overflow", "truncation_mode",
+    *unsupported("the reference is always the incoming policy, frozen", "sync_ref_model", decides=True),
+    *unsupported("the router's auxiliary loss is not supported here", "router_aux_loss_coef"),
+    *unsupported("rows keep their start or their newest turns: see overflow", "truncation_mode",
              harmless=("keep_start",)),
-    *unsupported("data is read whole", "dataset_streaming", "streaming"),
-    *unsupported("weights are computed as precision says", "dtype", "torch_dtype",
+    *unsupported("streaming data sets are not supported", "dataset_streaming", "streaming"),
+    *unsupported("`precision` sets the data type", "dtype", "torch_dtype",
              harmless=("auto", "float32", "bfloat16")),
-    *unsupported("parameters that are no module get no adapter", "lora_target_parameters"),
-    *unsupported("a model is loaded with nothing but what the recipe says", "model_init_kwargs"),
-    *unsupported("only nf4 is there", "bnb_4bit_quant_type", harmless=("nf4",)),
-    *unsupported("activations are not moved to other memory", "activation_offloading"),
-    *ignored("rows that do not see one another are laid out so by packing", "padding_free",
+    *unsupported("adapters on parameters are not supported", "lora_target_parameters"),
+    *unsupported("further model arguments are not supported", "model_init_kwargs"),
+    *unsupported("only nf4 is supported", "bnb_4bit_quant_type", harmless=("nf4",)),
+    *unsupported("activation offloading is not supported", "activation_offloading"),
+    *ignored("`packing` separates the rows of a bin", "padding_free",
               "packing_strategy", "eval_packing", "pad_to_multiple_of"),
-    *ignored("log-probabilities of the reference are computed once, or with adapters off",
+    *ignored("reference log-probabilities are always computed once",
               "precompute_ref_log_probs", "precompute_ref_batch_size"),
-    *ignored("it is about the machine", "use_bnb_nested_quant", "bnb_4bit_quant_storage",
+    *ignored("it concerns the machine, not the result", "use_bnb_nested_quant", "bnb_4bit_quant_storage",
               "ignore_bias_buffers", "env", "lora_task_type", "dataset_kwargs"),
-    *ignored("padding takes a token of its own", "pad_token"),
+    *ignored("a separate padding token is used", "pad_token"),
 )  # fmt: skip
 
 
-def stage(foreign: ExternalConfig) -> str:
-    """The command the file is for, which it does not say itself."""
-    asked = foreign.method
+def stage(config: ExternalConfig) -> str:
+    """Return the TRL command of the file, which the file itself does not name."""
+    asked = config.method
     if asked is None:
-        found = [name for name, only in ONLY.items() if only & foreign.settings.keys()]
+        found = [name for name, only in ONLY.items() if only & config.settings.keys()]
         if len(found) != 1:
             raise ChainError(
-                "this file of TRL's does not show which command it is for",
-                where=foreign.where,
-                hint=f"say it with --method: {', '.join(METHODS)}",
+                "the TRL command of this file is unclear",
+                where=config.where,
+                hint=f"set it with --method: {', '.join(METHODS)}",
             )
         asked = found[0]
     if asked not in METHODS:
         raise ChainError(
-            f"there is no stage that trains as `trl {asked}` does",
-            where=foreign.where,
+            f"importing `trl {asked}` is not supported",
+            where=config.where,
             hint=f"there are {', '.join(METHODS)}",
         )
-    return "pretrain" if asked == "sft" and foreign.settings.get("dataset_text_field") else asked
+    return "pretrain" if asked == "sft" and config.settings.get("dataset_text_field") else asked
 
 
 def model(draft: StepDraft) -> None:
@@ -144,7 +143,7 @@ def model(draft: StepDraft) -> None:
         name = str(draft.get("model_name_or_path"))
         draft.model(name, "model_name_or_path", draft.get("model_revision"))
     else:
-        draft.refuse("model_name_or_path", "model_name_or_path is missing")
+        draft.add_error("model_name_or_path", "model_name_or_path is missing")
     if not draft.has("learning_rate"):
         draft.add("learning_rate", RATES[draft.stage], "learning_rate")
 
@@ -161,18 +160,18 @@ def weights(draft: StepDraft) -> None:
             )
         else:
             draft.add("adapter.target_modules", ["q_proj", "v_proj"], "lora_target_modules",
-                      "as PEFT takes for models like Llama where nothing is said")  # fmt: skip
+                      "PEFT's default for Llama-like models")  # fmt: skip
         saved_modules(draft)
     else:
         for key in ("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules"):
             if draft.has(key):
-                draft.say("not needed", key, "use_peft is off, so all weights are trained")
-    quantized(draft, "load_in_4bit", "load_in_8bit")
-    said = draft.get("gradient_checkpointing")
-    if said is None:
+                draft.add_note("not needed", key, "use_peft is off, so full weights are trained")
+    quantization(draft, "load_in_4bit", "load_in_8bit")
+    value = draft.get("gradient_checkpointing")
+    if value is None:
         draft.add("activation_checkpointing", True, "gradient_checkpointing")
     else:
-        draft.put("activation_checkpointing", switch(said), "gradient_checkpointing")
+        draft.put("activation_checkpointing", switch(value), "gradient_checkpointing")
 
 
 def data(draft: StepDraft) -> None:
@@ -182,7 +181,7 @@ def data(draft: StepDraft) -> None:
         columns = {str(text): "text"}
     mixture = draft.get("datasets")
     if mixture:
-        put_data(draft, "data", _mixed(draft, mixture, columns), "datasets")
+        put_data(draft, "data", _mixture_entries(draft, mixture, columns), "datasets")
     elif draft.has("dataset_name"):
         origin = draft.origin(str(draft.get("dataset_name")))
         subset = draft.get("dataset_config")
@@ -198,75 +197,81 @@ def data(draft: StepDraft) -> None:
             read = rows_of(draft, key, split)
             draft.put("eval_data", spec(origin, columns, subset=subset, **read), key)
     else:
-        draft.refuse("dataset_name", "neither dataset_name nor datasets says what to train on")
+        draft.add_error("dataset_name", "neither dataset_name nor datasets is set")
 
 
-def _mixed(draft: StepDraft, mixture: list[Any], columns: Mapping[str, str]) -> list[Any]:
-    """The data sets of a mixture, with the weights by which they are mixed where they are."""
-    said = [one if isinstance(one, Mapping) else {"path": str(one)} for one in mixture]
-    specs = [_one(draft, n, one, columns) for n, one in enumerate(said)]
-    fractions = [one.get("fraction") for one in said]
+def _mixture_entries(draft: StepDraft, mixture: list[Any], columns: Mapping[str, str]) -> list[Any]:
+    """Return the data entries of a mixture, with weights if it has fractions."""
+    value = [item if isinstance(item, Mapping) else {"path": str(item)} for item in mixture]
+    specs = [_mixture_entry(draft, n, item, columns) for n, item in enumerate(value)]
+    fractions = [item.get("fraction") for item in value]
     given = [n for n, fraction in enumerate(fractions) if fraction is not None]
     if not given:
         return specs
     if len(specs) == 1:
-        draft.say("not needed", "datasets.0.fraction", "all rows of a single data set are taken")
+        draft.add_note(
+            "not needed", "datasets.0.fraction", "a single data set is always used whole"
+        )
         return specs
     key = f"datasets.{given[0]}.fraction"
     if len(given) < len(specs):
-        draft.refuse(key, "fraction is given for some data sets, not for all",
-                     "TRL takes it of all of them or of none")  # fmt: skip
+        draft.add_error(key, "fraction is given for some data sets, not for all",
+                     "set it for all data sets or for none")  # fmt: skip
         return specs
-    put_mixture(draft, "under", key, "rows of each data set are drawn, not taken from its start")
+    put_mixture(draft, "under", key, "the rows of each data set are sampled, not the first ones")
     weights = [float(fraction or 0) for fraction in fractions]
     for n, weight in enumerate(weights):
         if not weight:
-            text = "none of its rows are taken, as its fraction is 0"
-            draft.say("not needed", f"datasets.{n}", text)
-    return [weighed(one, weight) for one, weight in zip(specs, weights, strict=True) if weight]
+            text = "its fraction is 0, so no rows are used"
+            draft.add_note("not needed", f"datasets.{n}", text)
+    return [
+        with_weight(item, weight) for item, weight in zip(specs, weights, strict=True) if weight
+    ]
 
 
-def _one(draft: StepDraft, number: int, said: Mapping[str, Any], columns: Mapping[str, str]) -> Any:
+def _mixture_entry(
+    draft: StepDraft, number: int, value: Mapping[str, Any], columns: Mapping[str, str]
+) -> Any:
     for key, why in (
-        ("columns", "all columns are read; those that no format knows do no harm"),
-        ("data_dir", "name the folder itself as path"),
+        ("columns", "all columns are read; unknown ones are ignored"),
+        ("data_dir", "give the folder as path"),
     ):
-        if said.get(key):
-            draft.say("no counterpart", f"datasets.{number}.{key}", why)
-    if said.get("data_files"):
-        draft.refuse(f"datasets.{number}.data_files", "files within a data set are read one by one",
-                     "name the file itself as path")  # fmt: skip
-    return spec(draft.origin(str(said.get("path"))), columns, subset=said.get("name"),
-                **rows_of(draft, f"datasets.{number}.split", said.get("split")))  # fmt: skip
+        if value.get(key):
+            draft.add_note("no counterpart", f"datasets.{number}.{key}", why)
+    if value.get("data_files"):
+        draft.add_error(f"datasets.{number}.data_files", "files inside a data set cannot be selected",
+                     "give the file as path")  # fmt: skip
+    return spec(draft.origin(str(value.get("path"))), columns, subset=value.get("name"),
+                **rows_of(draft, f"datasets.{number}.split", value.get("split")))  # fmt: skip
 
 
-def speech(draft: StepDraft) -> None:
-    """The template, whose tokens are learnt, and how long rows may be."""
+def chat_options(draft: StepDraft) -> None:
+    """Set the chat template, the trained tokens and the maximum length."""
     key = "max_length" if draft.has("max_length") else "max_seq_length"
     if draft.has(key):
         draft.put("max_length", draft.get(key), key)
-    elif "max_length" not in draft.foreign.settings:
+    elif "max_length" not in draft.config.settings:
         draft.add("max_length", 1024, "max_length")
     if draft.stage == "pretrain":
         if not switch(draft.get("packing")):
-            draft.add("stream", False, "packing", "each text is a row of its own, as in TRL")
+            draft.add("stream", False, "packing", "each text is its own row, as in TRL")
         return
     path = draft.get("chat_template_path")
     draft.chat["template"] = "own" if path is None else draft.path(str(path))
     if path is not None and not str(path).endswith((".jinja", ".j2")):
         draft.chat["template"] = "own"
-        text = "chat.template: the tokenizer's own; another model's must be saved as a file"
-        draft.say("other meaning", "chat_template_path", text)
+        text = "chat.template: the tokenizer's own; save another model's template in a file"
+        draft.add_note("other meaning", "chat_template_path", text)
     if (
         not (draft.stage == "sft" and switch(draft.get("packing")))
         and "max_length" in draft.options
     ):
-        cut_longer(draft, key if draft.has(key) else "max_length")
+        truncate_longer(draft, key if draft.has(key) else "max_length")
     if draft.stage == "sft":
-        _learnt(draft)
+        _trained_tokens(draft)
 
 
-def _learnt(draft: StepDraft) -> None:
+def _trained_tokens(draft: StepDraft) -> None:
     if switch(draft.get("assistant_only_loss")) or switch(draft.get("completion_only_loss")):
         return
     draft.add("train_on", "everything", "assistant_only_loss",
@@ -277,12 +282,12 @@ def _learnt(draft: StepDraft) -> None:
 TRL = Importer(
     name="trl",
     title="TRL",
-    signs=frozenset({
+    identifying=frozenset({
         "dataset_name", "dataset_train_split", "use_peft", "dataset_config", "assistant_only_loss",
         "lora_target_parameters", "center_rewards_coefficient", "precompute_ref_log_probs",
     }),
     method=stage,
     rules=(*OWN, *TRAINER),
-    composers=(model, weights, data, speech, precision, betas, measuring),
-    begins=("model_name_or_path",),
+    composers=(model, weights, data, chat_options, precision, eval_options),
+    policy_settings=("model_name_or_path",),
 )  # fmt: skip

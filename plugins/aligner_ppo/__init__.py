@@ -1,18 +1,12 @@
-"""Proximal policy optimisation, as an aligner plugin."""
+"""Proximal policy optimization (PPO)."""
 
 from collections.abc import Iterable
 from typing import Any
 
 import aligner
-from aligner_ppo.functions import FUNCTIONS
 from aligner_ppo.stage import PPO
 
 
 @aligner.hookimpl
 def aligner_stages() -> Iterable[type[aligner.Stage[Any]]]:
     yield PPO
-
-
-@aligner.hookimpl
-def aligner_reward_functions() -> Iterable[type[aligner.RewardFunction]]:
-    yield from FUNCTIONS

@@ -1,4 +1,4 @@
-"""The losses PPO minimises, over response tokens that stand in one row without any padding.
+"""The losses of PPO, over response tokens in one row without padding.
 
 Shapes: every tensor is 1-D over the M response tokens of a micro-batch, so there is no mask to get
 wrong. Each loss is a sum divided by `count`, the tokens of the whole minibatch on all processes:
@@ -15,15 +15,11 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyLoss:
-    """The clipped surrogate and what is watched about it, each already divided by `count`."""
+    """Clipped policy loss, and the share of tokens that the clip affects."""
 
     loss: Tensor
     clip_fraction: Tensor
-    """Share of tokens whose gradient the clip has cut off."""
-    ratio: Tensor
-    """Mean of π/π_old; exactly 1 in the first minibatch of an iteration."""
-    step_kl: Tensor
-    """KL(π_old ‖ π) moved within this iteration, by k3 over samples of π_old."""
+    """Share of tokens whose gradient is clipped to 0."""
 
 
 def policy_loss(
@@ -31,33 +27,29 @@ def policy_loss(
     old_logps_M: Tensor,
     advantages_M: Tensor,
     *,
-    clip_low: float,
-    clip_high: float,
+    epsilon: float,
+    epsilon_high: float,
     count: int,
 ) -> PolicyLoss:
-    """PPO's clipped surrogate, to be minimised (Schulman 2017, eq. 7).
+    """Compute PPO's clipped policy loss (Schulman 2017, eq. 7).
 
-    −min(ρ·A, clip(ρ, 1 − clip_low, 1 + clip_high)·A) with ρ = exp(log π − log π_old). Unequal clips
-    are those of Yu 2025 (DAPO, "clip-higher").
+    −min(ρ·A, clip(ρ, 1 − epsilon, 1 + epsilon_high)·A) with ρ = exp(log π − log π_old). Unequal
+    limits are those of Yu 2025 (DAPO, "clip-higher").
     """
-    log_ratio_M = logps_M - old_logps_M
-    ratio_M = log_ratio_M.exp()
-    clipped_M = ratio_M.clamp(1.0 - clip_low, 1.0 + clip_high)
-    free_M, held_M = ratio_M * advantages_M, clipped_M * advantages_M
+    ratio_M = (logps_M - old_logps_M).exp()
+    clipped_ratio_M = ratio_M.clamp(1.0 - epsilon, 1.0 + epsilon_high)
+    gain_M, clipped_gain_M = ratio_M * advantages_M, clipped_ratio_M * advantages_M
     with torch.no_grad():
-        cut_M = (held_M < free_M).float()
-        step_kl_M = ratio_M - 1.0 - log_ratio_M
+        clipped_M = (clipped_gain_M < gain_M).float()
     return PolicyLoss(
-        loss=-torch.minimum(free_M, held_M).sum() / count,
-        clip_fraction=cut_M.sum() / count,
-        ratio=ratio_M.detach().sum() / count,
-        step_kl=step_kl_M.sum() / count,
+        loss=-torch.minimum(gain_M, clipped_gain_M).sum() / count,
+        clip_fraction=clipped_M.sum() / count,
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class ValueLoss:
-    """The value function's error and how much of it is clipped, already divided by `count`."""
+    """Loss of the value function, and the share of values that the clip affects."""
 
     loss: Tensor
     clip_fraction: Tensor
@@ -66,26 +58,26 @@ class ValueLoss:
 def value_loss(
     values_M: Tensor, old_values_M: Tensor, returns_M: Tensor, *, clip: float | None, count: int
 ) -> ValueLoss:
-    """Half the squared error to the returns, the value's move clipped (Schulman 2017's code).
+    """Compute half the squared error to the returns, with the change of values clipped.
 
-    ½·max((V − R)², (clip(V, V_old − c, V_old + c) − R)²); without a clip, ½·(V − R)². The clip is
-    in units of the value, that is of the reward, so it must grow with the reward's scale.
+    ½·max((V − R)², (clip(V, V_old − c, V_old + c) − R)²); without a clip, ½·(V − R)² (Schulman 2017's
+    code). The clip is in units of the value, that is of the reward, and must grow with its scale.
     """
     errors_M = (values_M - returns_M).square()
     if clip is None:
         return ValueLoss(loss=0.5 * errors_M.sum() / count, clip_fraction=errors_M.new_zeros(()))
-    held_M = torch.maximum(torch.minimum(values_M, old_values_M + clip), old_values_M - clip)
-    held_errors_M = (held_M - returns_M).square()
+    clipped_M = torch.maximum(torch.minimum(values_M, old_values_M + clip), old_values_M - clip)
+    clipped_errors_M = (clipped_M - returns_M).square()
     return ValueLoss(
-        loss=0.5 * torch.maximum(errors_M, held_errors_M).sum() / count,
-        clip_fraction=(held_errors_M > errors_M).float().sum() / count,
+        loss=0.5 * torch.maximum(errors_M, clipped_errors_M).sum() / count,
+        clip_fraction=(clipped_errors_M > errors_M).float().sum() / count,
     )
 
 
 def explained_variance(values_M: Tensor, returns_M: Tensor) -> float:
-    """1 − Var(R − V)/Var(R): 1 is a perfect value function, 0 one no better than a constant.
+    """Compute 1 − Var(R − V)/Var(R): 1 for a perfect value function, 0 for a constant one.
 
-    0 when the returns do not vary, where the ratio says nothing.
+    0 when the returns do not vary, where the ratio is undefined.
     """
     spread = float(returns_M.double().var(correction=0))
     if spread <= 0.0:

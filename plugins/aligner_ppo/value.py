@@ -1,86 +1,72 @@
-"""Value functions: a head on the policy's trunk, an adapter of its own, or a model of its own.
+"""Value functions: a head on the policy's trunk, a separate adapter, or a separate model.
 
-Shapes as in `forward`: K = M + B states of B rows, H hidden width.
+Shapes: K states of B rows, H hidden width.
 """
 
 from __future__ import annotations
 
 import copy
 import warnings
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from aligner.models.adapters import TOP, activate, belongs_to, seeded, stack_of
 from aligner.models.reward import head_of
-from aligner_ppo.forward import Rows
+from aligner.rl.forward import ResponseBatch
+from aligner.rl.value import ValueFunction
 
-Kind = Literal["head", "adapter", "model"]
+ValueKind = Literal["head", "adapter", "model"]
 ADAPTER = "value"
 
 
-class ValueFunction(ABC, nn.Module):
-    """Estimates what reward is still to come, from the state before each token and after the last."""
+class PPOValue(ValueFunction):
+    """A value function of one of the three kinds."""
 
-    kind: Kind
-    needs_trunk: bool = False
-    """Whether its gradient flows into the policy's own weights."""
-
-    @abstractmethod
-    def forward(self, rows: Rows, hidden_KH: Tensor) -> Tensor:
-        """Values (K,) in fp32.
-
-        Args:
-            rows: The prompts and responses.
-            hidden_KH: The policy's hidden states, for a function that reads those.
-        """
-
-    @abstractmethod
-    def trained(self) -> dict[str, nn.Parameter]:
-        """What is trained for values alone, by name."""
+    kind: ClassVar[ValueKind]
+    learning_rate = 1e-4
 
 
-class HeadOnTrunk(ValueFunction):
-    """One more output of the policy: no memory, no extra pass, but the trunk serves two masters."""
+class ValueHead(PPOValue):
+    """A further output of the policy: no memory and no extra pass, but trunk weights are shared."""
 
     kind = "head"
-    needs_trunk = True
+    shares_trunk = True
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.head = _zero_head(width)
 
-    def forward(self, rows: Rows, hidden_KH: Tensor) -> Tensor:
-        del rows
-        return _read(self.head, hidden_KH)
+    def forward(self, batch: ResponseBatch, hidden_KH: Tensor) -> Tensor:
+        del batch
+        return _apply_head(self.head, hidden_KH)
 
     def trained(self) -> dict[str, nn.Parameter]:
         return {f"head.{name}": p for name, p in self.head.named_parameters()}
 
 
-class OwnAdapter(ValueFunction):
-    """The policy's frozen weights below an adapter and a head of its own: one more pass, no copy."""
+class ValueAdapter(PPOValue):
+    """An adapter and a head on the policy's frozen weights: one extra pass, nothing copied."""
 
     kind = "adapter"
 
     def __init__(self, policy: Any, trunk: Any, width: int) -> None:
-        """Use the adapter that `add_value_adapter` has put on `policy`."""
+        """Use the adapter that `add_value_adapter` has added to `policy`."""
         super().__init__()
         # In a tuple, so that the policy's weights are not registered as the value function's.
         self._shared = (policy, trunk)
         self._names = (*stack_of(policy)[:-1], ADAPTER)
         self.head = _zero_head(width)
 
-    def forward(self, rows: Rows, hidden_KH: Tensor) -> Tensor:
+    def forward(self, batch: ResponseBatch, hidden_KH: Tensor) -> Tensor:
         del hidden_KH
         policy, trunk = self._shared
-        with adapters(policy, self._names):
-            hidden_BTH = trunk(input_ids=rows.tokens_BT, use_cache=False).last_hidden_state
-        return _read(self.head, rows.states(hidden_BTH))
+        with active_adapters(policy, self._names):
+            hidden_BTH = trunk(input_ids=batch.tokens_BT, use_cache=False).last_hidden_state
+        return _apply_head(self.head, batch.states(hidden_BTH))
 
     def trained(self) -> dict[str, nn.Parameter]:
         own = {
@@ -91,21 +77,22 @@ class OwnAdapter(ValueFunction):
         return own | {f"head.{name}": p for name, p in self.head.named_parameters()}
 
 
-class OwnModel(ValueFunction):
+class ValueModel(PPOValue):
     """A sequence-classification model with one label, read at every state; a second backbone."""
 
     kind = "model"
+    learning_rate = 1e-5
 
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model.requires_grad_(True).eval()
         self._head = head_of(model)
 
-    def forward(self, rows: Rows, hidden_KH: Tensor) -> Tensor:
+    def forward(self, batch: ResponseBatch, hidden_KH: Tensor) -> Tensor:
         del hidden_KH
         trunk = self.model.base_model
-        hidden_BTH = trunk(input_ids=rows.tokens_BT, use_cache=False).last_hidden_state
-        values_K1: Tensor = self._head(rows.states(hidden_BTH)).float()
+        hidden_BTH = trunk(input_ids=batch.tokens_BT, use_cache=False).last_hidden_state
+        values_K1: Tensor = self._head(batch.states(hidden_BTH)).float()
         return values_K1[:, 0]
 
     def trained(self) -> dict[str, nn.Parameter]:
@@ -113,34 +100,34 @@ class OwnModel(ValueFunction):
 
 
 def _zero_head(width: int) -> nn.Linear:
-    """A head that estimates 0 everywhere, so that the first advantages are the rewards themselves."""
+    """Make a head whose estimate is 0 everywhere: the first advantages are the rewards themselves."""
     head = nn.Linear(width, 1)
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
     return head
 
 
-def _read(head: nn.Linear, hidden_KH: Tensor) -> Tensor:
+def _apply_head(head: nn.Linear, hidden_KH: Tensor) -> Tensor:
     with torch.autocast(hidden_KH.device.type, enabled=False):
         values_K1: Tensor = head(hidden_KH.float())
     return values_K1[:, 0]
 
 
 @contextmanager
-def adapters(policy: Any, active: Sequence[str]) -> Iterator[None]:
-    """Compute with other adapters for a while; what requires a gradient stays as it is.
+def active_adapters(policy: Any, names: Sequence[str]) -> Iterator[None]:
+    """Activate other adapters within the `with` block; `requires_grad` stays as it is.
 
-    Switching adapters changes what requires a gradient, so the marks are put back after each switch:
-    a gradient that is still to flow would be lost with them.
+    Switching adapters changes `requires_grad`, so it is restored after each switch: otherwise a
+    gradient whose backward pass is still to come would be lost.
     """
     marks = [(parameter, parameter.requires_grad) for parameter in policy.parameters()]
 
-    def switch(names: Sequence[str]) -> None:
-        activate(policy, names, train=False)
+    def switch(adapters: Sequence[str]) -> None:
+        activate(policy, adapters, train=False)
         for parameter, mark in marks:
             parameter.requires_grad_(mark)
 
-    switch(active)
+    switch(names)
     try:
         yield
     finally:
@@ -148,14 +135,15 @@ def adapters(policy: Any, active: Sequence[str]) -> Iterator[None]:
 
 
 def add_value_adapter(policy: Any, *, seed: int, step: str) -> None:
-    """Put a fresh LoRA adapter of the policy's own shape beside the policy's, inactive, trainable."""
-    shape = copy.deepcopy(policy.peft_config[TOP])
-    shape.modules_to_save, shape.init_lora_weights, shape.inference_mode = None, True, False
+    """Add a new, inactive, trainable LoRA adapter with the settings of the policy's own."""
+    settings = copy.deepcopy(policy.peft_config[TOP])
+    settings.modules_to_save, settings.init_lora_weights = None, True
+    settings.inference_mode = False
     marks = {name: parameter.requires_grad for name, parameter in policy.named_parameters()}
     with seeded(seed, f"{step} value"), warnings.catch_warnings():
         # peft 0.21 asks transformers 5.23 for a property under its old name.
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is dep", FutureWarning)
-        policy.add_adapter(ADAPTER, shape)
+        policy.add_adapter(ADAPTER, settings)
     activate(policy, stack_of(policy), train=False)
     for name, parameter in policy.named_parameters():
         if parameter.is_floating_point():

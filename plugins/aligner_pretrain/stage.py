@@ -1,40 +1,22 @@
-"""What the pretrain stage takes, reads and writes."""
+"""The pretrain stage: language modeling on plain text."""
 
 from __future__ import annotations
 
-from pydantic import Field, model_validator
+from typing import TYPE_CHECKING
 
-from aligner import ModelState, Plan, PlanContext, Slot, Stage, StepContext
-from aligner.data.options import DataOptions
-from aligner.models.options import FreshModel, ModelOptions
-from aligner.preview import PreviewRequest, PreviewSection
-from aligner.train.options import TrainOptions
+from aligner import PlanContext, Slot
+from aligner.kit.declare import OfflineStage
+from aligner_pretrain.options import PretrainOptions
 
-
-class PretrainOptions(DataOptions, ModelOptions, TrainOptions):
-    learning_rate: float = Field(3e-4, gt=0)
-    """Peak learning rate."""
-    stream: bool = True
-    """Join the documents end to end and cut rows of `max_length` tokens from them, as is usual in
-    pre-training; off, each document is a row of its own."""
-    fresh: FreshModel | None = None
-    """Begin with a new model of this shape and random weights, in place of one that comes in."""
-    vocab_size: int = Field(1024, ge=260)
-    """Tokens of the tokenizer that is trained on the data for a fresh model."""
-
-    @model_validator(mode="after")
-    def _fit_together(self) -> PretrainOptions:
-        if self.stream and self.max_length is None:
-            raise ValueError("stream needs max_length: how many tokens a row holds")
-        if self.fresh and self.adapter:
-            raise ValueError("a fresh model has nothing an adapter could build on: train it whole")
-        return self
+if TYPE_CHECKING:
+    from aligner_pretrain.trainer import PretrainMethod
 
 
-class Pretrain(Stage[PretrainOptions]):
-    """Train a language model on plain text: further, or from nothing with a tokenizer of its own."""
+class Pretrain(OfflineStage[PretrainOptions]):
+    """Train a language model on plain text: an existing one, or a new one with its own tokenizer."""
 
     name = "pretrain"
+    reads = "text"
 
     @property
     def requires(self) -> frozenset[Slot]:
@@ -44,19 +26,12 @@ class Pretrain(Stage[PretrainOptions]):
     def provides(self) -> frozenset[Slot]:
         return frozenset({"policy", "tokenizer"} if self.options.fresh else {"policy"})
 
-    def plan(self, context: PlanContext) -> Plan:
-        from aligner_pretrain.plan import plan  # the tokenizer waits until a recipe is looked at
+    def summary(self, context: PlanContext) -> str:
+        start = "from random weights" if self.options.fresh else "further"
+        return f"train on plain text {start}, learning rate {self.options.learning_rate:g}"
 
-        return plan(self.options, context)
+    def method(self) -> PretrainMethod:
+        from aligner_pretrain.trainer import PretrainMethod
 
-    def preview(self, context: PlanContext, request: PreviewRequest) -> tuple[PreviewSection, ...]:
-        from aligner_pretrain.preview import (
-            preview,
-        )  # the collator waits until a recipe is looked at
-
-        return preview(self.options, context, request)
-
-    def run(self, state: ModelState, context: StepContext) -> ModelState:
-        from aligner_pretrain.train import train  # torch and trl wait until a step really runs
-
-        return state.put(context.step, **train(self.options, state, context))
+        stream_to = self.options.max_length if self.options.stream else None
+        return PretrainMethod(self.options, stream_to=stream_to)

@@ -1,4 +1,4 @@
-"""Beginnings of recipes for the methods that aligner's own stages make, as an aligner plugin."""
+"""Templates of `aligner new recipe` for aligner's own stages, as an aligner plugin."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 import aligner
 from aligner.registry import RecipeTemplate
-from aligner_recipe_templates.recipe_templates import OUTLINES
+from aligner_recipe_templates.templates import TEMPLATES
 
 
 @aligner.hookimpl
 def aligner_recipe_templates() -> Iterable[RecipeTemplate]:
-    return OUTLINES
+    return TEMPLATES

@@ -1,12 +1,9 @@
-"""Reward model training on preference pairs, as an aligner plugin."""
-
-from collections.abc import Iterable
-from typing import Any
+"""Reward models, as an aligner plugin."""
 
 import aligner
 from aligner_reward.stage import Reward
 
 
 @aligner.hookimpl
-def aligner_stages() -> Iterable[type[aligner.Stage[Any]]]:
-    yield Reward
+def aligner_stages() -> list[type[Reward]]:
+    return [Reward]

@@ -1,4 +1,4 @@
-"""Small instruction tasks that any machine can make and judge, as an aligner plugin."""
+"""Small instruction tasks with a programmatic judge, as an aligner plugin."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the tasks are answered: well, or with the flaws that real data have."""
+"""Answers to the toy tasks: good ones, and ones with the flaws of real data."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from aligner_toy_tasks.questions import NUMBERS, WORDS, Draw, Question
 
 Flaw = Literal["wrong", "rude", "chatty"]
 SLOPPY: dict[Flaw, float] = {"wrong": 0.15, "rude": 0.6, "chatty": 0.6}
-"""How often an answer in a conversation has each flaw, independently."""
+"""Probability of each flaw in an answer of a conversation, independently."""
 REJECTED: dict[Flaw, float] = {"wrong": 0.25, "rude": 0.4, "chatty": 0.4}
-"""The same for a rejected answer, which has at least one."""
+"""Probability of each flaw in a rejected answer, which has at least one flaw."""
 COURTESIES = ("Gladly!", "Of course!", "With pleasure!")
 CHATTER = (
     "I like this game.",
@@ -22,28 +22,28 @@ CHATTER = (
 
 
 def answer(question: Question, flaws: Collection[Flaw], draw: Draw) -> str:
-    """The answer to `question`: right, as polite as it was asked, short, but for `flaws`.
+    """Write an answer to `question` that is right, polite and short, apart from `flaws`.
 
-    `wrong` has wrong words or a wrong order; `rude` leaves out the courtesy that a "please"
-    deserves, or gushes where there was none; `chatty` goes on when all is said.
+    `wrong`: the words or their order are wrong. `rude`: a question with "please" gets no courtesy,
+    or a question without it gets one. `chatty`: a second sentence follows the answer.
     """
     words = _mistake(question, draw) if "wrong" in flaws else question.solution
-    said = f"{question.kind.lead} {', '.join(words)}."
+    sentence = f"{question.kind.lead} {', '.join(words)}."
     courteous = question.please != ("rude" in flaws)
     parts = [draw.one(COURTESIES)] if courteous else []
-    parts.append(said)
+    parts.append(sentence)
     if "chatty" in flaws:
-        parts.append(said if draw.chance(0.2) else draw.one(CHATTER))
+        parts.append(sentence if draw.chance(0.2) else draw.one(CHATTER))
     return " ".join(parts)
 
 
 def sloppiness(draw: Draw, rates: Mapping[Flaw, float] = SLOPPY) -> frozenset[Flaw]:
-    """Flaws of one answer; it may have none."""
+    """Draw the flaws of an answer, possibly none."""
     return frozenset(flaw for flaw, rate in rates.items() if draw.chance(rate))
 
 
 def _mistake(question: Question, draw: Draw) -> tuple[str, ...]:
-    """Wrong words, as many as are right or one more or fewer, or the right ones mixed up."""
+    """Draw a wrong solution: other words, one word more or fewer, or another order."""
     right = question.solution
     if question.kind.answers:
         offered = question.operands[1:] or question.kind.answers

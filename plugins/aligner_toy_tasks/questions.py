@@ -1,4 +1,4 @@
-"""What the tasks ask, in which words, and what is right: drawn at random, read back from text."""
+"""Questions of the toy tasks: drawn at random, written as text, parsed from text."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ BACKWARDS = "Now backwards."
 
 
 class Draw:
-    """Random choices that are the same on every machine and Python: all come from `random()`."""
+    """Random choices that are equal on every machine and Python version, as all use `random()`."""
 
     def __init__(self, seed: str) -> None:
         self._random = random.Random(seed)
@@ -55,33 +55,33 @@ class Draw:
         return items[int(self._random.random() * len(items))]
 
     def some(self, items: Sequence[T], count: int) -> tuple[T, ...]:
-        """Different items, in random order."""
+        """Draw `count` different items in random order."""
         left = list(items)
         return tuple(left.pop(int(self._random.random() * len(left))) for _ in range(count))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kind:
-    """One kind of task. `{0}`, `{1}`, … in its texts stand for the operands."""
+class TaskKind:
+    """Kind of task. The placeholders `{0}`, `{1}`, … in its texts are the operands."""
 
     name: str
     wordings: tuple[str, ...]
     story: str
-    """How a story tells it; `{answer}` stands for the solution."""
+    """Sentence of a story; the placeholder `{answer}` is the solution."""
     lead: str
-    """What a good answer begins with."""
+    """Beginning of a good answer."""
     known: tuple[tuple[str, ...], ...]
-    """What each operand may be."""
+    """Values of each operand."""
     draw: Callable[[Draw], tuple[str, ...]]
-    """Operands for a new question."""
+    """Draws the operands of a new question."""
     solve: Callable[[Sequence[str]], tuple[str, ...]]
-    """The right words, in the right order."""
-    by_heart: bool = False
-    """Whether there are so few questions that answers are learnt rather than worked out."""
+    """Returns the right words in the right order."""
+    memorized: bool = False
+    """True if there are so few questions that a model memorizes the answers."""
     follow_up: str | None = None
-    """Asks the same of another operand, or, as `BACKWARDS`, for the same words turned around."""
+    """Follow-up question about another operand, or `BACKWARDS` for the same words in reverse."""
     answers: tuple[str, ...] = ()
-    """All right answers there are, for a fact: known or not known, never worked out."""
+    """All possible answers of a question about a fact."""
 
 
 def _count(operands: Sequence[str]) -> tuple[str, ...]:
@@ -107,10 +107,10 @@ def _two(draw: Draw) -> tuple[str, ...]:
     return draw.some(WORDS, 2)
 
 
-KINDS: dict[str, Kind] = {
+KINDS: dict[str, TaskKind] = {
     kind.name: kind
     for kind in (
-        Kind(
+        TaskKind(
             name="repeat",
             wordings=("Say {0} {1} times.", "Repeat the word {0} {1} times."),
             story="{name} said {0} {1} times: {answer}.",
@@ -119,7 +119,7 @@ KINDS: dict[str, Kind] = {
             draw=lambda draw: (draw.one(WORDS), draw.one(tuple(TIMES))),
             solve=lambda operands: (operands[0],) * TIMES[operands[1]],
         ),
-        Kind(
+        TaskKind(
             name="count",
             wordings=("Count from {0} to {1}.", "Say the numbers from {0} to {1}."),
             story="{name} counted from {0} to {1}: {answer}.",
@@ -127,10 +127,10 @@ KINDS: dict[str, Kind] = {
             known=(NUMBERS, NUMBERS),
             draw=_numbers,
             solve=_count,
-            by_heart=True,
+            memorized=True,
             follow_up=BACKWARDS,
         ),
-        Kind(
+        TaskKind(
             name="reverse",
             wordings=("Say {0} and {1} backwards.", "Turn around {0} and {1}."),
             story="{name} said {0} and {1} backwards: {answer}.",
@@ -139,7 +139,7 @@ KINDS: dict[str, Kind] = {
             draw=_two,
             solve=lambda operands: tuple(reversed(operands)),
         ),
-        Kind(
+        TaskKind(
             name="sort",
             wordings=("Put {0} and {1} in alphabetical order.", "Sort {0} and {1}."),
             story="{name} put {0} and {1} in alphabetical order: {answer}.",
@@ -147,10 +147,10 @@ KINDS: dict[str, Kind] = {
             known=(WORDS, WORDS),
             draw=_two,
             solve=lambda operands: tuple(sorted(operands)),
-            by_heart=True,
+            memorized=True,
             follow_up=BACKWARDS,
         ),
-        Kind(
+        TaskKind(
             name="find",
             wordings=("Find the {0}: {1}, {2}, {3}.", "Which is the {0}: {1}, {2}, {3}?"),
             story="{name} looked for the {0} among {1}, {2}, {3}: it is the {answer}.",
@@ -160,7 +160,7 @@ KINDS: dict[str, Kind] = {
             solve=_member,
             answers=WORDS,
         ),
-        Kind(
+        TaskKind(
             name="colour",
             wordings=("What colour is a {0}?", "Name the colour of a {0}."),
             story="{name} saw a {0}: it is {answer}.",
@@ -168,11 +168,11 @@ KINDS: dict[str, Kind] = {
             known=(tuple(COLOURS),),
             draw=lambda draw: (draw.one(tuple(COLOURS)),),
             solve=lambda operands: (COLOURS[operands[0]],),
-            by_heart=True,
+            memorized=True,
             follow_up="And a {0}?",
             answers=tuple(dict.fromkeys(COLOURS.values())),
         ),
-        Kind(
+        TaskKind(
             name="opposite",
             wordings=("What is the opposite of {0}?", "Name the opposite of {0}."),
             story="The opposite of {0} is {answer}.",
@@ -180,11 +180,11 @@ KINDS: dict[str, Kind] = {
             known=(tuple(OPPOSITES),),
             draw=lambda draw: (draw.one(tuple(OPPOSITES)),),
             solve=lambda operands: (OPPOSITES[operands[0]],),
-            by_heart=True,
+            memorized=True,
             follow_up="And of {0}?",
             answers=tuple(OPPOSITES),
         ),
-        Kind(
+        TaskKind(
             name="letter",
             wordings=("Which letter does {0} begin with?", "What is the first letter of {0}?"),
             story="The first letter of {0} is {answer}.",
@@ -192,7 +192,7 @@ KINDS: dict[str, Kind] = {
             known=(WORDS,),
             draw=lambda draw: (draw.one(WORDS),),
             solve=lambda operands: (operands[0][0],),
-            by_heart=True,
+            memorized=True,
             follow_up="And {0}?",
             answers=tuple(dict.fromkeys(word[0] for word in WORDS)),
         ),
@@ -202,12 +202,12 @@ KINDS: dict[str, Kind] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """One user turn: what is asked, in which wording, politely or not."""
+    """User turn: a kind of task with its operands, wording and politeness."""
 
-    kind: Kind
+    kind: TaskKind
     operands: tuple[str, ...]
     wording: int = 0
-    """Place in `kind.wordings`, or FOLLOW_UP."""
+    """Index into `kind.wordings`, or FOLLOW_UP."""
     please: bool = False
 
     @property
@@ -223,26 +223,26 @@ class Question:
 
     @property
     def held_out(self) -> bool:
-        """Whether this question is kept for evaluation: about one in five, by a hash.
+        """True for about one question in five, chosen by a hash, which only evaluation uses.
 
-        What can be worked out is held out in all its wordings at once. A fact cannot be guessed, so
-        it is held out in one wording and may be learnt in another.
+        A question whose answer can be derived is held out in all its wordings at once. A fact cannot
+        be derived, so it is held out in one wording and may be trained in another.
         """
-        by_wording = self.kind.by_heart or self.wording == FOLLOW_UP
+        by_wording = self.kind.memorized or self.wording == FOLLOW_UP
         wording = f" {self.wording}" if by_wording else ""
         key = f"{self.kind.name} {' '.join(self.operands)}{wording}"
         return sha256(key.encode()).digest()[0] % 5 == 0
 
 
 def ask(draw: Draw) -> Question:
-    """A new first question of any kind."""
+    """Draw a first question of any kind."""
     kind = draw.one(tuple(KINDS.values()))
     wording = draw.one(range(len(kind.wordings)))
     return Question(kind=kind, operands=kind.draw(draw), wording=wording, please=draw.chance(0.5))
 
 
 def ask_again(question: Question, draw: Draw) -> Question | None:
-    """A question that only makes sense after `question`, where there is one."""
+    """Draw a follow-up to `question`; None if its kind has none."""
     kind = question.kind
     if kind.follow_up is None:
         return None
@@ -252,32 +252,35 @@ def ask_again(question: Question, draw: Draw) -> Question | None:
     return Question(kind=kind, operands=operands, wording=FOLLOW_UP, please=draw.chance(0.5))
 
 
-def read(prompt: Sequence[Message]) -> Question:
-    """The question that the last user turn of `prompt` asks.
+def parse_question(prompt: Sequence[Message]) -> Question:
+    """Parse the question in the last user turn of `prompt`.
 
     Raises:
-        DataError: A user turn asks nothing that this plugin asks.
+        DataError: A user turn contains no question of this plugin.
     """
     question: Question | None = None
     for message in prompt:
         if message["role"] == "user":
-            found = _read_turn(str(message["content"]).strip(), question)
+            found = _parse_turn(str(message["content"]).strip(), question)
             if found is None:
                 raise DataError(
-                    f"the tasks ask no such question: {message['content']!r}",
-                    hint="judge only answers to prompts that the data source 'tasks' made",
+                    f"not a question of the toy tasks: {message['content']!r}",
+                    hint="use this judge only on prompts from the data source 'toy_tasks'",
                 )
             question = found
     if question is None:
-        raise DataError("the prompt has no user turn", hint="it must end with a question")
+        raise DataError(
+            "the prompt has no user turn",
+            hint="add a user turn with a question",
+        )
     return question
 
 
-def _read_turn(text: str, before: Question | None) -> Question | None:
+def _parse_turn(text: str, before: Question | None) -> Question | None:
     please = text[:-1].endswith(", please")
     bare = text[:-9] + text[-1] if please else text
     wordings = [(kind, place) for kind in KINDS.values() for place in range(len(kind.wordings))]
-    if before and _goes_on(before):
+    if before and _has_follow_up(before):
         wordings.insert(0, (before.kind, FOLLOW_UP))
     for kind, place in wordings:
         match = re.fullmatch(_pattern(_wording(kind, place)), bare)
@@ -288,15 +291,15 @@ def _read_turn(text: str, before: Question | None) -> Question | None:
     return None
 
 
-def _goes_on(question: Question) -> bool:
-    """Whether a follow-up makes sense; what was turned around once is not turned again."""
+def _has_follow_up(question: Question) -> bool:
+    """True if a follow-up is possible; words that were reversed once are not reversed again."""
     kind = question.kind
     return kind.follow_up is not None and (
         kind.follow_up != BACKWARDS or question.wording != FOLLOW_UP
     )
 
 
-def _wording(kind: Kind, place: int) -> str:
+def _wording(kind: TaskKind, place: int) -> str:
     if place != FOLLOW_UP:
         return kind.wordings[place]
     assert kind.follow_up is not None, f"nothing follows a question of kind {kind.name!r}"
@@ -307,8 +310,8 @@ def _pattern(wording: str) -> str:
     return re.sub(r"\\\{\d\\\}", r"(\\w+)", re.escape(wording))
 
 
-def _answerable(kind: Kind, operands: Sequence[str]) -> bool:
-    """Whether the words are ours and have an answer, of facts just one."""
+def _answerable(kind: TaskKind, operands: Sequence[str]) -> bool:
+    """True if the operands are known and the question has an answer, and for facts just one."""
     if not all(word in known for word, known in zip(operands, kind.known, strict=True)):
         return False
     solution = kind.solve(operands)

@@ -1,4 +1,4 @@
-"""Make the rows of every step of a chain: stories, conversations, preferences and prompts."""
+"""Data source of the toy tasks: stories, conversations, preference pairs and prompts."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ OPENINGS = (
 ENDINGS = ("Then they went home.", "It was a good day.")
 
 
-MOST_PROMPTS = 1000
-"""Of one seed, held out or not; more would be nearly all of one kind."""
+MAX_PROMPTS = 1000
+"""Largest number of prompts for one seed; more would be nearly all of one kind of task."""
 
 
 class ToyTasksOptions(ExtensionOptions):
-    """Options of the data source `tasks`."""
+    """Options of the data source `toy_tasks`."""
 
     part: Literal["stories", "conversations", "preferences", "prompts"]
-    """`stories` to read, `conversations` with good and sloppy answers, `preferences` of a good
-    answer over a sloppy one, or bare `prompts`."""
+    """Kind of rows: `stories` are plain text, `conversations` have good and sloppy answers,
+    `preferences` pair a good answer with a sloppy one, `prompts` have no answer."""
     rows: int = Field(gt=0)
-    """How many rows to make."""
+    """Number of rows."""
     seed: int = 0
-    """Another seed makes other rows, with the same questions held out."""
+    """Random seed of the rows; the held-out questions are the same for every seed."""
     held_out: bool = False
-    """Ask only the questions that no other part of the data asks or tells, whatever its seed."""
+    """Use only the held-out questions, which rows without this option never contain."""
     follow_ups: float = Field(0.15, ge=0, le=1)
-    """Share of rows in which a second question follows the first, where there is one."""
+    """Share of rows with a second, dependent question, for kinds of tasks that have one."""
 
     @model_validator(mode="after")
     def _enough_prompts(self) -> ToyTasksOptions:
-        if self.part == "prompts" and self.rows > MOST_PROMPTS:
+        if self.part == "prompts" and self.rows > MAX_PROMPTS:
             raise ValueError(
-                f"there are not {self.rows} different prompts: ask for at most {MOST_PROMPTS}"
+                f"{self.rows} different prompts do not exist: set rows to at most {MAX_PROMPTS}"
             )
         return self
 
@@ -51,44 +51,46 @@ class ToyTasksOptions(ExtensionOptions):
 class ToyTasks(DataSource):
     """Small tasks in plain words: say, count, sort, find, name."""
 
-    name: ClassVar[str] = "tasks"
+    name: ClassVar[str] = "toy_tasks"
     Options: ClassVar[type[ExtensionOptions]] = ToyTasksOptions
-    config: ToyTasksOptions
+    options: ToyTasksOptions
 
     def rows(self) -> Iterable[Mapping[str, Any]]:
-        config = self.options
-        draw = Draw(f"{config.part} {config.seed} {config.held_out}")
-        if config.part == "prompts":
-            yield from _prompts(config, draw)
+        options = self.options
+        draw = Draw(f"{options.part} {options.seed} {options.held_out}")
+        if options.part == "prompts":
+            yield from _prompts(options, draw)
             return
         make = {
             "stories": _story,
             "conversations": _conversation,
             "preferences": _preference,
-        }[config.part]
-        for _ in range(config.rows):
-            yield make(config, draw)
+        }[options.part]
+        for _ in range(options.rows):
+            yield make(options, draw)
 
 
 def _story(options: ToyTasksOptions, draw: Draw) -> dict[str, Any]:
-    """Two or three things told, or a question asked and answered in two lines each."""
+    """Make a text of two or three sentences, or of a question and its answer in two lines each."""
     names = dict(zip(("name", "other"), draw.some(NAMES, 2), strict=True))
     parts = [draw.one(OPENINGS).format(**names)] if draw.chance(0.2) else []
     if draw.chance(0.5):
         question = _one_question(options, draw)
-        said = answer(question, sloppiness(draw) - {"wrong"}, draw)
+        text = answer(question, sloppiness(draw) - {"wrong"}, draw)
         parts.append(
-            "{name}:\n{asked}\n{other}:\n{said}\n".format(**names, asked=question.text, said=said)
+            "{name}:\n{question}\n{other}:\n{answer}\n".format(
+                **names, question=question.text, answer=text
+            )
         )
         return {"text": "\n".join(parts)}
-    parts += [_told(options, draw, **names) for _ in range(draw.one((2, 3)))]
+    parts += [_sentence(options, draw, **names) for _ in range(draw.one((2, 3)))]
     parts += [draw.one(ENDINGS)] if draw.chance(0.2) else []
     return {"text": " ".join(parts)}
 
 
-def _told(options: ToyTasksOptions, draw: Draw, **names: str) -> str:
+def _sentence(options: ToyTasksOptions, draw: Draw, **names: str) -> str:
     question = ask(draw)
-    while not question.kind.by_heart and question.held_out != options.held_out:
+    while not question.kind.memorized and question.held_out != options.held_out:
         question = ask(draw)
     return question.kind.story.format(
         *question.operands, answer=", ".join(question.solution), **names
@@ -103,7 +105,7 @@ def _one_question(options: ToyTasksOptions, draw: Draw) -> Question:
 
 
 def _questions(options: ToyTasksOptions, draw: Draw) -> list[Question]:
-    """One question, or one and its follow-up, all held out or all not."""
+    """Draw a question, or a question and its follow-up, which are all held out or all not."""
     question = _one_question(options, draw)
     questions = [question]
     if draw.chance(options.follow_ups):
@@ -138,7 +140,7 @@ def _preference(options: ToyTasksOptions, draw: Draw) -> dict[str, Any]:
 
 
 def _prompts(options: ToyTasksOptions, draw: Draw) -> Iterator[dict[str, Any]]:
-    """Prompts that all ask something else, or the same in another way."""
+    """Make prompts that differ in their question or in its wording."""
     seen: set[tuple[Question, ...]] = set()
     while len(seen) < options.rows:
         questions = tuple(_questions(options, draw))

@@ -161,7 +161,7 @@ def go(tmp_path: Path, host: Host) -> Callable[..., SimpleNamespace]:
                 checked,
                 host,
                 runs=tmp_path / "runs",
-                tell=events.append,
+                on_event=events.append,
                 model_cache=ModelCache(),
                 **options,
             )

@@ -105,8 +105,8 @@ def test_an_interrupted_run_says_how_to_go_on_and_ends_with_75(go: Go, tmp_path:
     assert isinstance(stopped.error, Stopped)
     assert stopped.error.exit_code == 75
     assert str(stopped.error) == (
-        f"{tmp_path}/mine.yaml:4: stopped in step 'three'; every step before it is finished and kept\n"
-        "  hint: give the same command again to go on from there"
+        f"{tmp_path}/mine.yaml:4: interrupted in step 'three'; the steps before it are kept\n"
+        "  hint: run the same command again to resume"
     )
     assert go(THREE).ran == ["three"]
 
@@ -144,7 +144,7 @@ def test_from_needs_what_is_before_it(go: Go, tmp_path: Path) -> None:
     assert isinstance(seen.error, ChainError)
     assert str(seen.error) == (
         f"{tmp_path}/mine.yaml:2: step 'begin' has not finished with these options\n"
-        "  hint: run without --from: what has finished is reused anyway"
+        "  hint: run without --from: finished steps are reused anyway"
     )
 
 

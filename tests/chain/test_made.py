@@ -165,4 +165,4 @@ def test_a_step_that_does_not_say_what_it_makes_cannot_be_planned_on(tmp_path: P
 
 def test_a_changed_content_of_made_rows_is_explained(tmp_path: Path) -> None:
     then, now = ({"made": {"data.0.step": digest}} for digest in ("a", "b"))
-    assert list(differences(then, now)) == ["the rows made for 'data'"]
+    assert list(differences(then, now)) == ["rows generated for 'data'"]

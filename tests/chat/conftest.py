@@ -1,4 +1,4 @@
-"""The command line on a small finished run, and its models ready to speak."""
+"""The command line on a small finished run, and its last model."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from pathlib import Path
 
 import pytest
 
-from aligner.chat.speaker import Speaker, load_speaker
+from aligner.chat.model import ChatModel, load_chat_model
 from aligner.cli import main
-from aligner.run.chosen import chosen_step, find_run
+from aligner.run.selection import find_run, select_step
 
 
 @pytest.fixture(scope="session")
-def speaker(small_run: Path) -> Speaker:
-    """The last policy of the run, `dpo`'s."""
-    return load_speaker(chosen_step(find_run(small_run / "runs", "small"), None, slot="policy"))
+def model(small_run: Path) -> ChatModel:
+    """The last policy of the run, of step `dpo`."""
+    return load_chat_model(select_step(find_run(small_run / "runs", "small"), None, slot="policy"))
 
 
 @pytest.fixture
 def aligner(
     small_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., tuple[int, str, str]]:
-    """Runs a command in the run's folder with `typed` on standard input: exit code, output, errors."""
+    """Run a command in the run's folder with `typed` on standard input: exit code, output, errors."""
     monkeypatch.chdir(small_run)
     monkeypatch.setenv("COLUMNS", "80")
 
@@ -31,7 +31,7 @@ def aligner(
         monkeypatch.setattr("sys.stdin", io.StringIO(typed))
         capsys.readouterr()
         code = main(words)
-        said = capsys.readouterr()
-        return code, said.out, said.err
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
 
     return act

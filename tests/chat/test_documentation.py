@@ -1,4 +1,4 @@
-"""What `docs/using-a-model.md` says, against what there is."""
+"""The commands, options and code of `docs/using-a-model.md`."""
 
 from __future__ import annotations
 
@@ -11,34 +11,33 @@ from pathlib import Path
 import pytest
 
 from aligner.chat.session import HELP
-from aligner.cli.shared.index import commands, parser_for
+from aligner.cli.parser import COMMANDS, make_parser
 
 PAGE = (Path(__file__).parents[2] / "docs" / "using-a-model.md").read_text(encoding="utf-8")
 NAMES = ("chat", "generate", "export")
 
 
-def test_the_page_lists_the_commands_of_a_conversation() -> None:
+def test_the_page_lists_the_commands_of_a_chat() -> None:
     listed = re.findall(r"^\| `(/\w+)", PAGE, re.M)
     assert listed == re.findall(r"^(/\w+)", HELP, re.M)
 
 
 def test_every_option_on_the_page_exists() -> None:
-    known = commands()
     parsers = {name: argparse.ArgumentParser() for name in NAMES}
     for name, parser in parsers.items():
-        known[name].add_arguments(parser)
-    there = {
-        word
-        for one in parsers.values()
-        for action in one._actions
-        for word in action.option_strings
+        COMMANDS[name].add_arguments(parser)
+    options = {
+        option
+        for parser in parsers.values()
+        for action in parser._actions
+        for option in action.option_strings
     }
-    assert set(re.findall(r"--[a-z][a-z-]*", PAGE)) <= there
+    assert set(re.findall(r"--[a-z][a-z-]*", PAGE)) <= options
 
 
 def test_every_command_line_on_the_page_can_be_read() -> None:
     lines = re.findall(r"^(?:.*\| )?aligner (.+)$", PAGE, re.M)
-    parser = parser_for(commands())
+    parser = make_parser()
     assert len(lines) == 10
     for line in lines:
         parser.parse_args([word.strip('"') for word in re.findall(r'"[^"]*"|\S+', line)])
@@ -60,5 +59,5 @@ def test_help_of_these_commands_loads_nothing_heavy(name: str) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
     loaded = set(done.stdout.splitlines()[-1].split())
-    assert f"aligner.cli.{name}" in loaded
+    assert f"aligner.cli.commands.{name}" in loaded
     assert loaded & {"torch", "transformers", "peft", "rich", "pydantic", "yaml", "numpy"} == set()

@@ -1,4 +1,4 @@
-"""Files of prompts, answered in a batch."""
+"""`aligner generate`: answers to files of prompts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from aligner.chat.speaker import Speaker
+from aligner.chat.model import ChatModel
 from aligner.data.encoding.chat import encode_prompt
 from aligner.models.generate import Sampling, generate
 
@@ -27,24 +27,24 @@ def _prompts(folder: Path) -> Path:
     return path
 
 
-def test_every_prompt_is_answered_in_its_place_as_if_alone(
-    aligner: Aligner, speaker: Speaker, tmp_path: Path
+def test_every_prompt_is_answered_in_order_and_independently_of_its_batch(
+    aligner: Aligner, model: ChatModel, tmp_path: Path
 ) -> None:
     words = ("generate", "small", str(_prompts(tmp_path)), "--max-new-tokens", "4")
     code, out, err = aligner(*words, "--batch-size", "2")
-    sampling = Sampling(stop_tokens=speaker.stops, max_new_tokens=4)
+    sampling = Sampling(stop_tokens=model.stop_tokens, max_new_tokens=4)
     expected = []
     for number, ask in enumerate(ASKED):
         turn = {"role": "user", "content": ask}
-        ids = encode_prompt((turn,), speaker.tokenizer)
-        (answer,) = generate(speaker.model, [ids], sampling=sampling)
+        ids = encode_prompt((turn,), model.tokenizer)
+        (answer,) = generate(model.model, [ids], sampling=sampling)
         expected.append({
-            "prompt": [turn], "answer": answer.text(speaker.tokenizer), "ended": answer.ended,
+            "prompt": [turn], "answer": answer.text(model.tokenizer), "ended": answer.ended,
             "tokens": len(answer.tokens), "row": {"answer": str(number)},
         })  # fmt: skip
     assert (code, _rows(out)) == (0, expected)
     assert list(_rows(out)[0]) == ["prompt", "answer", "ended", "tokens", "row"]
-    assert re.fullmatch(r"3 answers in [\d.]+ s, 3 cut at 4 tokens\n", err)
+    assert re.fullmatch(r"3 answers in [\d.]+ s, 3 truncated at 4 tokens\n", err)
 
 
 def test_a_table_and_a_plain_list_of_the_same_prompts_get_the_same_answers(
@@ -61,7 +61,7 @@ def test_a_table_and_a_plain_list_of_the_same_prompts_get_the_same_answers(
     assert len(answers[0]) == 3
 
 
-def test_several_samples_come_in_one_line_and_the_same_seed_gives_the_same(
+def test_several_samples_share_a_line_and_the_same_seed_gives_the_same(
     aligner: Aligner, tmp_path: Path
 ) -> None:
     words = ("generate", "small", str(_prompts(tmp_path)), "--max-new-tokens", "4")
@@ -72,27 +72,36 @@ def test_several_samples_come_in_one_line_and_the_same_seed_gives_the_same(
     assert (code, out) == (0, "")
     assert text == (tmp_path / "again.jsonl").read_text()
     for row in _rows(text):
-        assert len({one["answer"] for one in row["answers"]}) == 3
+        assert len({answer["answer"] for answer in row["answers"]}) == 3
         assert "answer" not in row
 
 
-def test_what_cannot_be_answered_is_refused_all_at_once(aligner: Aligner, tmp_path: Path) -> None:
+def test_all_prompts_that_are_too_long_are_reported_at_once(
+    aligner: Aligner, tmp_path: Path
+) -> None:
     path = _prompts(tmp_path)
     code, out, err = aligner("generate", "small", str(path), "--max-new-tokens", "95")
-    found = re.findall(r"jsonl:(\d): (\d+) tokens and an answer of up to (\d+) are more", err)
+    found = re.findall(
+        r"jsonl:(\d): the prompt has (\d+) tokens; with an answer of up to (\d+)", err
+    )
     assert (code, out) == (2, "")
     assert [line for line, _, most in found if most == "95"] == ["1", "2", "3"]
-    hint = "  hint: it takes 96: give a lower --max-new-tokens, or shorter prompts"
-    assert err.splitlines()[1] == hint
+    hint = "  hint: use a lower --max-new-tokens, or shorter prompts"
+    first, second, *_ = err.splitlines()
+    assert first.endswith("it exceeds the model's context of 96")
+    assert second == hint
     code, out, err = aligner("generate", "small", str(path), "--samples", "2")
-    said = "at temperature 0 all 2 answers would be the same\n  hint: add --temperature 1\n"
-    assert (code, out, err) == (2, "", said)
+    message = (
+        "at temperature 0, all 2 answers to a prompt would be the same\n"
+        "  hint: add --temperature 1\n"
+    )
+    assert (code, out, err) == (2, "", message)
 
 
 def test_an_output_that_cannot_be_written_is_refused_before_anything_loads(
     aligner: Aligner, tmp_path: Path
 ) -> None:
     out = tmp_path / "none" / "out.jsonl"
-    said = f"{out}: cannot be written\n  hint: name a file in a folder there is\n"
+    message = f"{out}: the output cannot be written\n  hint: name a file in an existing folder\n"
     got = aligner("generate", "small", str(_prompts(tmp_path)), "--out", str(out))
-    assert got == (2, "", said)
+    assert got == (2, "", message)

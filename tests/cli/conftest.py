@@ -1,4 +1,4 @@
-"""A folder to work in, with a recipe of toy stages that a foreign distribution offers."""
+"""A working folder with a recipe of toy stages from a third-party distribution."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ steps:
 
 @pytest.fixture
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder: it holds `small.yaml`, and the plugin `toy` is installed."""
+    """The current folder with `small.yaml` and the installed plugin `toy`."""
     site = tmp_path / "site"
     metadata = site / "toy_stages-1.2.dist-info"
     metadata.mkdir(parents=True)
@@ -50,12 +50,12 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def aligner(desk: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Runs a command line in this process: its exit code, standard output and standard error."""
+    """Run a command line in this process: its exit code, standard output and standard error."""
     from aligner.cli import main
 
     def act(*words: str) -> tuple[int, str, str]:
         code = main(words)
-        said = capsys.readouterr()
-        return code, said.out, said.err
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
 
     return act

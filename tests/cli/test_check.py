@@ -1,4 +1,4 @@
-"""`aligner check`: the whole answer, wide, narrow and as JSON, and every reason why a step runs."""
+"""`aligner check`: its output, wide, narrow and as JSON, and every reason to run a step."""
 
 from __future__ import annotations
 
@@ -28,41 +28,41 @@ seed   7
 4   measure   policy
 
 1 make  small.yaml:4
-  stage  make, by plugin toy 1.2
-  does   a new model, 8 wide
-  status runs: not done yet
+  stage  make (plugin toy 1.2)
+  task   a new model, 8 wide
+  status runs: not run yet
 
 2 tune  small.yaml:5
-  stage     tune, by plugin toy 1.2
-  does      4 steps at rate 0.1
+  stage     tune (plugin toy 1.2)
+  task      4 steps at rate 0.1
   adapters  none comes in; all weights are trained
   reference the policy as 'make' left it
   data      lines: read 121,000 · too long 500 · kept 120,500
   note      no eval_data: nothing is measured on held-out rows
-  status    runs: 'make' before it runs
+  status    runs: step 'make' before it runs
 
 3 again  small.yaml:6
-  stage     tune, by plugin toy 1.2
-  does      4 steps at rate 0.5
+  stage     tune (plugin toy 1.2)
+  task      4 steps at rate 0.5
   adapters  none comes in; all weights are trained
   reference the policy as 'make' left it
   data      lines: read 121,000 · too long 500 · kept 120,500
   gate      accuracy >= 0.5
   note      no eval_data: nothing is measured on held-out rows
-  status    runs: 'make' before it runs
+  status    runs: step 'make' before it runs
 
 4 measure  small.yaml:11
-  stage  measure, by plugin toy 1.2
-  does   3 prompts
-  status runs: 'make' before it runs
+  stage  measure (plugin toy 1.2)
+  task   3 prompts
+  status runs: step 'make' before it runs
 
 no errors; 0 of 4 steps are done, 4 would run
 """
 
 NARROW = """\
 2 tune  small.yaml:5
-  stage     tune, by plugin toy 1.2
-  does      4 steps at rate 0.1
+  stage     tune (plugin toy 1.2)
+  task      4 steps at rate 0.1
   reads     policy, tokenizer
   writes    policy
   size      rows 120,500 ·
@@ -75,15 +75,16 @@ NARROW = """\
             too long 500 · kept 120,500
   note      no eval_data: nothing is
             measured on held-out rows
-  status    runs: 'make' before it runs
+  status    runs: step 'make' before it
+            runs
 """
 
 
-def standings(aligner: Aligner, *words: str) -> list[tuple[str, str, str, list[str]]]:
+def forecasts(aligner: Aligner, *words: str) -> list[tuple[str, str, str, list[str]]]:
     code, out, err = aligner("check", "small.yaml", "--json", *words)
     assert (code, err) == (0, "")
     steps: list[dict[str, Any]] = json.loads(out)["steps"]
-    return [(s["standing"], s["run"] or "", s["because"], s["changed"]) for s in steps]
+    return [(s["status"], s["run"] or "", s["reason"], s["differences"]) for s in steps]
 
 
 def test_check_shows_what_every_step_will_do_and_writes_nothing(aligner: Aligner) -> None:
@@ -91,7 +92,7 @@ def test_check_shows_what_every_step_will_do_and_writes_nothing(aligner: Aligner
     assert not Path("runs").exists()
 
 
-def test_check_in_forty_columns_loses_nothing_and_no_line_is_longer(
+def test_check_in_forty_columns_has_the_same_content_and_no_longer_line(
     aligner: Aligner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "40")
@@ -105,7 +106,7 @@ def test_verbose_shows_the_whole_ledger(aligner: Aligner) -> None:
     assert "            read: 121000\n            too_long: 500\n            kept: 120500\n" in out
 
 
-def test_check_as_json_says_all_that_is_known_of_a_step(aligner: Aligner) -> None:
+def test_check_as_json_has_every_value_of_a_step(aligner: Aligner) -> None:
     _, out, _ = aligner("check", "small.yaml", "--json")
     answer = json.loads(out)
     assert {k: v for k, v in answer.items() if k != "steps"} == {
@@ -136,14 +137,14 @@ def test_check_as_json_says_all_that_is_known_of_a_step(aligner: Aligner) -> Non
         "data": {"lines": "ab" * 32},
         "ledgers": {"lines": {"read": 121000, "too_long": 500, "kept": 120500}},
         "notes": ["no eval_data: nothing is measured on held-out rows"],
-        "standing": "runs",
+        "status": "runs",
         "run": None,
-        "because": "'make' before it runs",
-        "changed": [],
+        "reason": "step 'make' before it runs",
+        "differences": [],
     }
 
 
-def test_all_faults_are_told_at_once_in_text_and_in_json(aligner: Aligner) -> None:
+def test_all_errors_are_reported_at_once_in_text_and_in_json(aligner: Aligner) -> None:
     Path("bad.yaml").write_text("steps:\n  - stage: tune\n    raet: 1\n  - stage: tnue\n")
     code, out, err = aligner("check", "bad.yaml")
     assert (code, out) == (2, "")
@@ -160,78 +161,82 @@ def test_all_faults_are_told_at_once_in_text_and_in_json(aligner: Aligner) -> No
 
 def test_after_a_run_every_step_is_done(aligner: Aligner) -> None:
     aligner("run", "small.yaml", "--quiet")
-    assert standings(aligner) == [("reused", "small", "", [])] * 4
+    assert forecasts(aligner) == [("reused", "small", "", [])] * 4
     assert aligner("check", "small.yaml")[1].endswith(
         "  status done: reused from run 'small'\n\nno errors; 4 of 4 steps are done, 0 would run\n"
     )
 
 
-def test_of_a_changed_step_check_says_what_changed_and_since_which_run(aligner: Aligner) -> None:
+def test_check_lists_the_changes_of_a_step_and_the_run_it_is_compared_with(
+    aligner: Aligner,
+) -> None:
     aligner("run", "small.yaml", "--quiet")
-    assert standings(aligner, "--set", "again.rate=0.7", "--set", "again.steps=5") == [
+    assert forecasts(aligner, "--set", "again.rate=0.7", "--set", "again.steps=5") == [
         ("reused", "small", "", []),
         ("reused", "small", "", []),
-        ("runs", "small", "not as in 'small'", ["rate 0.5 → 0.7", "steps 4 → 5"]),
-        ("runs", "", "'again' before it runs", []),
+        ("runs", "small", "changed since run 'small'", ["rate 0.5 → 0.7", "steps 4 → 5"]),
+        ("runs", "", "step 'again' before it runs", []),
     ]
     _, out, _ = aligner("check", "small.yaml", "--set", "again.rate=0.7")
-    assert "  status    runs: not as in 'small': rate 0.5 → 0.7\n" in out
+    assert "  status    runs: changed since run 'small': rate 0.5 → 0.7\n" in out
 
 
-def test_the_seed_is_among_what_can_have_changed(aligner: Aligner) -> None:
+def test_a_changed_seed_is_listed(aligner: Aligner) -> None:
     aligner("run", "small.yaml", "--quiet")
-    assert standings(aligner, "--set", "seed=8")[0] == (
+    assert forecasts(aligner, "--set", "seed=8")[0] == (
         "runs",
         "small",
-        "not as in 'small'",
+        "changed since run 'small'",
         ["seed 7 → 8"],
     )
 
 
-def test_an_option_that_determines_nothing_changes_nothing(aligner: Aligner) -> None:
+def test_an_option_that_does_not_determine_the_result_does_not_rerun_a_step(
+    aligner: Aligner,
+) -> None:
     aligner("run", "small.yaml", "--quiet")
-    assert standings(aligner, "--set", "tune.log_every=2")[1] == ("reused", "small", "", [])
+    assert forecasts(aligner, "--set", "tune.log_every=2")[1] == ("reused", "small", "", [])
 
 
-def test_the_run_of_the_same_name_explains_rather_than_one_that_is_more_alike(
+def test_a_step_is_compared_with_the_run_of_the_same_name_before_a_more_similar_one(
     aligner: Aligner,
 ) -> None:
     aligner("run", "small.yaml", "--quiet")
     two = ("--set", "again.rate=0.7", "--set", "again.steps=5")
     aligner("run", "small.yaml", "--quiet", "--name", "other", *two)
     three = ("--set", "again.rate=0.7", "--set", "again.steps=6")
-    assert standings(aligner, *three)[2][1] == "small"
-    assert standings(aligner, *three, "--name", "third")[2][1] == "other"
+    assert forecasts(aligner, *three)[2][1] == "small"
+    assert forecasts(aligner, *three, "--name", "third")[2][1] == "other"
 
 
-def test_a_step_that_was_begun_is_told_apart_from_one_that_was_not(aligner: Aligner) -> None:
+def test_a_step_with_a_checkpoint_resumes(aligner: Aligner) -> None:
     stopped = ("--set", "again.error=stop")
     assert aligner("run", "small.yaml", "--quiet", *stopped)[0] == 75
-    assert standings(aligner, *stopped)[2] == ("runs", "", "begun earlier, and goes on", [])
+    assert forecasts(aligner, *stopped)[2] == ("runs", "", "resumes from a checkpoint", [])
 
 
 def test_fresh_from_and_until_are_taken_into_account(aligner: Aligner) -> None:
     aligner("run", "small.yaml", "--quiet")
-    assert standings(aligner, "--fresh") == [("runs", "", "asked for by --fresh", [])] * 4
-    assert standings(aligner, "--from", "again", "--until", "again") == [
+    assert forecasts(aligner, "--fresh") == [("runs", "", "requested by --fresh", [])] * 4
+    assert forecasts(aligner, "--from", "again", "--until", "again") == [
         ("reused", "small", "", []),
         ("reused", "small", "", []),
-        ("runs", "", "asked for by --from again", []),
-        ("left out", "", "after --until again", []),
+        ("runs", "", "requested by --from again", []),
+        ("skipped", "", "after --until again", []),
     ]
 
 
-def test_from_and_until_must_name_steps_and_what_is_before_from_must_be_done(
+def test_from_and_until_must_name_steps_and_steps_before_from_must_have_finished(
     aligner: Aligner,
 ) -> None:
     assert aligner("check", "small.yaml", "--until", "agian") == (
         2,
         "",
-        "small.yaml: --until names no step: 'agian'\n  hint: did you mean 'again'?\n",
+        "small.yaml: --until: there is no step 'agian'\n  hint: did you mean 'again'?\n",
     )
     assert aligner("check", "small.yaml", "--from", "again") == (
         2,
         "",
         "small.yaml:4: step 'make' has not finished with these options\n"
-        "  hint: run without --from: what has finished is reused anyway\n",
+        "  hint: run without --from: finished steps are reused anyway\n",
     )

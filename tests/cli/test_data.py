@@ -1,4 +1,4 @@
-"""`aligner data`: what data is like, and writing it in another format."""
+"""`aligner data`: inspection and conversion of data sets."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ talks.jsonl: 5 rows read, written as prompt-completion; 3 used
   1 dropped: an answer is empty (talks.jsonl:4)
   1 repeat an earlier row (talks.jsonl:3)
 
-format   prompt-completion: conversation rows, of which prompt rows can be made
+format   prompt-completion: conversation rows, which can become prompt rows
 columns  question, reply
 
 talks.jsonl:1
@@ -40,7 +40,7 @@ talks.jsonl:2
                line 2
                line 3
                line 4
-               … and 4 lines more
+               … and 4 more lines
 
 characters          min   median     mean      p90      p99      max
   prompt             13       13     14.3       17       17       17
@@ -61,24 +61,29 @@ she                                      0                     2
 """
 
 
+@pytest.fixture(autouse=True)
+def _curation(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALIGNER_ONLY_PLUGINS", "toy,curation")
+
+
 @pytest.fixture
 def talks(desk: Path) -> Path:
     (desk / "talks.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     return desk
 
 
-def test_inspecting_shows_what_is_there_and_what_is_left_out(
+def test_inspect_shows_used_and_removed_rows(
     talks: Path, aligner: Aligner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "py3langid", None)
-    code, said, errors = aligner("data", "inspect", "talks.jsonl", *RENAMED, "--groups", "she,he")
-    assert said == PAGE
+    code, output, errors = aligner("data", "inspect", "talks.jsonl", *RENAMED, "--groups", "she,he")
+    assert output == PAGE
     assert (code, errors) == (0, "")
 
 
 def test_inspecting_writes_json(talks: Path, aligner: Aligner) -> None:
-    code, said, _ = aligner("data", "inspect", "talks.jsonl", *RENAMED, "--json", "--rows", "1")
-    found = json.loads(said)
+    code, output, _ = aligner("data", "inspect", "talks.jsonl", *RENAMED, "--json", "--rows", "1")
+    found = json.loads(output)
     assert code == 0
     assert list(found) == ["format", "kind", "columns", "ledger", "survey", "first"]
     assert (found["format"], found["kind"]) == ("prompt-completion", "conversation")
@@ -87,22 +92,20 @@ def test_inspecting_writes_json(talks: Path, aligner: Aligner) -> None:
     assert found["survey"]["beginnings"]["answer"] == {"she did": 2, "line 0": 1}
 
 
-def test_inspecting_applies_what_a_recipe_would(talks: Path, aligner: Aligner) -> None:
+def test_inspect_applies_the_options_of_a_recipe(talks: Path, aligner: Aligner) -> None:
     options = (
         "{columns: {question: prompt, reply: completion}, redact: [email], deduplicate: exact}"
     )
-    code, said, _ = aligner("data", "inspect", "talks.jsonl", "--with", options, "--rows", "2")
+    code, output, _ = aligner("data", "inspect", "talks.jsonl", "--with", options, "--rows", "2")
     assert code == 0
-    assert "  1 filtered: repeats another row (talks.jsonl:3 as talks.jsonl:1)\n" in said
-    assert "  1 had an e-mail address replaced (talks.jsonl:2)\n" in said
-    assert "  user         Mail [email]\\x1b[31m\n" in said
+    assert "  1 filtered: repeats another row (talks.jsonl:3 as talks.jsonl:1)\n" in output
+    assert "  1 had an e-mail address replaced (talks.jsonl:2)\n" in output
+    assert "  user         Mail [email]\\x1b[31m\n" in output
 
 
-def test_converting_writes_the_rows_and_says_what_became_of_the_others(
-    talks: Path, aligner: Aligner
-) -> None:
+def test_convert_writes_the_rows_and_counts_the_removed_ones(talks: Path, aligner: Aligner) -> None:
     options = "{clean: {min_chars: 60}, redact: [email], on_bad_row: skip}"
-    code, said, errors = aligner(
+    code, output, errors = aligner(
         "data",
         "convert",
         "talks.jsonl",
@@ -115,7 +118,7 @@ def test_converting_writes_the_rows_and_says_what_became_of_the_others(
     )
     assert (code, errors) == (0, "")
     assert (
-        said
+        output
         == """\
 talks.jsonl: 5 rows read, written as prompt-completion; 1 used
   1 skipped: field 'prompt' should be text, not the number 3 (talks.jsonl:5)
@@ -130,18 +133,18 @@ out.jsonl: 1 rows written as messages
     assert [turn["content"] for turn in row["messages"]] == ["Mail [email]", ROWS[1]["reply"]]
 
 
-def test_converting_overwrites_only_when_told_to(talks: Path, aligner: Aligner) -> None:
+def test_convert_overwrites_only_with_force(talks: Path, aligner: Aligner) -> None:
     (talks / "in.txt").write_text("a text")
     (talks / "out.csv").write_text("old")
     words = ("data", "convert", "in.txt", "out.csv", "--to", "text")
     code, _, errors = aligner(*words)
-    assert (code, errors) == (2, "out.csv exists already\n  hint: --force replaces it\n")
+    assert (code, errors) == (2, "out.csv exists already\n  hint: add --force to replace it\n")
     assert (talks / "out.csv").read_text() == "old"
-    code, said, _ = aligner(*words, "--force", "--json")
+    code, output, _ = aligner(*words, "--force", "--json")
     assert code == 0
-    told = json.loads(said)
-    assert (told["path"], told["rows"], told["format"]) == ("out.csv", 1, "text")
-    assert told["ledger"]["used"] == 1
+    result = json.loads(output)
+    assert (result["path"], result["rows"], result["format"]) == ("out.csv", 1, "text")
+    assert result["ledger"]["used"] == 1
     assert (talks / "out.csv").read_text() == '"text"\n"a text"\n'
 
 
@@ -153,13 +156,13 @@ def test_rows_are_sampled_augmented_mixed_and_shuffled_by_the_seed(
     made = {}
     for seed in ("0", "0", "1"):
         options = "{sample: 20, augment: {swap: 0.5}, mixture: {rows: 30}, shuffle: true}"
-        code, said, errors = aligner(
+        code, output, errors = aligner(
             *("data", "convert", "in.jsonl", f"out{seed}.jsonl", "--to", "text", "--force"),
             *("--with", options, "--seed", seed),
         )
         assert (code, errors) == (0, "")
-        assert "  30 are not in the sample (" in said
-        assert "are changed copies, added by augmentation (" in said
+        assert "  30 are not in the sample (" in output
+        assert "are changed copies, added by augmentation (" in output
         made.setdefault(seed, []).append((desk / f"out{seed}.jsonl").read_text())
     assert len(made["0"][0].splitlines()) == 30
     assert made["0"][0] == made["0"][1] != made["1"][0]
@@ -189,18 +192,17 @@ REFUSED = [
     ),
     (
         "data inspect one.jsonl --columns text",
-        "--columns: 'text' renames no column\n"
-        "  hint: name the column there is and what it is to be called: question=prompt\n",
+        "--columns: 'text' does not rename a column\n  hint: write OLD=NEW: question=prompt\n",
     ),
-    ("data inspect one.jsonl --with [", "--with: not YAML: while parsing a flow node"),
+    ("data inspect one.jsonl --with [", "--with: invalid YAML: while parsing a flow node"),
     (
         "data inspect one.jsonl --with clean",
-        "--with: 'clean' is no mapping of options\n"
+        "--with: 'clean' is not a mapping of options\n"
         "  hint: write options as a mapping: '{clean: true, redact: [email]}'\n",
     ),
     (
         "data inspect one.jsonl --with {path: x}",
-        "--with: data has no option 'path' here\n",
+        "--with: the data option 'path' is not allowed here\n",
     ),
     (
         "data inspect one.jsonl --with {clea: true}",
@@ -212,7 +214,7 @@ REFUSED = [
     ),
     (
         "data inspect one.jsonl --with {augment: {swap: 0.1}}",
-        "--with: augment adds rows, and nothing is added here\n",
+        "--with: augment adds rows, and inspect shows existing rows only\n",
     ),
     (
         "data inspect one.jsonl --with {decontaminate: true}",
@@ -240,21 +242,19 @@ REFUSED = [
     ),
     (
         "data convert one.jsonl out.jsonl --to text --with {clean: {min_chars: 99}}",
-        "one.jsonl: no row is left to write\n  hint: left out: fewer than 99 characters\n",
+        "one.jsonl: no row is left to write\n  hint: removed: fewer than 99 characters\n",
     ),
 ]
 
 
-@pytest.mark.parametrize(("words", "complaint"), REFUSED)
-def test_what_cannot_be_done_is_refused(
-    desk: Path, aligner: Aligner, words: str, complaint: str
-) -> None:
+@pytest.mark.parametrize(("words", "message"), REFUSED)
+def test_errors_are_reported(desk: Path, aligner: Aligner, words: str, message: str) -> None:
     (desk / "one.jsonl").write_text('{"text": "one"}\n')
     before = sorted(os.listdir(desk))
     command, with_, options = words.partition(" --with ")
-    code, said, errors = aligner(*command.split(), *(["--with", options] if with_ else []))
-    assert (code, said) == (2, "")
-    assert errors == complaint if complaint.endswith("\n") else errors.startswith(complaint)
+    code, output, errors = aligner(*command.split(), *(["--with", options] if with_ else []))
+    assert (code, output) == (2, "")
+    assert errors == message if message.endswith("\n") else errors.startswith(message)
     assert sorted(os.listdir(desk)) == before
 
 
@@ -267,11 +267,11 @@ def test_every_file_of_real_data_can_be_inspected(
     if not data.is_dir():
         pytest.skip(f"real data is not at {data}; say where with ALIGNER_SHARED")
     about = ("LICENCE", "LICENSE", "dataset_info")
-    files = [one for one in sorted(data.rglob("*.*")) if not one.name.startswith(about)]
+    files = [file for file in sorted(data.rglob("*.*")) if not file.name.startswith(about)]
     assert len(files) == 20
     for file in files:
         words = ("data", "inspect", str(file), "--with", "{first: 100}", "--json")
-        code, said, errors = aligner(*words)
+        code, output, errors = aligner(*words)
         assert (code, errors) == (0, ""), file
-        found = json.loads(said)
+        found = json.loads(output)
         assert 0 < found["survey"]["rows"] == found["ledger"]["used"], file

@@ -1,4 +1,4 @@
-"""`aligner --help` and what goes wrong before a command is found; nothing heavy may load for it."""
+"""`aligner --help` and errors of the command line; nothing heavy may load for them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ import subprocess
 import sys
 from collections.abc import Callable
 from importlib.metadata import version
+
+import pytest
+
+from aligner.cli.parser import COMMANDS
 
 Aligner = Callable[..., tuple[int, str, str]]
 
@@ -36,7 +40,7 @@ def _loaded_by(*words: str) -> set[str]:
 
 def test_help_loads_nothing_heavy() -> None:
     loaded = _loaded_by("--help")
-    assert "aligner.cli.run" in loaded
+    assert "aligner.cli.commands.run" in loaded
     assert loaded & HEAVY == set()
 
 
@@ -44,10 +48,25 @@ def test_help_of_a_command_loads_nothing_heavy() -> None:
     assert _loaded_by("run", "--help") & HEAVY == set()
 
 
-def test_check_stages_and_runs_load_no_library_that_trains(desk: object) -> None:
-    trains = {"accelerate", "datasets", "peft", "torch", "transformers", "trl"}
-    for words in (("check", "small.yaml"), ("stages",), ("stages", "tune"), ("runs",), ("schema",)):
-        assert _loaded_by(*words) & trains == set(), words
+TRAINING_LIBRARIES = {"accelerate", "datasets", "peft", "torch", "transformers", "trl"}
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("check", "small.yaml"),
+        ("preview", "small.yaml"),
+        ("stages",),
+        ("stages", "tune"),
+        ("runs",),
+        ("schema",),
+        ("completion", "zsh"),
+        ("new", "plugin", "short_talk"),
+        *((name, "--help") for name in COMMANDS),
+    ],
+)
+def test_light_commands_load_no_library_that_trains(desk: object, argv: tuple[str, ...]) -> None:
+    assert _loaded_by(*argv) & TRAINING_LIBRARIES == set()
 
 
 def test_help_lists_every_command_with_its_sentence(aligner: Aligner) -> None:
@@ -57,19 +76,19 @@ def test_help_lists_every_command_with_its_sentence(aligner: Aligner) -> None:
     names = [line.split()[0] for line in listed.splitlines() if line[4] != " "]
     assert names == sorted(names)
     assert {"check", "completion", "run", "runs", "schema", "stages"} <= set(names)
-    assert re.search(r"^    run +run a recipe: every step that is not done already$", out, re.M)
-    assert "Exit codes: 0 done, 1 failed, 2 refused before anything ran, 75 stopped" in out
+    assert re.search(r"^    run +Run a recipe: every step that has not finished yet\.$", out, re.M)
+    assert "Exit codes: 0 success; 1 failure; 2 invalid recipe, data or arguments, nothing" in out
 
 
 def test_the_version_is_the_installed_one(aligner: Aligner) -> None:
     assert aligner("--version") == (0, f"aligner {version('aligner')}\n", "")
 
 
-def test_a_mistyped_command_is_told_with_the_nearest_one(aligner: Aligner) -> None:
+def test_an_unknown_command_is_reported_with_the_most_similar_one(aligner: Aligner) -> None:
     assert aligner("chekc", "small.yaml") == (
         2,
         "",
-        "aligner: there is no command 'chekc'; did you mean 'check'?\n  hint: aligner --help\n",
+        "aligner: unknown command 'chekc'; did you mean 'check'?\n  hint: aligner --help\n",
     )
 
 
@@ -81,25 +100,25 @@ def test_no_command_at_all_is_refused(aligner: Aligner) -> None:
     )
 
 
-def test_a_name_that_leads_out_of_the_folder_of_runs_is_refused(aligner: Aligner) -> None:
+def test_a_run_name_that_is_a_path_is_refused(aligner: Aligner) -> None:
     assert aligner("run", "small.yaml", "--name", "../out") == (
         2,
         "",
-        "aligner run: argument --name: '../out' is no name: letters, digits, '.', '_' and '-', "
-        "the first a letter or digit\n  hint: aligner run --help\n",
+        "aligner run: argument --name: '../out' is not a valid run name: use "
+        "letters, digits, '.', '_' and '-', and begin with a letter or digit\n  hint: aligner run --help\n",
     )
 
 
-def test_what_nobody_foresaw_is_told_in_brief_and_kept_in_full(aligner: Aligner) -> None:
+def test_an_unexpected_error_is_printed_in_brief_and_written_in_full(aligner: Aligner) -> None:
     code, _, err = aligner("schema", "--out", "nowhere/schema.json")
     assert code == 1
     brief, full, *_ = err.splitlines()
     assert brief.startswith("FileNotFoundError: [Errno 2] No such file or directory:")
-    with open(full.removeprefix("  the full text is in ")) as file:
+    with open(full.removeprefix("  full traceback: ")) as file:
         assert file.read().startswith("Traceback (most recent call last):\n")
 
 
-def test_a_reader_that_goes_away_ends_a_listing_quietly(desk: object) -> None:
+def test_a_closed_pipe_ends_a_listing_quietly(desk: object) -> None:
     command = f"{sys.executable} -m aligner.cli schema | head -1; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
     assert done.stderr == ""

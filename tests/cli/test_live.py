@@ -211,8 +211,8 @@ def test_ctrl_c_leaves_what_is_finished_and_says_how_to_go_on(desk: Path) -> Non
         "✓ 1/4 make  done in TTT s\n"
         "✓ 2/4 tune  done in TTT s · loss 0.7143 · accuracy 0.75\n"
         "■ 3/4 again  stopped after TTT s\n"
-        "small.yaml:6: stopped in step 'again'; every step before it is finished and kept\n"
-        "  hint: give the same command again to go on from there"
+        "small.yaml:6: interrupted in step 'again'; the steps before it are kept\n"
+        "  hint: run the same command again to resume"
     )
 
 

@@ -1,4 +1,4 @@
-"""`aligner run`: what it shows as plain lines, what it leaves, and how it ends."""
+"""`aligner run`: its plain lines, its files, and its exit codes."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Aligner = Callable[..., tuple[int, str, str]]
 
 
 def timeless(text: str) -> str:
-    """`text` with every time taken replaced by `T`, which is as wide."""
+    """Replace every duration in `text` by `T` of the same width."""
     return re.sub(r"\d+\.\d s", "TTT s", text)
 
 
 def apart(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """The same command line in a process of its own."""
+    """Run a command line in its own process."""
     return subprocess.run(
         [sys.executable, "-m", "aligner.cli", *words],
         capture_output=True,
@@ -79,7 +79,7 @@ time      TTT s
 """
 
 
-def test_a_run_tells_each_step_and_ends_with_figures_and_places(aligner: Aligner) -> None:
+def test_a_run_prints_each_step_and_ends_with_metrics_and_paths(aligner: Aligner) -> None:
     code, out, err = aligner("run", "small.yaml")
     assert (code, timeless(out), err) == (0, FIRST_RUN, "")
     assert Path("runs/small/steps/3-again/policy/weights.txt").is_file()
@@ -91,7 +91,7 @@ def test_a_run_with_one_option_changed_reuses_what_came_before(aligner: Aligner)
     assert (code, timeless(out), err) == (0, SECOND_RUN, "")
 
 
-def test_until_from_and_fresh_choose_what_runs(aligner: Aligner) -> None:
+def test_until_from_and_fresh_select_the_steps_to_run(aligner: Aligner) -> None:
     _, out, _ = aligner("run", "small.yaml", "--until", "tune")
     assert [line.split(":")[0] for line in out.splitlines()[:4]] == ["[1/2] make"] * 2 + [
         "[2/2] tune"
@@ -102,20 +102,20 @@ def test_until_from_and_fresh_choose_what_runs(aligner: Aligner) -> None:
     assert out.splitlines()[0] == "[1/2] make: a new model, 8 wide"
 
 
-def test_from_a_step_whose_forerunner_has_not_finished_is_refused(aligner: Aligner) -> None:
+def test_from_is_refused_if_an_earlier_step_has_not_finished(aligner: Aligner) -> None:
     assert aligner("run", "small.yaml", "--from", "again") == (
         2,
         "",
         "small.yaml:4: step 'make' has not finished with these options\n"
-        "  hint: run without --from: what has finished is reused anyway\n",
+        "  hint: run without --from: finished steps are reused anyway\n",
     )
 
 
-def test_quiet_says_nothing(aligner: Aligner) -> None:
+def test_quiet_prints_nothing(aligner: Aligner) -> None:
     assert aligner("run", "small.yaml", "--quiet") == (0, "", "")
 
 
-def test_all_faults_of_a_recipe_are_told_at_once_and_nothing_is_written(
+def test_all_errors_of_a_recipe_are_reported_at_once_and_nothing_is_written(
     aligner: Aligner, desk: Path
 ) -> None:
     Path("bad.yaml").write_text(
@@ -127,15 +127,15 @@ def test_all_faults_of_a_recipe_are_told_at_once_and_nothing_is_written(
     assert not Path("runs").exists()
 
 
-def test_a_library_error_is_told_in_brief_and_kept_in_full(aligner: Aligner) -> None:
+def test_a_library_error_is_printed_in_brief_and_written_in_full(aligner: Aligner) -> None:
     code, out, err = aligner("run", "small.yaml", "--set", "again.error=library")
     assert code == 1
     assert timeless(out).splitlines()[-1] == "[3/4] again: failed after TTT s"
     assert err == (
         "RuntimeError: the matrix is singular\\x1b[31m\n"
         "  while running step 'again' (small.yaml:6)\n"
-        "  the full text is in runs/small/steps/3-again/error.txt\n"
-        "  what finished before is kept: the same command goes on from there\n"
+        "  full traceback: runs/small/steps/3-again/error.txt\n"
+        "  finished steps are kept: the same command resumes the run\n"
     )
     kept = Path("runs/small/steps/3-again/error.txt").read_text()
     assert kept.startswith("Traceback (most recent call last):\n")
@@ -147,10 +147,10 @@ def test_a_library_error_is_told_in_brief_and_kept_in_full(aligner: Aligner) -> 
 def test_verbose_shows_the_traceback_of_a_library_error(aligner: Aligner) -> None:
     _, _, err = aligner("run", "small.yaml", "--set", "again.error=library", "--verbose")
     assert err.startswith("Traceback (most recent call last):\n")
-    assert "the full text is in runs/small/steps/3-again/error.txt\n" in err
+    assert "full traceback: runs/small/steps/3-again/error.txt\n" in err
 
 
-def test_a_step_that_succeeds_at_last_does_not_keep_the_error_of_its_first_attempt(
+def test_a_step_that_succeeds_removes_the_error_of_an_earlier_attempt(
     aligner: Aligner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TOY_FAULT", "library")
@@ -161,7 +161,7 @@ def test_a_step_that_succeeds_at_last_does_not_keep_the_error_of_its_first_attem
     assert not Path("runs/small/steps/2-tune/error.txt").exists()
 
 
-def test_a_gate_that_does_not_hold_ends_with_1_and_says_where_the_result_is(
+def test_a_failed_gate_ends_with_1_and_names_the_folder_of_the_result(
     aligner: Aligner,
 ) -> None:
     code, out, err = aligner("run", "small.yaml", "--set", "again.gate.accuracy=0.9 .. 1")
@@ -175,13 +175,13 @@ def test_a_gate_that_does_not_hold_ends_with_1_and_says_where_the_result_is(
     )
 
 
-def test_ctrl_c_in_a_step_ends_with_75_and_says_how_to_go_on(aligner: Aligner) -> None:
+def test_ctrl_c_in_a_step_ends_with_75_and_a_hint_to_resume(aligner: Aligner) -> None:
     code, out, err = aligner("run", "small.yaml", "--set", "again.error=stop")
     assert timeless(out).splitlines()[-1] == "[3/4] again: stopped after TTT s"
     assert (code, err) == (
         75,
-        "small.yaml:6: stopped in step 'again'; every step before it is finished and kept\n"
-        "  hint: give the same command again to go on from there\n",
+        "small.yaml:6: interrupted in step 'again'; the steps before it are kept\n"
+        "  hint: run the same command again to resume\n",
     )
     assert not Path("runs/small/steps/3-again/error.txt").exists()
 
@@ -201,10 +201,10 @@ def test_sigterm_ends_a_run_as_ctrl_c_does(desk: Path) -> None:
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 75
-    assert err.startswith("small.yaml:6: stopped in step 'again'; every step before it is finished")
+    assert err.startswith("small.yaml:6: interrupted in step 'again'; the steps before it are kept")
 
 
-def test_what_libraries_say_goes_to_the_log_of_the_run_and_not_to_the_screen(desk: Path) -> None:
+def test_output_of_libraries_goes_to_the_log_of_the_run_and_not_to_the_screen(desk: Path) -> None:
     words = ("--set", r'tune.says="10%\r20%\rhello \e[2J"', "--until", "tune")
     done = apart("run", "small.yaml", *words)
     assert done.returncode == 0
@@ -216,11 +216,11 @@ def test_what_libraries_say_goes_to_the_log_of_the_run_and_not_to_the_screen(des
     assert "FutureWarning: a library warns" in log
 
 
-def test_a_failed_run_says_where_the_libraries_last_words_are(desk: Path) -> None:
+def test_a_failed_run_names_the_log_of_the_libraries(desk: Path) -> None:
     words = ("--set", "tune.says=hello", "--set", "tune.error=library")
     done = apart("run", "small.yaml", *words)
     assert done.returncode == 1
-    assert "  what the libraries said is in runs/small/log.txt\n" in done.stderr
+    assert "  output of the libraries: runs/small/log.txt\n" in done.stderr
 
 
 def test_a_secret_reaches_neither_screen_nor_log_nor_error_file(desk: Path) -> None:
@@ -235,7 +235,7 @@ def test_a_secret_reaches_neither_screen_nor_log_nor_error_file(desk: Path) -> N
     assert b"s3cr3t" not in written["log.txt"] + written["error.txt"] + written["journal.jsonl"]
 
 
-def test_a_reader_that_goes_away_does_not_stop_the_training(desk: Path) -> None:
+def test_a_closed_pipe_does_not_stop_the_training(desk: Path) -> None:
     run = f"{sys.executable} -m aligner.cli run small.yaml --set tune.pause=0.2"
     done = subprocess.run(
         ["bash", "-c", f"{run} | head -1; echo ${{PIPESTATUS[0]}}"],
@@ -255,7 +255,7 @@ def test_telemetry_is_off_before_a_stage_runs(desk: Path) -> None:
     assert Path("runs/small/log.txt").read_text().startswith("1\n")
 
 
-def test_a_plugin_that_fails_while_listening_is_named_on_the_screen(desk: Path) -> None:
+def test_a_plugin_whose_observer_fails_is_named_on_the_screen(desk: Path) -> None:
     site = desk.parent / "site"
     (site / "nosy.py").write_text(
         "import aligner\n@aligner.hookimpl\n"
@@ -278,7 +278,7 @@ def test_only_the_first_of_several_processes_shows_the_run(desk: Path) -> None:
     assert (second.returncode, second.stdout, second.stderr) == (0, "", "")
 
 
-def test_another_than_the_first_process_says_which_it_is_when_it_fails(desk: Path) -> None:
+def test_a_later_process_prints_its_rank_with_its_error(desk: Path) -> None:
     second = apart("run", "small.yaml", "--until", "nothing", RANK="1", WORLD_SIZE="2")
     assert (second.returncode, second.stdout) == (2, "")
     assert second.stderr.startswith("process 1: small.yaml: --until names no step: 'nothing'\n")
@@ -297,11 +297,11 @@ def test_a_second_run_in_the_same_folder_is_refused_while_the_first_one_runs(des
         assert second.returncode == 2
         assert f"another process ({first.pid}) is running in this folder" in second.stderr
         listed = json.loads(apart("runs", "--json").stdout)
-        assert [one["status"] for one in listed] == ["running"]
+        assert [run["status"] for run in listed] == ["running"]
         refused = apart("runs", "--prune", "--yes")
         assert (refused.returncode, refused.stderr) == (
             2,
-            "runs: run 'small' is running, and may need what looks unused\n"
+            "runs: run 'small' is running and may use steps that look unused\n"
             "  hint: prune when it has ended\n",
         )
     finally:

@@ -1,4 +1,4 @@
-"""`aligner stages` and `aligner schema`: what is on offer, by whom, and what is not in use."""
+"""`aligner stages` and `aligner schema`: stages, their plugins, and plugins that are not used."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 Aligner = Callable[..., tuple[int, str, str]]
 
 TOY = """\
-stage     what it does                             plugin
+stage     description                              plugin
 ──────────────────────────────────────────────────────────
 make      Make a model out of nothing.             toy 1.2
 measure   See how good the model is.               toy 1.2
@@ -50,13 +50,13 @@ def install(desk: Path, **plugins: str) -> None:
         (site / f"{name}.py").write_text(text)
 
 
-def test_stages_are_listed_with_the_plugin_that_offers_them(aligner: Aligner) -> None:
+def test_stages_are_listed_with_their_plugin(aligner: Aligner) -> None:
     code, out, err = aligner("stages")
     assert (code, err) == (0, "")
     assert out.startswith(TOY)
 
 
-def test_stages_in_forty_columns_stand_under_one_another(
+def test_stages_in_forty_columns_are_a_list(
     aligner: Aligner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "40")
@@ -81,7 +81,7 @@ def test_a_broken_plugin_is_listed_with_its_error_and_a_blocked_one_as_blocked(
     _, out, _ = aligner("stages", "--no-plugin", "shunned", "--json")
     listed = json.loads(out)
     assert listed["plugins"] == {"toy": "toy-stages 1.2"}
-    assert [one for one in listed["not_in_use"] if one["source"] == "toy-stages 1.2"] == [
+    assert [p for p in listed["not_in_use"] if p["source"] == "toy-stages 1.2"] == [
         {
             "name": "cracked",
             "source": "toy-stages 1.2",
@@ -91,16 +91,16 @@ def test_a_broken_plugin_is_listed_with_its_error_and_a_blocked_one_as_blocked(
     ]
 
 
-def test_only_plugins_on_the_command_line_stand_above_the_environment(
+def test_only_plugins_on_the_command_line_overrides_the_environment(
     aligner: Aligner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ALIGNER_ONLY_PLUGINS", "nothing")
     assert json.loads(aligner("stages", "--json")[1])["stages"] == []
     _, out, _ = aligner("stages", "--json", "--only-plugins", "toy")
-    assert [one["stage"] for one in json.loads(out)["stages"]] == ["make", "measure", "tune"]
+    assert [stage["stage"] for stage in json.loads(out)["stages"]] == ["make", "measure", "tune"]
 
 
-def test_two_plugins_that_offer_one_stage_are_refused(
+def test_two_plugins_with_the_same_stage_are_refused(
     aligner: Aligner, desk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install(desk, twin="from toy import aligner_stages")
@@ -114,7 +114,7 @@ def test_a_stage_is_described_with_every_option(aligner: Aligner) -> None:
     code, out, err = aligner("stages", "tune")
     assert (code, err) == (0, "")
     assert out.startswith(TUNE)
-    assert out.endswith("\n\noffered by plugin toy 1.2\n")
+    assert out.endswith("\n\nplugin toy 1.2\n")
 
 
 def test_a_stage_is_described_as_json(aligner: Aligner) -> None:
@@ -128,7 +128,7 @@ def test_a_stage_is_described_as_json(aligner: Aligner) -> None:
     }
 
 
-def test_a_stage_that_nobody_offers_is_told_with_the_nearest(aligner: Aligner) -> None:
+def test_an_unknown_stage_is_reported_with_the_most_similar_name(aligner: Aligner) -> None:
     code, out, err = aligner("stages", "tuen")
     assert (code, out) == (2, "")
     assert err.startswith(

@@ -7,14 +7,14 @@ import unicodedata
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aligner.terminal.text import clean, one_line, safe, without_secrets
+from aligner.terminal.text import escape_controls, hide_secrets, one_line, sanitize
 
 
 @given(st.text(st.characters(categories=["Cc", "Cf", "Cs", "Lu", "Zl", "Zp"])))
 def test_no_control_or_direction_character_survives_cleaning(text: str) -> None:
-    left = {unicodedata.category(one) for one in clean(text) if one not in "\n\t"}
+    left = {unicodedata.category(one) for one in escape_controls(text) if one not in "\n\t"}
     assert left <= {"Lu", "Ll", "Nd", "Po"}
-    clean(text).encode("utf-8")
+    escape_controls(text).encode("utf-8")
 
 
 def test_newlines_in_a_value_do_not_make_lines() -> None:
@@ -31,11 +31,11 @@ def test_secrets_are_hidden_by_the_name_of_their_variable_and_short_values_are_n
         "KEYBOARD": "qwerty",
     }
     text = "abcdef123 zyxwvu wwwwww hunter2hunter2 1 qwerty"
-    assert without_secrets(text, environment) == (
+    assert hide_secrets(text, environment) == (
         "[HF_TOKEN hidden] [aws_secret_access_key hidden] [WANDB_API_KEY hidden] "
         "[DB_PASSWORD hidden] 1 qwerty"
     )
 
 
 def test_a_hub_token_is_hidden_wherever_it_comes_from() -> None:
-    assert safe("token=hf_" + "a1" * 15) == "token=[hub token hidden]"
+    assert sanitize("token=hf_" + "a1" * 15) == "token=[hub token hidden]"

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import resource
-import signal
-import time
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from transformers import AutoTokenizer
-from transformers.utils import chat_template_utils
 
 from aligner import AlignerError
-from aligner.data.bounds import compiled
 from aligner.data.encoding.chat import (
     ChatEncoder,
     encode_conversation,
@@ -27,8 +20,7 @@ from aligner.data.encoding.chat import (
 )
 from aligner.data.reading.messages import MalformedRowError
 from aligner.data.rows import Conversation, Preference, Text
-from aligner.data.sandbox import Watch
-from aligner.data.templates.rendering import ChatTemplate, RewrittenTurnError
+from aligner.data.templates.rendering import ChatTemplate, RewrittenTurnError, TemplateInput
 
 
 def user(content: str) -> dict[str, Any]:
@@ -223,7 +215,10 @@ BROKEN = [
         "{{ messages.__class__.__mro__ }}",
         f"{REFUSES}access to attribute '__class__' of 'list' object is unsafe.",
     ),
-    ("{{ 'x' * 2000000 }}", f"{FAILS}the chat template makes 2000000 characters of 81"),
+    (
+        "{{ 'x' * 2000000 }}",
+        f"{FAILS}the chat template makes 2000000 characters from a conversation of 81",
+    ),
     ("{{ 1 / 0 }}", f"{FAILS}the chat template fails on it: ZeroDivisionError: division by zero"),
     (ENDLESS, f"{FAILS}the chat template has not finished after 0.3 seconds"),
     (
@@ -258,77 +253,9 @@ def test_a_broken_hostile_or_endless_template_is_refused(
     bare: Any, template: str, message: str, monkeypatch: Any
 ) -> None:
     if "range" in template:
-        monkeypatch.setattr("aligner.data.sandbox.SLOWEST", 0.3)
+        monkeypatch.setattr("aligner.data.templates.renderer.SECONDS", 0.3)
     bare.chat_template = template
     assert refused(bare) == f"r.yaml:3: {message}"
-
-
-VAST = [
-    "{{ 'x' * 10 ** 15 }}",
-    "{{ 10 ** 10 * messages }}",
-    "{{ 9 ** (9 ** 9) }}",
-    "{% set n = namespace(x=9) %}{% for i in range(99) %}{% set n.x = n.x * n.x %}{% endfor %}",
-    "{% set n = namespace(x='xx') %}{% for i in range(99) %}{% set n.x = n.x + n.x %}{% endfor %}",
-    "{% set n = namespace(x='xx') %}{% for i in range(99) %}{% set n.x = n.x ~ n.x %}{% endfor %}",
-    "{% set n = namespace(x='xx') %}{% for i in range(99) %}{% set n.x = [n.x, n.x] %}{% endfor %}"
-    "{{ n.x }}",
-    "{% set n = namespace(x='xx') %}{% for i in range(99) %}{% set n.x = (n.x, n.x) %}{% endfor %}"
-    "{{ n.x | string }}",
-    "{% set x %}{% for i in range(99999) %}{{ 'x' * 9999 }}{% endfor %}{% endset %}",
-    "{% set big = 'x' * 9999999 %}{% set y %}{% for i in range(99999) %}{{ big }}{% endfor %}{% endset %}",
-    "{% set big = 'x' * 9999999 %}{% for i in range(99999) %}{{ big }}{% endfor %}",
-    "{{ 'x'.ljust(10 ** 10) }}",
-    "{{ 'x'.zfill(width=10 ** 10) }}",
-    "{{ 'x\t'.expandtabs(10 ** 10) }}",
-    "{{ ('a' * 99999).replace('a', 'b' * 99999) }}",
-    "{{ ','.join(['x' * 99999] * 99999) }}",
-    "{{ ('a' * 99999).translate({97: 'b' * 99999}) }}",
-    "{{ (1).to_bytes(10 ** 10, 'big') }}",
-    "{{ '%9999999999d' % 1 }}",
-    "{{ '%*d' % (9999999999, 1) }}",
-    "{{ '{:9999999999}'.format(1) }}",
-    "{{ '{:{}}'.format(1, 9999999999) }}",
-    "{{ '{a:{b}}'.format_map({'a': 1, 'b': 9999999999}) }}",
-    "{{ 'x' | center(10 ** 10) }}",
-    "{{ ['x'] | map('center', 10 ** 10) | join }}",
-    "{{ '%9999999999d' | format(1) }}",
-    "{{ 'x' | indent(10 ** 10, true) }}",
-    "{{ ('a' * 99999) | replace('a', 'b' * 99999) }}",
-    "{{ (['x' * 99999] * 99999) | join }}",
-    "{{ range(99999) | join('x' * 99999) }}",
-    "{{ ('a' * 99999) | wordwrap(1, wrapstring='x' * 99999) }}",
-    "{{ (['x' * 99999] * 99999) | tojson }}",
-    "{{ messages | tojson(indent=10 ** 10) }}",
-    "{{ 1.5 | round(10 ** 9, 'ceil') }}",
-    "{{ messages | batch(10 ** 10, 'x') | list }}",
-]
-
-
-@pytest.mark.parametrize("template", VAST, ids=range(len(VAST)))
-def test_a_template_that_would_fill_the_memory_is_stopped_before(bare: Any, template: str) -> None:
-    bare.chat_template = template
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    soft = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() + (1 << 30)
-    resource.setrlimit(resource.RLIMIT_AS, (soft, before[1]))
-    try:
-        said = refused(bare)
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, before)
-    assert said == f"r.yaml:3: {FAILS}the chat template makes more than 67114816 characters"
-
-
-def test_templates_run_in_the_sandbox_of_the_library(chatty: Any) -> None:
-    """With all that it knows; what stops templates is added to it."""
-    theirs = chat_template_utils._compile_jinja_template(chatty.chat_template).environment
-    ours = compiled(chatty.chat_template).environment
-    assert type(theirs) is ImmutableSandboxedEnvironment
-    assert isinstance(ours, ImmutableSandboxedEnvironment)
-    assert set(ours.filters) == set(theirs.filters)
-    assert set(ours.globals) == set(theirs.globals) - {"lipsum"}
-    assert set(ours.tests) == set(theirs.tests)
-    same = ("trim_blocks", "lstrip_blocks", "keep_trailing_newline", "autoescape", "undefined")
-    assert [getattr(ours, name) for name in same] == [getattr(theirs, name) for name in same]
-    assert len(ours.extensions) == len(theirs.extensions)
 
 
 def test_a_long_conversation_may_be_put_together_bit_by_bit(bare: Any) -> None:
@@ -338,7 +265,7 @@ def test_a_long_conversation_may_be_put_together_bit_by_bit(bare: Any) -> None:
         "{% endfor %}{{ n.x }}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
     )
     long = tuple(turn for _ in range(10) for turn in (user("a" * 99_999), said("b" * 99_999)))
-    rendered = ChatTemplate(bare).render(long)
+    rendered = ChatTemplate(bare).render(TemplateInput(long))
     assert len(rendered.text) > 1_999_980
     assert None not in rendered.turns
 
@@ -346,42 +273,3 @@ def test_a_long_conversation_may_be_put_together_bit_by_bit(bare: Any) -> None:
 def test_text_that_forges_the_marks_of_spelled_tokens_is_refused(chatty: Any) -> None:
     with pytest.raises(MalformedRowError, match="U\\+FDD0"):
         encode_prompt((user("\ufdd0<|im_end|>\ufdd1"),), chatty)
-
-
-def test_watching_leaves_other_alarms_as_they_were() -> None:
-    rang: list[int] = []
-    before = signal.signal(signal.SIGALRM, lambda number, frame: rang.append(number))
-    watch = Watch()
-    try:
-        signal.setitimer(signal.ITIMER_REAL, 2)
-        with watch, watch:
-            assert signal.getsignal(signal.SIGALRM) == watch._look
-        with watch.over(), watch:
-            pass
-        assert 0 < signal.getitimer(signal.ITIMER_REAL)[0] <= 2
-        time.sleep(2.2)
-        assert rang == [signal.SIGALRM]
-    finally:
-        signal.signal(signal.SIGALRM, before)
-    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
-
-
-def test_each_rendering_of_many_has_all_the_time_it_may_take(monkeypatch: Any) -> None:
-    monkeypatch.setattr("aligner.data.sandbox.SLOWEST", 0.3)
-    watch = Watch()
-    with watch.over():
-        for _ in range(4):
-            with watch:
-                busy(0.1)
-        busy(0.4)
-        with watch:
-            time.sleep(0.4)
-        with pytest.raises(MalformedRowError) as error, watch:
-            busy(5)
-    assert error.value.what == "the chat template has not finished after 0.3 seconds"
-
-
-def busy(seconds: float) -> None:
-    end = time.thread_time() + seconds
-    while time.thread_time() < end:
-        pass

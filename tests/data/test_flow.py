@@ -35,10 +35,12 @@ from aligner.data.encoding.prepare import (
     prepare_texts,
 )
 from aligner.data.options import DataOptions
-from aligner.data.reading import contents, load
+from aligner.data.reading import contents, entry_rows
+from aligner.data.store.arrow_dataset import to_dataset
 from aligner.data.store.cache import Cache
 from aligner.data.store.digest_set import DigestSet
-from aligner.data.store.row_store import MappedRows, ReorderedRows, RowStore, RowStoreWriter
+from aligner.data.store.lazy_rows import MappedRows, ReorderedRows
+from aligner.data.store.row_store import RowStore, RowStoreWriter
 from aligner.data.store.token_rows import LabelTokens, PromptTokens
 
 from .conftest import CHATML, Here
@@ -66,7 +68,11 @@ class Counting:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.converted = self.encoded = self.hashed = 0
-        convert, send, hash_of = load.convert_row, pipeline.EncodeQueue.send, contents.hash_chunks
+        convert, send, hash_of = (
+            entry_rows.convert_row,
+            pipeline.EncodeQueue.send,
+            contents.hash_chunks,
+        )
 
         def counted(*args: Any) -> Any:
             self.converted += 1
@@ -80,7 +86,7 @@ class Counting:
             self.hashed += 1
             return hash_of(chunks)
 
-        monkeypatch.setattr(load, "convert_row", counted)
+        monkeypatch.setattr(entry_rows, "convert_row", counted)
         monkeypatch.setattr(pipeline.EncodeQueue, "send", sent)
         monkeypatch.setattr("aligner.data.reading.sources.hash_chunks", hashed)
 
@@ -253,6 +259,26 @@ def test_a_url_is_fetched_once_and_only_its_beginning_where_only_that_is_read(
         "memory://flow/a.jsonl.gz:1",
         "memory://flow/a.jsonl.gz:2",
     ]
+
+
+def test_trainers_read_the_columns_of_the_file_itself(tmp_path: Path, marked: Any) -> None:
+    write(tmp_path, "a.jsonl", [talk(number) for number in range(1500)])
+    options = DataOptions(data="a.jsonl", shuffle=True, mixture={"rows": 2000})  # type: ignore[arg-type]
+    made = prepare_conversations(Here(tmp_path), options, marked)
+    before = pyarrow.total_allocated_bytes()
+    columns = to_dataset(made.train, ["input_ids", "trained", "length"])
+    assert pyarrow.total_allocated_bytes() - before < 100_000  # 2000 indices, and no rows
+    assert columns.column_names == ["input_ids", "trained", "length"]
+    assert len(columns) == len(made.train) == 2000
+    for number in (0, 999, 1000, 1999):
+        row = made.train[number]
+        expected = {
+            "input_ids": row.input_ids,
+            "trained": row.trained,
+            "length": len(row.input_ids),
+        }
+        assert columns[number] == expected
+    assert len(to_dataset(made.held_out, ["input_ids"])) == 0
 
 
 def test_a_temporary_folder_goes_with_what_it_was_for(tmp_path: Path, marked: Any) -> None:

@@ -10,7 +10,8 @@ import pytest
 from aligner.data.encoding import pipeline
 from aligner.testing import conversations
 from aligner.testing.run import recipe_for
-from aligner_sft.stage import SFT, SFTOptions
+from aligner_sft.options import SFTOptions
+from aligner_sft.stage import SFT
 
 
 @pytest.fixture

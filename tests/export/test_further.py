@@ -46,7 +46,7 @@ def test_a_gguf_file_is_made_of_the_merged_weights(
     assert (to / "tiny-f16.gguf").read_bytes() == b"GGUFf16"
 
 
-def test_a_converter_that_fails_is_quoted_and_nothing_is_exported(
+def test_the_error_of_the_converter_is_printed_and_nothing_is_exported(
     aligner: Aligner, converter: Path, tmp_path: Path
 ) -> None:
     code, _, err = aligner("export", "small", "--to", str(tmp_path / "tiny"), "--gguf", "q8_0")
@@ -57,45 +57,48 @@ def test_a_converter_that_fails_is_quoted_and_nothing_is_exported(
     assert not (tmp_path / "tiny").exists()
 
 
-def test_without_a_converter_it_is_said_what_to_install(
+def test_a_missing_converter_is_reported_with_the_way_to_install_it(
     aligner: Aligner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LLAMA_CPP", str(tmp_path))
     hint = (
         "  hint: git clone https://github.com/ggml-org/llama.cpp and set LLAMA_CPP to that folder\n"
     )
-    said = f"--gguf: {tmp_path}/convert_hf_to_gguf.py is not there\n{hint}"
+    message = f"--gguf: {tmp_path}/convert_hf_to_gguf.py does not exist\n{hint}"
     words = ("export", "small", "--to", str(tmp_path / "tiny"), "--gguf")
-    assert aligner(*words) == (2, "", said)
+    assert aligner(*words) == (2, "", message)
     monkeypatch.delenv("LLAMA_CPP")
     monkeypatch.setenv("PATH", "")
-    assert aligner(*words) == (2, "", f"--gguf: llama.cpp's converter was not found\n{hint}")
+    message = f"--gguf: convert_hf_to_gguf.py of llama.cpp was not found\n{hint}"
+    assert aligner(*words) == (2, "", message)
     code, _, err = aligner(*words[:-1], "--gguf", "q4_k_m")
     assert (code, err.splitlines()[0]) == (
-        2, "llama.cpp's converter writes no GGUF type 'q4_k_m'"
+        2, "the converter of llama.cpp does not write the GGUF type 'q4_k_m'"
     )  # fmt: skip
 
 
-def test_pushing_with_the_hub_switched_off_is_refused_before_anything_is_done(
+def test_pushing_to_a_disabled_hub_is_refused_before_any_work(
     aligner: Aligner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     words = ("export", "small", "--to", str(tmp_path / "tiny"), "--push-to", "me/tiny")
-    said = "cannot push to 'me/tiny': the hub is switched off\n  hint: unset HF_HUB_OFFLINE\n"
-    assert aligner(*words) == (2, "", said)
+    message = (
+        "cannot push to 'me/tiny': HF_HUB_OFFLINE disables the Hub\n  hint: unset HF_HUB_OFFLINE\n"
+    )
+    assert aligner(*words) == (2, "", message)
     assert not (tmp_path / "tiny").exists()
 
 
 class Hub(BaseHTTPRequestHandler):
-    """As much of the hub as an upload of small files asks for."""
+    """The part of the Hub's interface that an upload of small files uses."""
 
-    asked: ClassVar[list[tuple[str, Any]]] = []
+    requests: ClassVar[list[tuple[str, Any]]] = []
     refuses: ClassVar[bool] = False
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         lines = [json.loads(line) for line in body.splitlines() if line]
-        self.asked.append((self.path, lines))
+        self.requests.append((self.path, lines))
         if self.refuses:
             self._answer({"error": "Invalid token hf_" + "s" * 30}, status=401)
         elif self.path == "/api/repos/create":
@@ -108,8 +111,8 @@ class Hub(BaseHTTPRequestHandler):
             )
         elif "/preupload/" in self.path:
             files = [
-                {"path": one["path"], "uploadMode": "regular", "shouldIgnore": False}
-                for one in lines[0]["files"]
+                {"path": file["path"], "uploadMode": "regular", "shouldIgnore": False}
+                for file in lines[0]["files"]
             ]
             self._answer({"files": files})
         else:
@@ -121,7 +124,7 @@ class Hub(BaseHTTPRequestHandler):
             )
 
     def do_GET(self) -> None:
-        self.asked.append((self.path, None))
+        self.requests.append((self.path, None))
         self._answer({"id": "me/tiny", "private": True, "sha": "0" * 40, "siblings": []})
 
     def _answer(self, content: Any, *, status: int = 200) -> None:
@@ -133,14 +136,14 @@ class Hub(BaseHTTPRequestHandler):
         self.wfile.write(text)
 
     def log_message(self, *_: Any) -> None:
-        """Nobody reads it."""
+        """Print nothing."""
 
 
 @pytest.mark.parametrize("refuses", [False, True])
-def test_the_folder_is_uploaded_and_the_token_never_shown(
+def test_the_folder_is_uploaded_and_the_token_is_never_printed(
     small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refuses: bool
 ) -> None:
-    monkeypatch.setattr(Hub, "asked", [])
+    monkeypatch.setattr(Hub, "requests", [])
     monkeypatch.setattr(Hub, "refuses", refuses)
     server = HTTPServer(("127.0.0.1", 0), Hub)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -164,15 +167,15 @@ def test_the_folder_is_uploaded_and_the_token_never_shown(
     assert (to / "model.safetensors").is_file()
     if refuses:
         assert done.returncode == 1
-        assert f"the model is in {to}, but could not be pushed to 'me/tiny': " in done.stderr
+        assert f"the model is in {to}, but could not be uploaded to 'me/tiny': " in done.stderr
         return
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == f"  pushed to {endpoint}/me/tiny"
-    created = next(lines for path, lines in Hub.asked if path == "/api/repos/create")
+    created = next(lines for path, lines in Hub.requests if path == "/api/repos/create")
     assert (created[0]["name"], created[0]["organization"], created[0]["visibility"]) == (
         "tiny", "me", "private"
     )  # fmt: skip
-    sent = next(lines for path, lines in Hub.asked if "/commit/" in path)
-    files = {one["value"]["path"]: one["value"] for one in sent if one["key"] == "file"}
+    sent = next(lines for path, lines in Hub.requests if "/commit/" in path)
+    files = {entry["value"]["path"]: entry["value"] for entry in sent if entry["key"] == "file"}
     for name in ("model.safetensors", "README.md", "chat_template.jinja", "tokenizer.json"):
         assert base64.b64decode(files[name]["content"]) == (to / name).read_bytes()

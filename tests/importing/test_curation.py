@@ -14,9 +14,9 @@ import pytest
 from trl import DatasetMixtureConfig, get_dataset
 
 from aligner.cli import main
-from aligner.data.curation.parts import part_of
 from aligner.data.encoding.mixture import mixture_order
 from aligner.data.options import DataOptions
+from aligner.data.reading.selection import part_of
 from aligner.data.rows import Text
 from aligner_import.slices import piece
 
@@ -88,22 +88,22 @@ def test_interleaved_data_sets_have_the_shares_they_have_in_llama_factory(brough
     )
     assert taken(steps[1], counts) == pytest.approx([theirs[n] for n in range(3)], rel=0.05)
     assert told(out, "mix_strategy") == [
-        "other meaning: f.yaml:6: mix_strategy: mixture.meet: rows are drawn, not taken from the start "
-        "of each data set in turn"
+        "other meaning: f.yaml:6: mix_strategy: mixture.meet: "
+        "rows are sampled, not taken in order from each data set"
     ]
     assert told(out, "interleave_probs") == [
-        "other meaning: f.yaml:7: interleave_probs: weight: shares are met, not drawn by chance"
+        "other meaning: f.yaml:7: interleave_probs: weight: the shares are met exactly, not sampled"
     ]
     assert told(out, "eval_dataset") == [
-        "other meaning: f.yaml:8: eval_dataset: its data sets are measured on whole, not mixed"
+        "other meaning: f.yaml:8: eval_dataset: evaluation data sets are evaluated whole, not mixed"
     ]
 
 
 def test_rows_that_are_held_out_are_not_mixed(brought: Brought) -> None:
     _, out = brought(ONLINE + "mix_strategy: interleave_over\nval_size: 0.1\n")
     assert told(out, "mix_strategy") == [
-        "other meaning: f.yaml:6: mix_strategy: mixture.meet: rows are drawn, not taken from the start "
-        "of each data set in turn; what is held out is not mixed"
+        "other meaning: f.yaml:6: mix_strategy: mixture.meet: "
+        "rows are sampled, not taken in order from each data set; the evaluation split is not mixed"
     ]
 
 
@@ -112,12 +112,10 @@ def test_interleaving_that_takes_every_row_once_needs_no_mixture(brought: Brough
     assert "mixture" not in steps[1]
     assert steps[1]["data"] == [{"hub": "a/a"}, {"hub": "b/b"}, {"hub": "c/c"}]
     assert told(out, "mix_strategy") == [
-        "other meaning: f.yaml:6: mix_strategy: every row is taken once, one data set after the other; "
-        "they are mixed anew for each epoch"
+        "other meaning: f.yaml:6: mix_strategy: every row is used once and shuffled in every epoch"
     ]
     assert told(out, "interleave_probs") == [
-        "not needed: f.yaml:7: interleave_probs: where every row is taken once, it only decides their "
-        "order"
+        "not needed: f.yaml:7: interleave_probs: if every row is used once, it changes only their order"
     ]
 
 
@@ -127,13 +125,13 @@ def test_concatenating_is_what_happens_anyway_and_one_data_set_is_not_mixed(
     steps, out = brought(ONLINE + "mix_strategy: concat\n")
     assert "mixture" not in steps[1]
     assert told(out, "mix_strategy") == [
-        "default: f.yaml:6: mix_strategy: data sets are read one after the other anyway"
+        "default: f.yaml:6: mix_strategy: data sets are concatenated by default"
     ]
     alone = ONLINE.replace("a/a,b/b,c/c", "a/a") + "mix_strategy: interleave_over\n"
     steps, out = brought(alone)
     assert steps[1]["data"] == {"hub": "a/a"}
     assert told(out, "mix_strategy") == [
-        "not needed: f.yaml:6: mix_strategy: it has no part in what this file does"
+        "not needed: f.yaml:6: mix_strategy: it has no effect in this file"
     ]
 
 
@@ -179,8 +177,8 @@ def test_axolotls_repeats_are_left_out_and_its_rows_shuffled(brought: Brought) -
     )
     assert (steps[1]["deduplicate"], steps[1]["shuffle"]) == ("exact", True)
     assert told(out, "dataset_exact_deduplication") == [
-        "other meaning: f.yaml:5: dataset_exact_deduplication: deduplicate: rows are compared as text, "
-        "not as tokens; those of eval_data are left as they are"
+        "other meaning: f.yaml:5: dataset_exact_deduplication: deduplicate: "
+        "rows are compared as text, not as tokens; eval_data is not deduplicated"
     ]
     assert told(out, "shuffle_merged_datasets") == []
     steps, out = brought(
@@ -210,24 +208,24 @@ def test_rows_are_shuffled_as_axolotl_does_where_it_makes_a_difference(
     """The order decides what rows are joined with; it is another one for each epoch otherwise."""
     steps, out = brought(text)
     assert steps[-1].get("shuffle", False) is shuffled
-    added = "added: f.yaml: shuffle_merged_datasets: shuffle: true, what Axolotl takes where nothing is said"
+    added = "added: f.yaml: shuffle_merged_datasets: shuffle: true, what Axolotl's default"
     assert (added in told(out, "shuffle_merged_datasets")) is shuffled
 
 
 @pytest.mark.parametrize(
     ("said", "data", "text"),
     [
-        ("shards: 4", {"sample": 0.25}, "sample: about one row of 4, drawn by a hash"),
+        ("shards: 4", {"sample": 0.25}, "sample: about one row in 4, selected by a hash"),
         ("shards: 1", {}, ""),
         (
             "{shards: 4, shards_idx: 0}",
             {"parts": {"slice": 0.25, "tail": 0.75}, "part": "slice"},
-            "parts: about one row of 4, by a hash of their prompt",
+            "parts: about one row in 4, by a hash of the prompt",
         ),
         (
             "{shards: 4, shards_idx: 2}",
             {"parts": {"before": 0.5, "slice": 0.25, "tail": 0.25}, "part": "slice"},
-            "parts: about one row of 4, by a hash of their prompt",
+            "parts: about one row in 4, by a hash of the prompt",
         ),
     ],
 )
@@ -245,7 +243,7 @@ def test_axolotl_takes_no_shards_of_pairs(brought: Brought) -> None:
     steps, out = brought(AXOLOTL + "    shards: 4\nrl: dpo\n")
     assert "sample" not in steps[1]["data"]
     assert told(out, "datasets.0.shards") == [
-        "not needed: f.yaml:5: datasets.0.shards: Axolotl reads such a data set whole"
+        "not needed: f.yaml:5: datasets.0.shards: Axolotl reads such a data set without a split"
     ]
 
 
@@ -253,7 +251,7 @@ def test_reading_in_shards_changes_nothing(brought: Brought) -> None:
     steps, out = brought(AXOLOTL + "    preprocess_shards: 4\n")
     assert steps[1]["data"] == {"hub": "d/e"}
     assert told(out, "datasets.0.preprocess_shards") == [
-        "not needed: f.yaml:5: datasets.0.preprocess_shards: it changes neither data nor result"
+        "not needed: f.yaml:5: datasets.0.preprocess_shards: it does not change the result"
     ]
 
 
@@ -319,8 +317,8 @@ def test_as_many_rows_are_taken_by_fraction_as_by_trl(
     assert steps[1]["data"][0] == {"hub": "d/0", "weight": 0.2}
     assert steps[1]["mixture"] == {"meet": "under"}
     assert told(out, "datasets.0.fraction") == [
-        "other meaning: f.yaml:3: datasets.0.fraction: mixture.meet: rows of each data set are drawn, "
-        "not taken from its start"
+        "other meaning: f.yaml:3: datasets.0.fraction: mixture.meet: "
+        "the rows of each data set are sampled, not the first ones"
     ]
 
 
@@ -331,13 +329,13 @@ def test_a_data_set_of_fraction_0_is_not_read_and_a_single_one_is_read_whole(
     steps, out = brought(TRL + sets)
     assert steps[1]["data"] == {"hub": "d/a", "weight": 1.0}
     assert told(out, "datasets.1") == [
-        "not needed: f.yaml:5: datasets.1: none of its rows are taken, as its fraction is 0"
+        "not needed: f.yaml:5: datasets.1: its fraction is 0, so no rows are used"
     ]
     steps, out = brought(TRL + "datasets:\n- {path: d/a, fraction: 0.3}\n")
     assert steps[1]["data"] == {"hub": "d/a"}
     assert "mixture" not in steps[1]
     assert told(out, "datasets.0.fraction") == [
-        "not needed: f.yaml:4: datasets.0.fraction: all rows of a single data set are taken"
+        "not needed: f.yaml:4: datasets.0.fraction: a single data set is always used whole"
     ]
 
 
@@ -351,31 +349,30 @@ def test_trls_shuffling_and_the_column_of_its_texts_are_taken_over(brought: Brou
 
 REFUSED = {
     AXOLOTL + "    split: train+test\n": (
-        "f.yaml:5: the split 'train+test' is not one split or a slice of one\n"
-        "  hint: write each split as a data set of its own\n"
+        "f.yaml:5: the split 'train+test' is not a split or a slice of a split\n"
+        "  hint: list each split as its own data set\n"
     ),
     AXOLOTL + "    split: train[500:]\n": (
-        "f.yaml:5: the split 'train[500:]' picks rows by their number\n"
-        "  hint: only the first ones are ([:500]), or shares ([10%:20%])\n"
+        "f.yaml:5: the split 'train[500:]' selects rows by index\n"
+        "  hint: use the first rows ([:500]) or percentages ([10%:20%])\n"
     ),
     AXOLOTL + "    split: train[50%:20%]\n": "f.yaml:5: the split 'train[50%:20%]' has no rows\n",
     AXOLOTL + "    shards: 4\n    shards_idx: 4\n": (
         "f.yaml:6: there is no shard 4 of 4, counted from 0\n"
     ),
     AXOLOTL + "    split: train[:50%]\n    shards: 4\n    shards_idx: 1\n": (
-        "f.yaml:7: one of several shards of a slice cannot be said\n"
-        "  hint: give the slice, or the shard\n"
+        "f.yaml:7: a shard of a slice is not supported\n  hint: use the slice or the shard\n"
     ),
     AXOLOTL + "dataset_shard_num: 4\n": (
-        "f.yaml:5: dataset_shard_num: shards are taken of each data set: see datasets\n"
+        "f.yaml:5: dataset_shard_num: shards are supported for each data set only: see datasets\n"
     ),
     ONLINE + "interleave_probs: 0.5,0.3,0.2\n": (
-        "f.yaml:6: interleave_probs: there are only shares where mix_strategy interleaves\n"
-        "  hint: take it out, or set mix_strategy\n"
+        "f.yaml:6: interleave_probs needs a mix_strategy that interleaves\n"
+        "  hint: remove it or set mix_strategy\n"
     ),
     ONLINE + "mix_strategy: interleave_under\ninterleave_probs: 0.5,0.5,0\n": (
-        "f.yaml:7: interleave_probs: 3 data sets need as many shares, each above 0\n"
-        "  hint: take out a data set that has none\n"
+        "f.yaml:7: interleave_probs: 3 data sets need as many probabilities, each above 0\n"
+        "  hint: remove data sets with a share of 0\n"
     ),
     ONLINE + "mix_strategy: interleave\n": (
         "f.yaml:6: mix_strategy: 'interleave' is not there\n"
@@ -383,7 +380,7 @@ REFUSED = {
     ),
     TRL + "dataset_name: d/e\ndatasets:\n- {path: d/a}\n- {path: d/b, fraction: 0.5}\n": (
         "f.yaml:6: fraction is given for some data sets, not for all\n"
-        "  hint: TRL takes it of all of them or of none\n"
+        "  hint: set it for all data sets or for none\n"
     ),
 }
 

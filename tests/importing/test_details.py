@@ -87,7 +87,7 @@ def test_a_number_of_held_out_rows_is_no_share(brought: Brought) -> None:
     steps, out = brought(FACTORY + "dataset_dir: ONLINE\nval_size: 500\n")
     assert "hold_out" not in steps[1]
     assert (
-        "  f.yaml:6: val_size: a number of rows cannot be held out, only a share: set hold_out\n"
+        "  f.yaml:6: val_size: a number of rows is not supported, only a fraction: set hold_out\n"
     ) in out
 
 

@@ -220,7 +220,7 @@ def test_steps_take_up_what_the_files_before_them_leave(bring: Import, tmp_path:
 def test_json_says_every_remark(bring: Import) -> None:
     _, out, _ = bring("trl", "reward.yaml", also=("--json",))
     told = json.loads(out)
-    assert (told["recipe"], told["from"], told["taken"]) == ("out.yaml", "trl", 6)
+    assert (told["recipe"], told["from"], told["imported"]) == ("out.yaml", "trl", 6)
     assert told["notes"][0] == {
         "kind": "default",
         "where": "reward.yaml:3",
@@ -231,28 +231,28 @@ def test_json_says_every_remark(bring: Import) -> None:
 
 TOLD = """\
 other meaning:
-  chat.yml:10: val_set_size: hold_out: rows are held out by a hash of their prompt, so that no prompt is on both sides
-  chat.yml:12: sequence_len: max_length: longer rows are left out as before, but the check stops where these are more than 5 %
+  chat.yml:10: val_set_size: hold_out: rows are split by a hash of their prompt, so that no prompt is in both splits
+  chat.yml:12: sequence_len: max_length: longer rows are dropped too, but the check fails if they are more than 5 %
 added:
-  chat.yml: group_by_length: train_sampling_strategy: 'random', what Axolotl takes where nothing is said
+  chat.yml: group_by_length: train_sampling_strategy: 'random', what Axolotl's default
 default:
   chat.yml:13: sample_packing: packing is false anyway
   chat.yml:24: optimizer: optim is 'adamw_torch' anyway
   chat.yml:32: weight_decay: weight_decay is 0.0 anyway
 not needed:
-  chat.yml:7: datasets.0.message_field_role: turns and roles are read in all usual spellings
-  chat.yml:8: datasets.0.message_field_content: turns and roles are read in all usual spellings
-  chat.yml:11: output_dir: every step is saved when it ends, in the run's folder
+  chat.yml:7: datasets.0.message_field_role: the usual names of turns and roles are recognized
+  chat.yml:8: datasets.0.message_field_content: the usual names of turns and roles are recognized
+  chat.yml:11: output_dir: every finished step is saved in the run's folder
 out.yaml: chat → sft
-  17 settings of axolotl taken over, 2 other meaning, 1 added, 3 default, 3 not needed
+  17 settings of axolotl imported, 2 other meaning, 1 added, 3 default, 3 not needed
   next: aligner check out.yaml
 """  # noqa: E501  # as it is printed
 HEAD = """\
-# From reward.yaml (llama-factory), by aligner import.
+# Imported from reward.yaml (llama-factory) by aligner import.
 # other meaning:
 #   reward.yaml:9: cutoff_len: longer rows are cut as before, but the check stops where these are more than 5 %: see limits
 # added:
-#   reward.yaml: group_by_length: train_sampling_strategy: 'random', what LLaMA-Factory takes where nothing is said
-#   reward.yaml: lora_alpha: 16, what LLaMA-Factory takes where nothing is said
-#   reward.yaml: disable_gradient_checkpointing: activation_checkpointing: true, what LLaMA-Factory takes where nothing is said
+#   reward.yaml: group_by_length: train_sampling_strategy: 'random', what LLaMA-Factory's default
+#   reward.yaml: lora_alpha: 16, what LLaMA-Factory's default
+#   reward.yaml: disable_gradient_checkpointing: activation_checkpointing: true, what LLaMA-Factory's default
 """  # noqa: E501  # as it is written

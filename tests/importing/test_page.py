@@ -10,9 +10,10 @@ import pytest
 
 from aligner.host import Host
 from aligner.options.fields import fields_at
+from aligner.options.row_operations import with_operations
 from aligner_import.axolotl import AXOLOTL
+from aligner_import.importer import Importer
 from aligner_import.llama_factory import LLAMA_FACTORY
-from aligner_import.peer import Importer
 from aligner_import.rules import Rule
 from aligner_import.trl import TRL
 
@@ -59,16 +60,18 @@ def test_the_tables_are_those_of_the_code() -> None:
 @pytest.mark.parametrize("name", PEERS)
 def test_every_rule_leads_to_an_option_there_is(name: str) -> None:
     """Of each stage that it is for, where it is for some; else of any stage."""
-    stages = Host.discover().stages()
+    host = Host.discover()
+    operations = host.registry().row_operations
+    stages = {n: with_operations(one.Options, operations) for n, one in host.stages().items()}
     for rule in PEERS[name].rules:
         area, _, rest = rule.to.partition(".")
         if not rule.to or area == "recipe":
             continue
         if area == "chat":
-            assert rest in stages["chat"].Options.model_fields, rule.key
+            assert rest in stages["chat"].model_fields, rule.key
             continue
         *above, last = rule.to.split(".")
-        having = {n for n, s in stages.items() if last in fields_at(s.Options, tuple(above))}
+        having = {n for n, s in stages.items() if last in fields_at(s, tuple(above))}
         assert rule.methods <= having, rule.key
         assert having, rule.key
 

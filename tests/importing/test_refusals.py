@@ -30,16 +30,15 @@ def refused(
 
 def test_a_method_without_a_stage_is_refused(refused: Refused) -> None:
     assert refused("base_model: m\nrl: kto\ndatasets: [{path: d}]\n") == (
-        "f.yaml:2: rl: there is no stage that trains as Axolotl's 'kto' does\n"
-        "  hint: there are dpo, ipo; pairs of a good and a bad answer suit dpo\n"
+        "f.yaml:2: rl: importing Axolotl's 'kto' is not supported\n"
+        "  hint: there are dpo, ipo; use dpo for preference pairs\n"
     )
     assert refused("stage: kto\nfinetuning_type: lora\n") == (
-        "f.yaml:1: stage: there is no stage that trains as LLaMA-Factory's 'kto' does\n"
-        "  hint: there are pt, sft, rm, ppo, dpo; pairs of a good and a bad answer suit dpo\n"
+        "f.yaml:1: stage: importing LLaMA-Factory's 'kto' is not supported\n"
+        "  hint: there are pt, sft, rm, ppo, dpo; use dpo for preference pairs\n"
     )
     assert refused("use_peft: true\n", "--method", "grpo") == (
-        "f.yaml: there is no stage that trains as `trl grpo` does\n"
-        "  hint: there are sft, dpo, reward\n"
+        "f.yaml: importing `trl grpo` is not supported\n  hint: there are sft, dpo, reward\n"
     )
 
 
@@ -49,9 +48,9 @@ def test_all_that_is_wrong_is_told_at_once(refused: Refused) -> None:
         "use_galore: true\n"
     )
     assert refused(text) == (
-        "f.yaml:6: use_galore: this way of training fewer weights is not there\n"
+        "f.yaml:6: use_galore: this training method is not supported\n"
         "f.yaml: model_name_or_path is missing\n"
-        "f.yaml:2: finetuning_type: 'oft' is not there, only lora and full\n"
+        "f.yaml:2: finetuning_type: 'oft' is not supported, only lora and full\n"
         "f.yaml:5: pref_loss: 'simpo' is not there\n"
         "  hint: there are sigmoid, hinge, ipo\n"
     )
@@ -59,18 +58,18 @@ def test_all_that_is_wrong_is_told_at_once(refused: Refused) -> None:
 
 def test_trl_must_be_told_its_command_where_the_file_does_not_show_it(refused: Refused) -> None:
     assert refused("model_name_or_path: m\ndataset_name: d/e\n") == (
-        "f.yaml: this file of TRL's does not show which command it is for\n"
-        "  hint: say it with --method: sft, dpo, reward\n"
+        "f.yaml: the TRL command of this file is unclear\n"
+        "  hint: set it with --method: sft, dpo, reward\n"
     )
 
 
 def test_nobodys_file_is_not_guessed_at(refused: Refused) -> None:
     assert refused("learning_rate: 1e-4\n") == (
-        "f.yaml: this is not recognised as a recipe of another tool\n"
-        "  hint: say whose it is with --from: axolotl, llama-factory, trl\n"
+        "f.yaml: this is not recognized as a file of another tool\n"
+        "  hint: name the tool with --from: axolotl, llama-factory, trl\n"
     )
     assert refused("learning_rate: 1e-4\n", "--from", "tlr") == (
-        "--from: no plugin reads recipes of 'tlr'\n  hint: did you mean 'trl'?\n"
+        "--from: no plugin imports files of 'tlr'\n  hint: did you mean 'trl'?\n"
     )
 
 
@@ -80,8 +79,8 @@ def test_ppo_needs_the_file_that_trains_its_reward_model(refused: Refused) -> No
         "dataset: d\ndataset_dir: ONLINE\ntemplate: llama3\n"
     )
     assert refused(text) == (
-        "f.yaml:3: the reward model is trained by another file, and a chain needs it as a step\n"
-        "  hint: name that file before this one: aligner import REWARD.yaml f.yaml\n"
+        "f.yaml:3: the reward model is trained by another file, and the chain needs it as a step\n"
+        "  hint: give that file before this one: aligner import REWARD.yaml f.yaml\n"
     )
 
 
@@ -91,8 +90,8 @@ def test_an_adapter_that_no_file_before_has_trained_is_refused(refused: Refused)
         "dataset: d\ndataset_dir: ONLINE\ntemplate: llama3\n"
     )
     assert refused(text) == (
-        "f.yaml:3: adapter_name_or_path: a chain cannot begin with an adapter beside its model\n"
-        "  hint: merge it into the model first, or name the file that trained it before this\n"
+        "f.yaml:3: adapter_name_or_path: a chain cannot start from an adapter\n"
+        "  hint: merge it into the model first, or give the file that trains it before this one\n"
     )
 
 
@@ -101,9 +100,9 @@ def test_the_names_of_data_sets_are_looked_up_where_the_tool_is_started(
 ) -> None:
     text = "model_name_or_path: m/n\nstage: sft\ndataset: identity\ntemplate: llama3\n"
     assert refused(text) == (
-        f"f.yaml:3: what its data sets are is said in {tmp_path}/data/dataset_info.json, which "
+        f"f.yaml:3: its data sets are defined in {tmp_path}/data/dataset_info.json, which "
         "cannot be read: No such file or directory\n"
-        "  hint: start this command in the folder where llamafactory-cli is started\n"
+        "  hint: run this command in the folder where you run llamafactory-cli\n"
     )
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "dataset_info.json").write_text('{"identitty": {"file_name": "i.json"}}')
@@ -117,7 +116,7 @@ def test_the_names_of_data_sets_are_looked_up_where_the_tool_is_started(
 def test_a_file_that_is_there_is_not_written_over(refused: Refused, tmp_path: Path) -> None:
     (tmp_path / "there.yaml").write_text("mine")
     assert refused("use_peft: true\n", "--out", "there.yaml") == (
-        "--out: there.yaml exists already\n  hint: give another file with --out\n"
+        "--out: there.yaml exists already\n  hint: choose another file with --out\n"
     )
     assert (tmp_path / "there.yaml").read_text() == "mine"
 
@@ -146,9 +145,9 @@ def test_a_setting_without_a_part_in_it_is_told(
     (tmp_path / "f.yaml").write_text(text)
     assert main(["import", "f.yaml"]) == 0
     out = capsys.readouterr().out
-    assert "  f.yaml:4: lora_dropout: it has no part in what this file does\n" in out
-    assert "  f.yaml:8: pref_beta: the stage 'sft' has nothing like it\n" in out
-    assert "  f.yaml:9: pref_loss: it has no part in what this file does\n" in out
+    assert "  f.yaml:4: lora_dropout: it has no effect in this file\n" in out
+    assert "  f.yaml:8: pref_beta: the stage 'sft' has no such option\n" in out
+    assert "  f.yaml:9: pref_loss: it has no effect in this file\n" in out
 
 
 def test_a_value_of_another_kind_is_refused(refused: Refused) -> None:
@@ -157,7 +156,7 @@ def test_a_value_of_another_kind_is_refused(refused: Refused) -> None:
         "dataset: d\ndataset_dir: ONLINE\ntemplate: llama3\n"
     )
     assert refused(text) == (
-        "f.yaml: a value is of another kind than LLaMA-Factory takes: 'eight' is not a number\n"
+        "f.yaml: a value has another type than LLaMA-Factory takes: 'eight' is not a number\n"
     )
 
 
@@ -171,7 +170,7 @@ def test_what_a_stage_refuses_is_told_at_its_line_of_the_recipe(
     said = capsys.readouterr()
     line = 1 + (tmp_path / "r.yaml").read_text().splitlines().index("- stage: dpo")
     assert said.err == (
-        f"r.yaml:{line}: stage 'dpo': label_smoothing has no effect on loss_type sigmoid; it is used by "
-        "aot, aot_unpaired, exo_pair, robust\n"
+        f"r.yaml:{line}: stage 'dpo': label_smoothing has no effect on loss_type sigmoid; "
+        "the losses that use it are aot, aot_unpaired, exo_pair, robust\n"
     )
     assert "r.yaml: chat → dpo\n" in said.out

@@ -19,7 +19,7 @@ from transformers import (
     MistralForCausalLM,
 )
 
-from aligner.errors import StageError
+from aligner.errors import StageError, error_location
 from aligner.models.continuous import batches_continuously, generate_continuously
 from aligner.models.generate import Sampling, generate
 
@@ -161,8 +161,8 @@ def test_answers_that_do_not_come_are_an_error(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(model, "forward", broken)
     sampling = Sampling(stop_tokens=STOPS, max_new_tokens=6)
-    with pytest.raises(StageError) as caught:
-        generate_continuously(model, prompts(3), sampling=sampling, where="recipe.yaml:7")
+    with pytest.raises(StageError) as caught, error_location("recipe.yaml:7"):
+        generate_continuously(model, prompts(3), sampling=sampling)
     assert str(caught.value) == (
         "recipe.yaml:7: transformers' continuous batching left 3 of 3 prompts unanswered: "
         "no memory left\n"

@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from aligner.errors import ModelError
+from aligner.errors import ModelError, error_location
 from aligner.models.files import artifact_hash, hash_folder, tensor_headers, verify
 from aligner.models.load import load_model
 from aligner.models.options import Adapter, ModelOptions
@@ -52,10 +52,10 @@ def edit(path: Path, **changes: Any) -> None:
 
 def refusals(artifact: Artifact) -> tuple[str, str]:
     """What resolving and what loading say."""
-    with pytest.raises(ModelError) as checked:
-        resolve(artifact.path, where="r.yaml:1")
-    with pytest.raises(ModelError) as loaded:
-        load_model(artifact, ModelCache(), where="r.yaml:1")
+    with pytest.raises(ModelError) as checked, error_location("r.yaml:1"):
+        resolve(artifact.path)
+    with pytest.raises(ModelError) as loaded, error_location("r.yaml:1"):
+        load_model(artifact, ModelCache())
     return str(checked.value), str(loaded.value)
 
 
@@ -215,27 +215,27 @@ def test_an_index_that_names_a_missing_or_foreign_file_is_refused(make: Any) -> 
 
 
 def test_a_folder_that_is_no_model_says_what_it_lacks(tmp_path: Path, make: Any) -> None:
-    with pytest.raises(ModelError) as refused:
-        resolve(str(tmp_path), where="r.yaml:1")
+    with pytest.raises(ModelError) as refused, error_location("r.yaml:1"):
+        resolve(str(tmp_path))
     assert str(refused.value) == (
         f"r.yaml:1: {tmp_path} holds no config.json\n"
         "  hint: a model folder holds config.json and *.safetensors, as save_pretrained writes them"
     )
-    with pytest.raises(ModelError) as refused:
-        resolve("./nowhere", where="r.yaml:1")
+    with pytest.raises(ModelError) as refused, error_location("r.yaml:1"):
+        resolve("./nowhere")
     assert str(refused.value) == (
         "r.yaml:1: there is no model folder ./nowhere\n  hint: give a folder, or a hub id as org/name"
     )
-    with pytest.raises(ModelError) as refused:
-        resolve_tokenizer(str(tmp_path), where="r.yaml:1")
+    with pytest.raises(ModelError) as refused, error_location("r.yaml:1"):
+        resolve_tokenizer(str(tmp_path))
     assert str(refused.value) == (
         f"r.yaml:1: {tmp_path} holds no tokenizer\n"
         "  hint: a tokenizer folder holds tokenizer.json, as save_pretrained writes it"
     )
     prepared = load_policy(make(), ModelCache(), LORA, step="x", seed=7)
     save_model(prepared.model, tmp_path / "a", model_cache=ModelCache(), base=prepared.base)
-    with pytest.raises(ModelError) as refused:
-        resolve(str(tmp_path / "a"), where="r.yaml:1")
+    with pytest.raises(ModelError) as refused, error_location("r.yaml:1"):
+        resolve(str(tmp_path / "a"))
     assert str(refused.value) == (
         f"r.yaml:1: {tmp_path / 'a'} holds no config.json\n"
         "  hint: it holds an adapter: name the model it belongs on, and this folder under `adapters`"
@@ -249,8 +249,8 @@ def test_a_hub_id_that_is_not_in_the_cache_needs_the_hub(
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(ModelError) as refused:
-        resolve("somebody/absent", where="r.yaml:1")
+    with pytest.raises(ModelError) as refused, error_location("r.yaml:1"):
+        resolve("somebody/absent")
     assert str(refused.value) == (
         "r.yaml:1: 'somebody/absent' is neither a folder nor in the local cache, and the hub is "
         "switched off\n  hint: give a folder, or unset HF_HUB_OFFLINE"
@@ -274,12 +274,12 @@ def test_a_hub_id_in_the_cache_is_known_by_its_commit(
     assert artifact.hash != resolve_tokenizer("o/m").hash
     load_model(artifact, ModelCache())
     (home / "snapshots" / commit / "model.safetensors").unlink()
-    with pytest.raises(ModelError) as refused:
-        load_model(artifact, ModelCache(), where="r.yaml:1")
+    with pytest.raises(ModelError) as refused, error_location("r.yaml:1"):
+        load_model(artifact, ModelCache())
     assert str(refused.value).startswith("r.yaml:1: ")
     (home / "snapshots" / commit / "config.json").unlink()
-    with pytest.raises(ModelError) as refused:
-        resolve("o/m", where="r.yaml:1")
+    with pytest.raises(ModelError) as refused, error_location("r.yaml:1"):
+        resolve("o/m")
     assert str(refused.value).startswith("r.yaml:1: ")
 
 
@@ -316,15 +316,15 @@ def test_a_flipped_bit_in_a_saved_step_is_caught(make: Any) -> None:
     raw = bytearray(weights.read_bytes())
     raw[-3] ^= 1
     weights.write_bytes(raw)
-    with pytest.raises(ModelError) as refused:
-        verify(start, where="r.yaml:1")
+    with pytest.raises(ModelError) as refused, error_location("r.yaml:1"):
+        verify(start)
     assert str(refused.value) == (
         f"r.yaml:1: the files of 'sft' in {start.path} are not what was saved\n"
         "  hint: a file was changed or damaged; run the step again with --fresh"
     )
     shutil.rmtree(start.path)
-    with pytest.raises(ModelError) as refused:
-        verify(start, where="r.yaml:1")
+    with pytest.raises(ModelError) as refused, error_location("r.yaml:1"):
+        verify(start)
     assert str(refused.value) == f"r.yaml:1: the folder {start.path} of 'sft' is gone"
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from aligner.errors import ModelError
+from aligner.errors import ModelError, error_location
 from aligner.models.fresh import fresh_model
 from aligner.models.options import FreshModel
 
@@ -75,6 +75,6 @@ def test_a_fresh_model_has_the_shape_it_was_given() -> None:
     ],
 )
 def test_widths_that_do_not_divide_are_refused(shape: FreshModel, complaint: str) -> None:
-    with pytest.raises(ModelError) as refused:
-        fresh_model(shape, vocab_size=10, seed=1, where="r.yaml:3")
+    with pytest.raises(ModelError) as refused, error_location("r.yaml:3"):
+        fresh_model(shape, vocab_size=10, seed=1)
     assert str(refused.value) == complaint

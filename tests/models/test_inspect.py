@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from aligner.errors import AlignerError, ErrorGroup, ModelError
+from aligner.errors import AlignerError, ErrorGroup, ModelError, error_location
 from aligner.models.fresh import fresh_model
 from aligner.models.inspect import (
     fresh_info,
@@ -177,8 +177,12 @@ def test_an_adapter_on_the_experts_of_a_mixture_is_refused(make: Any, dropout: f
     )
     facts = model_info(start)
     assert complaint(lambda: plan_training(facts, options, at=lambda _: "r.yaml:3")) == expected
-    load: dict[str, Any] = {"step": "x", "seed": 7, "where": "r.yaml:3"}
-    assert complaint(lambda: load_policy(start, ModelCache(), options, **load)) == expected
+
+    def load() -> None:
+        with error_location("r.yaml:3"):
+            load_policy(start, ModelCache(), options, step="x", seed=7)
+
+    assert complaint(load) == expected
 
 
 def test_stacking_what_cannot_be_stacked_is_refused_before_loading(
@@ -290,8 +294,8 @@ def test_an_adapter_of_another_model_is_refused(foreign: Any, tmp_path: Path, ch
 
 def test_a_policy_is_not_taken_for_a_reward_model(make: Any) -> None:
     start = make()
-    assert complaint(lambda: model_info(start, reward=True, where="r.yaml:3")) == (
-        f"r.yaml:3: {start.path} holds no reward head (score.weight)\n"
+    assert complaint(lambda: model_info(start, reward=True)) == (
+        f"{start.path} holds no reward head (score.weight)\n"
         "  hint: it would be drawn at random; train a reward model first"
     )
 
@@ -299,11 +303,11 @@ def test_a_policy_is_not_taken_for_a_reward_model(make: Any) -> None:
 def test_lengths_tokens_and_padding_are_held_against_the_model(make: Any) -> None:
     facts = model_info(make())
     assert length_errors(facts, 32) == vocabulary_errors(facts, 24) == pad_errors(0, 2) == []
-    assert [str(error) for error in length_errors(facts, 64, where="r.yaml:3")] == [
-        "r.yaml:3: max_length 64 is above the 32 positions of the model\n  hint: use 32 or less"
+    assert [str(error) for error in length_errors(facts, 64)] == [
+        "max_length 64 is above the 32 positions of the model\n  hint: use 32 or less"
     ]
-    assert [str(error) for error in vocabulary_errors(facts, 25, where="r.yaml:3")] == [
-        "r.yaml:3: the tokenizer has 25 tokens, and the model's embedding 24 rows\n"
+    assert [str(error) for error in vocabulary_errors(facts, 25)] == [
+        "the tokenizer has 25 tokens, and the model's embedding 24 rows\n"
         "  hint: let an earlier step fit the model to its tokenizer"
     ]
     assert [str(error) for error in (*pad_errors(None, 2), *pad_errors(2, 2))] == [

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from aligner.errors import ModelError
+from aligner.errors import ModelError, error_location
 from aligner.models.adapters import belongs_to
 from aligner.models.load import load_model
 from aligner.models.options import Adapter, ModelOptions, adapter_plan
@@ -138,8 +138,8 @@ def test_a_new_adapter_depends_on_seed_and_step_alone(make: Any, tmp_path: Path)
 def test_a_treatment_that_is_unclear_is_refused(
     came: int, options: ModelOptions, complaint: str
 ) -> None:
-    with pytest.raises(ModelError) as refused:
-        adapter_plan(["adapter"] * came, options, where="r.yaml:3")
+    with pytest.raises(ModelError) as refused, error_location("r.yaml:3"):
+        adapter_plan(["adapter"] * came, options)
     assert str(refused.value) == complaint
 
 
@@ -147,14 +147,13 @@ def test_a_treatment_that_is_unclear_is_refused(
 def test_a_dora_adapter_is_not_stacked(trained_adapter: Any, on_top: bool) -> None:
     below = trained_adapter(Adapter(r=2) if on_top else Adapter(r=2, method="dora"))
     new = Adapter(r=2, method="dora") if on_top else Adapter(r=2)
-    with pytest.raises(ModelError) as refused:
+    with pytest.raises(ModelError) as refused, error_location("r.yaml:3"):
         load_policy(
             below,
             ModelCache(),
             ModelOptions(adapter=new, incoming="stack"),
             step="b",
             seed=7,
-            where="r.yaml:3",
         )
     assert str(refused.value) == (
         "r.yaml:3: a dora adapter rescales the whole weight, so it cannot be one of a stack\n"

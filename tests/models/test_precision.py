@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import aligner.models.precision as precision
-from aligner.errors import ModelError
+from aligner.errors import ModelError, error_location
 from aligner.models.load import load_model
 from aligner.models.options import Adapter, ModelOptions
 from aligner.models.policy import load_policy
@@ -32,8 +32,8 @@ def test_auto_is_fp32_on_a_cpu_and_what_is_asked_for_is_what_runs() -> None:
 
 
 def test_fp16_is_refused_on_a_cpu() -> None:
-    with pytest.raises(ModelError) as refused:
-        precision_of("fp16", where="r.yaml:3")
+    with pytest.raises(ModelError) as refused, error_location("r.yaml:3"):
+        precision_of("fp16")
     assert str(refused.value) == (
         "r.yaml:3: `precision: fp16` needs a CUDA GPU, and this is cpu\n"
         "  hint: leave `precision` out: auto takes what the machine has"
@@ -45,8 +45,8 @@ def test_bf16_is_refused_where_there_is_none(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
     assert precision_of("auto") == "fp32"
     for asked in ("bf16", "pure_bf16"):
-        with pytest.raises(ModelError) as refused:
-            precision_of(asked, where="r.yaml:3")
+        with pytest.raises(ModelError) as refused, error_location("r.yaml:3"):
+            precision_of(asked)
         assert str(refused.value) == (
             f"r.yaml:3: `precision: {asked}`, but this cuda computes no bf16\n"
             "  hint: leave `precision` out: auto takes what the machine has"

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 import aligner.models.save as save
-from aligner.errors import ModelError, StageError
+from aligner.errors import ModelError, StageError, error_location
 from aligner.models.load import load_model
 from aligner.models.options import Adapter, ModelOptions
 from aligner.models.policy import load_policy
@@ -156,19 +156,19 @@ def test_a_missing_or_foreign_weight_is_an_error(make: Any, kind: str) -> None:
     whole = load_file(weights)
     name = "model.layers.0.mlp.up_proj.weight"
     save_file({k: v for k, v in whole.items() if k != name}, weights, {"format": "pt"})
-    with pytest.raises(ModelError) as refused:
-        load_model(start, ModelCache(), where="r.yaml:1")
+    with pytest.raises(ModelError) as refused, error_location("r.yaml:1"):
+        load_model(start, ModelCache())
     assert str(refused.value) == (
         f"r.yaml:1: {start.path} lacks {name}\n  hint: it is another kind of model, or was saved in "
         "part; a fresh weight is not a trained one"
     )
     save_file(whole | {"score.weight": torch.zeros(1, 16)}, weights, {"format": "pt"})
-    with pytest.raises(ModelError) as refused:
-        load_model(start, ModelCache(), where="r.yaml:1")
+    with pytest.raises(ModelError) as refused, error_location("r.yaml:1"):
+        load_model(start, ModelCache())
     assert str(refused.value) == (
         f"r.yaml:1: {start.path} holds, besides the model, score.weight\n"
         "  hint: it is another kind of model than is wanted here"
     )
     save_file(whole | {name: torch.zeros(3, 16)}, weights, {"format": "pt"})
     with pytest.raises(ModelError, match=r"in another shape than config\.json says"):
-        load_model(start, ModelCache(), where="r.yaml:1")
+        load_model(start, ModelCache())

@@ -6,12 +6,13 @@ from typing import Any, ClassVar
 
 import pytest
 
-from aligner.testing import StageContract, conversations, preferences, prompts, texts
+from aligner.testing import StageContract, conversations, labels, preferences, prompts, texts
 from aligner_annotate.paraphrase_stage import Paraphrase
 from aligner_annotate.stage import Annotate
 from aligner_chat.stage import Chat
 from aligner_dpo.stage import DPO
 from aligner_evaluate.stage import Evaluate
+from aligner_kto.stage import KTO
 from aligner_ppo.stage import PPO
 from aligner_pretrain.stage import Pretrain
 from aligner_reward.stage import Reward
@@ -66,6 +67,12 @@ class TestDPO(StageContract):
     files: ClassVar = {"pairs.jsonl": preferences()}
 
 
+class TestKTO(StageContract):
+    stage = KTO
+    options: ClassVar = TRAINING | {"data": "labels.jsonl", "eval_data": "others.jsonl"}
+    files: ClassVar = {"labels.jsonl": labels(), "others.jsonl": labels(4, seed=9)}
+
+
 class TestEvaluate(StageContract):
     stage = Evaluate
     options: ClassVar = {
@@ -101,6 +108,18 @@ class TestDPOWithAdapter(TestDPO):
 
 @pytest.mark.slow
 class TestDPOWithAnotherReference(TestDPO):
+    fill: ClassVar = ("reference",)
+
+
+@pytest.mark.slow
+class TestKTOWithAdapter(TestKTO):
+    options: ClassVar = TestKTO.options | {"adapter": {"r": 4}}
+
+
+@pytest.mark.slow
+class TestKTOOfPairsWithAnotherReference(TestKTO):
+    options: ClassVar = TRAINING | {"data": "pairs.jsonl", "loss_type": "apo_zero_unpaired"}
+    files: ClassVar = {"pairs.jsonl": preferences()}
     fill: ClassVar = ("reference",)
 
 
@@ -145,12 +164,12 @@ class TestPPO(StageContract):
         "data": "prompts.jsonl",
         "iterations": 4,
         "prompts": 2,
-        "samples_per_prompt": 2,
-        "epochs": 1,
-        "minibatches": 1,
+        "num_generations": 2,
+        "num_ppo_epochs": 1,
+        "num_mini_batches": 1,
         "max_new_tokens": 4,
         "learning_rate": 1e-3,
-        "checkpoint_every": 2,
+        "save_steps": 2,
         "guards": {"unending": {"limit": None}},
     }
     files: ClassVar = {"prompts.jsonl": prompts(4)}

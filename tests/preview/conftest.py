@@ -69,7 +69,7 @@ def section(preview_steps: Callable[..., chain.ChainPreview]) -> Callable[..., P
     return only
 
 
-def spelled(row: PreviewRow, lane: int = 0) -> str:
-    """A lane as text: masked as it is, trained in [brackets], padding in {braces}."""
+def spelled(row: PreviewRow, sequence: int = 0) -> str:
+    """Return a sequence as text: masked as it is, trained in [brackets], padding in {braces}."""
     marks = {"masked": "{}", "trained": "[{}]", "padding": "{{{}}}"}
-    return "".join(marks[token.role].format(token.text) for token in row.sequences[lane].tokens)
+    return "".join(marks[token.role].format(token.text) for token in row.sequences[sequence].tokens)

@@ -9,16 +9,15 @@ from typing import Any
 
 import pytest
 import torch
-from trl.trainer.dpo_trainer import DataCollatorForPreference as DPOCollator
-from trl.trainer.reward_trainer import DataCollatorForPreference as RewardCollator
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 import aligner
 from aligner import chain
+from aligner.kit.work import CompletionCollator
 from aligner.preview import PreviewSection
-from aligner.terminal.console import console_on, show
-from aligner.terminal.preview import previewed
-from aligner.terminal.preview_page import page
+from aligner.terminal.console import make_console, print_to
+from aligner.terminal.preview import render_preview
+from aligner.terminal.preview_html import preview_html
 from tests.preview.conftest import LONGER, TALKS, spelled
 
 Only = Callable[..., PreviewSection]
@@ -26,14 +25,15 @@ Break = Callable[[dict[str, Any]], None]
 
 
 def _break(monkeypatch: pytest.MonkeyPatch, collator: Any, spoil: Break) -> None:
-    true = collator.torch_call
+    name = "torch_call" if hasattr(collator, "torch_call") else "__call__"
+    true = getattr(collator, name)
 
     def broken(self: Any, examples: Any) -> dict[str, Any]:
         batch: dict[str, Any] = true(self, examples)
         spoil(batch)
         return batch
 
-    monkeypatch.setattr(collator, "torch_call", broken)
+    monkeypatch.setattr(collator, name, broken)
 
 
 def test_a_stop_token_that_a_collator_masks_is_seen(
@@ -46,11 +46,11 @@ def test_a_stop_token_that_a_collator_masks_is_seen(
         DataCollatorForLanguageModeling,
         lambda batch: batch["labels"].masked_fill_(batch["labels"] == stop.id, -100),
     )
-    lane = section(step, rows=(1,)).rows[0].sequences[0]
-    assert lane.tokens[-1].role == "masked"
-    assert lane.notes == ()
-    place = len(lane.tokens) - 1
-    assert lane.warnings == (f"the stop token <|end|> at {place} is not trained",)
+    sequence = section(step, rows=(1,)).rows[0].sequences[0]
+    assert sequence.tokens[-1].role == "masked"
+    assert sequence.notes == ()
+    place = len(sequence.tokens) - 1
+    assert sequence.warnings == (f"the stop token <|end|> at {place} is not trained",)
 
 
 def test_a_collator_that_masks_everything_is_seen(
@@ -62,29 +62,29 @@ def test_a_collator_that_masks_everything_is_seen(
         lambda batch: batch["labels"].fill_(-100),
     )
     step = {"stage": "sft", "data": "talks.jsonl"}
-    lane = section(step).rows[0].sequences[0]
-    assert lane.counts["trained"] == 0
-    assert lane.warnings == ("nothing in it is trained",)
+    sequence = section(step).rows[0].sequences[0]
+    assert sequence.counts["trained"] == 0
+    assert sequence.warnings == ("nothing in it is trained",)
     file = io.StringIO()
-    console = console_on(file)
-    show(console, previewed(preview_steps(step, rows=(1,)), console))
+    console = make_console(file)
+    print_to(console, render_preview(preview_steps(step, rows=(1,)), console))
     assert "  8 tokens · none trained · 8 masked · 5 padding\n  ! nothing in it is trained\n" in (
         file.getvalue()
     )
-    assert '<p class="warning">⚠ nothing in it is trained</p>' in page(preview_steps(step))
+    assert '<p class="warning">⚠ nothing in it is trained</p>' in preview_html(preview_steps(step))
 
 
 def test_a_preference_collator_that_trains_the_prompt_is_seen(
     section: Only, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _break(monkeypatch, DPOCollator, lambda batch: batch["completion_mask"].fill_(1))
+    _break(monkeypatch, CompletionCollator, lambda batch: batch["completion_mask"].fill_(1))
     row = section({"stage": "dpo", "data": "pairs.jsonl"}, rows=(1,)).rows[0]
     assert row.sequences[0].tokens[1].role == "trained"
-    assert row.shared == 1, "only the first token, which nothing predicts, is not trained"
+    assert row.prompt_length == 1, "only the first token, which nothing predicts, is not trained"
 
 
 def test_padding_that_is_read_is_seen(section: Only, monkeypatch: pytest.MonkeyPatch) -> None:
-    _break(monkeypatch, RewardCollator, lambda batch: batch["attention_mask"].fill_(1))
+    _break(monkeypatch, CompletionCollator, lambda batch: batch["attention_mask"].fill_(1))
     shown = section({"stage": "reward", "data": "pairs.jsonl"}, rows=(1, 2, 3, 4))
     assert shown.batches[0].counts["padding"] == 0
 
@@ -125,12 +125,12 @@ def test_tokens_that_a_collator_shifts_are_seen(
         ),
         (
             {"stage": "dpo", "data": "pairs.jsonl", "per_device_train_batch_size": 8},
-            DPOCollator,
+            CompletionCollator,
             ("input_ids", "completion_mask", "attention_mask"),
         ),
         (
             {"stage": "reward", "data": "pairs.jsonl", "per_device_train_batch_size": 8},
-            RewardCollator,
+            CompletionCollator,
             ("input_ids", "attention_mask"),
         ),
     ],

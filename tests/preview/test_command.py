@@ -70,7 +70,7 @@ def test_options_can_be_laid_over_as_for_a_run(aligner: Aligner) -> None:
     _, out, _ = aligner(
         "small.yaml", "--step", "sft", "--rows", "1", "--set", "sft.per_device_train_batch_size=1"
     )
-    assert "batch of row 1: 1 × 8 = 8 places: 3 trained (38%), 5 masked (62%)\n" in out
+    assert "batch of row 1: 1 × 8 = 8 positions: 3 trained (38%), 5 masked (62%)\n" in out
 
 
 def test_held_out_rows_can_be_shown(aligner: Aligner) -> None:
@@ -137,7 +137,7 @@ def test_a_step_without_rows_says_so_when_it_is_asked_for(aligner: Aligner) -> N
     )
     code, out, _ = aligner("small.yaml", "--step", "chat")
     assert code == 0
-    assert out.endswith("\n1 chat  small.yaml:4\n  it reads no rows that could be shown\n")
+    assert out.endswith("\n1 chat  small.yaml:4\n  this step has no rows to preview\n")
     _, out, _ = aligner("small.yaml", "--rows", "1")
     assert "chat" not in out
 
@@ -148,11 +148,11 @@ def test_json_holds_every_token_and_the_faults(aligner: Aligner) -> None:
     assert (code, err) == (2, "")
     assert [step["step"] for step in said["steps"]] == ["sft"]
     (section,) = said["steps"][0]["sections"]
-    (lane,) = section["rows"][0]["sequences"]
-    assert lane["tokens"][0]["text"] == "<|user|>"
-    assert lane["tokens"][0]["role"] == "masked"
-    assert lane["tokens"][0]["special"] is True
-    assert lane["counts"] == {"trained": 3, "masked": 5, "padding": 5}
+    (sequence,) = section["rows"][0]["sequences"]
+    assert sequence["tokens"][0]["text"] == "<|user|>"
+    assert sequence["tokens"][0]["role"] == "masked"
+    assert sequence["tokens"][0]["special"] is True
+    assert sequence["counts"] == {"trained": 3, "masked": 5, "padding": 5}
     assert said["errors"] == [
         {
             "where": "--set dpo.data=pears.jsonl",
@@ -171,7 +171,7 @@ def test_a_page_is_written_and_nothing_is_drawn(aligner: Aligner) -> None:
     assert (code, out) == (2, "")
     assert err == (
         "nowhere/page.html: the page cannot be written: No such file or directory\n"
-        "  hint: name a file in a folder that exists and that you may write to\n"
+        "  hint: name a file in an existing folder with write permission\n"
     )
 
 

@@ -12,7 +12,7 @@ import pytest
 import aligner
 from aligner import chain
 from aligner.preview import PreviewToken
-from aligner.terminal.preview_page import page
+from aligner.terminal.preview_html import preview_html
 from aligner.testing import write_files
 
 PlanContext = Callable[..., chain.ChainPreview]
@@ -76,7 +76,7 @@ def test_every_token_is_in_the_page_with_its_id_and_its_role(preview_steps: Plan
     shown = preview_steps(SFT)
     rows = shown.steps[0].sections[0].rows
     expected = [one for row in rows for one in _expected(row.sequences[0].tokens)]
-    assert _tokens(page(shown)) == expected
+    assert _tokens(preview_html(shown)) == expected
 
 
 def test_a_shared_prompt_is_in_it_once_and_both_answers_beside_each_other(
@@ -84,12 +84,14 @@ def test_a_shared_prompt_is_in_it_once_and_both_answers_beside_each_other(
 ) -> None:
     shown = preview_steps(DPO, rows=(1,))
     (row,) = shown.steps[0].sections[0].rows
-    chosen, rejected = (lane.tokens[row.shared :] for lane in row.sequences)
-    prompt = row.sequences[0].tokens[: row.shared]
-    assert _tokens(page(shown)) == _expected(prompt) + _expected(chosen) + _expected(rejected)
-    said = Reading(page(shown)).text
-    assert f"prompt, the same in all: {row.shared} tokens" in said
-    assert said.index("chosen") < said.index("rejected")
+    chosen, rejected = (sequence.tokens[row.prompt_length :] for sequence in row.sequences)
+    prompt = row.sequences[0].tokens[: row.prompt_length]
+    assert _tokens(preview_html(shown)) == _expected(prompt) + _expected(chosen) + _expected(
+        rejected
+    )
+    text = Reading(preview_html(shown)).text
+    assert f"shared prompt: {row.prompt_length} tokens" in text
+    assert text.index("chosen") < text.index("rejected")
 
 
 def test_what_rows_hold_cannot_become_part_of_the_page(tmp_path: Path, desk: Path) -> None:
@@ -102,7 +104,7 @@ def test_what_rows_hold_cannot_become_part_of_the_page(tmp_path: Path, desk: Pat
         f"name: tiny\nmodel: {desk / 'base'}\nsteps: [{{stage: sft, data: <b>x.jsonl, as: s}}]\n"
     )
     shown = aligner.Recipe.load(tmp_path / "r.yaml").preview(rows=[1, 2, 3])
-    text = page(shown.inner)
+    text = preview_html(shown.inner)
     reading = Reading(text)
     tags = {tag for tag, _ in reading.elements}
     assert not tags & {"script", "img", "iframe", "object", "link", "b"}
@@ -117,7 +119,7 @@ def test_what_rows_hold_cannot_become_part_of_the_page(tmp_path: Path, desk: Pat
 
 
 def test_the_page_needs_nothing_and_runs_nothing(preview_steps: PlanContext) -> None:
-    text = page(preview_steps(SFT, DPO))
+    text = preview_html(preview_steps(SFT, DPO))
     elements = Reading(text).elements
     assert not any("src" in attributes for _, attributes in elements)
     links = {str(a["href"]) for tag, a in elements if tag == "a"}
@@ -132,7 +134,7 @@ def test_the_page_needs_nothing_and_runs_nothing(preview_steps: PlanContext) -> 
 def test_roles_differ_by_more_than_colour_and_there_is_a_dark_page_too(
     preview_steps: PlanContext,
 ) -> None:
-    text = page(preview_steps(SFT))
+    text = preview_html(preview_steps(SFT))
     assert "prefers-color-scheme: dark" in text
     for role, sign in (
         ("trained", "2px solid"),
@@ -141,9 +143,9 @@ def test_roles_differ_by_more_than_colour_and_there_is_a_dark_page_too(
     ):
         rules = re.findall(rf"^(?:\.t|\.{role})\s*\{{(.*?)\}}", text, re.MULTILINE | re.DOTALL)
         assert any(sign in rule for rule in rules), role
-    said = Reading(text).text
-    assert "trained a loss is put on it" in said
-    assert "masked only read" in said
+    legend = Reading(text).text
+    assert "trained has a loss" in legend
+    assert "masked context without a loss" in legend
 
 
 def test_the_middle_of_a_long_stretch_waits_until_it_is_asked_for(tmp_path: Path) -> None:
@@ -152,16 +154,18 @@ def test_the_middle_of_a_long_stretch_waits_until_it_is_asked_for(tmp_path: Path
     shown = aligner.Recipe.load(tmp_path / "r.yaml").preview()
     (row,) = shown.steps["pretrain"][0].rows
     trained = row.sequences[0].counts["trained"]
-    reading = Reading(page(shown.inner))
+    reading = Reading(preview_html(shown.inner))
     assert [tag for tag, _ in reading.elements].count("details") == 1
     assert f"⋯ {trained - 120:,} more trained tokens" in reading.text
-    assert len(_tokens(page(shown.inner))) == len(row.sequences[0].tokens), "none is left out"
+    assert len(_tokens(preview_html(shown.inner))) == len(row.sequences[0].tokens), (
+        "none is left out"
+    )
 
 
 def test_the_bar_says_its_shares_in_words(preview_steps: PlanContext) -> None:
     bars = [
         attributes["aria-label"]
-        for _, attributes in Reading(page(preview_steps(SFT, rows=(1,)))).elements
+        for _, attributes in Reading(preview_html(preview_steps(SFT, rows=(1,)))).elements
         if attributes.get("role") == "img"
     ]
     assert bars[0] == "8 tokens, 3 trained, 5 masked, 5 padding"
@@ -173,7 +177,7 @@ def test_a_preview_in_python_writes_the_page(desk: Path, tmp_path: Path, name: s
     (tmp_path / "r.yaml").write_text(sheet)
     shown = aligner.Recipe.load(tmp_path / "r.yaml").preview(rows=[2])
     shown.write(tmp_path / name)
-    assert (tmp_path / name).read_text(encoding="utf-8") == page(shown.inner)
+    assert (tmp_path / name).read_text(encoding="utf-8") == preview_html(shown.inner)
     assert shown.steps["sft"][0].rows[0].number == 2
     assert "┗" in str(shown)
     frame = shown._repr_html_()

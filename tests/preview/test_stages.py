@@ -8,15 +8,15 @@ from typing import Any
 
 import aligner_brevity
 import pytest
-from aligner_brevity.stage import RDPO, RDPOOptions
+from aligner_brevity.options import RDPOOptions
+from aligner_brevity.stage import RDPO
 
 import aligner
 from aligner import chain
-from aligner.preview import PreviewRequest, PreviewSection
+from aligner.preview import PreviewSection
 from aligner.testing import Nothing
-from aligner.train.preview_language import Some, Strip
+from aligner_dpo.options import DPOOptions
 from aligner_dpo.stage import DPO as DPO_STAGE
-from aligner_dpo.stage import DPOOptions
 from tests.preview.conftest import spelled
 
 Only = Callable[..., PreviewSection]
@@ -35,8 +35,8 @@ def test_of_a_conversation_the_answer_is_trained_and_the_batch_is_filled_up(sect
     assert [row.origin for row in shown.rows] == ["talks.jsonl:1", "talks.jsonl:2"]
     assert shown.rows[0].sequences[0].notes == ("ends with <|end|>, trained",)
     (batch,) = shown.batches
-    assert (batch.title, batch.sequences) == ("rows 1 to 3", 3)
-    assert sum(batch.counts.values()) == 3 * batch.columns
+    assert (batch.title, batch.num_sequences) == ("rows 1 to 3", 3)
+    assert sum(batch.counts.values()) == 3 * batch.sequence_length
 
 
 def test_a_row_is_shown_in_the_batch_of_its_neighbours(section: Only) -> None:
@@ -47,8 +47,8 @@ def test_a_row_is_shown_in_the_batch_of_its_neighbours(section: Only) -> None:
 
 
 def test_training_on_everything_leaves_only_the_first_token_out(section: Only) -> None:
-    lane = section({**SFT, "train_on": "everything"}, rows=(1,)).rows[0].sequences[0]
-    roles = [token.role for token in lane.tokens if token.role != "padding"]
+    sequence = section({**SFT, "train_on": "everything"}, rows=(1,)).rows[0].sequences[0]
+    roles = [token.role for token in sequence.tokens if token.role != "padding"]
     assert roles == ["masked"] + ["trained"] * (len(roles) - 1)
 
 
@@ -62,17 +62,17 @@ def test_packed_rows_lie_in_the_bin_that_is_trained_each_with_its_seam(section: 
     }
     shown = section(packed, rows=(5,))
     (row,) = shown.rows
-    lane = row.sequences[0]
-    assert any(name.startswith("row 5  longer.jsonl:5") for name in lane.boundaries.values())
-    assert row.origin == f"rows {', '.join(n.split()[1] for n in lane.boundaries.values())}"
-    assert lane.counts["padding"] == 0
-    for place in lane.boundaries:
-        assert (lane.tokens[place].text, lane.tokens[place].role) == ("<|user|>", "masked")
-    answers = len(lane.boundaries)
-    assert lane.notes == (f"{answers} of {answers} answers end with <|end|>, trained",)
+    sequence = row.sequences[0]
+    assert any(name.startswith("row 5  longer.jsonl:5") for name in sequence.boundaries.values())
+    assert row.origin == f"rows {', '.join(n.split()[1] for n in sequence.boundaries.values())}"
+    assert sequence.counts["padding"] == 0
+    for place in sequence.boundaries:
+        assert (sequence.tokens[place].text, sequence.tokens[place].role) == ("<|user|>", "masked")
+    answers = len(sequence.boundaries)
+    assert sequence.notes == (f"{answers} of {answers} answers end with <|end|>, trained",)
     (batch,) = shown.batches
-    assert (batch.sequences, batch.counts["padding"]) == (1, 0)
-    again = section(packed, rows=("longer.jsonl:5",), by_name=True)
+    assert (batch.num_sequences, batch.counts["padding"]) == (1, 0)
+    again = section(packed, rows=("longer.jsonl:5",), required=True)
     assert again.rows == shown.rows
 
 
@@ -110,15 +110,15 @@ def test_the_answers_of_a_pair_stand_after_the_prompt_they_share(section: Only) 
     row = section(DPO).rows[0]
     chosen, rejected = row.sequences
     assert (chosen.name, rejected.name) == ("chosen", "rejected")
-    prompt = [token.text for token in chosen.tokens[: row.shared]]
+    prompt = [token.text for token in chosen.tokens[: row.prompt_length]]
     assert (prompt[0], prompt[-1]) == ("<|user|>", "<|assistant|>")
-    assert prompt == [token.text for token in rejected.tokens[: row.shared]]
-    assert {token.role for token in chosen.tokens[: row.shared]} == {"masked"}
-    for lane, begins in ((chosen, "yes"), (rejected, "no")):
-        answer = lane.tokens[row.shared :]
+    assert prompt == [token.text for token in rejected.tokens[: row.prompt_length]]
+    assert {token.role for token in chosen.tokens[: row.prompt_length]} == {"masked"}
+    for sequence, begins in ((chosen, "yes"), (rejected, "no")):
+        answer = sequence.tokens[row.prompt_length :]
         assert "".join(token.text for token in answer).startswith(begins)
         assert {token.role for token in answer} <= {"trained", "padding"}
-        assert lane.notes == ("ends with <|end|>, trained",)
+        assert sequence.notes == ("ends with <|end|>, trained",)
     assert len(chosen.tokens) == len(rejected.tokens)
 
 
@@ -126,21 +126,21 @@ def test_a_reward_model_is_trained_on_the_score_it_gives_at_the_last_token(secti
     shown = section(
         {"stage": "reward", "data": "pairs.jsonl", "per_device_train_batch_size": 8}, rows=(1, 2, 3)
     )
-    assert shown.word == "scored"
+    assert shown.trained_label == "scored"
     for row in shown.rows:
-        assert row.facts == ()
-        for lane in row.sequences:
-            assert lane.counts["trained"] == 1
-            (place,) = (n for n, token in enumerate(lane.tokens) if token.role == "trained")
-            assert lane.tokens[place].text == "<|end|>"
-            assert {token.role for token in lane.tokens[place + 1 :]} <= {"padding"}
-            assert lane.notes == (f"the score is read at position {place}, <|end|>",)
-        assert row.sequences[0].tokens[row.shared - 1].text == "<|assistant|>"
+        assert row.details == ()
+        for sequence in row.sequences:
+            assert sequence.counts["trained"] == 1
+            (place,) = (n for n, token in enumerate(sequence.tokens) if token.role == "trained")
+            assert sequence.tokens[place].text == "<|end|>"
+            assert {token.role for token in sequence.tokens[place + 1 :]} <= {"padding"}
+            assert sequence.notes == (f"the score is read at position {place}, <|end|>",)
+        assert row.sequences[0].tokens[row.prompt_length - 1].text == "<|assistant|>"
 
 
 def test_margins_are_shown_where_the_data_gives_them(section: Only) -> None:
     shown = section({"stage": "reward", "data": "margins.jsonl"}, rows=(1, 4))
-    assert [row.facts for row in shown.rows] == [("margin 0",), ("margin 1.5",)]
+    assert [row.details for row in shown.rows] == [("margin 0",), ("margin 1.5",)]
 
 
 def test_prompts_are_filled_up_on_the_left_where_the_policy_goes_on(
@@ -149,7 +149,7 @@ def test_prompts_are_filled_up_on_the_left_where_the_policy_goes_on(
     ppo: dict[str, Any] = {
         "stage": "ppo",
         "data": "prompts.jsonl",
-        "rewards": {"name": "tasks"},
+        "rewards": {"name": "toy_tasks"},
         "max_new_tokens": 8,
         "prompts": 4,
         "pretraining": {"data": "texts.jsonl", "batch_size": 3, "max_length": 32},
@@ -160,13 +160,13 @@ def test_prompts_are_filled_up_on_the_left_where_the_policy_goes_on(
     assert (prompts.option, mixed.option) == ("data", "pretraining.data")
     widths = set()
     for row in prompts.rows:
-        lane = row.sequences[0]
-        widths.add(len(lane.tokens))
-        assert lane.counts["trained"] == 0
-        assert lane.tokens[-1].text == "<|assistant|>"
-        roles = [token.role for token in lane.tokens]
+        sequence = row.sequences[0]
+        widths.add(len(sequence.tokens))
+        assert sequence.counts["trained"] == 0
+        assert sequence.tokens[-1].text == "<|assistant|>"
+        roles = [token.role for token in sequence.tokens]
         assert roles == sorted(roles, key=["padding", "masked"].index)
-        assert lane.notes == ("here the answer begins: up to 8 tokens, until <|end|> or </s>",)
+        assert sequence.notes == ("here the answer begins: up to 8 tokens, until <|end|> or </s>",)
     assert len(widths) == 1
     assert [batch.title for batch in mixed.batches] == ["rows 1 to 3", "rows 4 to 6"]
     assert spelled(mixed.rows[0]).startswith("<s>[")
@@ -185,7 +185,7 @@ def test_what_is_measured_is_called_counted_or_scored(preview_steps: PlanContext
     )
     assert shown.errors == ()
     sections = shown.steps[1].sections
-    assert [(one.option, one.word) for one in sections] == [
+    assert [(one.option, one.trained_label) for one in sections] == [
         ("conversations", "counted"),
         ("text", "counted"),
         ("pairs", "scored"),
@@ -200,7 +200,7 @@ def test_the_second_step_is_shown_with_the_template_that_the_first_will_set(
     preview_steps: PlanContext,
 ) -> None:
     shown = preview_steps({"stage": "chat", "template": "chatml"}, SFT)
-    assert [step.link.step.name for step in shown.steps] == ["sft"], "chat reads no rows"
+    assert [step.step.name for step in shown.steps] == ["sft"], "chat reads no rows"
     row = shown.steps[0].sections[0].rows[0]
     assert spelled(row).startswith("<s><|im_start|>user\na cat<|im_end|>\n<|im_start|>assistant\n[")
     assert row.sequences[0].notes == ("ends with <|im_end|>, trained",)
@@ -233,11 +233,10 @@ def test_a_foreign_stage_is_shown_like_our_own(desk: Path) -> None:
     ((dpo,),) = ours.preview(runs=desk / "runs").steps.values()
     assert theirs.batches == dpo.batches
     for mine, other in zip(dpo.rows, theirs.rows, strict=True):
-        assert other.shared == mine.shared
-        for lane in (0, 1):
-            # Its collator fills up with token 0, and that is shown as well.
-            assert spelled(other, lane) == spelled(mine, lane).replace("<pad>", "<unk>")
-            assert other.sequences[lane].notes == mine.sequences[lane].notes
+        assert other.prompt_length == mine.prompt_length
+        for sequence in (0, 1):
+            assert spelled(other, sequence) == spelled(mine, sequence)
+            assert other.sequences[sequence].notes == mine.sequences[sequence].notes
 
 
 def test_a_stage_that_says_nothing_of_it_shows_nothing(desk: Path) -> None:
@@ -246,35 +245,21 @@ def test_a_stage_that_says_nothing_of_it_shows_nothing(desk: Path) -> None:
     assert recipe.preview(steps=["nothing"], runs=desk / "runs").steps == {"nothing": ()}
 
 
-def test_of_very_many_rows_only_those_near_the_asked_are_kept() -> None:
-    made = (Strip({"number": number}, "", {0: f"big.txt:{number + 1}"}) for number in range(10_000))
-    kept = Some(made, PreviewRequest(rows=(7, "big.txt:5000"), by_name=True), size=4)
-    assert len(kept) == 10_000
-    assert (kept.find(7), kept.find("big.txt:5000"), kept.find(8)) == (6, 4999, None)
-    assert [kept[place].row["number"] for place in range(4, 8)] == [4, 5, 6, 7]
-    assert [kept[place].row["number"] for place in range(4996, 5000)] == [4996, 4997, 4998, 4999]
-    with pytest.raises(KeyError):
-        kept[100]
-
-
 def test_rows_that_a_step_has_yet_to_make_are_said_to_be_stand_ins(
     preview_steps: PlanContext,
 ) -> None:
     annotate = {
         "stage": "annotate",
         "prompts": "prompts.jsonl",
-        "score": "tasks",
+        "score": "toy_tasks",
         "max_new_tokens": 8,
     }
     shown = preview_steps(annotate, {"stage": "dpo", "data": {"step": "annotate"}}, rows=(1,))
     assert shown.errors == ()
     asked, made = (step.sections[0] for step in shown.steps)
-    note = (
-        "rows that 'annotate' will make are shown with real prompts; "
-        "their answers are not written yet, and what stands there is not what will be trained"
-    )
+    note = "the rows of 'annotate' do not exist yet: the prompts are real, the answers are placeholders"
     assert note not in asked.notes
     assert made.notes[0] == note
     prompt = spelled(asked.rows[0]).split("}")[-1]
     both = made.rows[0]
-    assert "".join(token.text for token in both.sequences[0].tokens[: both.shared]) == prompt
+    assert "".join(token.text for token in both.sequences[0].tokens[: both.prompt_length]) == prompt

@@ -15,9 +15,9 @@ from rich.console import Console
 
 from aligner import chain
 from aligner.preview import PreviewToken, Role
-from aligner.terminal.console import console_on, show
-from aligner.terminal.preview import previewed
-from aligner.terminal.preview_strip import Strip, pieces, visible
+from aligner.terminal.console import make_console, print_to
+from aligner.terminal.preview import render_preview
+from aligner.terminal.preview_tokens import TokenLines, token_spans, visible
 
 PlanContext = Callable[..., chain.ChainPreview]
 TEXTS = st.text(st.characters(exclude_characters="┗╵"), max_size=12)
@@ -27,7 +27,7 @@ DPO = {"stage": "dpo", "data": "pairs.jsonl", "per_device_train_batch_size": 2}
 
 SFT_IN_MARKS = """\
 tiny  recipe
-┗━━━ trained   ╵ masked: only read   ░░ padding   · space  ↵ new line  ⇥ tab
+┗━━━ trained   ╵ masked (no loss)   ░░ padding   · space  ↵ new line  ⇥ tab
 
 1 sft  steps[0]
   data: 3 rows to train on
@@ -44,19 +44,19 @@ tiny  recipe
   ╵╵  ╵      ╵            ┗┗━━┗┗━━━┗━━━━━━
   13 tokens · 5 trained · 8 masked · ends with <|end|>, trained
 
-  batch of rows 1 to 3: 3 × 13 = 39 places: 14 trained (36%), 17 masked (44%),
-  8 padding (21%)
+  batch of rows 1 to 3: 3 × 13 = 39 positions: 14 trained (36%), 17 masked
+  (44%), 8 padding (21%)
   training makes its batches of rows of like length, so they hold less padding
 """
 DPO_IN_MARKS = """\
 tiny  recipe
-┗━━━ trained   ╵ masked: only read   ░░ padding   · space  ↵ new line  ⇥ tab
+┗━━━ trained   ╵ masked (no loss)   ░░ padding   · space  ↵ new line  ⇥ tab
 
 1 dpo  steps[0]
   data: 8 rows to train on
 
   row 1  pairs.jsonl:1
-  prompt, the same in all: 7 tokens
+  shared prompt: 7 tokens
   <|user|>0·sees·eats·small<|end|><|assistant|>
   ╵       ╵╵    ╵    ╵     ╵      ╵
   chosen                                           rejected
@@ -65,16 +65,16 @@ tiny  recipe
   15 tokens · 8 trained · 7 masked · 3 padding ·   12 tokens · 5 trained · 7 masked · 6 padding ·
   ends with <|end|>, trained                       ends with <|end|>, trained
 
-  batch of rows 1 and 2: 4 × 18 = 72 places: 28 trained (39%), 32 masked (44%), 12 padding (17%)
+  batch of rows 1 and 2: 4 × 18 = 72 positions: 28 trained (39%), 32 masked (44%), 12 padding (17%)
   training makes its batches of rows of like length, so they hold less padding
 """
 
 
 def _drawn(shown: chain.ChainPreview, width: int, **how: Any) -> str:
     file = io.StringIO()
-    console = console_on(file)
+    console = make_console(file)
     console.width = width
-    show(console, previewed(shown, console, **how))
+    print_to(console, render_preview(shown, console, **how))
     return file.getvalue()
 
 
@@ -87,7 +87,7 @@ def _strip(
         highlight=False, emoji=False,
     )  # fmt: skip
     with console.capture() as capture:
-        console.print(Strip(pieces(tokens, **how)))
+        console.print(TokenLines(token_spans(tokens, **how)))
     return [line.rstrip() for line in capture.get().splitlines()]
 
 
@@ -146,22 +146,22 @@ def test_long_stretches_are_folded_in_the_middle_and_borders_stay() -> None:
     lines = _strip(tokens, 120)
     assert lines == [
         "q" * 48, "╵" * 48,
-        "⋯ 120 masked tokens left out ⋯",
+        "⋯ 120 masked tokens omitted ⋯",
         "q" * 32 + "a" * 48, "╵" * 32 + "┗" * 48,
-        "⋯ 20 trained tokens left out ⋯",
+        "⋯ 20 trained tokens omitted ⋯",
         "a" * 32 + "_ × 37", "┗" * 32 + "░" * 6,
     ]  # fmt: skip
-    assert "left out" not in "".join(_strip(tokens, 120, full=True))
+    assert "omitted" not in "".join(_strip(tokens, 120, full=True))
 
 
 def test_very_many_stretches_are_folded_as_well() -> None:
     turns = [("masked", "q|q"), ("trained", "a|a|a")] * 300
-    drawn = pieces(_tokens(*turns))  # type: ignore[arg-type]  # the roles, in turn
-    assert len(drawn) < 450
-    (fold,) = (piece for piece in drawn if piece.kind == "fold")
-    assert "masked" in fold.text
-    assert "trained" in fold.text
-    assert sum(len(piece.tokens) for piece in drawn) == 1500
+    spans = token_spans(_tokens(*turns))  # type: ignore[arg-type]  # the roles, in turn
+    assert len(spans) < 450
+    (omitted,) = (span for span in spans if span.kind == "omitted")
+    assert "masked" in omitted.text
+    assert "trained" in omitted.text
+    assert sum(len(span.tokens) for span in spans) == 1500
 
 
 @pytest.mark.parametrize(

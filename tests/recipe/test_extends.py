@@ -124,7 +124,7 @@ def test_faults_between_recipes_name_both_files(family: Callable[..., None]) -> 
         "r.yaml:6: step 'sft' is 'reward' here and 'sft' at base.yaml:3",
         "  hint: give it another name with 'as:', and 'drop: [sft]'",
         "r.yaml:9: 'after' would move step 'dpo' of the extended recipe",
-        "  hint: it keeps its place; or 'drop: [dpo]' and write it under a new name",
+        "  hint: a merged step keeps its position; or 'drop: [dpo]' and write it under a new name",
         "r.yaml:11: 'after' names no step before this one: 'rewrad'",
         "  hint: known: dpo, sft",
     ]

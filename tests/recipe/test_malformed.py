@@ -20,7 +20,7 @@ MALFORMED = {
         "r.yaml:3: text cannot begin with '@'\n  hint: put it in quotes"
     ),
     "steps:\n  - stage: sft\n    prompt: Say: hello\n": (
-        "r.yaml:3: a ':' stands where no key can be\n"
+        "r.yaml:3: a ':' where no key is allowed\n"
         "  hint: check the indentation; put text that contains ': ' in quotes"
     ),
     "steps:\n  - stage: sft\n    learning_rate 3\n    epochs: 1\n": (
@@ -38,20 +38,20 @@ MALFORMED = {
     'name: "x\nsteps: []\n':
         "r.yaml:1: the quote that opens here is never closed\n  hint: close it",
     "steps: [{stage: sft}\nseed: 1\n": (
-        "r.yaml:1: the bracket that opens here lacks a ',' or its ']'\n"
+        "r.yaml:1: the bracket that opens here has no ',' or ']'\n"
         "  hint: close it; put text with brackets in quotes, also '${NAME}' between brackets"
     ),
     "steps: [{stage: sft]\n": (
-        "r.yaml:1: the bracket that opens here lacks a ',' or its '}'\n"
+        "r.yaml:1: the bracket that opens here has no ',' or '}'\n"
         "  hint: close it; put text with brackets in quotes, also '${NAME}' between brackets"
     ),
     "steps:\n  - stage: sft\n   epochs: 1\n": (
-        "r.yaml:3: this line does not fit the ones above it\n"
+        "r.yaml:3: this line does not match the structure of the lines above it\n"
         "  hint: check the indentation and the '-' of list entries"
     ),
     "steps: *all\n": (
-        "r.yaml:1: the alias '*all' names nothing\n"
-        "  hint: write '&all' at the value it stands for, earlier in the file"
+        "r.yaml:1: the alias '*all' is not defined\n"
+        "  hint: write '&all' before the value, earlier in the file"
     ),
     "seed: 1\n---\nseed: 2\n": (
         "r.yaml:2: a second document, or text after the end of the first\n"
@@ -59,7 +59,7 @@ MALFORMED = {
     ),
     "name: \"\\q\"\n": "r.yaml:1: an unknown escape in double quotes\n  hint: use single quotes",
     "seed: 1\nname: a\x07b\n": (
-        "r.yaml:2: the character '\\x07' cannot stand in a recipe\n"
+        "r.yaml:2: the character '\\x07' is not allowed in a recipe\n"
         '  hint: remove it, or write it as an escape in double quotes: "\\u0000"'
     ),
     "": (
@@ -119,8 +119,8 @@ def test_a_file_that_is_not_there_is_named_with_the_nearest(folder: Path) -> Non
 def test_tags_are_refused(complaint: Callable[..., str], tag: str) -> None:
     full = tag.replace("!!", "tag:yaml.org,2002:")
     assert complaint(f"seed: 1\nname: {tag} [x]\n") == (
-        f"r.yaml:2: the tag '{full}' is not read: a recipe holds plain data\n"
-        "  hint: leave the tag out; put the value in quotes if it begins with '!'"
+        f"r.yaml:2: the tag '{full}' is not supported: a recipe contains plain data\n"
+        "  hint: remove the tag; put the value in quotes if it begins with '!'"
     )
 
 
@@ -129,12 +129,15 @@ def test_an_alias_bomb_is_refused_at_once(complaint: Callable[..., str]) -> None
         f"b{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 10)
     )
     started = time.perf_counter()
-    assert complaint(bomb).endswith("more than 20000 values once its aliases are written out")
+    assert complaint(bomb).endswith("more than 20000 values after its aliases are expanded")
     assert time.perf_counter() - started < 2
 
 
 def test_an_alias_inside_what_it_names_is_refused(complaint: Callable[..., str]) -> None:
-    assert complaint("steps: &a\n  - *a\n") == "r.yaml:1: an alias stands inside the value it names"
+    assert (
+        complaint("steps: &a\n  - *a\n")
+        == "r.yaml:1: an alias refers to the value that contains it"
+    )
 
 
 @pytest.mark.parametrize("text", ["[" * 50_000, "{a: " * 15_000, "- " * 20_000, "? " * 20_000])
@@ -159,8 +162,8 @@ def test_a_device_or_pipe_is_not_opened() -> None:
 
 def test_the_merge_key_is_refused_rather_than_read_as_a_key(complaint: Callable[..., str]) -> None:
     assert complaint("steps:\n- &a {stage: sft}\n- <<: *a\n  as: b\n").startswith(
-        "r.yaml:3: the merge key '<<' is not read\n"
-        "  hint: repeat one value by an alias, or a whole recipe by 'extends:'"
+        "r.yaml:3: the merge key '<<' is not supported\n"
+        "  hint: use an alias for one value, 'extends:' for a whole recipe"
     )
 
 

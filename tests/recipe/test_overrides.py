@@ -83,14 +83,14 @@ def test_bad_overrides_are_reported_at_once(complaint: Callable[..., str], sft_d
         "--set sft.data.7.path=x: 'sft.data' is a list of 2, and has no entry '7'",
         "  hint: the first entry is 0",
         "--set sft.learning_rate.x=1: 'sft.learning_rate' is 1e-05, and has no entry 'x'",
-        "  hint: set all of it: --set 'sft.learning_rate={x: …}'",
-        "--set sft.x=[1: the bracket that opens here lacks a ',' or its ']'",
+        "  hint: set the whole value: --set 'sft.learning_rate={x: …}'",
+        "--set sft.x=[1: the bracket that opens here has no ',' or ']'",
         "  hint: close it; put text with brackets in quotes, also '${NAME}' between brackets",
-        "--set sft.y=!!python/name:os 1: the tag 'tag:yaml.org,2002:python/name:os' is not read: "
-        "a recipe holds plain data",
-        "  hint: leave the tag out; put the value in quotes if it begins with '!'",
+        "--set sft.y=!!python/name:os 1: the tag 'tag:yaml.org,2002:python/name:os' is not supported: "
+        "a recipe contains plain data",
+        "  hint: remove the tag; put the value in quotes if it begins with '!'",
         "--set sft.a\\x1b[31m=${NO}: the environment variable 'NO' is not set",
         "  hint: set it, or write ${NO:-default}",
-        f"--set sft{'.a' * 28}.…: it names more than 16 levels",
+        f"--set sft{'.a' * 28}.…: the key has more than 16 levels",
         "--set seed=-1: 'seed' is -1, not a whole number from 0 to 4294967295",
     ]

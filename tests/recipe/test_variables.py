@@ -54,8 +54,8 @@ def test_bad_variables_are_reported_at_once(complaint: Callable[..., str]) -> No
         "  hint: write ${NAME} or ${NAME:-default}; for the characters themselves, $${",
         "r.yaml:7: '${A:-${B}' is not a variable",
         "  hint: write ${NAME} or ${NAME:-default}; for the characters themselves, $${",
-        "r.yaml:8: the variable 'HF_TOKEN' looks like a secret, and a run keeps its recipe",
-        "  hint: leave it out: the libraries read tokens from the environment themselves",
+        "r.yaml:8: the variable 'HF_TOKEN' looks like a secret, and the run folder contains the recipe",
+        "  hint: remove it: the libraries read tokens from the environment themselves",
     ]
 
 

@@ -9,14 +9,14 @@ import pytest
 from aligner.errors import ChainError
 from aligner.run.folder import RunFolder
 from aligner.run.lock import locked
-from aligner.run.store import MANIFEST, Finished, Store
+from aligner.run.store import MANIFEST, FinishedStep, Store
 from aligner.state import Artifact, ModelState
 
 KEY = "0123456789abcdef" * 4
 
 
-def commit(store: Store, text: str = "weights") -> Finished:
-    work = store.workplace(KEY)
+def commit(store: Store, text: str = "weights") -> FinishedStep:
+    work = store.work_folder(KEY)
     (work / "policy").mkdir(exist_ok=True)
     (work / "policy" / "model.safetensors").write_text(text)
     return store.commit(
@@ -44,9 +44,9 @@ def test_a_committed_step_is_found_whole_with_paths_where_it_now_lies(tmp_path: 
 
 def test_what_was_not_committed_is_not_found(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    (store.workplace(KEY) / "half").write_text("written")
+    (store.work_folder(KEY) / "half").write_text("written")
     assert store.find(KEY) is None
-    assert (store.workplace(KEY) / "half").read_text() == "written"
+    assert (store.work_folder(KEY) / "half").read_text() == "written"
 
 
 def test_a_flipped_byte_and_a_missing_file_are_noticed(tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_a_flipped_byte_and_a_missing_file_are_noticed(tmp_path: Path) -> None:
     weights = done.folder / "policy" / "model.safetensors"
     weights.write_text("wEights")
     assert done.damage(hashes=False) == ""
-    assert done.damage(hashes=True) == f"{weights} is not what was saved"
+    assert done.damage(hashes=True) == f"{weights} differs from what was saved"
     weights.unlink()
     assert done.damage(hashes=False) == f"{weights} is missing"
 
@@ -86,7 +86,7 @@ def test_runs_can_be_moved_whole(tmp_path: Path) -> None:
     done = commit(Store(runs))
     run = RunFolder(runs / "mine")
     run.begin("name: mine\n", ["first"])
-    run.point(1, "first", done.folder)
+    run.link(1, "first", done.folder)
     runs.rename(tmp_path / "elsewhere")
     moved = RunFolder(tmp_path / "elsewhere" / "mine")
     [(number, name, step)] = list(moved.finished())
@@ -98,8 +98,8 @@ def test_links_to_steps_the_recipe_no_longer_has_are_forgotten(tmp_path: Path) -
     done = commit(Store(tmp_path))
     run = RunFolder(tmp_path / "mine")
     run.begin("", ["first", "second"])
-    run.point(1, "first", done.folder)
-    run.point(2, "second", done.folder)
+    run.link(1, "first", done.folder)
+    run.link(2, "second", done.folder)
     run.begin("", ["first"])
     assert [name for _, name, _ in run.finished()] == ["first"]
 

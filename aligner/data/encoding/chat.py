@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from transformers import PreTrainedTokenizerBase
 
 from aligner.data.encoding.pieces import TextPiece, TextPieceEncoder
 from aligner.data.options import TrainOn
-from aligner.data.reading.messages import MalformedRowError
+from aligner.data.reading.messages import MalformedRowError, raise_malformed
 from aligner.data.rows import Conversation, Messages, Preference, Prompt, Text, Tools
 from aligner.data.store.token_rows import PreferenceTokens, SequenceTokens
 from aligner.data.templates.rendering import (
     ChatTemplate,
     RenderedChat,
     RewrittenTurnError,
+    TemplateInput,
     assistant_indices,
 )
 
@@ -32,7 +34,7 @@ class RenderedSample:
 
 
 def trained_answers(messages: Messages, train_on: TrainOn) -> list[int]:
-    """Which of the assistant's turns are trained, counted from 0."""
+    """Return the assistant's turns that are trained, counted from 0."""
     answers = assistant_indices(messages)
     if train_on == "last":
         return [len(answers) - 1] if answers else []
@@ -58,50 +60,99 @@ class ChatEncoder:
     def conversation(
         self, messages: Messages, tools: Tools | None, train_on: TrainOn
     ) -> list[RenderedSample]:
-        """A conversation in pieces: one sample, or one for each trained turn.
+        """Cut one conversation into pieces; see `conversations`.
+
+        Raises:
+            MalformedRowError: The template refuses it, or does not show what a trained turn says.
+        """
+        return raise_malformed(self.conversations([(messages, tools)], train_on)[0])
+
+    def conversations(
+        self, rows: Sequence[tuple[Messages, Tools | None]], train_on: TrainOn
+    ) -> list[list[RenderedSample] | MalformedRowError]:
+        """Cut conversations into pieces: each is one sample, or one for each trained turn.
 
         Several come from a template that rewrites earlier turns (leaves out earlier reasoning, say):
         each turn is then trained as the last of a conversation that ends with it.
-
-        Raises:
-            Malformed: the template refuses it, or does not show what a trained turn says.
         """
-        chosen = trained_answers(messages, train_on)
-        rendered = self.template.render(messages, tools)
-        # Reasoning is what templates leave out of earlier turns; else the last turn's proof will do.
-        proven = chosen if any(m.get("reasoning") for m in messages) else chosen[-1:]
-        if all(self._aligned(messages, rendered, n, prove=n in proven) for n in chosen):
-            return [self._sample(messages, tools, rendered, chosen, train_on)]
+        wanted = []
+        for messages, tools in rows:
+            chosen = trained_answers(messages, train_on)
+            # Reasoning is what templates leave out of earlier turns; else the last turn's proof will do.
+            proven = chosen if any(m.get("reasoning") for m in messages) else chosen[-1:]
+            wanted.append(TemplateInput(messages, tools, prove=proven))
+        return self.template.render_all(wanted, partial(self._samples, train_on=train_on))
+
+    def _samples(
+        self, wanted: TemplateInput, rendered: RenderedChat, train_on: TrainOn
+    ) -> list[RenderedSample]:
+        chosen = trained_answers(wanted.messages, train_on)
+        if all(self._aligned(wanted, rendered, number) for number in chosen):
+            return [self._sample(wanted, rendered, chosen, train_on)]
         if train_on == "everything":
             raise RewrittenTurnError(
                 "the chat template rewrites earlier turns, so not everything can be trained on"
             )
-        return [self._alone(messages, tools, n) for n in chosen]
+        alone = [
+            TemplateInput(wanted.messages[: wanted.answers[n] + 1], wanted.tools, prove=[n])
+            for n in chosen
+        ]
+        return [
+            raise_malformed(sample) for sample in self.template.render_all(alone, self._last_turn)
+        ]
+
+    def _last_turn(self, wanted: TemplateInput, rendered: RenderedChat) -> RenderedSample:
+        (last,) = wanted.prove
+        if not self._aligned(wanted, rendered, last):
+            count = len(wanted.messages)
+            what = f"the chat template does not show turn {count} as the model would write it"
+            raise MalformedRowError(what)
+        return self._sample(wanted, rendered, [last], "last")
 
     def prompt(self, messages: Messages, tools: Tools | None = None) -> RenderedSample:
-        """Turns that wait for an answer, in pieces.
+        """Cut turns that wait for an answer into pieces.
 
         Raises:
-            Malformed: the template refuses them.
+            MalformedRowError: The template refuses them.
         """
-        return self._sample(messages, tools, self.template.prompt(messages, tools), (), "last")
+        return raise_malformed(self.prompts([(messages, tools)])[0])
+
+    def prompts(
+        self, rows: Sequence[tuple[Messages, Tools | None]]
+    ) -> list[RenderedSample | MalformedRowError]:
+        """Cut conversations that wait for an answer into pieces."""
+        wanted = [TemplateInput(messages, tools, ask=True) for messages, tools in rows]
+        return self.template.render_all(wanted, partial(self._sample, chosen=(), train_on="last"))
 
     def pair(
         self, prompt: Messages, answer: Messages, tools: Tools | None = None
     ) -> tuple[RenderedSample, int]:
-        """A prompt with its answer in pieces, and the number of pieces that are the prompt's.
+        """Cut a prompt with its answer into pieces, and count the pieces that are the prompt's.
 
         Raises:
-            Malformed: the template refuses it, or shows the prompt otherwise than for generation.
+            MalformedRowError: The template refuses it, or shows the prompt otherwise than for generation.
         """
-        messages = (*prompt, *answer)
-        first, last = len(assistant_indices(prompt)), len(assistant_indices(messages))
-        rendered = self.template.render(messages, tools)
-        for n in range(first, last):
-            if not self._aligned(messages, rendered, n, prove=n == first):
-                what = "the chat template does not show the answer as the model would write it"
-                raise RewrittenTurnError(what)
-        sample = self._sample(messages, tools, rendered, range(first, last), "assistant")
+        return raise_malformed(self.pairs([(prompt, answer, tools)])[0])
+
+    def pairs(
+        self, rows: Sequence[tuple[Messages, Messages, Tools | None]]
+    ) -> list[tuple[RenderedSample, int] | MalformedRowError]:
+        """Cut prompts with an answer each into pieces, and count the pieces that are the prompt's."""
+        wanted = [
+            TemplateInput((*prompt, *answer), tools, prove=[len(assistant_indices(prompt))])
+            for prompt, answer, tools in rows
+        ]
+        return self.template.render_all(wanted, self._answered_prompt)
+
+    def _answered_prompt(
+        self, wanted: TemplateInput, rendered: RenderedChat
+    ) -> tuple[RenderedSample, int]:
+        (first,) = wanted.prove
+        answers = range(first, len(wanted.answers))
+        if not all(self._aligned(wanted, rendered, number) for number in answers):
+            what = "the chat template does not show the answer as the model would write it"
+            raise RewrittenTurnError(what)
+        sample = self._sample(wanted, rendered, answers, "assistant")
         count = next(i for i, piece in enumerate(sample.pieces) if piece.answer is not None)
         return sample, count
 
@@ -124,27 +175,18 @@ class ChatEncoder:
             encoded.append(replace(row, ends=tuple(ends.values())))
         return encoded
 
-    def _aligned(self, messages: Messages, rendered: RenderedChat, n: int, *, prove: bool) -> bool:
-        span = rendered.turns[n]
+    def _aligned(self, wanted: TemplateInput, rendered: RenderedChat, number: int) -> bool:
+        span = rendered.turns[number]
         if span is None:
             return False
-        turn, answer = rendered.text[span[0] : span[1]], messages[assistant_indices(messages)[n]]
+        turn, answer = rendered.text[span[0] : span[1]], wanted.messages[wanted.answers[number]]
         if not self.template.shows(answer, turn):
             return False
-        return not prove or self.template.proves(messages, rendered, n)
-
-    def _alone(self, messages: Messages, tools: Tools | None, answer: int) -> RenderedSample:
-        upto = messages[: assistant_indices(messages)[answer] + 1]
-        rendered = self.template.render(upto, tools)
-        if not self._aligned(upto, rendered, answer, prove=True):
-            what = f"the chat template does not show turn {len(upto)} as the model would write it"
-            raise MalformedRowError(what)
-        return self._sample(upto, tools, rendered, [answer], "last")
+        return number not in wanted.prove or rendered.proves(number)
 
     def _sample(
         self,
-        messages: Messages,
-        tools: Tools | None,
+        wanted: TemplateInput,
         rendered: RenderedChat,
         chosen: Sequence[int],
         train_on: TrainOn,
@@ -160,12 +202,12 @@ class ChatEncoder:
                 stretches.append((span[1], everything or trained, number if trained else None))
                 end = span[1]
         # After the last answer the template may put white space, which no model will ever see.
-        if rendered.text[end:].strip() or messages[-1]["role"] != "assistant":
+        if rendered.text[end:].strip() or wanted.messages[-1]["role"] != "assistant":
             stretches.append((len(rendered.text), everything, None))
         return RenderedSample(
             pieces=tuple(self.encoder.split(rendered.text, stretches)),
-            left_out=self.template.left_out(messages, tools, rendered.text),
-            special_text=self.template.spells_control(messages),
+            left_out=self.template.left_out(wanted.messages, wanted.tools, rendered.text),
+            special_text=self.template.spells_control(wanted.messages),
         )
 
     def _end_of_turn(self) -> int | None:
@@ -182,8 +224,8 @@ def encode_conversation(
     """Token ids of a conversation, and which of them are trained.
 
     Raises:
-        Malformed: the template refuses the row.
-        Rewritten: the template rewrites its earlier turns, so that it is several samples.
+        MalformedRowError: the template refuses the row.
+        RewrittenTurnError: the template rewrites its earlier turns, so that it is several samples.
         ModelError: there is no usable template.
     """
     chat = ChatEncoder(tokenizer)
@@ -208,7 +250,7 @@ def encode_preference(row: Preference, tokenizer: PreTrainedTokenizerBase) -> Pr
     """Token ids of a prompt and its two answers, as `encode_conversation` gives them.
 
     Raises:
-        Malformed: the template refuses the row, or shows the prompt otherwise before either answer.
+        MalformedRowError: the template refuses the row, or shows the prompt otherwise before either answer.
         ModelError: there is no usable template.
     """
     chat = ChatEncoder(tokenizer)

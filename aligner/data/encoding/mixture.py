@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from aligner.data.ledger import Ledger, summarize_lengths
 from aligner.data.options import DataOptions, DataSpec
-from aligner.data.store.row_store import ReorderedRows, RowStore
+from aligner.data.store.lazy_rows import ReorderedRows
+from aligner.data.store.row_store import RowStore
 
 
 def apply_mixture(

@@ -13,12 +13,12 @@ from typing import Any
 import numpy
 
 from aligner.data.context import DataContext
-from aligner.data.curation.augment import augmented
 from aligner.data.encoding.truncation import EncodedRows, RenderedRows, RowEncoder
 from aligner.data.ledger import EXAMPLES, Count, Ledger, count_row, merge_counts, summarize_lengths
 from aligner.data.options import DataOptions
 from aligner.data.reading.cross_row_checks import SharedPrompts
 from aligner.data.reading.load import RowStream, is_held_out
+from aligner.data.reading.operations import apply_entry_operations
 from aligner.data.reading.skipped_rows import write_skipped
 from aligner.data.rows import ClassifiedText, LabeledCompletion, Row
 from aligner.data.store.row_store import RowStore, RowStoreWriter
@@ -179,7 +179,9 @@ class PreparePipeline:
             rows: Iterator[Row] = (row for _, row in group)
             if name == "data":
                 spec, tally = flow.specs[entry], sides[name].fitted.tally
-                rows = augmented(rows, spec, tally, context=self.context, option=name)
+                rows = apply_entry_operations(
+                    rows, spec, "training entry", tally, context=self.context, option=name
+                )
             for row in rows:
                 push(name, entry, row)
         for side, queue in waiting.items():
@@ -231,6 +233,7 @@ class PreparePipeline:
             dropped=merge_counts(before.dropped, fitted.tally.dropped),
             filtered=merge_counts(before.filtered, fitted.tally.filtered),
             found=found,
+            phrases={**before.phrases, **fitted.tally.phrases},
             lengths=summarize_lengths(fitted.lengths),
             tokens=fitted.tokens,
             trained=fitted.trained,

@@ -20,5 +20,5 @@ def planned_policy(
     with errors:
         facts = planned_model(context, "policy")
     if tokenizer is not None and facts is not None:
-        errors.found += vocabulary_errors(facts, len(tokenizer), where=context.where)
+        errors.found += vocabulary_errors(facts, len(tokenizer))
     return tokenizer, facts

@@ -11,7 +11,6 @@ from typing import Any, Generic, TypeVar
 from transformers import PreTrainedTokenizerBase
 
 from aligner.data.context import DataContext
-from aligner.data.curation.determined import by_step
 from aligner.data.encoding.chat import ChatEncoder
 from aligner.data.encoding.mixture import apply_mixture
 from aligner.data.encoding.pieces import TextPieceEncoder
@@ -26,7 +25,8 @@ from aligner.data.encoding.truncation_sequences import (
 )
 from aligner.data.ledger import Ledger, ledger_from_json
 from aligner.data.options import DataOptions, Overflow, TrainOn
-from aligner.data.reading.load import RowStream
+from aligner.data.reading.load import RowStream, step_determinants
+from aligner.data.reading.operations import operations_of, with_named_operations
 from aligner.data.reading.skipped_rows import SkippedRow, SkippedRows
 from aligner.data.reading.step_datasets import step_rows_hash
 from aligner.data.store.cache import Cache
@@ -40,7 +40,7 @@ from aligner.data.store.token_rows import (
     SequenceTokens,
 )
 from aligner.errors import AlignerError, DataError, ErrorGroup
-from aligner.registry import RowKind
+from aligner.registry import RowKind, RowOperation
 
 T = TypeVar("T", SequenceTokens, PreferenceTokens, PromptTokens, LabelTokens)
 
@@ -213,7 +213,9 @@ def _prepare(
     longest: int | None = None,
     extra: str = "",
 ) -> PreparedData[T]:
-    chosen = options.model_dump_json(include=set(DataOptions.model_fields))
+    options = with_named_operations(options, context)
+    fields = {*DataOptions.model_fields, *options.operations}
+    chosen = options.model_dump_json(include=fields, serialize_as_any=True)
     encoding = f"{want} {extra} {tokenizer_hash(tokenizer)}"
     key = f"prepared {encoding} {context.recipe_folder} {chosen} {step_rows_hash(options, context)}"
     if key not in context.memo:
@@ -241,11 +243,23 @@ def _flows(context: DataContext, options: DataOptions, want: RowKind) -> dict[st
     }
 
 
+def _operations(options: DataOptions) -> set[type[RowOperation]]:
+    """Return the classes of all row operations that `options` and their data sets name."""
+    every = (options, *options.data, *(options.eval_data or ()))
+    return {
+        type(named.operation)
+        for one in every
+        for named in operations_of(one, "entry", "training entry", "step")
+    }
+
+
 def _prepared(work: PreparePipeline, determining: str, over: Overflow) -> PreparedData[Any]:
     place, options = work.context, work.options
     parts = [flow.known() for flow in work.flows.values()]
-    together = "" if None in parts else by_step(options, place)
-    key = json.dumps([code_version(place.registry), determining, over, together, parts])
+    together = "" if None in parts else step_determinants(options, place)
+    key = json.dumps(
+        [code_version(place.registry, _operations(options)), determining, over, together, parts]
+    )
     # What is not known before it is read cannot be found again, and is kept for this process alone.
     cache = Cache(place.cache) if place.cache is not None and None not in parts else None
     if cache is None or not cache.writable:
@@ -264,7 +278,7 @@ def _prepared(work: PreparePipeline, determining: str, over: Overflow) -> Prepar
     ErrorGroup.raise_if_any(errors)
     measured = next((name for name in rows if name != "data"), None)
     hashes: dict[str, str] = about["hashes"]
-    if together := together or by_step(options, place):
+    if together := together or step_determinants(options, place):
         whole = f"{hashes['data']} {together}"
         hashes = hashes | {"data": hashlib.sha256(whole.encode()).hexdigest()}
     return PreparedData(

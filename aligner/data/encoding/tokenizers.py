@@ -13,7 +13,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 
 from aligner.errors import ModelError
 from aligner.models.files import TOKENIZER_FILES, hash_folder
-from aligner.run.ranks import written_once
+from aligner.run.processes import write_once
 from aligner.stage import PlanContext
 from aligner.state import Artifact, ModelCache
 
@@ -88,7 +88,7 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> Artifact
         _forget_origin(folder / "tokenizer_config.json")
         return Artifact(path=str(folder), hash=hash_folder(folder, only=TOKENIZER_FILES))
 
-    return written_once(folder, write, name="tokenizer")
+    return write_once(folder, write, name="tokenizer")
 
 
 def _forget_origin(settings: Path) -> None:

@@ -90,10 +90,7 @@ class RenderedRows(Generic[R, T]):
 
 
 class RowEncoder(ABC, Generic[T]):
-    """Makes encoded rows of one kind, in three parts: the second may be done in the background.
-
-    Rendering watches a clock that only the first thread has, so `render` and `take` are called there.
-    """
+    """Makes encoded rows of one kind, in three parts: the second may be done in the background."""
 
     @abstractmethod
     def render(self, rows: Sequence[Any]) -> RenderedRows[Any, Any]:
@@ -116,17 +113,14 @@ class RowEncoder(ABC, Generic[T]):
         return fitted
 
 
-def render_rows(
-    rows: Sequence[R], chat: ChatEncoder, render: Callable[[R], T]
-) -> RenderedRows[R, T]:
-    """Rows with what `render` makes of them by the template of `chat`."""
+def render_rows(rows: Sequence[R], results: Sequence[T | MalformedRowError]) -> RenderedRows[R, T]:
+    """Part rows with what a template made of them from those that it refused."""
     made: RenderedRows[R, T] = RenderedRows([], [])
-    with chat.template.watch.over():
-        for row in rows:
-            try:
-                made.rows.append((row, render(row)))
-            except MalformedRowError as error:
-                made.refused.append((row.origin, error.what))
+    for row, result in zip(rows, results, strict=True):
+        if isinstance(result, MalformedRowError):
+            made.refused.append((row.origin, result.what))
+        else:
+            made.rows.append((row, result))
     return made
 
 

@@ -17,6 +17,7 @@ from aligner.data.encoding.truncation import (
     render_rows,
 )
 from aligner.data.options import Overflow
+from aligner.data.reading.messages import MalformedRowError
 from aligner.data.rows import LabeledCompletion, Preference
 from aligner.data.store.token_rows import LabelTokens, PreferenceTokens
 
@@ -34,12 +35,12 @@ class PreferenceEncoder(RowEncoder[PreferenceTokens]):
     def render(
         self, rows: Sequence[Preference]
     ) -> RenderedRows[Preference, tuple[SplitSample, SplitSample]]:
-        def both(row: Preference) -> tuple[SplitSample, SplitSample]:
-            first = self.chat.pair(row.prompt, row.chosen, row.tools)
-            second = self.chat.pair(row.prompt, row.rejected, row.tools)
-            return first, second
-
-        return render_rows(rows, self.chat, both)
+        sides = self.chat.pairs(
+            [(row.prompt, side, row.tools) for row in rows for side in (row.chosen, row.rejected)]
+        )
+        return render_rows(
+            rows, [_both(*both) for both in zip(sides[::2], sides[1::2], strict=True)]
+        )
 
     def encode(
         self, made: RenderedRows[Preference, tuple[SplitSample, SplitSample]]
@@ -120,6 +121,14 @@ class PreferenceEncoder(RowEncoder[PreferenceTokens]):
         fitted.take(pair, length=_length(pair), tokens=tokens, trained=trained)
 
 
+def _both(
+    chosen: SplitSample | MalformedRowError, rejected: SplitSample | MalformedRowError
+) -> tuple[SplitSample, SplitSample] | MalformedRowError:
+    if isinstance(chosen, MalformedRowError):
+        return chosen
+    return rejected if isinstance(rejected, MalformedRowError) else (chosen, rejected)
+
+
 def _length(pair: PreferenceTokens) -> int:
     return len(pair.prompt_ids) + max(len(pair.chosen_ids), len(pair.rejected_ids))
 
@@ -134,9 +143,8 @@ class LabelEncoder(RowEncoder[LabelTokens]):
     def render(
         self, rows: Sequence[LabeledCompletion]
     ) -> RenderedRows[LabeledCompletion, SplitSample]:
-        return render_rows(
-            rows, self.chat, lambda row: self.chat.pair(row.prompt, row.completion, row.tools)
-        )
+        given = [(row.prompt, row.completion, row.tools) for row in rows]
+        return render_rows(rows, self.chat.pairs(given))
 
     def encode(self, made: RenderedRows[LabeledCompletion, SplitSample]) -> list[LabelTokens]:
         cuts = [cut for _, cut in made.rows]

@@ -77,11 +77,8 @@ class ConversationEncoder(RowEncoder[SequenceTokens]):
     def render(
         self, rows: Sequence[Conversation]
     ) -> RenderedRows[Conversation, list[RenderedSample]]:
-        return render_rows(
-            rows,
-            self.chat,
-            lambda row: self.chat.conversation(row.messages, row.tools, self.train_on),
-        )
+        given = [(row.messages, row.tools) for row in rows]
+        return render_rows(rows, self.chat.conversations(given, self.train_on))
 
     def encode(
         self, made: RenderedRows[Conversation, list[RenderedSample]]
@@ -162,7 +159,7 @@ class PromptEncoder(RowEncoder[PromptTokens]):
     over: Overflow
 
     def render(self, rows: Sequence[Prompt]) -> RenderedRows[Prompt, RenderedSample]:
-        return render_rows(rows, self.chat, lambda row: self.chat.prompt(row.messages, row.tools))
+        return render_rows(rows, self.chat.prompts([(row.messages, row.tools) for row in rows]))
 
     def encode(self, made: RenderedRows[Prompt, RenderedSample]) -> list[list[int]]:
         encoded = self.chat.encode([sample for _, sample in made.rows])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from aligner.data.context import DataContext
@@ -10,6 +11,7 @@ from aligner.data.describe import describe_value, printable_name
 from aligner.data.options import DataSpec
 from aligner.data.reading.formats import FORMATS, ColumnTest, nearest_formats
 from aligner.data.reading.kinds import is_convertible
+from aligner.data.reading.sources import open_rows
 from aligner.data.reading.tables import RawRow
 from aligner.errors import DataError, did_you_mean
 from aligner.registry import DataFormat, RowKind
@@ -94,3 +96,42 @@ def _wrong_kind(
     makers = sorted(name for name, one in FORMATS.items() if is_convertible(one.kind, want))
     what = f"{spec.named} is written as {formats}, from which no {want} rows can be made"
     return DataError(what, where=where, hint=f"{want} rows are made from {', '.join(makers)}")
+
+
+def detect_any_format(spec: DataSpec, context: DataContext, option: str) -> DataFormat:
+    """The format of `spec`: the one that it names, or the only one that fits its first rows.
+
+    Of several that fit, those are preferred that use more of the columns.
+
+    Raises:
+        DataError: none fits, or several do.
+    """
+    known = {**FORMATS, **context.registry.data_formats}
+    if spec.format in known:
+        return known[spec.format]
+    first = islice(open_rows(spec, context, option).rows, DETECTION_ROWS)
+    raw = [(origin, _with_names(row, spec.columns)) for origin, row in first]
+    rows = [row for _, row in raw if isinstance(row, Mapping)]
+    fitting = [one for one in known.values() if one.recognize(rows)] if rows else []
+    fullest = [one for one in fitting if not any(_needs(one) < _needs(two) for two in fitting)]
+    if spec.format != "auto" or not fullest:
+        # What is wrong is the same whatever kind is wanted.
+        return detect_format(raw, spec, "text", context, option)
+    if len(fullest) > 1:
+        names = " and ".join(sorted(one.name for one in fullest))
+        what, hint = (
+            f"the rows of {spec.named} fit {names}",
+            f"say which with `format: {fullest[0].name}`",
+        )
+        raise DataError(what, where=context.at(option), hint=hint)
+    return fullest[0]
+
+
+def _needs(one: DataFormat) -> set[str]:
+    return set(one.recognize.needed) if isinstance(one.recognize, ColumnTest) else set()
+
+
+def _with_names(row: object, names: Mapping[str, str]) -> object:
+    if not isinstance(row, Mapping):
+        return row
+    return {names.get(name, name): value for name, value in row.items()}

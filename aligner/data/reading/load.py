@@ -3,43 +3,36 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from itertools import chain, islice
+from typing import Any
 
 from aligner.data.context import DataContext
-from aligner.data.curation.determined import by_entry
-from aligner.data.curation.entry import curated
-from aligner.data.curation.spec import EntryCuration
-from aligner.data.curation.together import curated_together
 from aligner.data.ledger import Ledger, Tally, merge_counts
 from aligner.data.options import DataOptions, DataSpec
-from aligner.data.reading.columns import ColumnRenames
-from aligner.data.reading.convert_row import convert_row
 from aligner.data.reading.cross_row_checks import CrossRowChecks
-from aligner.data.reading.format_detection import DETECTION_ROWS, detect_format
-from aligner.data.reading.row_checks import drop_unusable
-from aligner.data.reading.row_conversion import DifferentPromptsError
+from aligner.data.reading.entry_rows import EntryRows
+from aligner.data.reading.format_detection import detect_any_format
+from aligner.data.reading.operations import (
+    NamedOperation,
+    apply_operation,
+    operation_context,
+    operations_of,
+    with_named_operations,
+)
 from aligner.data.reading.skipped_rows import SkippedRow
-from aligner.data.reading.sources import OpenedRows, open_rows
-from aligner.data.reading.step_datasets import step_dataset_hash, step_rows_hash
-from aligner.data.reading.tables import RawRow
+from aligner.data.reading.step_datasets import step_rows_hash
 from aligner.data.row_keys import prompt_key
 from aligner.data.rows import Row
-from aligner.errors import AlignerError, DataError, ErrorCollector, ErrorGroup
-from aligner.registry import DataFormat, RowKind
-
-NAMED = 20
-"""Malformed rows that are named one by one before the rest is only counted."""
-
-# Not where it lies, but what is read from it: moved data is the same data.
-_PLACE = {"path", "hub", "revision", "subset", "split", "source", "options", "step"}
+from aligner.errors import AlignerError, ErrorCollector
+from aligner.registry import RowKind
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedRows:
-    """Rows of one kind, and the account of where they came from."""
+    """Rows of one kind in memory, and the account of them."""
 
     rows: tuple[Row, ...]
     hash: str
@@ -51,28 +44,36 @@ class LoadedRows:
 def load_rows(
     specs: Sequence[DataSpec], *, want: RowKind, context: DataContext, option: str
 ) -> LoadedRows:
-    """Read `specs` one after the other, as rows of the kind `want`, all of them into memory.
+    """Read the rows of `specs`, one data set after the other, as rows of the kind `want`.
 
-    They are read once a process: what was loaded is kept in `place.memo`.
+    A process reads them once: `context.memo` keeps them.
 
     Raises:
         DataError: data is missing, malformed, of no known format or of the wrong kind; all errors of
             all specs together, each with its file and line, or at `option` of the recipe.
     """
-    asked = [f"{spec.model_dump_json()} {step_rows_hash(spec, context)}" for spec in specs]
-    key = f"rows {want} {context.recipe_folder} {asked}"
+    written = [f"{spec.model_dump_json()} {step_rows_hash(spec, context)}" for spec in specs]
+    key = f"rows {want} {context.recipe_folder} {written}"
     if key not in context.memo:
-        flow = RowStream(specs, want=want, context=context, option=option)
-        rows, skipped = tuple(flow.rows()), tuple(flow.skipped)
+        stream = RowStream(specs, want=want, context=context, option=option)
+        rows, skipped = tuple(stream.rows()), tuple(stream.skipped)
         context.memo[key] = LoadedRows(
-            rows=rows, hash=flow.hash, ledger=flow.ledger(), skipped=skipped
+            rows=rows, hash=stream.hash, ledger=stream.ledger(), skipped=skipped
         )
     loaded: LoadedRows = context.memo[key]
     return loaded
 
 
 class RowStream:
-    """Rows of one option as they are read, one at a time, and the account of them in the making."""
+    """Rows of one option, read one at a time, and the account of them.
+
+    Args:
+        specs: Data sets to read, one after the other.
+        want: Kind of the rows.
+        context: Start of relative paths, and lines of the recipe for errors.
+        option: Option of the recipe that names the data.
+        options: Options of the step, for its row operations; without them none are applied.
+    """
 
     def __init__(
         self,
@@ -83,27 +84,21 @@ class RowStream:
         option: str,
         options: DataOptions | None = None,
     ) -> None:
-        """Args:
-        specs: What is read, one after the other.
-        want: The kind of rows to make of it.
-        place: Where relative paths start, and where errors point.
-        option: What the recipe calls this data.
-        options: The step's, for what is done to the rows of all `specs` together.
-        """
         self.entry = 0
-        """The number of the spec that the last row came from."""
-        self._entries = [_Entry(spec, want, context, option) for spec in specs]
-        self._place, self._option, self._options = context, option, options
-        self._across = CrossRowChecks()
+        """Index of the data set of the last row."""
+        typed = [with_named_operations(spec, context) for spec in specs]
+        self._entries = [EntryRows(spec, want, context, option) for spec in typed]
+        self._context, self._option, self._options = context, option, options
+        self._checks = CrossRowChecks()
 
     def known(self) -> list[str] | None:
-        """What decides the rows and what they are called, known before any is read; else None."""
+        """Return everything that decides the rows and their origins; None if that needs reading them."""
         parts: list[str] = []
         for entry in self._entries:
             try:
                 content = entry.reading.known()
             except AlignerError:
-                return None  # to be told with all else that is wrong, when the rows are read
+                return None  # reported with all other errors when the rows are read
             if content is None:
                 return None
             names = (entry.spec.named, *entry.reading.names)
@@ -111,37 +106,28 @@ class RowStream:
         return parts
 
     def rows(self) -> Iterator[Row]:
-        """All rows, once.
+        """Yield all rows, once.
 
         Raises:
-            DataError: as `load` does, when all rows have been read; none is given after an error.
+            DataError: as `load_rows` does, after all rows have been read; none follows an error.
         """
         errors = ErrorCollector()
-        rows = self._one_after_the_other(errors)
-        if self._options is not None and not any(entry.stands_in for entry in self._entries):
-            rows = curated_together(
-                rows,
-                self._options,
-                self._across.tally,
-                context=self._place,
-                option=self._option,
-            )
+        rows = self._entry_rows(errors)
+        # Evaluation data remains as it is, and forecast rows only stand for rows to come.
+        forecast = any(entry.is_forecast for entry in self._entries)
+        if self._options is not None and self._option == "data" and not forecast:
+            rows = apply_step_operations(rows, self._options, self._checks.tally, self._context)
         for row in rows:
             if not errors.found:
-                self._across.see(row)
+                self._checks.see(row)
                 yield row
         errors.raise_if_any()
-        self._across.settle()
+        self._checks.settle()
 
-    def _one_after_the_other(self, errors: ErrorCollector) -> Iterator[Row]:
+    def _entry_rows(self, errors: ErrorCollector) -> Iterator[Row]:
         for number, entry in enumerate(self._entries):
             with errors:
-                rows = entry.rows()
-                if not entry.stands_in:
-                    rows = curated(
-                        rows, entry.spec, entry.tally, context=self._place, option=self._option
-                    )
-                for row in rows:
+                for row in entry.rows():
                     self.entry = number
                     yield row
 
@@ -151,17 +137,17 @@ class RowStream:
 
     @property
     def hash(self) -> str:
-        """SHA-256 of what was read and of the options that determine the rows, once all are read."""
+        """SHA-256 of what was read and of the options that determine the rows, after all are read."""
         parts = [entry.hash for entry in self._entries]
         return parts[0] if len(parts) == 1 else hashlib.sha256("".join(parts).encode()).hexdigest()
 
     @property
     def skipped(self) -> list[SkippedRow]:
-        return [one for entry in self._entries for one in entry.skipped]
+        return [row for entry in self._entries for row in entry.skipped]
 
     def ledger(self) -> Ledger:
-        """The account of all rows, once all are read."""
-        tallies = [*(entry.tally for entry in self._entries), self._across.tally]
+        """Return the account of all rows, after all are read."""
+        tallies = [*(entry.tally for entry in self._entries), self._checks.tally]
         counts = {
             part: reduce(merge_counts, (getattr(tally, part) for tally in tallies))
             for part in ("skipped", "dropped", "filtered", "found")
@@ -171,126 +157,116 @@ class RowStream:
             name=", ".join(entry.spec.named for entry in self._entries),
             formats=tuple(entry.format for entry in self._entries),
             read=sum(entry.read for entry in self._entries),
-            converted=self._across.rows + sum(count.rows for count in left_out),
-            used=self._across.rows,
-            labels=self._across.labels,
+            converted=self._checks.rows + sum(count.rows for count in left_out),
+            used=self._checks.rows,
+            labels=self._checks.labels,
             skipped=counts["skipped"],
             dropped=counts["dropped"],
             filtered=counts["filtered"],
             found=counts["found"],
+            phrases={name: text for tally in tallies for name, text in tally.phrases.items()},
         )
 
 
-class _Entry:
-    """The rows of one spec."""
+def apply_step_operations(
+    rows: Iterator[Row], options: DataOptions, tally: Tally, context: DataContext
+) -> Iterator[Row]:
+    """Return the rows that the operations of a step make of the rows of all entries of `data`.
 
-    def __init__(self, spec: DataSpec, want: RowKind, context: DataContext, option: str) -> None:
-        self.spec = spec
-        self.tally = Tally()
-        self.read = 0
-        self.format = ""
-        self.skipped: list[SkippedRow] = []
-        self._want, self._place, self._option = want, context, option
-        self._reading: OpenedRows | None = None
-
-    @property
-    def reading(self) -> OpenedRows:
-        if self._reading is None:
-            self._reading = open_rows(self.spec, self._place, self._option)
-        return self._reading
-
-    @property
-    def stands_in(self) -> bool:
-        """Whether nothing may be left out for what it says, as it only stands for rows to come."""
-        return self.spec.step is not None and step_dataset_hash(self.spec.step, self._place) is None
-
-    @property
-    def determining(self) -> str:
-        """The options that decide which rows are made of what is read."""
-        elsewhere = _PLACE | set(EntryCuration.model_fields)
-        chosen = self.spec.model_dump_json(include=set(DataSpec.model_fields) - elsewhere)
-        made = by_entry(self.spec, self._place, self._option)
-        return f"{chosen} {self._want} {made}".rstrip()
-
-    @property
-    def hash(self) -> str:
-        content = f"{self.reading.hash()} {self.determining}"
-        return hashlib.sha256(content.encode()).hexdigest()
-
-    def rows(self) -> Iterator[Row]:
-        columns = ColumnRenames(self.spec, self._place.at(self._option))
-        raw = self._counted(columns)
-        head = list(islice(raw, DETECTION_ROWS))
-        if len(head) < DETECTION_ROWS or columns.clash:
-            _use_up(raw)
-            columns.raise_if_any()
-        looked_at = [(origin, columns.renamed(row)) for origin, row in head]
-        try:
-            chosen = detect_format(looked_at, self.spec, self._want, self._place, self._option)
-        except AlignerError:
-            # A name that is wrong says more than the format that is not found for it.
-            _use_up(raw)
-            columns.raise_if_any()
-            raise
-        self.format = chosen.name
-        renamed = ((origin, columns.renamed(row)) for origin, row in chain(head, raw))
-        yield from self._converted(renamed, chosen, columns)
-
-    def _counted(self, columns: ColumnRenames) -> Iterator[RawRow]:
-        for origin, row in self.reading.rows:
-            self.read += 1
-            columns.see(row)
-            yield origin, row
-
-    def _converted(
-        self, raw: Iterator[RawRow], chosen: DataFormat, columns: ColumnRenames
-    ) -> Iterator[Row]:
-        stops = self.spec.on_bad_row == "stop"
-        first: list[AlignerError] = []
-        malformed = 0
-        for origin, one in raw:
-            try:
-                made = list(drop_unusable(convert_row(one, origin, chosen, self._want), self.tally))
-            except DifferentPromptsError as error:
-                self.tally.drop(error.what, origin)
-            except DataError as error:
-                malformed += 1
-                if stops:
-                    first += [error] if len(first) < NAMED else []
-                else:
-                    row = None if isinstance(one, DataError) else one
-                    self.tally.skip(error.what, origin)
-                    self.skipped.append(SkippedRow(origin, error.what, row))
-            else:
-                if not first:
-                    yield from made
-        columns.raise_if_any()
-        if first:
-            raise ErrorGroup(_first_few(first, malformed, self.spec, self.read))
+    Raises:
+        DataError: an operation cannot be applied, or data to compare with cannot be read.
+    """
+    for named in operations_of(options, "step"):
+        index = None
+        if named.operation.compares:
+            index = reference_index(named, options, context).index
+        where = context.at(named.name)
+        rows = apply_operation(rows, named, tally, context=context, where=where, index=index)
+    return rows
 
 
-def _use_up(raw: Iterator[RawRow]) -> None:
-    for _ in raw:
-        pass
+def stream_any_kind(spec: DataSpec, context: DataContext, option: str) -> RowStream:
+    """Return the rows of `spec` in the kind in which they are written.
+
+    Raises:
+        DataError: the data is missing, or its rows match no format or several.
+    """
+    chosen = detect_any_format(spec, context, option)
+    named = spec.model_copy(update={"format": chosen.name})
+    return RowStream([named], want=chosen.kind, context=context, option=option)
 
 
-def _first_few(
-    first: list[AlignerError], malformed: int, spec: DataSpec, rows: int
-) -> list[AlignerError]:
-    if malformed == 1:
-        return first
-    others = malformed - len(first)
-    what = f"{malformed} of {rows} rows are malformed" + (
-        f", {others} more than are named here" if others > 0 else ""
-    )
-    hint = "correct them, or leave them out with `on_bad_row: skip`"
-    return [*first, DataError(what, where=spec.named, hint=hint)]
+@dataclass(frozen=True)
+class ReferenceIndex:
+    """The index that an operation made of the data sets to compare with."""
+
+    index: Any
+    hash: str
+    """SHA-256 of the data sets."""
+
+
+def reference_index(
+    named: NamedOperation, options: DataOptions, context: DataContext
+) -> ReferenceIndex:
+    """Return the index of `eval_data` and of the data sets in `against`, built once a process.
+
+    Raises:
+        DataError: a data set is missing or malformed, or its rows match no format or several.
+    """
+    own = named.operation.options
+    sets = [("eval_data", spec) for spec in options.eval_data or ()]
+    sets += [(f"{named.name}.against", spec) for spec in own.against or ()]
+    written = " ".join(f"{option} {spec.model_dump_json()}" for option, spec in sets)
+    key = f"reference {context.recipe_folder} {context.seed} {named.name} {own.model_dump_json()} {written}"
+    if key not in context.memo:
+        hashes: list[str] = []
+
+        def references() -> Iterable[Iterator[Row]]:
+            for option, spec in sets:
+                stream = stream_any_kind(spec, context, option)
+                rows = stream.rows()
+                yield rows
+                deque(rows, maxlen=0)  # the hash is known once all have been read
+                hashes.append(stream.hash)
+
+        remaining = iter(references())
+        index = named.operation.index(remaining)
+        deque(remaining, maxlen=0)
+        digest = hashlib.sha256(" ".join(hashes).encode()).hexdigest()
+        context.memo[key] = ReferenceIndex(index, digest)
+    found: ReferenceIndex = context.memo[key]
+    return found
+
+
+def step_determinants(options: DataOptions, context: DataContext) -> str:
+    """Return what decides the rows of a step besides its entries: operations, mixture and order.
+
+    Data sets to compare with count by their content. The result is empty if nothing is asked for.
+
+    Raises:
+        DataError: data to compare with cannot be read.
+    """
+    parts: list[str] = []
+    weights = [spec.weight for spec in options.data]
+    if options.mixture is not None or options.shuffle or any(weights):
+        mixture = options.mixture.model_dump_json() if options.mixture else None
+        parts.append(f"{mixture} {options.shuffle} {weights} {context.seed}")
+    for named in operations_of(options, "step"):
+        surroundings = operation_context(named, Tally(), context, context.at(named.name))
+        if named.operation.compares:
+            own = named.operation.options.model_dump_json(exclude={"against"})
+            content = reference_index(named, options, context).hash
+            extra = named.operation.determinants(surroundings)
+            parts.append(f"{named.name} {named.plugin} {own} {content} {extra}")
+        else:
+            parts.append(named.determinants(surroundings))
+    return " ".join(parts)
 
 
 def is_held_out(row: Row, share: float) -> bool:
-    """Whether a row is among the `share` that is held out, by a hash of its prompt.
+    """Return True if the row belongs to the held-out `share`, by a hash of its prompt.
 
-    The same prompt never falls on both sides, and rows that are added later move none of the others.
+    Rows of one prompt are never in both splits, and new rows do not move others.
     """
     digest = hashlib.sha256(prompt_key(row).encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:8]) < share * 2**64

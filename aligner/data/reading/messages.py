@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from aligner.data.describe import describe_value
 from aligner.data.rows import Messages, Tools
 from aligner.errors import did_you_mean
+
+T = TypeVar("T")
 
 ROLES: Mapping[str, str] = {
     "system": "system",
@@ -42,11 +44,30 @@ class MalformedRowError(ValueError):
         super().__init__(f"{what} ({hint})" if hint else what)
 
 
+def catch_malformed(work: Callable[..., T], *given: Any) -> T | MalformedRowError:
+    """Call `work`, and return the `MalformedRowError` that it raises."""
+    try:
+        return work(*given)
+    except MalformedRowError as error:
+        return error
+
+
+def raise_malformed(result: T | MalformedRowError) -> T:
+    """Return a result of `catch_malformed`, or raise the error that it is.
+
+    Raises:
+        MalformedRowError: It is one.
+    """
+    if isinstance(result, MalformedRowError):
+        raise result
+    return result
+
+
 def read_text(value: Any, field: str) -> str:
     """`value` as text that may be empty.
 
     Raises:
-        Malformed: it is something else, or holds half of a surrogate pair.
+        MalformedRowError: it is something else, or holds half of a surrogate pair.
     """
     if not isinstance(value, str):
         raise MalformedRowError(f"field '{field}' should be text, not {describe_value(value)}")
@@ -65,7 +86,7 @@ def read_nonempty_text(value: Any, field: str) -> str:
     """`value` as text with something in it.
 
     Raises:
-        Malformed: it is something else, or holds nothing but white space.
+        MalformedRowError: it is something else, or holds nothing but white space.
     """
     if not read_text(value, field).strip():
         raise MalformedRowError(f"field '{field}' is empty")
@@ -76,7 +97,7 @@ def read_turns(value: Any, field: str) -> Messages:
     """A list of turns in the OpenAI (`role`, `content`) or ShareGPT (`from`, `value`) spelling.
 
     Raises:
-        Malformed: naming the turn and its field.
+        MalformedRowError: naming the turn and its field.
     """
     if not isinstance(value, list | tuple):
         raise MalformedRowError(
@@ -206,7 +227,7 @@ def read_tools(value: Any, field: str) -> Tools | None:
     """Function descriptions, given as objects or as JSON text; None where there are none.
 
     Raises:
-        Malformed: a description has no name.
+        MalformedRowError: a description has no name.
     """
     if value is None or value == "" or value == []:
         return None
@@ -231,7 +252,7 @@ def read_transcript(value: Any, field: str) -> Messages:
     ['Hi', 'Yes?']
 
     Raises:
-        Malformed: it does not begin with `Human:`.
+        MalformedRowError: it does not begin with `Human:`.
     """
     before, *parts = TRANSCRIPT.split(read_text(value, field))
     if before.strip() or not parts or parts[0] != "Human":
@@ -256,7 +277,7 @@ def read_prompt(value: Any, field: str) -> Messages:
     """A prompt written as text, as one turn, or as several turns.
 
     Raises:
-        Malformed: it is empty.
+        MalformedRowError: it is empty.
     """
     if isinstance(value, Mapping):
         return (read_turn(value, field),)

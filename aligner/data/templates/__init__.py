@@ -1,1 +1,1 @@
-"""Render conversations through a tokenizer's chat template."""
+"""Render conversations through a chat template, in a process with limited memory and time."""

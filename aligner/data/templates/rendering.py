@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from functools import cached_property
+from typing import Any, TypeVar, cast
 
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import chat_template_utils
 
-from aligner.data.reading.messages import ROLES, MalformedRowError
+from aligner.data.reading.messages import ROLES, MalformedRowError, catch_malformed, raise_malformed
 from aligner.data.rows import Messages, Tools
-from aligner.data.sandbox import Sandboxed, Spans, Watch
+from aligner.data.templates.renderer import Renderer, RenderReply, RenderRequest
 from aligner.errors import ModelError
+
+T = TypeVar("T")
 
 # What users wrote is put between these two where it spells a control token, so that it can be told
 # from the template's own after rendering. Unicode will never make characters of them.
@@ -28,12 +31,19 @@ class RewrittenTurnError(MalformedRowError):
 
 @dataclass(frozen=True)
 class TemplateInput:
-    """A conversation as templates get it, and what was rendered of it."""
+    """A conversation that is to be rendered."""
 
-    turns: list[dict[str, Any]]
-    tools: list[Any] | None
-    made: dict[tuple[int, bool], tuple[str, Spans]]
-    """By the number of turns, and whether an answer is asked for."""
+    messages: Messages
+    tools: Tools | None = None
+    ask: bool = False
+    """True if the prompt for an answer is to follow."""
+    prove: Sequence[int] = ()
+    """Assistant turns, counted from 0, for which `RenderedChat.proven` is wanted."""
+
+    @cached_property
+    def answers(self) -> list[int]:
+        """The indices of the assistant's turns."""
+        return assistant_indices(self.messages)
 
 
 @dataclass(frozen=True)
@@ -42,9 +52,18 @@ class RenderedChat:
 
     text: str
     turns: tuple[tuple[int, int] | None, ...]
-    """For each assistant turn, where it starts (what the model writes first) and ends (after its
-    end-of-turn token); None where that cannot be told."""
-    told: TemplateInput = field(repr=False, compare=False)
+    """For each assistant turn, its start (what the model writes first) and its end (after its
+    end-of-turn token); None where the text does not show them."""
+    proven: Mapping[int, bool | MalformedRowError] = field(default_factory=dict)
+    """For assistant turns, True if the prompt before it is exactly what precedes it in the text."""
+
+    def proves(self, answer: int) -> bool:
+        """Return True if the prompt before an assistant turn is exactly what precedes it.
+
+        Raises:
+            MalformedRowError: The template refuses the prompt.
+        """
+        return raise_malformed(self.proven[answer])
 
 
 class ChatTemplate:
@@ -60,20 +79,16 @@ class ChatTemplate:
             hint = "put a step before this one that gives it one: `stage: chat`"
             raise ModelError("the tokenizer has no chat template", where=where, hint=hint)
         self._tokenizer = tokenizer
-        self._names = dict(tokenizer.special_tokens_map)
-        self._names.pop("extra_special_tokens", None)
         self.control = control_tokens(tokenizer)
         longest_first = sorted(self.control, key=len, reverse=True)
         self._special = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
         self._roles = {role for role in ROLES.values() if not self._special.search(role)}
         self.marked = bool(re.search(r"\{%-?\s*generation\s*-?%\}", self._source(None)))
+        variables = dict(tokenizer.special_tokens_map)
+        variables.pop("extra_special_tokens", None)
         # A tokenizer may have a template of its own for conversations with tools.
-        self._templates = {
-            there: Sandboxed(self._source(tools), self._names, marked=self.marked)
-            for there, tools in ((False, None), (True, ({},)))
-        }
-        self._last = TemplateInput([], None, {})
-        self.watch = Watch()
+        sources = (self._source(None), self._source(({},)))
+        self._renderer = Renderer(sources, variables, self.marked)
         self._try(where)
 
     def _source(self, tools: Tools | None) -> str:
@@ -86,11 +101,8 @@ class ChatTemplate:
         question = {"role": "user", "content": "question"}
         answer = {"role": "assistant", "content": "answer"}
         try:
-            rendered = self.render((question, answer))
-        except MalformedRowError as error:
-            raise ModelError(f"the chat template fails: {error.what}", where=where) from None
-        try:
-            proven = self.proves((question, answer), rendered, 0)
+            rendered = self.render(TemplateInput((question, answer), prove=[0]))
+            proven = rendered.turns[0] is not None and rendered.proves(0)
         except MalformedRowError as error:
             raise ModelError(f"the chat template fails: {error.what}", where=where) from None
         if not proven:
@@ -106,79 +118,112 @@ class ChatTemplate:
             what = "the chat template does not show what the assistant says"
             raise ModelError(what, where=where)
 
-    def prompt(self, messages: Messages, tools: Tools | None = None) -> RenderedChat:
-        """Render turns that wait for an answer, up to where the answer begins."""
-        with self.watch:
-            told = self._told(messages, tools)
-            return self._turns(messages, told, *self._render(told, len(messages), ask=True))
-
-    def render(self, messages: Messages, tools: Tools | None = None) -> RenderedChat:
+    def render(self, wanted: TemplateInput) -> RenderedChat:
         """Render a conversation.
 
         Raises:
-            Malformed: the template refuses it, or writes without end.
+            MalformedRowError: The template refuses it, fails, or exceeds a limit of time or memory.
         """
-        with self.watch:
-            told = self._told(messages, tools)
-            return self._turns(messages, told, *self._render(told, len(messages), ask=False))
+        (rendered,) = self.render_all([wanted], lambda _, rendered: rendered)
+        return raise_malformed(rendered)
 
-    def _turns(
-        self, messages: Messages, told: TemplateInput, text: str, spans: Spans
+    def render_all(
+        self, wanted: Sequence[TemplateInput], use: Callable[[TemplateInput, RenderedChat], T]
+    ) -> list[T | MalformedRowError]:
+        """Render conversations together, and use each.
+
+        Returns:
+            For each what `use` returns, or the error that it or the rendering raises.
+        """
+        requests = [catch_malformed(self._request, each) for each in wanted]
+        sent = [request for request in requests if not isinstance(request, MalformedRowError)]
+        replies = self._renderer.render(sent)
+
+        def used(each: TemplateInput, request: RenderRequest) -> T:
+            return use(each, self._rendered(each, request, next(replies)))
+
+        return [
+            request
+            if isinstance(request, MalformedRowError)
+            else catch_malformed(used, each, request)
+            for each, request in zip(wanted, requests, strict=True)
+        ]
+
+    def _request(self, wanted: TemplateInput) -> RenderRequest:
+        """Return a conversation as the template gets it, with the texts that are compared."""
+        prompts = wanted.answers
+        texts = {(len(wanted.messages), wanted.ask): None}
+        if self.marked:
+            prompts = [prompts[number] for number in wanted.prove]
+        for index in prompts:
+            texts[index, True] = None
+            if not self.marked:
+                texts[index + 1, False] = None
+        return RenderRequest(
+            [self._turn(message) for message in wanted.messages],
+            self._marked(list(wanted.tools)) if wanted.tools else None,
+            list(texts),
+        )
+
+    def _rendered(
+        self, wanted: TemplateInput, request: RenderRequest, reply: RenderReply
     ) -> RenderedChat:
-        answers = assistant_indices(messages)
+        texts = dict(zip(request.wanted, reply.texts, strict=True))
+        text = raise_malformed(reply.texts[0])
         if not self.marked:
-            found = [self._by_prefix(messages, i, told, text) for i in answers]
-            return RenderedChat(text, tuple(found), told)
+            turns = []
+            for index in wanted.answers:
+                before = raise_malformed(texts[index, True])
+                upto = raise_malformed(texts[index + 1, False])
+                turns.append(self._by_prefix(wanted.messages[index], text, before, upto))
+            # Each turn was found by its prompt.
+            return RenderedChat(text, tuple(turns), dict.fromkeys(range(len(turns)), True))
+        spans, answers = tuple((start, end) for start, end in reply.spans), wanted.answers
         if len(spans) != len(answers):
             what = f"the chat template marks {len(spans)} answers where there are {len(answers)}"
             raise MalformedRowError(what)
-        return RenderedChat(text, spans, told)
+        proven: dict[int, bool | MalformedRowError] = {}
+        for number in wanted.prove:
+            prompt = texts[answers[number], True]
+            proven[number] = (
+                prompt
+                if isinstance(prompt, MalformedRowError)
+                else len(prompt) == spans[number][0] and text.startswith(prompt)
+            )
+        return RenderedChat(text, spans, proven)
 
     def _by_prefix(
-        self, messages: Messages, index: int, told: TemplateInput, text: str
+        self, message: Mapping[str, Any], text: str, before: str, upto: str
     ) -> tuple[int, int] | None:
-        """Where turn `index` is in `text`: from where its prompt ends to where its own text does."""
-        before, _ = self._render(told, index, ask=True)
-        upto, _ = self._render(told, index + 1, ask=False)
+        """Find a turn in a text: it begins where its prompt ends, and ends where its conversation does."""
         if not text.startswith(before) or not text.startswith(upto) or len(upto) <= len(before):
             return None
         turn = upto[len(before) :]
         # The turn ends with its end-of-turn token; the white space after it is the template's.
-        said_until = turn.rfind(self._mark(messages[index]["content"].strip()))
-        ends = [match.end() for match in self._own(turn) if match.end() > said_until]
+        content_end = turn.rfind(self._mark(message["content"].strip()))
+        ends = [match.end() for match in self._own(turn) if match.end() > content_end]
         tail = ends[-1] if ends and not turn[ends[-1] :].strip() else len(turn.rstrip())
         return len(before), len(before) + tail
 
     def _own(self, text: str) -> Iterator[re.Match[str]]:
-        """The control tokens in rendered text that the template itself wrote."""
+        """Find the control tokens in a rendered text that the template itself wrote."""
         for match in self._special.finditer(text):
             if text[match.start() - 1 : match.start()] != OPEN:
                 yield match
 
-    def proves(self, messages: Messages, rendered: RenderedChat, answer: int) -> bool:
-        """Whether the prompt before assistant turn number `answer` is exactly what precedes it."""
-        span = rendered.turns[answer]
-        if span is None:
-            return False
-        if not self.marked:
-            return True  # that is how it was found
-        with self.watch:
-            before, _ = self._render(rendered.told, assistant_indices(messages)[answer], ask=True)
-        return len(before) == span[0] and rendered.text.startswith(before)
-
     def shows(self, message: Mapping[str, Any], turn: str) -> bool:
-        """Whether all that an assistant turn says and calls is in its rendered text."""
-        said = [message["content"], message.get("reasoning", "")]
-        said += [call["function"]["name"] for call in message.get("tool_calls", ())]
-        return all(self._mark(one.strip()) in turn for one in said)
+        """Return True if the rendered text contains all that an assistant turn says and calls."""
+        parts = [message["content"], message.get("reasoning", "")]
+        parts += [call["function"]["name"] for call in message.get("tool_calls", ())]
+        return all(self._mark(part.strip()) in turn for part in parts)
 
     def left_out(self, messages: Messages, tools: Tools | None, text: str) -> str:
-        """What of the other turns and of the tools the template does not show, in words, or nothing."""
+        """Name the first turn, or the tools, that the text does not contain; empty if it contains all."""
         for number, message in enumerate(messages, 1):
-            said = message["content"].strip()
-            if message["role"] == "assistant" or not said or self._mark(said) in text:
+            content = message["content"].strip()
+            if message["role"] == "assistant" or not content or self._mark(content) in text:
                 continue
-            if json.dumps(said, ensure_ascii=False)[1:-1] not in text:
+            if json.dumps(content, ensure_ascii=False)[1:-1] not in text:
                 return f"turn {number}, the {message['role']}'s"
         for tool in tools or ():
             if str(tool["function"]["name"]) not in text:
@@ -186,58 +231,37 @@ class ChatTemplate:
         return ""
 
     def spells_control(self, messages: Messages) -> bool:
-        """Whether any turn spells a control token."""
+        """Return True if the text of a turn contains a control token."""
         return any(self._special.search(message["content"]) for message in messages)
 
     def _mark(self, text: str) -> str:
         return self._special.sub(f"{OPEN}\\g<0>{CLOSE}", text)
 
     def _marked(self, value: Any) -> Any:
-        """`value` of JSON's types alone, with the control tokens marked that it spells."""
+        """Reduce a value to the types of JSON, and mark the control tokens in its texts."""
         if isinstance(value, str):
             if not value.isascii() and (OPEN in value or CLOSE in value):
                 raise MalformedRowError("the text holds U+FDD0 or U+FDD1, which are no characters")
             return self._mark(str.__str__(value))
         if isinstance(value, Mapping):
-            return {_plain(key): self._marked(one) for key, one in value.items()}
+            return {_plain(key): self._marked(item) for key, item in value.items()}
         if isinstance(value, list | tuple):
-            return [self._marked(one) for one in value]
-        return value if value is None or type(value) in (bool, int, float) else _plain(value)
+            return [self._marked(item) for item in value]
+        if value is None or type(value) in (bool, int, float):
+            return value
+        plain = _plain(value)
+        return plain if type(plain) in (bool, int, float) else self._marked(plain)
 
     def _turn(self, message: Mapping[str, Any]) -> dict[str, Any]:
-        said = message["content"]
-        if len(message) > 2 or message["role"] not in self._roles or type(said) is not str:
+        content = message["content"]
+        if len(message) > 2 or message["role"] not in self._roles or type(content) is not str:
             marked: dict[str, Any] = self._marked(_for_template(message))
             return marked
-        return {**message, "content": self._marked(said)}
-
-    def _told(self, messages: Messages, tools: Tools | None) -> TemplateInput:
-        """What is said, as the template gets it. What was rendered of a conversation that begins
-        alike, as the other answer of a pair does, is not rendered again."""
-        turns = [self._turn(message) for message in messages]
-        described = self._marked(list(tools)) if tools else None
-        last, same = self._last, 0
-        if described is None and last.tools is None:
-            for one, other in zip(turns, last.turns, strict=False):
-                if one != other or not _only_texts(one):
-                    break
-                same += 1
-        known = {key: made for key, made in last.made.items() if key[0] <= same} if same else {}
-        self._last = TemplateInput(turns, described, known)
-        return self._last
-
-    def _render(self, told: TemplateInput, count: int, *, ask: bool) -> tuple[str, Spans]:
-        """The first `count` turns as text."""
-        made = told.made.get((count, ask))
-        if made is None:
-            turns = told.turns if count == len(told.turns) else told.turns[:count]
-            made = self._templates[told.tools is not None].render(turns, told.tools, ask=ask)
-            told.made[count, ask] = made
-        return made
+        return {**message, "content": self._marked(content)}
 
 
 def control_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
-    """The tokens that steer a model rather than say anything, and their ids."""
+    """Return the tokens that steer a model rather than write text, with their ids."""
     added = tokenizer.added_tokens_decoder
     control = {token.content: int(index) for index, token in added.items() if token.special}
     for token in tokenizer.all_special_tokens:
@@ -246,7 +270,7 @@ def control_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
 
 
 def _for_template(message: Mapping[str, Any]) -> dict[str, Any]:
-    """A turn as templates expect it: no weight, reasoning under the names they know."""
+    """Return a turn as templates expect it: no weight, reasoning under the names they know."""
     plain = {key: value for key, value in message.items() if key not in ("weight", "reasoning")}
     if message.get("reasoning"):
         plain["reasoning_content"] = message["reasoning"]
@@ -257,15 +281,10 @@ def _for_template(message: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """As transformers makes it safe for templates, for there may be anything in a table's cells."""
+    """Reduce a value as transformers does for templates: cells of a table can contain anything."""
     return value if type(value) is str else chat_template_utils._plain_template_data(value)
 
 
-def _only_texts(turn: Mapping[str, Any]) -> bool:
-    # Numbers that are equal need not be written alike.
-    return list(turn) == ["role", "content"]
-
-
 def assistant_indices(messages: Sequence[Mapping[str, Any]]) -> list[int]:
-    """Where in `messages` the assistant's turns are."""
+    """Return the indices of the assistant's turns in `messages`."""
     return [index for index, message in enumerate(messages) if message["role"] == "assistant"]

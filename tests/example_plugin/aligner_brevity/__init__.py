@@ -1,4 +1,4 @@
-"""Preference training that does not pay for length, as an aligner plugin."""
+"""Preference training that does not reward length, as an aligner plugin."""
 
 from collections.abc import Iterable
 from typing import Any

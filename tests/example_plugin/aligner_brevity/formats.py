@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aligner import DataFormat
-from aligner.data.rows import Preference
+from aligner.kit.rows import Preference
 
 COLUMNS = ("ask", "better", "worse")
 
 
-def _recognise(rows: Sequence[Mapping[str, Any]]) -> bool:
+def _recognize(rows: Sequence[Mapping[str, Any]]) -> bool:
     return all(set(COLUMNS) <= set(row) for row in rows)
 
 
@@ -27,5 +27,5 @@ def _convert(row: Mapping[str, Any]) -> Preference:
 
 
 BETTER_WORSE = DataFormat(
-    name="better-worse", kind="preference", recognize=_recognise, convert=_convert
+    name="better-worse", kind="preference", recognize=_recognize, convert=_convert
 )

@@ -114,9 +114,9 @@ def test_a_preview_shows_the_rows_themselves_once_they_are_made(
     (before,) = chain.preview(steps=["dpo"], runs=tmp_path / "runs").steps["dpo"]
     result = chain.run(runs=tmp_path / "runs", until="annotate", show=False)
     (after,) = chain.preview(steps=["dpo"], runs=tmp_path / "runs").steps["dpo"]
-    stand_ins = "rows that 'annotate' will make are shown with real prompts"
-    assert any(note.startswith(stand_ins) for note in before.notes)
-    assert not any(note.startswith(stand_ins) for note in after.notes)
+    placeholders = "the rows of 'annotate' do not exist yet"
+    assert any(note.startswith(placeholders) for note in before.notes)
+    assert not any(note.startswith(placeholders) for note in after.notes)
     made = rows(Path(result["annotate"].folder) / "data", "rows.jsonl")[0]
     chosen = "".join(token.text for token in after.rows[0].sequences[0].tokens)
     readable = made["chosen"][0]["content"].split("\ufffd")[0]

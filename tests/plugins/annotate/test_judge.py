@@ -110,7 +110,7 @@ def test_the_policy_judges_its_own_answers_or_an_earlier_model_does(
         ("{prompt} so {answer}", "{answer} so {prompt}",
          "6: judge.question: write {prompt} and after it {answer}, each once"),
         ("no: sad}", "no: sad, of: chat}",
-         "4: step 'annotate' looks back at 'chat', and no earlier step is called that\n"
+         "4: step 'annotate' reads the state of 'chat', which is not an earlier step\n"
          "  hint: known: model"),
         ("max_new_tokens: 6", "max_new_tokens: 84",
          "6: the longest question to the judge has 16 tokens and an answer 84, and the judge 96 "

@@ -66,8 +66,8 @@ def test_the_step_that_reads_made_rows_is_planned_on_as_many_with_the_real_promp
     held = made.ledgers["hold_out"]["used"]
     assert made.rows == 6 - held > 0
     assert made.notes[0] == (
-        "rows that 'annotate' will make: counted are as many as there may be, their prompts real, "
-        "their answers not yet written"
+        "the rows of 'annotate' do not exist yet: the counts are upper limits, with real prompts and "
+        "placeholder answers"
     )
 
 
@@ -99,10 +99,10 @@ def test_evaluate_reads_made_rows_beside_the_steps_it_looks_back_at(
     ("steps", "said"),
     [
         (ANNOTATE + DPO.replace("step: annotate", "step: anotate"),
-         "recipe.yaml:10: step 'dpo' reads the rows of 'anotate', and no earlier step is called that\n"
+         "recipe.yaml:10: step 'dpo' reads the rows of 'anotate', which is not an earlier step\n"
          "  hint: did you mean 'annotate'?"),
         (DPO.replace("{step: annotate}", "[{path: pairs.jsonl}, {step: annotate}]") + ANNOTATE,
-         "recipe.yaml:5: step 'dpo' reads the rows of 'annotate', and no earlier step is called that\n"
+         "recipe.yaml:5: step 'dpo' reads the rows of 'annotate', which is not an earlier step\n"
          "  hint: known: none"),
         ("  - stage: chat\n    template: chatml\n" + ANNOTATE
          + DPO.replace("step: annotate", "step: chat"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any, get_args
@@ -12,20 +11,11 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 
-import aligner_dpo.loss
+from aligner.kit.work import CompletionLogps, PairLogps, TokenLogps
 from aligner.testing.tiny import tiny_model, tiny_tokenizer
-from aligner_dpo.loss import (
-    DIVERGENCES,
-    LOSSES,
-    DivergenceType,
-    DPOLossSettings,
-    LossType,
-    PairLogps,
-    TokenLogps,
-    dpo_loss,
-    from_tokens,
-    sequence_logps,
-)
+from aligner_dpo.loss import LOSSES, dpo_loss
+from aligner_dpo.options import DivergenceType, DPOOptions, LossType
+from aligner_dpo.trainer import DPOMethod
 
 B, T = 5, 9
 F_DIVERGENCE_LOSSES = ("sigmoid", "sigmoid_norm", "hinge", "ipo", "exo_pair", "robust", "discopop")
@@ -84,16 +74,21 @@ def trainer(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def trl_loss(
-    trainer: Any, batch: RandomBatch, settings: DPOLossSettings, **more: Any
+    trainer: Any, batch: RandomBatch, options: DPOOptions
 ) -> tuple[Tensor, dict[str, float]]:
     """Run TRL's own `_compute_loss`; returns the loss and the metrics."""
-    trainer.loss_types = list(settings.loss_type)
-    trainer.loss_weights = settings.loss_weights or [1.0] * len(settings.loss_type)
-    trainer.ld_alpha = more.get("ld_alpha")
-    trainer.use_weighting = more.get("use_weighting", False)
-    trainer.args.discopop_tau = settings.discopop_tau
-    for name in ("beta", "label_smoothing", "f_divergence_type", "f_alpha_divergence_coef"):
-        setattr(trainer, name, getattr(settings, name))
+    trainer.loss_types = list(options.loss_type)
+    trainer.loss_weights = options.loss_weights or [1.0] * len(options.loss_type)
+    trainer.args.discopop_tau = options.discopop_tau
+    for name in (
+        "beta",
+        "label_smoothing",
+        "f_divergence_type",
+        "f_alpha_divergence_coef",
+        "ld_alpha",
+        "use_weighting",
+    ):
+        setattr(trainer, name, getattr(options, name))
     trainer.ref_model = lambda **_: SimpleNamespace(log_probs=batch.ref_logps)
     trainer._metrics["train"].clear()
 
@@ -113,55 +108,51 @@ def trl_loss(
     return loss, {name: values[-1] for name, values in trainer._metrics["train"].items()}
 
 
-def our_pairs(
-    batch: RandomBatch, *, ld_alpha: float | None = None, use_weighting: bool = False
-) -> PairLogps:
-    chosen, rejected = (
-        TokenLogps(logps_BT=logps, mask_BT=mask, log_sum_sq_probs_BT=squares)
-        for logps, mask, squares in zip(
-            batch.logps.chunk(2),
-            batch.mask[:, 1:].chunk(2),
-            batch.log_sum_sq_probs.chunk(2),
-            strict=True,
-        )
+def options_of(*names: str, **more: Any) -> DPOOptions:
+    """Options without validation, which refuses some that the losses accept."""
+    chosen = {"loss_type": names, "label_smoothing": 0.1, "beta": 0.3} | more
+    return DPOOptions.model_construct(**chosen)
+
+
+def batch_logps(batch: RandomBatch, options: DPOOptions) -> CompletionLogps:
+    """The batch as the trainer hands it to the method: log-probabilities are 0 outside completions."""
+    mask, method = batch.mask[:, 1:].bool(), DPOMethod(options)
+    policy = TokenLogps(
+        logps_NT=torch.where(mask, batch.logps, 0.0),
+        mask_NT=mask,
+        log_sum_sq_probs_NT=batch.log_sum_sq_probs,
     )
-    shared = torch.minimum(chosen.mask_BT.sum(1), rejected.mask_BT.sum(1)).repeat(2)
-    reference = sequence_logps(
-        batch.ref_logps, batch.mask[:, 1:], shared_lengths_B=shared, ld_alpha=ld_alpha
+    reference = TokenLogps(logps_NT=batch.ref_logps, mask_NT=mask)
+    return CompletionLogps(
+        tokens=policy,
+        logps_N=method.sum_logps(policy),
+        ref_logps_N=method.sum_logps(reference),
     )
-    return from_tokens(
-        chosen,
-        rejected,
-        ref_chosen_logps_B=reference[:B],
-        ref_rejected_logps_B=reference[B:],
-        ld_alpha=ld_alpha,
-        use_weighting=use_weighting,
-    )
+
+
+def our_pairs(batch: RandomBatch, options: DPOOptions) -> PairLogps:
+    return PairLogps.of(batch_logps(batch, options))
 
 
 def assert_equal_to_trl(
-    trainer: Any, settings: DPOLossSettings, *, dtype: torch.dtype = torch.float64, **more: Any
+    trainer: Any, options: DPOOptions, *, dtype: torch.dtype = torch.float64
 ) -> None:
     """Loss, gradient and metrics of three random batches are TRL's."""
     # TRL holds ε of exo_pair in float32, whatever the type of the log-probabilities.
-    tight = 1e-7 if "exo_pair" in settings.loss_type else 1e-12
+    tight = 1e-7 if "exo_pair" in options.loss_type else 1e-12
     tolerance = {"rtol": tight, "atol": tight} if dtype == torch.float64 else {}
     for seed in range(3):
         batch = random_batch(dtype, seed=seed)
-        theirs, their_metrics = trl_loss(trainer, batch, settings, **more)
+        theirs, their_metrics = trl_loss(trainer, batch, options)
         (their_gradient,) = torch.autograd.grad(theirs, batch.logps)
-        losses_B, our_metrics = dpo_loss(our_pairs(batch, **more), settings)
-        (our_gradient,) = torch.autograd.grad(losses_B.mean(), batch.logps)
-        torch.testing.assert_close(losses_B.mean(), theirs, **tolerance)
+        ours, our_metrics = DPOMethod(options).loss(batch_logps(batch, options))
+        (our_gradient,) = torch.autograd.grad(ours, batch.logps)
+        torch.testing.assert_close(ours, theirs, **tolerance)
         torch.testing.assert_close(our_gradient, their_gradient, **tolerance)
         assert their_gradient.abs().max() > 1e-4
         assert our_metrics, "a loss without metrics"
-        for name, (total, count) in our_metrics.items():
-            assert float(total) / count == pytest.approx(their_metrics[name], rel=1e-5), name
-
-
-def settings_of(name: str, **more: Any) -> DPOLossSettings:
-    return DPOLossSettings(loss_type=(name,), label_smoothing=0.1, beta=0.3, **more)  # type: ignore[arg-type]
+        for name, values in our_metrics.items():
+            assert values.mean().item() == pytest.approx(their_metrics[name], rel=1e-5), name
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -169,60 +160,86 @@ def settings_of(name: str, **more: Any) -> DPOLossSettings:
 def test_loss_gradient_and_metrics_equal_trls(
     trainer: Any, name: str, ld_alpha: float | None
 ) -> None:
-    assert_equal_to_trl(trainer, settings_of(name, discopop_tau=0.5), ld_alpha=ld_alpha)
+    assert_equal_to_trl(trainer, options_of(name, discopop_tau=0.5, ld_alpha=ld_alpha))
 
 
-@pytest.mark.parametrize("divergence", DIVERGENCES)
+@pytest.mark.parametrize("divergence", get_args(DivergenceType))
 @pytest.mark.parametrize("name", F_DIVERGENCE_LOSSES)
 def test_every_divergence_equals_trls(trainer: Any, name: str, divergence: DivergenceType) -> None:
     """TRL's α-divergence knows no float64, so all are compared in float32."""
-    settings = settings_of(name, f_divergence_type=divergence, f_alpha_divergence_coef=0.3)
-    assert_equal_to_trl(trainer, settings, dtype=torch.float32)
+    options = options_of(name, f_divergence_type=divergence, f_alpha_divergence_coef=0.3)
+    assert_equal_to_trl(trainer, options, dtype=torch.float32)
 
 
 def test_alpha_divergence_of_order_1_is_reverse_kl_and_is_limited_as_trls(trainer: Any) -> None:
-    at_1 = settings_of("sigmoid", f_divergence_type="alpha_divergence", f_alpha_divergence_coef=1.0)
-    plain = replace(at_1, f_divergence_type="reverse_kl")
-    pairs = our_pairs(random_batch(torch.float32))
-    assert dpo_loss(pairs, at_1)[0].tolist() == dpo_loss(pairs, plain)[0].tolist()
+    at_1 = options_of("sigmoid", f_divergence_type="alpha_divergence", f_alpha_divergence_coef=1.0)
+    plain = at_1.model_copy(update={"f_divergence_type": "reverse_kl"})
+    pairs = our_pairs(random_batch(torch.float32), at_1)
+    assert dpo_loss(pairs, at_1).item() == dpo_loss(pairs, plain).item()
     assert_equal_to_trl(trainer, at_1, dtype=torch.float32)
     far = replace(pairs, chosen_logps_B=pairs.chosen_logps_B + 1000)
-    assert dpo_loss(far, replace(at_1, f_alpha_divergence_coef=2.0))[0].isfinite().all()
+    at_2 = at_1.model_copy(update={"f_alpha_divergence_coef": 2.0})
+    assert dpo_loss(far, at_2).isfinite()
 
 
 @pytest.mark.parametrize("name", [name for name in UNSORTED if name not in ("hinge", "sft")])
 def test_weighted_pairs_equal_trls(trainer: Any, name: str) -> None:
-    assert_equal_to_trl(trainer, settings_of(name), use_weighting=True)
+    assert_equal_to_trl(trainer, options_of(name, use_weighting=True))
 
 
 @pytest.mark.parametrize("name", ["hinge", "sft"])
 def test_weights_multiply_the_losses_for_which_trl_fails(trainer: Any, name: str) -> None:
     """TRL multiplies in place, which autograd refuses for these two: it has no gradient to compare."""
-    batch = random_batch(torch.float64)
+    batch, options = random_batch(torch.float64), options_of(name, use_weighting=True)
     with pytest.raises(RuntimeError):
-        trl_loss(trainer, batch, settings_of(name), use_weighting=True)[0].backward()
-    plain, weighted = our_pairs(batch), our_pairs(batch, use_weighting=True)
-    assert weighted.weights_B is not None
-    torch.testing.assert_close(
-        dpo_loss(weighted, settings_of(name))[0],
-        dpo_loss(plain, settings_of(name))[0] * weighted.weights_B,
-    )
+        trl_loss(trainer, batch, options)[0].backward()
+    pairs = our_pairs(batch, options)
+    weights_B = pairs.chosen.likelihood_N() * pairs.rejected.likelihood_N()
+    expected = (LOSSES[name](pairs, options) * weights_B).mean()
+    torch.testing.assert_close(dpo_loss(pairs, options), expected)
+    assert weights_B.std() > 1e-3
 
 
 def test_weighted_sum_of_all_losses_equals_trls(trainer: Any) -> None:
-    settings = DPOLossSettings(
-        loss_type=tuple(LOSSES),
+    options = options_of(
+        *LOSSES,
         loss_weights=tuple(0.1 + 0.05 * place for place in range(len(LOSSES))),
         label_smoothing=0.2,
+        beta=0.1,
     )
-    assert_equal_to_trl(trainer, settings)
-    assert_equal_to_trl(trainer, replace(settings, loss_weights=None))
+    assert_equal_to_trl(trainer, options)
+    assert_equal_to_trl(trainer, options.model_copy(update={"loss_weights": None}))
 
 
-def test_the_tables_have_every_name_of_their_types() -> None:
-    assert tuple(LOSSES) == get_args(LossType)
-    assert tuple(DIVERGENCES) == get_args(DivergenceType)
+def test_there_is_a_loss_for_every_name_of_the_option() -> None:
+    assert set(LOSSES) == set(get_args(LossType))
     assert len(LOSSES) == 15
+
+
+@pytest.mark.parametrize(
+    ("name", "length", "expected"),
+    [
+        ("sigmoid", 1, 0.126928),  # βΔ = ½·(3 + 1) = 2, log(1 + e^-2)
+        ("hinge", 1, 0.0),  # max(0, 1 - 2)
+        ("ipo", 2, 1.0),  # Δ a token = 3/2 + 1/2 = 2, (2 - 1/(2β))² = (2 - 1)²
+        ("sppo_hard", 1, 4.0),  # (3 - 1)² + (-1 + 1)²
+        ("apo_zero", 1, 0.559966),  # 1 - σ(1.5) + σ(-0.5)
+    ],
+)
+def test_the_loss_of_log_ratios_3_and_minus_1_at_beta_half_is_this(
+    name: str, length: int, expected: float
+) -> None:
+    tokens = TokenLogps(logps_NT=torch.zeros(1, 2), mask_NT=torch.arange(2).unsqueeze(0) < length)
+    pairs = PairLogps(
+        chosen_logps_B=torch.tensor([3.0]),
+        rejected_logps_B=torch.tensor([-1.0]),
+        ref_chosen_logps_B=torch.zeros(1),
+        ref_rejected_logps_B=torch.zeros(1),
+        chosen=tokens,
+        rejected=tokens,
+    )
+    found = dpo_loss(pairs, options_of(name, beta=0.5, label_smoothing=0.0)).item()
+    assert found == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -230,25 +247,7 @@ def test_the_tables_have_every_name_of_their_types() -> None:
 )
 def test_the_loss_is_ln_2_where_policy_and_reference_are_equal(name: str) -> None:
     """β·0 = 0 and -log σ(0) = ln 2; discopop adds half of exp(0): (ln 2 + 1) / 2."""
-    batch = random_batch(torch.float64)
-    pairs = our_pairs(replace(batch, ref_logps=batch.logps.detach()))
-    losses_B, _ = dpo_loss(pairs, DPOLossSettings(loss_type=(name,)))  # type: ignore[arg-type]
+    batch, options = random_batch(torch.float64), options_of(name, label_smoothing=0.0)
+    pairs = our_pairs(replace(batch, ref_logps=batch.logps.detach()), options)
     expected = (0.6931471805599453 + 1) / 2 if name == "discopop" else 0.6931471805599453
-    assert losses_B.tolist() == pytest.approx([expected] * B)
-
-
-def test_the_examples_in_the_docstrings_hold() -> None:
-    result = doctest.testmod(aligner_dpo.loss)
-    assert result.attempted >= 5
-    assert result.failed == 0
-
-
-def test_a_value_outside_the_mask_changes_nothing() -> None:
-    batch = random_batch(torch.float64)
-    spoiled = batch.logps.detach().masked_fill(batch.mask[:, 1:] == 0, float("nan"))
-    settings = DPOLossSettings(loss_type=tuple(LOSSES), label_smoothing=0.1)
-    plain = dpo_loss(our_pairs(batch, ld_alpha=0.5), settings)[0]
-    assert (
-        dpo_loss(our_pairs(replace(batch, logps=spoiled), ld_alpha=0.5), settings)[0].tolist()
-        == plain.tolist()
-    )
+    assert LOSSES[name](pairs, options).tolist() == pytest.approx([expected] * B)

@@ -250,7 +250,7 @@ def go(check: Callable[..., chain.CheckedChain], desk: Path, host: Host) -> Call
             host,
             runs=desk / runs,
             model_cache=ModelCache(),
-            tell=events.append,
+            on_event=events.append,
         )
         return SimpleNamespace(
             outcome=outcome, events=events, **{one.step: one.metrics for one in outcome.steps}

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from aligner.errors import AlignerError
+from aligner.run.fingerprint import determining_options
 from aligner_evaluate.stage import Evaluate, EvaluateOptions, metrics_of
 
 from .conftest import conversation, lines, prompt
@@ -39,7 +40,7 @@ def test_everything_wrong_is_told_at_once(check: Callable[..., Any], desk: Path)
 """
     mine = f"{desk}/mine.yaml"
     assert complaint(check, steps).splitlines() == [
-        f"{mine}:7: step 'evaluate' looks back at 'wdie', and no earlier step is called that",
+        f"{mine}:7: step 'evaluate' reads the state of 'wdie', which is not an earlier step",
         "  hint: did you mean 'wide'?",
         f"{mine}:9: no file or folder 'absent.jsonl'",
         "  hint: did you mean 'bare.jsonl'?",
@@ -183,7 +184,8 @@ def test_figures_are_named_in_the_order_of_the_table() -> None:
 
 
 def test_the_batch_size_does_not_determine_the_figures() -> None:
-    assert EvaluateOptions.model_fields.keys() - EvaluateOptions.determining() == {
+    options = EvaluateOptions(text="t")
+    assert EvaluateOptions.model_fields.keys() - determining_options(options).keys() == {
         "per_device_eval_batch_size"
     }
 

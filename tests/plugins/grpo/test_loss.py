@@ -14,12 +14,12 @@ from datasets import Dataset
 from torch import Tensor
 
 import aligner_grpo.loss
+from aligner.rl.algorithm import StepSize
 from aligner.testing.tiny import tiny_model, tiny_tokenizer
 from aligner_grpo.loss import (
     NORMALIZATIONS,
-    CompletionLogps,
     GRPOLoss,
-    StepSize,
+    ResponseLogps,
     group_advantages,
     grpo_loss,
 )
@@ -140,7 +140,7 @@ def our_loss(
     on_policy: bool = False,
 ) -> GRPOLoss:
     here = batch.mask.bool()
-    tokens = CompletionLogps(
+    tokens = ResponseLogps(
         lengths_N=batch.mask.sum(1),
         logps_M=batch.logps[here],
         old_logps_M=None if on_policy else batch.old_logps[here],
@@ -221,7 +221,7 @@ def test_the_loss_is_that_worked_by_hand() -> None:
 
     grpo (-1 + 1) / 2 = 0; dapo, bnpo (-1 + 2) / 3; dr_grpo of at most 4 tokens (-1 + 2) / (2·4).
     """
-    tokens = CompletionLogps(lengths_N=torch.tensor([1, 2]), logps_M=torch.full((3,), -1.0))
+    tokens = ResponseLogps(lengths_N=torch.tensor([1, 2]), logps_M=torch.full((3,), -1.0))
     step = StepSize(completions=2, tokens=3, micro_batches=1)
     found = {
         loss_type: grpo_loss(

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aligner.rl.algorithm import ratio_metrics
 from aligner_ppo.loss import explained_variance, policy_loss, value_loss
 
 
@@ -25,23 +26,29 @@ def test_the_policy_loss_is_that_worked_by_hand() -> None:
     ratios = torch.tensor([1.5, 1.5, 0.5, 0.5, 1.0])
     advantages = torch.tensor([2.0, -2.0, 2.0, -2.0, 3.0])
     found = policy_loss(
-        ratios.log() - 1.0, torch.full((5,), -1.0), advantages, clip_low=0.2, clip_high=0.2, count=5
+        ratios.log() - 1.0,
+        torch.full((5,), -1.0),
+        advantages,
+        epsilon=0.2,
+        epsilon_high=0.2,
+        count=5,
     )
     assert float(found.loss) == pytest.approx(-0.36)
     assert float(found.clip_fraction) == pytest.approx(0.4)
-    assert float(found.ratio) == pytest.approx(1.0)
+    moved = ratio_metrics(ratios.log() - 1.0, torch.full((5,), -1.0), tokens=5)
+    assert float(moved["ratio"]) == pytest.approx(1.0)
     k3 = sum(r - 1 - math.log(r) for r in ratios.tolist()) / 5
-    assert float(found.step_kl) == pytest.approx(k3, abs=1e-6)
+    assert float(moved["step_kl"]) == pytest.approx(k3, abs=1e-6)
 
 
 def test_unequal_clips_hold_each_side_by_its_own() -> None:
-    """clip_low 0.1, clip_high 0.3: ρ 1.25, A 1 is free (1.25); ρ 0.8, A −1 is held at −0.9."""
+    """epsilon 0.1, epsilon_high 0.3: ρ 1.25, A 1 is free (1.25); ρ 0.8, A −1 is held at −0.9."""
     found = policy_loss(
         torch.tensor([1.25, 0.8]).log(),
         torch.zeros(2),
         torch.tensor([1.0, -1.0]),
-        clip_low=0.1,
-        clip_high=0.3,
+        epsilon=0.1,
+        epsilon_high=0.3,
         count=2,
     )
     assert float(found.loss) == pytest.approx(-(1.25 - 0.9) / 2)
@@ -51,7 +58,7 @@ def test_a_clipped_token_has_no_gradient_and_a_free_one_has_minus_advantage_time
     """d(−ρA/2)/d log π = −ρA/2: for ρ = 0.5, A = 2 that is −0.5; ρ = 1.5, A = 2 is clipped."""
     logps = torch.tensor([1.5, 0.5]).log().requires_grad_()
     policy_loss(
-        logps, torch.zeros(2), torch.tensor([2.0, 2.0]), clip_low=0.2, clip_high=0.2, count=2
+        logps, torch.zeros(2), torch.tensor([2.0, 2.0]), epsilon=0.2, epsilon_high=0.2, count=2
     ).loss.backward()
     assert logps.grad is not None
     torch.testing.assert_close(logps.grad, torch.tensor([0.0, -0.5]))
@@ -98,7 +105,7 @@ def plain_losses(logps, old, advantages, values, old_values, returns, low, high,
 def test_the_losses_equal_the_plain_ones_on_any_batch(tokens, low, high, clip, seed) -> None:
     six = torch.randn(6, tokens, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     policy, critic = plain_losses(*six.tolist(), low, high, clip)
-    found = policy_loss(six[0], six[1], six[2], clip_low=low, clip_high=high, count=tokens)
+    found = policy_loss(six[0], six[1], six[2], epsilon=low, epsilon_high=high, count=tokens)
     assert float(found.loss) == pytest.approx(policy)
     assert float(value_loss(*six[3:], clip=clip, count=tokens).loss) == pytest.approx(critic)
 
@@ -110,7 +117,7 @@ def test_micro_batches_add_up_to_the_minibatch(tokens, cut, seed) -> None:
     six = torch.randn(6, tokens, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
     def both(part: torch.Tensor) -> float:
-        policy = policy_loss(part[0], part[1], part[2], clip_low=0.2, clip_high=0.2, count=tokens)
+        policy = policy_loss(part[0], part[1], part[2], epsilon=0.2, epsilon_high=0.2, count=tokens)
         return float(policy.loss + value_loss(*part[3:], clip=0.2, count=tokens).loss)
 
     assert both(six[:, :cut]) + both(six[:, cut:]) == pytest.approx(both(six))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from aligner_ppo.options import Guard, PPOOptions
+from aligner.rl.options import Guard
+from aligner_ppo.options import PPOOptions
 from aligner_ppo.stage import PPO
-from aligner_ppo.update import rate_factor
-from aligner_ppo.value_files import kind_for
+from aligner_ppo.value_slot import value_kind
 
 
 def config(**more) -> PPOOptions:
@@ -18,7 +18,7 @@ def config(**more) -> PPOOptions:
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ({"rewards": []}, "rewards is empty: nothing would be learnt"),
+        ({"rewards": []}, "rewards is empty: there would be nothing to train on"),
         (
             {"rewards": ["length", "length"]},
             "rewards names a source twice; give it once, with the summed weight",
@@ -29,23 +29,26 @@ def config(**more) -> PPOOptions:
         ),
         (
             {"bootstrap_truncated": True, "missing_eos_penalty": 1.0},
-            "bootstrap_truncated says a cut-off response goes on, and missing_eos_penalty that it "
-            "failed; choose one",
+            "bootstrap_truncated treats a truncated response as unfinished, and "
+            "missing_eos_penalty as a failure; choose one",
         ),
         ({"min_new_tokens": 128}, "min_new_tokens must be below max_new_tokens"),
-        ({"minibatches": 257}, "there are more minibatches than responses in an iteration"),
+        (
+            {"num_mini_batches": 257},
+            "num_mini_batches is above the number of responses in an iteration",
+        ),
         ({"value_from": "reward", "value": "head"}, "value_from: reward needs value: model"),
         (
-            {"kl_target": 6.0, "kl_coefficient": 0.0},
-            "kl_target steers kl_coefficient, which is 0",
+            {"kl_target": 6.0, "kl_coef": 0.0},
+            "kl_target adapts kl_coef, which is 0",
         ),
         (
-            {"prompts": 1, "samples_per_prompt": 1, "minibatches": 1},
+            {"prompts": 1, "num_generations": 1, "num_mini_batches": 1},
             "an iteration needs at least two responses to compare",
         ),
         (
             {"precision": "fp16"},
-            "ppo takes auto, fp32 or bf16: ratios near 1 need 32-bit weights",
+            "precision must be auto, fp32 or bf16 here: ratios near 1 need 32-bit weights",
         ),
     ],
 )
@@ -88,20 +91,9 @@ def test_the_reward_slot_is_needed_only_where_it_is_used(more, needed) -> None:
     ],
 )
 def test_the_value_function_is_chosen_by_what_the_policy_is(more, lora, slot, kind) -> None:
-    assert kind_for(config(**more), lora=lora, slot=slot) == kind
+    assert value_kind(config(**more), lora=lora, slot=slot) == kind
 
 
 def test_rounds_take_every_prompt_once_unless_the_recipe_says() -> None:
-    assert config(prompts=64).rounds(129) == 3
-    assert config(iterations=7).rounds(129) == 7
-
-
-def test_the_schedule_is_stepped_per_optimizer_step() -> None:
-    """10 steps, warm-up over 2 (a fifth): 1/3, 2/3, then from 1 down to the last of 8 steps."""
-    linear = config(schedule="linear", warmup=0.2)
-    found = [rate_factor(step, 10, linear) for step in range(10)]
-    assert found == pytest.approx([1 / 3, 2 / 3, *((8 - k) / 8 for k in range(8))])
-    cosine = config(schedule="cosine", warmup=2)
-    assert rate_factor(2, 10, cosine) == pytest.approx(1.0)
-    assert rate_factor(6, 10, cosine) == pytest.approx(0.5)
-    assert {rate_factor(step, 10, config()) for step in range(10)} == {1.0}
+    assert config(prompts=64).total_iterations(129) == 3
+    assert config(iterations=7).total_iterations(129) == 7

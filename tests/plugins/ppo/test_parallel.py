@@ -12,8 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from aligner_ppo.experience import deal, micro_batches
-from aligner_ppo.parallel import ProcessGroup
+from aligner.rl.processes import ProcessGroup
 
 HERE = Path(__file__).parent
 CPU = torch.device("cpu")
@@ -65,53 +64,29 @@ def test_two_processes_give_the_losses_and_weights_of_one(tmp_path) -> None:
     assert [json.loads(line)["done"] for line in curve] == [1, 2, 3]
 
 
-def test_every_response_is_one_processs_and_loads_are_equal() -> None:
-    lengths = [3, 9, 1, 7, 7, 2, 8, 5, 4, 6, 10]
-    for minibatch in deal(11, 2, seed=1):
-        shares = [
-            micro_batches(
-                minibatch, lengths, size=2, together=ProcessGroup(rank=rank, world=3, device=CPU)
-            )
-            for rank in range(3)
-        ]
-        dealt = [place for share in shares for part in share for place in part]
-        assert sorted(dealt) == sorted(minibatch)
-        sizes = [sum(map(len, share)) for share in shares]
-        assert max(sizes) - min(sizes) <= 1
-        for share in shares:
-            ordered = [lengths[place] for part in share for place in part]
-            assert ordered == sorted(ordered, reverse=True), "the longest go first"
-
-
-def test_minibatches_are_dealt_anew_each_pass_and_leave_nobody_out() -> None:
-    first, second = (deal(10, 3, seed=seed) for seed in (1, 2))
-    assert first != second
-    assert sorted(place for part in first for place in part) == list(range(10))
-    assert [len(part) for part in first] == [4, 3, 3]
-
-
 def learn_in(folder: Path) -> None:
     """What each process of the first test runs, alone or under torchrun."""
-    from aligner.run import ranks
-    from aligner_ppo.train import learn
-    from conftest import options, run_in, whole_setting
+    from aligner.rl.loop import train
+    from aligner.run import processes
+    from aligner.testing.rl import step_context
+    from conftest import options, tiny_ppo
 
     torch.set_num_threads(1)
-    rank, world = ranks.rank(), ranks.world()
-    run = run_in(folder, rank=rank, world=world)
+    rank, world = processes.rank(), processes.world_size()
+    run = step_context(folder, rank=rank, world=world)
     config = options(
         iterations=3,
-        minibatches=3,
-        micro_batch_size=2,
-        checkpoint_every=1,
+        num_mini_batches=3,
+        per_device_train_batch_size=2,
+        save_steps=1,
         kl_target=0.5,
         reward_scale="running",
-        entropy_bonus=0.01,
+        entropy_coef=0.01,
     )
-    together = ProcessGroup.of(rank=rank, world=world, device=CPU)
-    setting = whole_setting(config, run, together=together)
-    learn(setting, run)
-    weights = {name: p.detach().clone() for name, p in setting.learner.parameters.items()}
+    processes = ProcessGroup.join(rank=rank, world_size=world, device=CPU)
+    rl = tiny_ppo(config, run, processes=processes)
+    train(rl, run)
+    weights = {name: p.detach().clone() for name, p in rl.optimizer.parameters.items()}
     save_file(weights, folder / f"weights-{rank}.safetensors")
     (folder / f"metrics-{rank}.json").write_text(json.dumps(run.metrics))
 

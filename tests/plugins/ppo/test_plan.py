@@ -12,18 +12,18 @@ from transformers import BloomConfig
 from aligner.api import Recipe, Step
 from aligner.errors import AlignerError
 from aligner.models.inspect import info_from
+from aligner.rl.checks import sampler_errors
 from aligner.testing import prompts, texts
 from aligner.testing.run import recipe_for
-from aligner_ppo.errors import sampler_errors
 from aligner_ppo.stage import PPO
 
 SMALL = {
     "data": "prompts.jsonl",
     "iterations": 4,
     "prompts": 4,
-    "samples_per_prompt": 2,
-    "minibatches": 2,
-    "epochs": 2,
+    "num_generations": 2,
+    "num_mini_batches": 2,
+    "num_ppo_epochs": 2,
     "max_new_tokens": 6,
     "learning_rate": 1e-2,
 }
@@ -45,7 +45,7 @@ def refused(folder: Path, **more: Any) -> str:
 def test_the_plan_says_what_is_pursued_on_how_much_and_held_to_what(tmp_path) -> None:
     plan = checked(tmp_path, kl_target=6.0, hold_out=0.3)
     assert plan.summary == (
-        "pursue the reward model for 4 iterations of 4 × 2 responses, KL 0.05 (k1) steered to 6 "
+        "maximize the reward model in 4 iterations of 4 × 2 responses, KL 0.05 (k1) adapted to 6 "
         "nats, learning rate 0.01"
     )
     assert plan.reference == "model's policy (frozen copy)"
@@ -61,12 +61,11 @@ def test_the_plan_shows_which_models_are_held_and_their_memory(tmp_path) -> None
     """
     full = checked(tmp_path, rewards=["model", {"name": "length", "options": {"maximum": 9}}])
     lora = checked(tmp_path, **LORA)
-    assert full.notes[0] == "value: a model of its own"
+    assert full.notes[0] == "value: a separate model"
     assert full.notes[1].startswith("memory: 0.")
     assert full.notes[1].count("MiB") == 5
     assert (
-        lora.notes[0]
-        == "value: an adapter of its own on the policy's frozen weights, nothing copied"
+        lora.notes[0] == "value: a separate adapter on the policy's frozen weights, nothing copied"
     )
     assert "reference" not in lora.notes[1], "a LoRA policy is its own reference"
     assert lora.reference == "model's policy (new adapter off)"
@@ -90,9 +89,9 @@ def test_every_fault_is_told_at_once(tmp_path) -> None:
         "steps[0].rewards: reward function 'regex': pattern '(': missing ), unterminated "
         "subpattern at position 0\n"
         "  hint: its options are pattern, seconds\n"
-        "steps[0].max_new_tokens: the longest prompt has 10 tokens and a response 90, and the "
-        "model 96 positions\n"
-        "  hint: lower max_new_tokens, or set max_length to 6 to leave longer prompts out\n"
+        "steps[0].max_new_tokens: the longest prompt has 10 tokens and a response up to 90, but the "
+        "model has only 96 positions\n"
+        "  hint: lower max_new_tokens, or set max_length to 6 to leave out longer prompts\n"
         "steps[0].value: `value: adapter` needs a policy with frozen weights below an adapter\n"
         "  hint: add an `adapter`, or use `value: model` or `value: head`"
     )
@@ -111,7 +110,7 @@ def test_what_continuous_batching_cannot_do_is_refused_at_its_option(tmp_path) -
     for name, value in (("top_k", "5"), ("top_p", "0.9")):
         assert (
             f"steps[0].{name}: `{name}: {value}` is not possible with continuous batching, which "
-            "gives no log-probabilities of the whole distribution, which `sampler_gap` compares\n"
+            "returns no log-probabilities of the full distribution, which `sampler_gap` needs\n"
             "  hint: leave it out, or use `sampler: built_in`"
         ) in found
     assert (
@@ -133,7 +132,7 @@ def test_an_architecture_that_cannot_be_batched_continuously_is_named(tmp_path) 
         Nowhere(),
     )
     assert [str(error) for error in found] == [
-        "sampler: transformers cannot batch a BloomForCausalLM continuously\n"
+        "sampler: transformers does not support continuous batching for BloomForCausalLM\n"
         "  hint: use `sampler: built_in`"
     ]
 
@@ -146,9 +145,9 @@ class Nowhere:
 def test_a_value_adapter_and_recomputed_activations_exclude_each_other(tmp_path) -> None:
     found = refused(tmp_path, value="adapter", activation_checkpointing=True, **LORA)
     assert found == (
-        "steps[1].value: `value: adapter` cannot go with activation_checkpointing: what is "
-        "computed again would be the policy's\n"
-        "  hint: use `value: head` or `value: model`, or leave activation_checkpointing out"
+        "steps[1].value: `value: adapter` cannot be combined with activation_checkpointing: "
+        "activations would be recomputed with the policy's adapter\n"
+        "  hint: use `value: head` or `value: model`, or remove activation_checkpointing"
     )
 
 
@@ -160,8 +159,8 @@ def test_missing_pretraining_data_is_told_at_its_option(tmp_path) -> None:
 def test_few_prompts_and_dropout_are_noted(tmp_path) -> None:
     how = {"r": 4, "lora_alpha": 8, "lora_dropout": 0.1}
     plan = checked(tmp_path, prompts=16, adapter=how)
-    assert "8 prompts only: each is answered more than once an iteration" in plan.notes
-    assert "the adapter's dropout is off: it would make the ratios noise" in plan.notes
+    assert "only 8 prompts: each is answered more than once per iteration" in plan.notes
+    assert "the adapter's dropout is off: with it ratios would be noise" in plan.notes
 
 
 def two_steps(folder: Path, first: dict[str, Any], second: dict[str, Any]) -> Any:
@@ -201,8 +200,8 @@ def test_another_kind_than_the_slot_will_hold_is_refused_before_anything_runs(tm
     with pytest.raises(AlignerError) as error:
         two_steps(tmp_path, LEARNS | {"value": "head"}, LEARNS | {"value": "model"})
     assert str(error.value) == (
-        "steps[1].value: the value slot will hold a value head, and this step asks for a value "
-        "model\n  hint: say `value: head`, or `value_from: policy` to start a new one"
+        "steps[1].value: the value slot will contain a value head, and this step asks for a value "
+        "model\n  hint: use `value: head`, or `value_from: policy` to start a new one"
     )
 
 

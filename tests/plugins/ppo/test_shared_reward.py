@@ -14,10 +14,10 @@ from aligner.api import Recipe, Result
 from aligner.models.load import load_model
 from aligner.models.reward import load_reward
 from aligner.models.shared_reward import REWARD
+from aligner.rl import run as online
 from aligner.run.durable import hash_tree
 from aligner.state import ModelCache
 from aligner.testing import conversations, preferences, prompts, write_files, write_tiny
-from aligner_ppo import step
 from aligner_ppo.stage import PPO
 from aligner_reward.stage import Reward
 from aligner_sft.stage import SFT
@@ -33,19 +33,19 @@ SMALL = {
     "data": "prompts.jsonl",
     "iterations": 3,
     "prompts": 4,
-    "samples_per_prompt": 2,
-    "minibatches": 2,
-    "epochs": 2,
+    "num_generations": 2,
+    "num_mini_batches": 2,
+    "num_ppo_epochs": 2,
     "max_new_tokens": 6,
     "learning_rate": 1e-2,
     "value_learning_rate": 1e-2,
     "precision": "fp32",
     "hold_out": 0.3,
 }
-OWN = "reward: a model of its own; it reads text through its own tokenizer and template"
+OWN = "reward: a separate model; it reads text through its own tokenizer and template"
 SHARED = (
-    "reward: an adapter of its own on the policy's frozen weights, nothing copied; it reads text "
-    "through its own tokenizer and template"
+    "reward: an adapter on the policy's frozen weights; it reads text through its own tokenizer and "
+    "template"
 )
 
 
@@ -91,18 +91,18 @@ def test_a_shared_backbone_gives_the_policy_that_separate_models_give(
 ) -> None:
     """Every metric of every iteration as well, the first ones to 1e-5."""
     asked: list[Any] = []
-    found = step.shared_reward
+    found = online.shared_reward
 
     def watched(*args: Any, **more: Any) -> Any:
         asked.append(found(*args, **more))
         return asked[-1]
 
-    monkeypatch.setattr(step, "shared_reward", watched)
+    monkeypatch.setattr(online, "shared_reward", watched)
     how = {"reward": LORA} | how
     shared = run(tmp_path, **how)
     assert SHARED in recipe(tmp_path, **how).check(runs=tmp_path / "runs").plans["ppo"].notes
     assert [parts is not None for parts in asked] == [True]
-    monkeypatch.setattr(step, "shared_reward", lambda *_, **__: None)
+    monkeypatch.setattr(online, "shared_reward", lambda *_, **__: None)
     separate = run(tmp_path, "apart", **how)
     for one, other in zip(*(curves(result) for result in (shared, separate)), strict=True):
         assert one == pytest.approx(other, rel=1e-3, abs=1e-4)
@@ -129,15 +129,15 @@ def test_the_reward_model_is_handed_on_as_it_was_and_nothing_of_it_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained: list[str] = []
-    learn = step.learn
+    train = online.train
 
-    def watched(setting: Any, run: Any) -> Any:
-        names = [name for name, _ in setting.actor.policy.named_parameters()]
+    def watched(rl: Any, run: Any) -> Any:
+        names = [name for name, _ in rl.actor.policy.named_parameters()]
         assert any(f".{REWARD}." in name for name in names), "it is there while it is needed"
-        trained.extend(setting.learner.parameters)
-        return learn(setting, run)
+        trained.extend(rl.optimizer.parameters)
+        return train(rl, run)
 
-    monkeypatch.setattr(step, "learn", watched)
+    monkeypatch.setattr(online, "train", watched)
     chain = recipe(tmp_path, reward=LORA, sft=True, value="adapter")
     before = chain.run(runs=tmp_path / "runs", show=False, until="reward")
     files = hash_tree(before["reward"].folder)

@@ -14,12 +14,12 @@ SMALL = {
     "data": "prompts.jsonl",
     "iterations": 4,
     "prompts": 4,
-    "samples_per_prompt": 2,
-    "minibatches": 2,
-    "epochs": 2,
+    "num_generations": 2,
+    "num_mini_batches": 2,
+    "num_ppo_epochs": 2,
     "max_new_tokens": 6,
     "learning_rate": 1e-2,
-    "checkpoint_every": 2,
+    "save_steps": 2,
 }
 LENGTH = {"name": "length", "options": {"maximum": 3}}
 FILES = {"prompts.jsonl": prompts(8), "texts.jsonl": texts()}
@@ -51,7 +51,7 @@ class TestHeadOnTrunkWithPretrainingMix(Contract):
         "value": "head",
         "rewards": LENGTH,
         "pretraining": {"data": "texts.jsonl", "batch_size": 3, "weight": 2.0},
-        "entropy_bonus": 0.01,
+        "entropy_coef": 0.01,
         "missing_eos_penalty": 1.0,
     }
 

@@ -1,0 +1,1 @@
+"""One module per command: its name, help text and arguments."""

@@ -1,0 +1,1 @@
+"""RL engine: prompts, rollouts, rewards, guards, optimizer loop and checkpoints of online stages."""
