@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar, cast
@@ -112,7 +112,7 @@ class Host:
     def reward_function_version(self, name: str) -> str:
         """Return the plugin of a reward function, as `name version`."""
         hook = self._pm.hook.aligner_reward_functions
-        return self._version_of(self._collect(hook, "reward function", _named)[name][1])
+        return self._version_of(self._collect(hook, "reward function")[name][1])
 
     def _version_of(self, plugin: str) -> str:
         return f"{plugin} {self._versions[plugin]}".strip()
@@ -122,30 +122,30 @@ class Host:
         hook = self._pm.hook
         return Registry(
             reward_functions=_values(
-                self._collect(hook.aligner_reward_functions, "reward function", _named)
+                self._collect(hook.aligner_reward_functions, "reward function")
             ),
-            data_sources=_values(self._collect(hook.aligner_data_sources, "data source", _named)),
-            data_formats=_values(self._collect(hook.aligner_data_formats, "data format", _named)),
+            data_sources=_values(self._collect(hook.aligner_data_sources, "data source")),
+            data_formats=_values(self._collect(hook.aligner_data_formats, "data format")),
             row_operations={
                 name: InstalledOperation(operation, self._version_of(plugin))
                 for name, (operation, plugin) in self._collect(
-                    hook.aligner_row_operations, "row operation", _named
+                    hook.aligner_row_operations, "row operation"
                 ).items()
             },
             recipe_templates=_values(
-                self._collect(hook.aligner_recipe_templates, "recipe template", _named)
+                self._collect(hook.aligner_recipe_templates, "recipe template")
             ),
             config_importers=_values(
-                self._collect(hook.aligner_config_importers, "config importer", _named)
+                self._collect(hook.aligner_config_importers, "config importer")
             ),
         )
 
     def stage(self, name: str, *, where: str) -> type[Stage[Any]]:
         """Return the stage named `name`; the error names disabled plugins, which may offer it."""
-        offered = self.stages()
-        if name in offered:
-            return offered[name]
-        hint = did_you_mean(name, offered)
+        stages = self.stages()
+        if name in stages:
+            return stages[name]
+        hint = did_you_mean(name, stages)
         for plugin in self.disabled:
             source = f"plugin {plugin.name!r} ({plugin.source})"
             hint += f"\n  note: {source} is not in use: {plugin.reason}"
@@ -164,29 +164,28 @@ class Host:
         self._notify("aligner_step_failed", context=context, state=state, error=error)
 
     def _stages(self) -> dict[str, tuple[type[Stage[Any]], str]]:
-        return self._collect(self._pm.hook.aligner_stages, "stage", _named)
+        return self._collect(self._pm.hook.aligner_stages, "stage")
 
-    def _collect(
-        self, hook: pluggy.HookCaller, kind: str, name_of: Callable[[Any], str]
-    ) -> dict[str, tuple[Any, str]]:
-        offered: dict[str, tuple[Any, str]] = {}
+    def _collect(self, hook: pluggy.HookCaller, kind: str) -> dict[str, tuple[Any, str]]:
+        """Return the results of a hook in all plugins: value and plugin by name."""
+        found: dict[str, tuple[Any, str]] = {}
         errors: list[AlignerError] = []
         for hookimpl in hook.get_hookimpls():
             for thing in cast("Iterable[Any]", hookimpl.function()):
-                name = name_of(thing)
-                if name in offered:
+                name = str(thing.name)
+                if name in found:
                     errors.append(
                         PluginError(
                             f"{kind} {name!r} is offered twice",
                             where=self._describe(hookimpl.plugin_name),
-                            hint=f"also by {self._describe(offered[name][1])}; uninstall one of them, "
+                            hint=f"also by {self._describe(found[name][1])}; uninstall one of them, "
                             f"or block it with --no-plugin {hookimpl.plugin_name}",
                         )
                     )
                 else:
-                    offered[name] = (thing, hookimpl.plugin_name)
+                    found[name] = (thing, hookimpl.plugin_name)
         ErrorGroup.raise_if_any(errors)
-        return offered
+        return found
 
     def _notify(self, hook: str, **facts: Any) -> None:
         """Call a hook in every plugin; an exception becomes a warning and does not stop the run."""
@@ -214,10 +213,6 @@ def host_of(plugins: Iterable[object]) -> Host:
 
 def _words(variable: str) -> list[str]:
     return [word for word in os.environ.get(variable, "").replace(",", " ").split() if word]
-
-
-def _named(thing: Any) -> str:
-    return str(thing.name)
 
 
 def _values(collected: Mapping[str, tuple[T, str]]) -> dict[str, T]:

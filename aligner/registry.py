@@ -212,6 +212,7 @@ class RecipeTemplate:
 
 
 ImportNoteKind = Literal["no counterpart", "other meaning", "not needed", "default", "added"]
+"""Kind of a remark of an importer about a setting."""
 
 
 @dataclass(frozen=True, kw_only=True)

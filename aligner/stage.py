@@ -128,7 +128,7 @@ class Plan:
     slots: Mapping[Slot, SlotForecast] = field(default_factory=dict)
     """Forecast of each slot that the step provides."""
     notes: tuple[str, ...] = ()
-    offered: Mapping[str, str] = field(default_factory=dict)
+    reward_functions: Mapping[str, str] = field(default_factory=dict)
     """Plugin and version of each reward function that the step uses. The check fills this in: it
     records the look-ups in `context.registry`."""
 

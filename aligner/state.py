@@ -102,31 +102,33 @@ class ModelState:
         slots = self.filled() | before.filled()
         return frozenset(slot for slot in slots if self.find(slot) != before.find(slot))
 
-    def to_json(self, *, beside: Path) -> str:
-        """Return the state as JSON, local paths relative to the folder `beside` so that runs can move."""
+    def to_json(self, *, relative_to: Path) -> str:
+        """Return the state as JSON; local paths become relative, so that runs can be moved."""
         slots = {slot: self.find(slot) for slot in (*BUILT_IN_SLOTS, *sorted(self.declared))}
-        raw = {s: None if a is None else _relative(asdict(a), beside) for s, a in slots.items()}
+        raw = {
+            s: None if a is None else _relative(asdict(a), relative_to) for s, a in slots.items()
+        }
         return json.dumps(raw, indent=2) + "\n"
 
     @classmethod
-    def from_json(cls, text: str, *, beside: Path) -> ModelState:
-        """Read the result of `to_json`; `beside` is the folder of the file now."""
+    def from_json(cls, text: str, *, relative_to: Path) -> ModelState:
+        """Read the result of `to_json`; `relative_to` is the folder of the file now."""
         raw: dict[str, dict[str, Any] | None] = json.loads(text)
-        return cls.of({s: None if a is None else _absolute(a, beside) for s, a in raw.items()})
+        return cls.of({s: None if a is None else _absolute(a, relative_to) for s, a in raw.items()})
 
 
-def _relative(raw: dict[str, Any], beside: Path) -> dict[str, Any]:
+def _relative(raw: dict[str, Any], relative_to: Path) -> dict[str, Any]:
     def shorten(path: str) -> str:
-        return os.path.relpath(path, beside) if os.path.isabs(path) else path
+        return os.path.relpath(path, relative_to) if os.path.isabs(path) else path
 
     return raw | {"path": shorten(raw["path"]), "adapters": [shorten(p) for p in raw["adapters"]]}
 
 
-def _absolute(raw: Mapping[str, Any], beside: Path) -> Artifact:
+def _absolute(raw: Mapping[str, Any], relative_to: Path) -> Artifact:
     # A hub id ("org/name") and a relative folder look alike: a path that we made relative begins with
     # a dot or exists beside the manifest.
     def lengthen(path: str) -> str:
-        absolute = os.path.normpath(beside / path)
+        absolute = os.path.normpath(relative_to / path)
         return absolute if path.startswith(".") or os.path.isdir(absolute) else path
 
     adapters = tuple(lengthen(p) for p in raw["adapters"])

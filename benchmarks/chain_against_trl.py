@@ -1,4 +1,4 @@
-"""Time one aligner chain against three TRL trainings in processes of their own, on the same work."""
+"""Compare the time of an aligner chain with that of three TRL trainings in separate processes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ seed: 1
 model: model
 steps:
   - stage: sft
-    data: talks.jsonl
+    data: conversations.jsonl
     max_steps: {STEPS}
     per_device_train_batch_size: {BATCH}
     max_length: {LENGTH}
@@ -56,7 +56,7 @@ steps:
     learning_rate: 1e-5
 """
 
-PEER = """\
+TRL_SCRIPT = """\
 import sys
 from datasets import load_dataset
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
@@ -80,7 +80,7 @@ tokenizer.save_pretrained(out)
 
 
 def make_inputs(folder: Path) -> None:
-    """A model of about a million parameters with its chat template, conversations and pairs."""
+    """Make a model of about a million parameters with a chat template, conversations and pairs."""
     recipe = f"""\
 name: model
 seed: 1
@@ -100,21 +100,22 @@ steps:
         return " ".join(draw.choice(WORDS) for _ in range(words))
 
     (folder / "text.txt").write_text("\n<|endoftext|>\n".join(text(40) for _ in range(400)))
-    talks, pairs = [], []
+    conversations, pairs = [], []
     for number in range(800):
         ask = {"role": "user", "content": f"{number} {text(draw.randint(3, 12))}"}
         good, bad = ({"role": "assistant", "content": text(draw.randint(3, 30))} for _ in range(2))
-        talks.append({"messages": [ask, good]})
+        conversations.append({"messages": [ask, good]})
         pairs.append({"prompt": [ask], "chosen": [good], "rejected": [bad]})
-    for name, rows in (("talks", talks), ("pairs", pairs)):
+    for name, rows in (("conversations", conversations), ("pairs", pairs)):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "make.yaml").write_text(recipe)
     (folder / "chain.yaml").write_text(RECIPE)
-    aligner(folder, "make.yaml", "made")
-    aligner(folder, None, "made", export=folder / "model")
+    run_aligner(folder, "make.yaml", "made")
+    run_aligner(folder, None, "made", export=folder / "model")
 
 
-def aligner(folder: Path, recipe: str | None, runs: str, *, export: Path | None = None) -> None:
+def run_aligner(folder: Path, recipe: str | None, runs: str, *, export: Path | None = None) -> None:
+    """Run a recipe, or export the model of the last run."""
     command = [sys.executable, "-m", "aligner.cli"]
     if export is not None:
         command += ["export", "model", "--to", str(export), "--runs", str(folder / runs)]
@@ -123,15 +124,16 @@ def aligner(folder: Path, recipe: str | None, runs: str, *, export: Path | None 
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
-def peers(folder: Path, out: str) -> None:
+def run_trl(folder: Path, out: str) -> None:
+    """Run the three TRL trainings."""
     causal, scoring = "AutoModelForCausalLM", "AutoModelForSequenceClassification"
     work = [
-        ("SFT", "sft", causal, "", "model", "talks", 1e-4),
+        ("SFT", "sft", causal, "", "model", "conversations", 1e-4),
         ("Reward", "reward", scoring, ", num_labels=1", f"{out}/sft", "pairs", 1e-4),
         ("DPO", "dpo", causal, "", f"{out}/sft", "pairs", 1e-5),
     ]
     for name, step, kind, more, base, data, rate in work:
-        script = PEER.format(
+        script = TRL_SCRIPT.format(
             config=f"{name}Config",
             trainer=f"{name}Trainer",
             kind=kind,
@@ -150,8 +152,8 @@ def peers(folder: Path, out: str) -> None:
         )
 
 
-def timed(work: object) -> tuple[float, float]:
-    """Wall and CPU seconds of the child processes that `work` starts."""
+def time_children(work: object) -> tuple[float, float]:
+    """Return the wall and CPU seconds of the child processes that `work` starts."""
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     work()  # type: ignore[operator]
     wall, after = time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -168,16 +170,18 @@ def main() -> None:
         make_inputs(folder)
         ours, theirs = [], []
         for number in range(repeats):
-            ours.append(timed(lambda n=number: aligner(folder, "chain.yaml", f"runs-{n}")))
-            theirs.append(timed(lambda n=number: peers(folder, f"peers-{n}")))
+            ours.append(
+                time_children(lambda n=number: run_aligner(folder, "chain.yaml", f"runs-{n}"))
+            )
+            theirs.append(time_children(lambda n=number: run_trl(folder, f"trl-{n}")))
             print(
                 f"{number + 1}: aligner {ours[-1][0]:.1f} s, TRL {theirs[-1][0]:.1f} s", flush=True
             )
-        for index, what in enumerate(("wall", "CPU")):
-            a, b = ([one[index] for one in side] for side in (ours, theirs))
+        for index, metric in enumerate(("wall", "CPU")):
+            a, b = ([seconds[index] for seconds in side] for side in (ours, theirs))
             ratio = statistics.median(x / y for x, y in zip(a, b, strict=True))
             medians = f"{statistics.median(a):.1f} s against {statistics.median(b):.1f} s"
-            print(f"{what}: {medians}, ratio {ratio:.2f}")
+            print(f"{metric}: {medians}, ratio {ratio:.2f}")
 
 
 if __name__ == "__main__":

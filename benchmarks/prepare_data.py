@@ -1,4 +1,4 @@
-"""Time how many rows a second become token ids with exact masks: aligner, TRL, and the bare tokenizer."""
+"""Measure data preparation in rows per second: aligner, TRL, and the bare tokenizer."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ MARKED = (
 )
 UNMARKED = MARKED.replace("{%- generation %}", "").replace("{%- endgeneration %}", "")
 VOCABULARY, WORDS, TOKENS = 16_384, 40_000, 200
-TURNS = {"talks": 1, "talks of 4 turns": 4}
+TURNS = {"conversations": 1, "conversations of 4 turns": 4}
 CASES = [
-    ("talks", "marked"),
-    ("talks", "unmarked"),
-    ("talks of 4 turns", "marked"),
-    ("talks of 4 turns", "unmarked"),
+    ("conversations", "marked"),
+    ("conversations", "unmarked"),
+    ("conversations of 4 turns", "marked"),
+    ("conversations of 4 turns", "unmarked"),
     ("pairs", "marked"),
     ("pairs", "unmarked"),
 ]
@@ -45,8 +45,8 @@ Row = dict[str, Any]
 
 
 @dataclass
-class Here:
-    """A place as a step has one."""
+class Context:
+    """Data context, as of a step."""
 
     recipe_folder: Path
     registry: Registry = field(default_factory=Registry)
@@ -60,7 +60,7 @@ class Here:
 
 
 class Writer:
-    """Writes text in a language of its own, whose words are as unevenly used as any language's."""
+    """Writer of random text in an artificial language with Zipf-like word frequencies."""
 
     def __init__(self, seed: int) -> None:
         self.draw = random.Random(seed)
@@ -91,21 +91,21 @@ def _running(weights: Sequence[float]) -> Iterator[float]:
         yield total
 
 
-def talks(writer: Writer, rows: int, exchanges: int, per_word: float) -> Iterator[Row]:
-    """Conversations of about `TOKENS` tokens."""
+def make_conversations(writer: Writer, rows: int, exchanges: int, per_word: float) -> Iterator[Row]:
+    """Make conversations of about `TOKENS` tokens."""
     for _ in range(rows):
         words = int(TOKENS / per_word * writer.draw.uniform(0.6, 1.4)) - 8 * exchanges
         messages = []
         for _ in range(exchanges):
             share = writer.draw.uniform(0.2, 0.5)
             for role, part in (("user", share), ("assistant", 1 - share)):
-                said = writer.text(max(3, int(part * words / exchanges)))
-                messages.append({"role": role, "content": said})
+                content = writer.text(max(3, int(part * words / exchanges)))
+                messages.append({"role": role, "content": content})
         yield {"messages": messages}
 
 
-def pairs(writer: Writer, rows: int, per_word: float) -> Iterator[Row]:
-    """Pairs whose prompt has about 60 tokens and whose answers have about 140 each."""
+def make_pairs(writer: Writer, rows: int, per_word: float) -> Iterator[Row]:
+    """Make pairs with prompts of about 60 tokens and completions of about 140 tokens."""
     for _ in range(rows):
         ask, good, bad = (
             writer.text(int(tokens / per_word * writer.draw.uniform(0.6, 1.4)))
@@ -119,36 +119,36 @@ def pairs(writer: Writer, rows: int, per_word: float) -> Iterator[Row]:
 
 
 def conversations(row: Row) -> list[list[Row]]:
-    """The conversations in a row."""
+    """Return the conversations in a row."""
     if "messages" in row:
         return [row["messages"]]
     return [row["prompt"] + row[side] for side in ("chosen", "rejected")]
 
 
 def bare(rows: Sequence[Row], tokenizer: Any) -> Callable[[], int]:
-    """The tokenizer alone on what is rendered already: no masks, nothing proven."""
+    """Return a function that only tokenizes rendered texts."""
     texts = [
-        tokenizer.apply_chat_template(one, tokenize=False)
+        tokenizer.apply_chat_template(conversation, tokenize=False)
         for row in rows
-        for one in conversations(row)
+        for conversation in conversations(row)
     ]
 
     def encode() -> int:
         backend = tokenizer.backend_tokenizer
-        return sum(len(one.ids) for one in backend.encode_batch_fast(texts))
+        return sum(len(encoding.ids) for encoding in backend.encode_batch_fast(texts))
 
     return encode
 
 
 def ours(rows: Sequence[Row], tokenizer: Any, folder: Path) -> Callable[[], int]:
-    """From the file to ids, masks and ledger."""
-    path = folder / f"{time.monotonic_ns()}.jsonl"  # new in each repeat: nothing is found again
+    """Return a function that prepares the rows from their file with aligner."""
+    path = folder / f"{time.monotonic_ns()}.jsonl"  # a new path, so that no cache is used
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     options = DataOptions.model_validate({"data": str(path)})
     prepare: Any = prepare_conversations if "messages" in rows[0] else prepare_preferences
 
     def work() -> int:
-        prepared = prepare(Here(folder), options, tokenizer)
+        prepared = prepare(Context(folder), options, tokenizer)
         assert len(prepared.train) == len(rows), prepared.ledgers
         return int(prepared.tokens)
 
@@ -156,30 +156,30 @@ def ours(rows: Sequence[Row], tokenizer: Any, folder: Path) -> Callable[[], int]
 
 
 def theirs(rows: Sequence[Row], tokenizer: Any, trainer: SFTTrainer) -> Callable[[], int]:
-    """What TRL's own trainer does with the same rows, masks of the assistant's tokens included."""
+    """Return a function that prepares the rows with TRL, assistant masks included."""
     data = datasets.Dataset.from_list(list(rows))
 
     def work() -> int:
-        made = trainer._prepare_dataset(data, tokenizer, trainer.args, False, None, "train")
-        return sum(len(ids) for ids in made["input_ids"])
+        prepared = trainer._prepare_dataset(data, tokenizer, trainer.args, False, None, "train")
+        return sum(len(ids) for ids in prepared["input_ids"])
 
     return work
 
 
 def trainer_for(tokenizer: Any, folder: Path) -> SFTTrainer:
-    """TRL's trainer of a model too small to matter."""
+    """Make a TRL trainer with a tiny model."""
     config = LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=8, intermediate_size=8,
         num_hidden_layers=1, num_attention_heads=1,
     )  # fmt: skip
-    said = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
     return SFTTrainer(
         model=LlamaForCausalLM(config),
         args=SFTConfig(
             output_dir=str(folder), assistant_only_loss=True, max_length=None, use_cpu=True,
             bf16=False, report_to="none", disable_tqdm=True,
         ),
-        train_dataset=datasets.Dataset.from_list([{"messages": said}]),
+        train_dataset=datasets.Dataset.from_list([{"messages": messages}]),
         processing_class=tokenizer,
     )  # fmt: skip
 
@@ -191,30 +191,30 @@ def timed(work: Callable[[], int]) -> tuple[float, int]:
 
 
 def compare(kind: str, template: str, repeats: int, rows: int, bench: Bench) -> None:
-    """Print rows a second and the ratio of medians; every repeat has rows of its own."""
+    """Print rows per second and the ratio of medians; every repeat has new rows."""
     tokenizer = bench.tokenizer
     tokenizer.chat_template = MARKED if template == "marked" else UNMARKED
     seconds: dict[str, list[float]] = {}
     for _ in range(repeats):
-        made = list(
-            pairs(bench.writer, rows, bench.per_word)
+        data = list(
+            make_pairs(bench.writer, rows, bench.per_word)
             if kind == "pairs"
-            else talks(bench.writer, rows, TURNS[kind], bench.per_word)
+            else make_conversations(bench.writer, rows, TURNS[kind], bench.per_word)
         )
         works = {
-            "bare": bare(made, tokenizer),
-            "aligner": ours(made, tokenizer, bench.folder),
+            "bare": bare(data, tokenizer),
+            "aligner": ours(data, tokenizer, bench.folder),
         }
         if kind != "pairs" and template == "marked" and bench.trainer is not None:
-            works["TRL"] = theirs(made, tokenizer, bench.trainer)
+            works["TRL"] = theirs(data, tokenizer, bench.trainer)
         for name, work in works.items():
             spent, tokens = timed(work)
             seconds.setdefault(name, []).append(spent)
             if name == "bare":
                 each = tokens / rows
     speed = {name: rows / statistics.median(spent) for name, spent in seconds.items()}
-    said = ", ".join(f"{name} {rate:,.0f} rows/s" for name, rate in speed.items())
-    print(f"{kind}, {template}, {each:.0f} tokens a row: {said}", flush=True)
+    rates = ", ".join(f"{name} {rate:,.0f} rows/s" for name, rate in speed.items())
+    print(f"{kind}, {template}, {each:.0f} tokens per row: {rates}", flush=True)
     for other in ("bare", "TRL"):
         if other in speed:
             ratio = statistics.median(
@@ -225,13 +225,13 @@ def compare(kind: str, template: str, repeats: int, rows: int, bench: Bench) -> 
 
 @dataclass
 class Bench:
-    """What all comparisons share."""
+    """Objects shared by all comparisons."""
 
     folder: Path
     writer: Writer
     tokenizer: Any
     per_word: float
-    """Tokens in a word."""
+    """Tokens per word."""
     trainer: SFTTrainer | None
 
 
@@ -239,8 +239,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=2000)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--only", default="", help="cases whose name holds this")
-    parser.add_argument("--without-peer", action="store_true", help="leave TRL out")
+    parser.add_argument("--only", default="", help="run only cases whose name contains this")
+    parser.add_argument("--without-trl", action="store_true", help="omit TRL")
     arguments = parser.parse_args()
     datasets.disable_progress_bars()
     datasets.disable_caching()
@@ -251,7 +251,7 @@ def main() -> None:
     per_word = sum(len(ids) for ids in tokenizer(sample)["input_ids"]) / (200 * len(sample))
     with tempfile.TemporaryDirectory() as name:
         tokenizer.chat_template = MARKED
-        trainer = None if arguments.without_peer else trainer_for(tokenizer, Path(name))
+        trainer = None if arguments.without_trl else trainer_for(tokenizer, Path(name))
         bench = Bench(Path(name), writer, tokenizer, per_word, trainer)
         for kind, template in CASES:
             if arguments.only in f"{kind}, {template}":

@@ -1,4 +1,4 @@
-"""What the tests share: one thread a process, and one small finished run for what comes after a run."""
+"""Settings and fixtures of all tests: a single thread per process, and a small finished run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the command line does, in Python: a recipe loaded or built, checked, run, and its result."""
+"""The Python interface: recipes, checks, runs and results."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_a_recipe_built_of_stages_is_the_recipe_written_in_yaml(
     assert ours.plans == theirs.plans
 
 
-def test_overrides_are_laid_over_a_loaded_recipe(here: Path, sft: SFT) -> None:
+def test_overrides_change_a_loaded_recipe(here: Path, sft: SFT) -> None:
     (here / "r.yaml").write_text(aligner.Recipe([sft], model="tiny").to_yaml())
     loaded = aligner.Recipe.load("r.yaml", set=["sft.max_steps=1", "seed=9"])
     assert loaded.check().plans["sft"].optimizer_steps == 1
@@ -129,7 +129,7 @@ def test_a_check_prints_the_table_of_the_command_line(here: Path, sft: SFT) -> N
     assert lines[-1] == "no errors; 0 of 1 steps are done, 1 would run"
 
 
-def test_every_fault_is_told_at_once_and_says_where(here: Path, sft: SFT, dpo: DPO) -> None:
+def test_every_error_is_raised_at_once_with_its_place(here: Path, sft: SFT, dpo: DPO) -> None:
     missing = SFT(SFTOptions(data="nowhere.jsonl", **QUICK))
     twice = aligner.Recipe([missing, aligner.Step(stage=dpo, gate={"los": "< 1"})], model="tiny")
     with pytest.raises(ErrorGroup) as errors:
@@ -144,7 +144,7 @@ def test_every_fault_is_told_at_once_and_says_where(here: Path, sft: SFT, dpo: D
         aligner.Recipe([sft], model="tiny", seed=-1)
 
 
-def test_a_result_has_figures_curves_samples_states_and_places(
+def test_a_result_has_metrics_curves_samples_states_and_folders(
     here: Path, sft: SFT, dpo: DPO
 ) -> None:
     result = aligner.Recipe([sft, dpo], model="tiny").run(show=False)
@@ -187,7 +187,7 @@ def test_the_trained_model_is_handed_back_without_a_reload(here: Path, sft: SFT)
     assert result.tokenizer().chat_template == tiny_tokenizer().chat_template
 
 
-def test_the_model_of_an_earlier_step_can_be_had(here: Path, sft: SFT, dpo: DPO) -> None:
+def test_the_model_of_an_earlier_step_can_be_loaded(here: Path, sft: SFT, dpo: DPO) -> None:
     result = aligner.Recipe([sft, dpo], model="tiny").run(show=False)
     alone = aligner.Recipe([sft], model="tiny").run(show=False)
     assert same(weights(result["sft"].policy()), weights(alone.policy()))
@@ -260,7 +260,7 @@ def test_equal_live_models_share_their_steps(here: Path, sft: SFT) -> None:
     assert not other["sft"].reused
 
 
-def test_what_cannot_begin_a_chain_is_refused(sft: SFT) -> None:
+def test_an_invalid_start_model_is_refused(sft: SFT) -> None:
     model, tokenizer = tiny_model(), tiny_tokenizer()
     with torch.device("meta"):
         empty = copy.deepcopy(model).to("meta")
@@ -286,7 +286,7 @@ def test_a_listener_hears_every_event_in_order(here: Path, sft: SFT) -> None:
     assert [type(event) for event in heard] == [StepReused, RunFinished]
 
 
-def test_an_interrupt_is_told_as_one_and_the_run_goes_on(here: Path, sft: SFT) -> None:
+def test_an_interrupt_raises_stopped_and_the_run_resumes(here: Path, sft: SFT) -> None:
     def interrupt(event: object) -> None:
         if isinstance(event, StepProgress):
             raise KeyboardInterrupt
@@ -297,7 +297,7 @@ def test_an_interrupt_is_told_as_one_and_the_run_goes_on(here: Path, sft: SFT) -
     assert not recipe.run(show=False)["sft"].reused
 
 
-def test_progress_is_shown_as_lines_where_there_is_no_terminal(
+def test_progress_is_shown_as_lines_without_a_terminal(
     here: Path, sft: SFT, capsys: pytest.CaptureFixture[str]
 ) -> None:
     aligner.Recipe([sft], model="tiny").run()
@@ -343,7 +343,7 @@ def test_a_stage_that_no_plugin_offers_needs_none(here: Path) -> None:
 
 def test_a_stage_by_the_name_of_another_is_refused(here: Path) -> None:
     class SFT(Count):
-        """Not the one in use."""
+        """A different stage of this name."""
 
         name = "sft"
 
@@ -355,7 +355,7 @@ def test_a_stage_by_the_name_of_another_is_refused(here: Path) -> None:
     )
 
 
-def test_a_failing_stage_raises_what_it_raised(here: Path) -> None:
+def test_the_error_of_a_failing_stage_is_raised_unchanged(here: Path) -> None:
     class Fails(Count):
         """Fails."""
 
@@ -370,7 +370,7 @@ def test_a_failing_stage_raises_what_it_raised(here: Path) -> None:
 
 
 @pytest.mark.parametrize("stage", ["sft", "dpo", "reward"])
-def test_a_model_that_is_not_there_is_the_only_complaint(here: Path, stage: str) -> None:
+def test_a_missing_model_is_the_only_error(here: Path, stage: str) -> None:
     data = {"sft": "talks.jsonl"}.get(stage, "pairs.jsonl")
     (here / "r.yaml").write_text(f"model: ./gone\nsteps:\n  - {{stage: {stage}, data: {data}}}\n")
     with pytest.raises(ModelError) as refused:

@@ -16,7 +16,7 @@ EXAMPLE = Path(__file__).parent / "example_plugin"
 QUOTE = re.compile(r"^`([\w./]+)`:\n\n```\w+\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
-def test_every_quote_is_in_its_file_as_it_stands() -> None:
+def test_every_quote_is_in_its_file() -> None:
     quotes = QUOTE.findall(PAGE)
     assert len(quotes) == 8
     for path, text in quotes:

@@ -1,4 +1,4 @@
-"""Every hook is documented with its exact arguments, and its example does what the page says."""
+"""Every hook is documented with its exact arguments, and its example works as described."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Example = Callable[[str], ModuleType]
 
 @pytest.fixture
 def example(tmp_path: Path) -> Example:
-    """The one block of code under a hook's heading, as a plugin."""
+    """Return the code block under the heading of a hook as a plugin."""
 
     def load(hook: str) -> ModuleType:
         [text] = [text for head, text in sections(PAGE).items() if head.startswith(f"{hook}(")]
@@ -46,7 +46,7 @@ class TwoPoints(StageOptions):
 
 
 class Reporting(Stage[TwoPoints]):
-    """Reports twice."""
+    """Report progress twice."""
 
     name = "reporting"
     requires = frozenset()
@@ -58,13 +58,13 @@ class Reporting(Stage[TwoPoints]):
     def run(self, state: ModelState, context: StepContext) -> ModelState:
         context.progress(1, 2, loss=0.5)
         if self.options.fail:
-            raise RuntimeError("no more paper")
+            raise RuntimeError("out of disk space")
         context.progress(2, 2)
         context.record(loss=0.25)
         return state
 
 
-def watched(plugin: ModuleType, folder: Path, *, fail: bool = False) -> None:
+def run_reporting(plugin: ModuleType, folder: Path, *, fail: bool = False) -> None:
     recipe = aligner.Recipe([Reporting(TwoPoints(fail=fail))], folder=folder, plugins=[plugin])
     recipe.run(runs=folder / "runs", show=False)
 
@@ -93,7 +93,7 @@ def test_aligner_stages(example: Example, tmp_path: Path) -> None:
     plugin = example("aligner_stages")
     assert list(host_of([plugin]).stages()) == ["greet"]
     field = plugin.GreetOptions.model_fields["greeting"]
-    assert field.description == "What is said."
+    assert field.description == "Greeting to count the letters of."
     made: Any = plugin.Greet(plugin.GreetOptions(greeting="good day"))
     result = aligner.Recipe([made], plugins=[plugin]).run(runs=tmp_path / "runs", show=False)
     assert result["greet"].metrics == {"letters": 8.0}
@@ -112,9 +112,9 @@ def test_aligner_data_sources(example: Example) -> None:
     from aligner.data.options import DataSpec
     from aligner.data.reading.load import load_rows
 
-    look = _look(example("aligner_data_sources"), Path("."))
+    context = _context(example("aligner_data_sources"), Path("."))
     spec = DataSpec(source="sums", options={"count": 3})
-    loaded = load_rows((spec,), want="conversation", context=look, option="data")
+    loaded = load_rows((spec,), want="conversation", context=context, option="data")
     assert [row.messages[-1]["content"] for row in loaded.rows] == ["0", "2", "4"]
 
 
@@ -122,9 +122,11 @@ def test_aligner_data_formats(example: Example, tmp_path: Path) -> None:
     from aligner.data.options import DataSpec
     from aligner.data.reading.load import load_rows
 
-    look = _look(example("aligner_data_formats"), tmp_path)
+    context = _context(example("aligner_data_formats"), tmp_path)
     write_files(tmp_path, {"p.jsonl": [{"q": "why?", "won": "so", "lost": "not so"}]})
-    loaded = load_rows((DataSpec(path="p.jsonl"),), want="preference", context=look, option="data")
+    loaded = load_rows(
+        (DataSpec(path="p.jsonl"),), want="preference", context=context, option="data"
+    )
     [pair] = loaded.rows
     assert loaded.ledger.formats == ("won-lost",)
     assert (pair.chosen[0]["content"], pair.rejected[0]["content"]) == ("so", "not so")
@@ -134,18 +136,18 @@ def test_aligner_row_operations(example: Example, tmp_path: Path) -> None:
     from aligner.data.options import DataSpec
     from aligner.data.reading.load import load_rows
 
-    look = _look(example("aligner_row_operations"), tmp_path)
+    context = _context(example("aligner_row_operations"), tmp_path)
     write_files(tmp_path, {"p.jsonl": [{"text": "a long text"}, {"text": "short"}]})
     spec: Any = DataSpec(path="p.jsonl", shorten={"characters": 6})  # type: ignore[call-arg]
-    loaded = load_rows((spec,), want="text", context=look, option="data")
+    loaded = load_rows((spec,), want="text", context=context, option="data")
     assert [row.text for row in loaded.rows] == ["a long", "short"]
     assert "1 were shortened (p.jsonl:1)" in loaded.ledger.describe()
 
 
 def test_aligner_recipe_templates(example: Example) -> None:
-    [outline] = host_of([example("aligner_recipe_templates")]).registry().recipe_templates.values()
+    [template] = host_of([example("aligner_recipe_templates")]).registry().recipe_templates.values()
     data = {"data": DatasetSummary(spec="talks.jsonl")}
-    assert outline.render(TemplateInputs(model="base", adapter="none", data=data)) == (
+    assert template.render(TemplateInputs(model="base", adapter="none", data=data)) == (
         "model: base\n"
         "steps:\n"
         "  - stage: sft\n"
@@ -156,65 +158,65 @@ def test_aligner_recipe_templates(example: Example) -> None:
 
 def test_aligner_config_importers(example: Example, tmp_path: Path) -> None:
     [talker] = host_of([example("aligner_config_importers")]).registry().config_importers.values()
-    settings = {"start_from": "base", "talks": "talks.jsonl", "colour": "red"}
+    settings = {"start_from": "base", "talks": "talks.jsonl", "color": "red"}
     path = tmp_path / "old.yaml"
-    foreign = ExternalConfig(
+    config = ExternalConfig(
         path=path,
         where="old.yaml",
         settings=settings,
-        lines={"colour": "old.yaml:3"},
+        lines={"color": "old.yaml:3"},
         folder=tmp_path,
         recipe_folder=tmp_path,
     )
     assert talker.recognize(settings)
     assert not talker.recognize({"talks": "talks.jsonl"})
-    made = talker.translate([foreign], {})
-    assert recipe_from(made.recipe, folder=tmp_path).steps[0].options == {"data": "talks.jsonl"}
-    assert [(one.where, one.key) for one in made.notes] == [("old.yaml:3", "colour")]
+    result = talker.translate([config], {})
+    assert recipe_from(result.recipe, folder=tmp_path).steps[0].options == {"data": "talks.jsonl"}
+    assert [(note.where, note.key) for note in result.notes] == [("old.yaml:3", "color")]
 
 
 def test_aligner_step_started(example: Example, tmp_path: Path) -> None:
     plugin = example("aligner_step_started")
-    watched(plugin, tmp_path)
-    assert plugin.NOTES == ["reporting begins with nothing"]
-    watched(plugin, tmp_path)
+    run_reporting(plugin, tmp_path)
+    assert plugin.NOTES == ["reporting starts with nothing"]
+    run_reporting(plugin, tmp_path)
     assert len(plugin.NOTES) == 1
 
 
 def test_aligner_step_progress(example: Example, tmp_path: Path) -> None:
     plugin = example("aligner_step_progress")
-    watched(plugin, tmp_path)
+    run_reporting(plugin, tmp_path)
     assert plugin.POINTS == [("reporting/loss", 1, 0.5)]
 
 
 def test_aligner_step_finished(example: Example, tmp_path: Path) -> None:
     plugin = example("aligner_step_finished")
-    watched(plugin, tmp_path)
+    run_reporting(plugin, tmp_path)
     assert plugin.ROWS == [{"step": "reporting", "changed": [], "metrics": {"loss": 0.25}}]
 
 
-def test_what_a_step_wrote_is_there_when_its_end_is_told(tmp_path: Path) -> None:
-    seen: list[bool] = []
+def test_the_files_of_a_step_exist_when_its_end_is_reported(tmp_path: Path) -> None:
+    exists: list[bool] = []
 
-    class Looks:
+    class Observer:
         @aligner.hookimpl
         def aligner_step_finished(self, context: StepContext, after: ModelState) -> None:
-            seen.append((context.folder / "metrics.jsonl").is_file())
-            seen.append(Path(after.get("policy").path, "config.json").is_file())
+            exists.append((context.folder / "metrics.jsonl").is_file())
+            exists.append(Path(after.get("policy").path, "config.json").is_file())
 
     options = SFTOptions(data="talks.jsonl", max_steps=1, learning_rate=1e-2)
-    run_stage(SFT(options), tmp_path, files={"talks.jsonl": conversations()}, plugins=[Looks()])
-    assert seen == [True, True]
+    run_stage(SFT(options), tmp_path, files={"talks.jsonl": conversations()}, plugins=[Observer()])
+    assert exists == [True, True]
 
 
 def test_aligner_step_failed(example: Example, tmp_path: Path) -> None:
     plugin = example("aligner_step_failed")
-    with pytest.raises(RuntimeError, match="no more paper"):
-        watched(plugin, tmp_path, fail=True)
-    assert plugin.FAILURES == ["reporting: RuntimeError: no more paper"]
+    with pytest.raises(RuntimeError, match="out of disk space"):
+        run_reporting(plugin, tmp_path, fail=True)
+    assert plugin.FAILURES == ["reporting: RuntimeError: out of disk space"]
 
 
-def _look(plugin: ModuleType, folder: Path) -> PlanContext:
+def _context(plugin: ModuleType, folder: Path) -> PlanContext:
     return PlanContext(
         step="s",
         where="r.yaml:1",

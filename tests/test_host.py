@@ -54,7 +54,7 @@ def test_aligners_own_stages_are_found_by_entry_point_alone() -> None:
     found = {entry.name: entry.value for entry in entry_points(group="aligner")}
     assert {name: found.get(name) for name in written} == written
     host = Host.discover()
-    assert [one for one in host.disabled if one.name in written] == []
+    assert [plugin for plugin in host.disabled if plugin.name in written] == []
     # Plugins without a stage or data source of their own name.
     others = {"curation", "import", "recipe_templates", "rewards", "toy_tasks"}
     offered = {*host.stages(), *host.registry().data_sources}
@@ -87,7 +87,7 @@ def test_a_hook_that_is_in_no_specification_is_refused_and_leaves_the_host_as_it
     assert host.plugins() == {}
 
 
-def test_a_missing_stage_names_what_is_near_and_what_was_set_aside() -> None:
+def test_the_error_of_a_missing_stage_names_similar_stages_and_disabled_plugins() -> None:
     host = host_of([plugin_offering(stage_called("dpo"))])
     host.disabled.append(
         SimpleNamespace(name="acme", source="acme-stages 1.0", reason="broken: ImportError('x')")
@@ -129,7 +129,7 @@ def ask(code: str, folder: Path, **environment: str) -> str:
 SHOW = "print([(a.name, a.source, a.reason) for a in Host.discover({}).disabled])"
 
 
-def test_a_plugin_that_fails_to_import_is_set_aside(distribution: Path) -> None:
+def test_a_plugin_that_fails_to_import_is_disabled(distribution: Path) -> None:
     assert ask(SHOW.format(""), distribution) == (
         "[('acme', 'acme 1.0', \"broken: OSError('no disk')\")]"
     )

@@ -28,6 +28,10 @@ def check(text: str, folder: Path, *contracts: str) -> bool:
     )
 
 
+def test_every_package_of_plugins_is_an_entry_point() -> None:
+    assert plugins() == sorted(p.parent.name for p in (ROOT / "plugins").glob("*/__init__.py"))
+
+
 def test_every_import_is_allowed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     kept = check(TEXT, tmp_path)
     assert kept, f"\n{capsys.readouterr().out}"

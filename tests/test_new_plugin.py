@@ -1,4 +1,4 @@
-"""`aligner new plugin` writes a distribution that holds to the contract as it stands."""
+"""`aligner new plugin` writes a package that passes the contract tests."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_no_placeholder_is_left_and_all_code_parses() -> None:
 
 
 def test_the_declaration_is_this() -> None:
-    """The file an author looks at first, whole."""
+    """Compare the whole file that an author edits first."""
     assert plugin_files("margin_dpo")["aligner_margin_dpo/stage.py"] == STAGE
 
 
@@ -79,7 +79,7 @@ def test_a_name_that_is_none_is_refused(
     assert not (tmp_path / "x").exists()
 
 
-def test_the_name_of_a_stage_there_is_is_refused(
+def test_the_name_of_an_existing_stage_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["new", "plugin", "dpo", "--dir", str(tmp_path / "x")]) == 2

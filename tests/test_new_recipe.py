@@ -69,7 +69,7 @@ def test_every_method_is_tested(new_recipe: NewRecipe) -> None:
 
 @pytest.mark.parametrize("adapter", ["lora", "none"])
 @pytest.mark.parametrize("method", CASES)
-def test_what_it_writes_passes_the_check(
+def test_the_recipe_passes_the_check(
     method: str, adapter: str, new_recipe: NewRecipe, desk: Path
 ) -> None:
     data, steps = CASES[method]
@@ -101,7 +101,9 @@ def test_pairs_alone_leave_the_conversations_out(new_recipe: NewRecipe, desk: Pa
     assert [step.name for step in read_recipe(desk / "dpo.yaml").steps] == ["chat", "dpo"]
 
 
-def test_a_recipe_elsewhere_finds_the_same_files(new_recipe: NewRecipe, desk: Path) -> None:
+def test_a_recipe_in_another_folder_refers_to_the_same_files(
+    new_recipe: NewRecipe, desk: Path
+) -> None:
     (desk / "below").mkdir()
     assert new_recipe("--method", "sft", "--model", "tiny", *TALKS, "--out", "below/r.yaml")[0] == 0
     recipe = read_recipe(desk / "below" / "r.yaml")
@@ -109,7 +111,7 @@ def test_a_recipe_elsewhere_finds_the_same_files(new_recipe: NewRecipe, desk: Pa
     assert (recipe.model.path, recipe.steps[1].options["data"]) == ("../tiny", "../talks.jsonl")
 
 
-def test_a_recipe_that_is_there_is_not_written_over(new_recipe: NewRecipe, desk: Path) -> None:
+def test_an_existing_recipe_is_not_replaced(new_recipe: NewRecipe, desk: Path) -> None:
     (desk / "sft.yaml").write_text("mine")
     code, _, err = new_recipe("--method", "sft", "--model", "tiny", *TALKS)
     assert (code, err) == (
@@ -145,7 +147,7 @@ def test_a_recipe_that_is_there_is_not_written_over(new_recipe: NewRecipe, desk:
         ),
     ],
 )
-def test_without_a_terminal_nothing_is_asked_and_what_is_missing_is_said(
+def test_without_a_terminal_missing_values_are_errors(
     words: list[str], says: str, new_recipe: NewRecipe
 ) -> None:
     assert new_recipe(*words) == (2, "", says)
@@ -157,13 +159,13 @@ def test_data_of_another_kind_is_refused_before_anything_is_written(
     code, _, err = new_recipe("--method", "dpo", "--model", "tiny", "--preferences", "talks.jsonl")
     assert code == 2
     assert err.startswith(
-        "--preferences: talks.jsonl is written as messages (conversation rows), from which no "
-        "preference rows can be made\n"
+        "--preferences: talks.jsonl has the format messages (conversation rows), which cannot be "
+        "converted to preference rows\n"
     )
     assert not (desk / "dpo.yaml").exists()
 
 
-def test_on_a_terminal_what_is_missing_is_asked_for(
+def test_on_a_terminal_missing_values_are_asked_for(
     new_recipe: NewRecipe, desk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Terminal(io.StringIO):
@@ -182,8 +184,10 @@ def test_on_a_terminal_what_is_missing_is_asked_for(
 
 
 @pytest.mark.parametrize("method", CASES)
-def test_an_outline_fits_its_stages_whatever_is_unknown(method: str, tmp_path: Path) -> None:
-    """A model on the hub that cannot be looked at, data likewise, and weights in 4 bits."""
+def test_a_template_is_valid_for_its_stages_with_any_unknown_input(
+    method: str, tmp_path: Path
+) -> None:
+    """An unreachable model and data on the Hub, and weights in 4 bits."""
     host = Host.discover()
     outline = host.registry().recipe_templates[method]
     material = TemplateInputs(

@@ -1,4 +1,4 @@
-"""Options are held against the model that declares them, and errors are said in plain words."""
+"""Options are validated by their class, and errors are reported in plain words."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Tune(Stage[Options]):
 
 
 def errors(**options: Any) -> list[str]:
-    """The complaints about `options`, each place shown as its dotted path in brackets."""
+    """The errors_of about `options`, each place shown as its dotted path in brackets."""
     with pytest.raises(AlignerError) as caught:
         check_options(
             {"data": "a", **options},
@@ -93,10 +93,10 @@ def errors(**options: Any) -> list[str]:
             where=lambda path: f"<{path}>",
         )
     error = caught.value
-    return [str(one) for one in (error.errors if isinstance(error, ErrorGroup) else (error,))]
+    return [str(member) for member in (error.errors if isinstance(error, ErrorGroup) else (error,))]
 
 
-def test_options_that_fit_become_the_config() -> None:
+def test_valid_options_become_an_instance_of_the_options_class() -> None:
     made = check_options(
         {"data": ["a", {"hub": "b"}], "learning_rate": 1, "adapter": {"r": 4}, "beta": "0.5"},
         Options,
@@ -111,7 +111,7 @@ def test_options_that_fit_become_the_config() -> None:
     )
 
 
-def test_faults_of_a_step_are_placed_at_their_lines_all_at_once(
+def test_all_errors_of_a_step_are_reported_with_their_lines(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -146,7 +146,7 @@ def test_faults_of_a_step_are_placed_at_their_lines_all_at_once(
     ]
 
 
-def test_a_missing_option_is_placed_at_the_step(
+def test_the_error_of_a_missing_option_has_the_location_of_the_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -209,19 +209,19 @@ ONE_FAULT: list[tuple[dict[str, Any], str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("options", "said"), ONE_FAULT)
-def test_one_fault_is_said_once_in_plain_words(options: dict[str, Any], said: str) -> None:
-    assert errors(**options) == [said]
+@pytest.mark.parametrize(("options", "message"), ONE_FAULT)
+def test_each_error_is_reported_once_in_plain_words(options: dict[str, Any], message: str) -> None:
+    assert errors(**options) == [message]
 
 
-def test_several_faults_inside_one_member_of_a_union_are_all_said() -> None:
+def test_all_errors_in_one_member_of_a_union_are_reported() -> None:
     assert errors(adapter={"method": "lora", "r": "x", "targets": 3}) == [
         "<adapter.r>: adapter.r is 'x', not a whole number\n  hint: r: Rank of the update.",
         "<adapter.targets>: adapter.targets is 3, not a list",
     ]
 
 
-def test_what_is_found_is_shown_on_one_short_line() -> None:
+def test_the_invalid_value_is_shown_on_one_short_line() -> None:
     assert errors(beta="x\n\x1b[31m" + "y" * 900) == [
         f"<beta>: beta is 'x\\n\\x1b[31m{'y' * 48}… (907 characters), not a number"
     ]
@@ -232,7 +232,7 @@ class Judge(ExtensionOptions):
     """How many words are asked for."""
 
 
-def test_options_of_anything_that_declares_them_are_checked() -> None:
+def test_options_of_any_options_class_are_validated() -> None:
     with pytest.raises(ChainError) as caught:
         check_options({}, Judge, what="reward function 'brevity'", where=lambda path: "r.yaml:3")
     assert str(caught.value) == (
@@ -243,7 +243,9 @@ def test_options_of_anything_that_declares_them_are_checked() -> None:
 
 ANY = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda one: st.lists(one, max_size=2) | st.dictionaries(st.text(max_size=3), one, max_size=2),
+    lambda inner: (
+        st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2)
+    ),
     max_leaves=4,
 )
 NAMES = st.sampled_from([*Options.model_fields, "method", "r", "path", "hub", "bta"])
@@ -251,7 +253,7 @@ NAMES = st.sampled_from([*Options.model_fields, "method", "r", "path", "hub", "b
 
 @settings(max_examples=300, deadline=None)
 @given(st.dictionaries(NAMES, ANY | st.dictionaries(NAMES, ANY, max_size=3), max_size=6))
-def test_any_options_are_a_config_or_a_complaint(options: dict[str, Any]) -> None:
+def test_any_options_are_valid_or_an_error(options: dict[str, Any]) -> None:
     try:
         made = check_options(options, Options, what="stage 'tune'", where=lambda path: f"<{path}>")
     except (ChainError, ErrorGroup):
@@ -281,5 +283,5 @@ def test_the_first_sentence_ends_at_its_full_stop(text: str, first: str) -> None
     assert first_sentence(text) == first
 
 
-def test_what_a_terminal_would_obey_is_escaped() -> None:
+def test_control_characters_are_escaped() -> None:
     assert errors(weights={"\x1b[31m": "x"})[0].endswith(": weights.\\x1b[31m is 'x', not a number")

@@ -34,11 +34,11 @@ def run(recipe: str, seed: int, runs: Path) -> tuple[dict[str, dict[str, float]]
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
-@pytest.mark.parametrize("recipe", ["quickstart-dpo", "quickstart"])
+@pytest.mark.parametrize("recipe", ["quickstart-dpo", "quickstart", "quickstart-grpo"])
 def test_a_quickstart_learns_at_every_stage_by_an_independent_judge(
     recipe: str, seed: int, tmp_path: Path
 ) -> None:
-    """SFT clearly above base, DPO and PPO clearly above SFT, the reward model right on new pairs."""
+    """SFT clearly above base, DPO, PPO and GRPO clearly above SFT, the reward model right on new pairs."""
     metrics, gibibytes = run(recipe, seed, tmp_path)
     last = metrics["evaluate"]
     assert last["judge_sft"] > last["judge_chat"] + 0.2

@@ -16,7 +16,7 @@ from aligner.options.validation import validate
 from aligner.recipe import read_recipe
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
-SHIPPED = {"laptop", "qlora-8b", "quickstart", "quickstart-dpo", "zephyr-7b"}
+SHIPPED = {"laptop", "qlora-8b", "quickstart", "quickstart-dpo", "quickstart-grpo", "zephyr-7b"}
 
 
 def test_every_shipped_recipe_is_tested() -> None:

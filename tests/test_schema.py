@@ -1,4 +1,4 @@
-"""The JSON Schema accepts what reads well and refuses what does not, and pages tell the options."""
+"""The JSON Schema accepts valid recipes and rejects others; pages describe the options."""
 
 from __future__ import annotations
 
@@ -184,12 +184,12 @@ def test_it_is_a_schema_of_its_draft() -> None:
 
 
 @pytest.mark.parametrize("recipe", GOOD, ids=json.dumps)
-def test_what_reads_well_fits_the_schema(folder: Path, recipe: Any) -> None:
+def test_the_schema_accepts_valid_recipes(folder: Path, recipe: Any) -> None:
     assert (reads(recipe), fits(recipe)) == (True, True)
 
 
 @pytest.mark.parametrize("recipe", BAD, ids=json.dumps)
-def test_what_does_not_read_does_not_fit_the_schema(folder: Path, recipe: Any) -> None:
+def test_the_schema_rejects_invalid_recipes(folder: Path, recipe: Any) -> None:
     assert (reads(recipe), fits(recipe)) == (False, False)
 
 
@@ -234,13 +234,13 @@ def test_editors_find_the_documentation_of_stages_and_options() -> None:
     assert SCHEMA["$defs"]["step"]["properties"]["stage"]["enum"] == ["look", "tune"]
 
 
-def test_a_schema_of_no_stages_at_all_is_one() -> None:
+def test_a_schema_without_stages_is_valid() -> None:
     schema = recipe_schema({}, {})
     jsonschema.Draft202012Validator.check_schema(schema)
     assert not jsonschema.Draft202012Validator(schema).is_valid({"steps": [TUNE]})
 
 
-def test_the_options_of_a_model_are_told_in_words() -> None:
+def test_the_options_of_a_model_are_described_in_words() -> None:
     assert options_of(TuneConfig)[:7] == (
         Option("data", "DataSpec | list of DataSpec", "required", "Rows to train on."),
         Option("learning_rate", "number > 0", "1e-05", "Peak learning rate."),
@@ -253,7 +253,7 @@ def test_the_options_of_a_model_are_told_in_words() -> None:
     assert options_of(Lora)[0] == Option("method", "'lora' | 'dora'", "lora", "Which kind.")
 
 
-def test_a_page_tells_all_there_is_to_know_of_a_stage() -> None:
+def test_the_page_of_a_stage_has_its_slots_and_options() -> None:
     assert describe_stage(LookOver, {}) == (
         "look: (no documentation)\n"
         "\n"

@@ -8,7 +8,7 @@ import pytest
 from aligner.state import Artifact, ModelCache, ModelState
 
 
-def test_a_state_is_never_changed_by_putting_something_in_it() -> None:
+def test_put_does_not_change_the_state() -> None:
     before = ModelState(policy=Artifact(path="org/base", hash="a"))
     after = before.put("sft", policy=Artifact(path="/runs/policy", hash="b"))
     assert before.get("policy") == Artifact(path="org/base", hash="a")
@@ -16,7 +16,7 @@ def test_a_state_is_never_changed_by_putting_something_in_it() -> None:
     assert after.changed_since(before) == {"policy"}
 
 
-def test_a_written_state_comes_back_equal_from_a_moved_folder(tmp_path: Path) -> None:
+def test_a_state_read_from_a_moved_folder_has_the_new_paths(tmp_path: Path) -> None:
     old, new = tmp_path / "old", tmp_path / "new"
     for name in ("policy", "lora"):
         (old / "1" / name).mkdir(parents=True)
@@ -25,16 +25,16 @@ def test_a_written_state_comes_back_equal_from_a_moved_folder(tmp_path: Path) ->
         policy=Artifact(path=str(old / "1/policy"), adapters=(str(old / "1/lora"),), hash="h"),
         tokenizer=Artifact(path="org/name", revision="abc", hash="t"),
     )
-    text = state.to_json(beside=old / "2")
+    text = state.to_json(relative_to=old / "2")
     assert json.loads(text)["policy"]["path"] == "../1/policy"
     old.rename(new)
-    back = ModelState.from_json(text, beside=new / "2")
+    back = ModelState.from_json(text, relative_to=new / "2")
     assert back.get("policy").path == str(new / "1/policy")
     assert back.get("policy").adapters == (str(new / "1/lora"),)
     assert back.get("tokenizer") == state.get("tokenizer")
 
 
-def test_a_live_object_is_handed_over_once_and_only_for_its_hash() -> None:
+def test_the_cache_returns_a_model_once_and_only_for_its_hash() -> None:
     model_cache, model = ModelCache(), object()
     model_cache.keep(Artifact(path="a", hash="1"), model)
     assert model_cache.take(Artifact(path="a", hash="2")) is None
@@ -42,7 +42,7 @@ def test_a_live_object_is_handed_over_once_and_only_for_its_hash() -> None:
     assert model_cache.take(Artifact(path="a", hash="1")) is None
 
 
-def test_what_no_slot_holds_is_let_go() -> None:
+def test_the_cache_drops_models_that_are_in_no_slot() -> None:
     model_cache = ModelCache()
     held, other = Artifact(path="a", hash="1"), Artifact(path="b", hash="2")
     model_cache.keep(held, "held")

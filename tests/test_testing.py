@@ -1,4 +1,4 @@
-"""The kit for plugin authors catches each stage that breaks the contract, and passes one that keeps it."""
+"""The contract tests fail for stages that break the contract, and pass for one that keeps it."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def contract(flaw: str) -> StageContract:
 
 @pytest.fixture(autouse=True)
 def _undisturbed() -> Iterator[None]:
-    """What the flawed stages do to the process is undone."""
+    """Restore the process after the flawed stages."""
     threads, kind, here = torch.get_num_threads(), torch.get_default_dtype(), Path.cwd()
     yield
     torch.set_num_threads(threads)
@@ -125,7 +125,7 @@ class TestTally(StageContract):
 
 
 @pytest.mark.parametrize(
-    ("flaw", "said"),
+    ("flaw", "message"),
     [
         ("two lines", "the summary has more than one line"),
         ("no summary", "the plan has no summary"),
@@ -136,18 +136,18 @@ class TestTally(StageContract):
     ],
 )
 def test_a_plan_that_breaks_the_contract_is_caught(
-    flaw: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    flaw: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_tiny(tmp_path / MODEL)
     broken = contract(flaw)
-    with pytest.raises(AssertionError, match=said):
+    with pytest.raises(AssertionError, match=message):
         broken.test_planning_loads_no_weights_and_is_deterministic(
-            broken._made(), tmp_path, monkeypatch
+            broken._instance(), tmp_path, monkeypatch
         )
 
 
 @pytest.mark.parametrize(
-    ("flaw", "test", "said"),
+    ("flaw", "test", "message"),
     [
         (
             "elsewhere",
@@ -187,23 +187,23 @@ def test_a_plan_that_breaks_the_contract_is_caught(
     ],
 )
 def test_a_run_that_breaks_the_contract_is_caught(
-    flaw: str, test: str, said: str, tmp_path: Path
+    flaw: str, test: str, message: str, tmp_path: Path
 ) -> None:
     broken = contract(flaw)
-    made = broken._made()
+    made = broken._instance()
     (tmp_path / "first").mkdir()
     (tmp_path / "again").mkdir()
     seen = broken._run(made, tmp_path / "first")
     [name] = [name for name in dir(broken) if name.startswith("test_") and test in name]
-    given: dict[str, Any] = {"made": made, "seen": seen, "tmp_path": tmp_path / "again"}
+    given: dict[str, Any] = {"instance": made, "finished_run": seen, "tmp_path": tmp_path / "again"}
     asked = getattr(broken, name).__code__.co_varnames[: getattr(broken, name).__code__.co_argcount]
-    with pytest.raises(AssertionError, match=said):
+    with pytest.raises(AssertionError, match=message):
         getattr(broken, name)(**{key: given[key] for key in asked if key != "self"})
 
 
-def test_an_option_without_a_word_is_caught() -> None:
+def test_an_option_without_documentation_is_caught() -> None:
     class Inner(StageOptions):
-        said: int = 1
+        message: int = 1
         """Said."""
         silent: int = 1
 
@@ -238,8 +238,8 @@ def test_a_declaration_that_loads_something_heavy_is_caught(
         "class Heavy(Stage[NoOptions]):\n"
         "    name = 'heavy'\n"
         "    requires = provides = frozenset()\n"
-        "    def plan(self, look): ...\n"
-        "    def run(self, state, run): ...\n"
+        "    def plan(self, context): ...\n"
+        "    def run(self, state, context): ...\n"
     )
     write_files(tmp_path, {"a_heavy_stage.py": source})
     from a_heavy_stage import Heavy
@@ -291,7 +291,7 @@ def test_the_tiny_model_is_the_same_every_time(tmp_path: Path) -> None:
 
 
 class Reads(Tally):
-    """Reads the reward slot."""
+    """Read the reward slot."""
 
     name = "reads"
     requires = frozenset({"reward", "tokenizer"})

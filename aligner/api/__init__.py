@@ -3,6 +3,6 @@
 from aligner.api.checked_recipe import CheckedRecipe
 from aligner.api.recipe import Recipe, Step
 from aligner.api.recipe_preview import RecipePreview
-from aligner.api.result import FinishedStep, Result
+from aligner.api.result import Result, StepOutput
 
-__all__ = ["CheckedRecipe", "FinishedStep", "Recipe", "RecipePreview", "Result", "Step"]
+__all__ = ["CheckedRecipe", "Recipe", "RecipePreview", "Result", "Step", "StepOutput"]

@@ -41,8 +41,8 @@ class CheckedRecipe:
     @property
     def plans(self) -> Mapping[str, Plan]:
         """The plan of each step, by name."""
-        links = self.inner.chain.steps
-        return {link.name: plan for link, plan in zip(links, self.inner.plans, strict=True)}
+        steps = self.inner.chain.steps
+        return {step.name: plan for step, plan in zip(steps, self.inner.plans, strict=True)}
 
     def run(
         self,
@@ -71,7 +71,7 @@ class CheckedRecipe:
         model_cache = ModelCache()
         if self.given is not None:
             self.given.lend(model_cache)
-        names = [link.name for link in self.inner.chain.steps]
+        names = [step.name for step in self.inner.chain.steps]
         if until in names:
             names = names[: names.index(until) + 1]
         with _display(names, show=show) as display:

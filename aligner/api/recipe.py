@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from aligner.models.live_model import Given
 
 Start = str | os.PathLike[str] | tuple[Any, Any]
-"""A folder or hub id, or a live transformers model and its tokenizer."""
+"""A folder, a Hub id, or a pair of a live transformers model and its tokenizer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +82,7 @@ class Recipe:
             tree["model"] |= {"revision": revision} if revision else {}
         tree["steps"] = [_entry(step) for step in listed]
         self.spec: RecipeSpec = recipe_from(tree, folder=Path(folder).absolute())
-        """The recipe as `aligner.recipe` reads it."""
+        """The parsed recipe."""
         self._stages = tuple(step.stage for step in listed)
         self._plugins = tuple(plugins)
         self._live_model = _live_model(model)
@@ -130,13 +130,13 @@ class Recipe:
         host = make_host(self._plugins, self._stages) if host is None else host
         folder = Path(runs).absolute()
         checked = chain.check(chain.link(self._start(folder), host), host, runs=folder)
-        for stage, link in zip(self._stages, checked.chain.steps, strict=bool(self._stages)):
+        for stage, step in zip(self._stages, checked.chain.steps, strict=bool(self._stages)):
             options = stage.options
             dumped = options.model_dump(mode="json", exclude_unset=True)
             if type(options).model_validate(dumped) != options:
                 raise PluginError(
-                    f"the options of step {link.name!r} change when saved and read back",
-                    where=link.where,
+                    f"the options of step {step.name!r} change when saved and read back",
+                    where=step.where,
                     hint="`model_dump(mode='json', exclude_unset=True)` must keep every option",
                 )
         return CheckedRecipe(inner=checked, host=host, runs=folder, given=self._live_model)
@@ -150,18 +150,18 @@ class Recipe:
         runs: str | os.PathLike[str] = "runs",
         host: Host | None = None,
     ) -> RecipePreview:
-        """Show rows as the model will get them, token by token; no weights are loaded.
+        """Return rows token by token, as the model gets them, without loading weights.
 
         Args:
-            steps: Names of the steps to look at; all by default.
-            rows: By number, counted from 1, or by where they are written: `talks.jsonl:17`.
-            held_out: Show rows that are measured on, not those that are trained on.
-            runs: Folder of all runs. A live model is written down under it, and prepared data kept.
+            steps: Names of the steps to preview; all by default.
+            rows: Rows by number, counted from 1, or by file and line: `talks.jsonl:17`.
+            held_out: Preview validation rows instead of training rows.
+            runs: Folder of all runs. A live model and prepared data are saved in it.
             host: The plugins to use; by default the installed ones and the recipe's.
 
         Raises:
-            AlignerError: Something is wrong, and nothing could be shown; what is wrong with some of
-                the steps alone is in `Preview.errors`.
+            AlignerError: No step can be previewed. Errors of single steps are in
+                `RecipePreview.errors`.
         """
         host = make_host(self._plugins, self._stages) if host is None else host
         folder = Path(runs).absolute()
@@ -186,7 +186,7 @@ class Recipe:
         on_event: Callable[[Event], None] | None = None,
         host: Host | None = None,
     ) -> Result:
-        """Check the chain and run every step that is not done already; see `Checked.run`."""
+        """Check the chain and run every step that has not finished yet; see `CheckedRecipe.run`."""
         checked = self.check(runs=runs, host=host)
         return checked.run(
             name=name,

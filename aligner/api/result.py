@@ -64,8 +64,8 @@ class _Models:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinishedStep(_Models):
-    """A finished step. Its models load from its folder unless they are the last ones of the run."""
+class StepOutput(_Models):
+    """Output of a finished step. Its models load from its folder unless they are the run's last."""
 
     name: str
     stage: str
@@ -107,7 +107,7 @@ class Result(_Models):
     """The run's folder."""
     state: ModelState
     """State after the last step: path and hash of the artifact in each slot."""
-    steps: Mapping[str, FinishedStep]
+    steps: Mapping[str, StepOutput]
     """Steps by name, in the order of the chain."""
     seconds: float
     """Duration of the run, without reused steps."""
@@ -122,14 +122,14 @@ class Result(_Models):
         for row in outcome.steps:
             folder = row.folder.resolve()
             text = (folder / STATE).read_text(encoding="utf-8")
-            steps[row.step] = FinishedStep(
+            steps[row.step] = StepOutput(
                 name=row.step,
                 stage=row.stage,
                 metrics=row.metrics,
                 seconds=row.seconds,
                 reused=row.reused,
                 folder=row.folder,
-                state=ModelState.from_json(text, beside=folder),
+                state=ModelState.from_json(text, relative_to=folder),
                 model_cache=outcome.model_cache,
             )
         return cls(
@@ -141,7 +141,7 @@ class Result(_Models):
             outcome=outcome,
         )
 
-    def __getitem__(self, step: str) -> FinishedStep:
+    def __getitem__(self, step: str) -> StepOutput:
         if step not in self.steps:
             raise KeyError(f"no step {step!r}; {did_you_mean(step, self.steps)}")
         return self.steps[step]

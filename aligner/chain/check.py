@@ -79,9 +79,9 @@ class _Planner:
         unsure = bool(self._unsure & _slots_read(step))
         plan = Plan(summary="")
         try:
-            made = step.stage.plan(context)
+            planned = step.stage.plan(context)
             versions = {n: self.host.reward_function_version(n) for n in sorted(functions.used)}
-            plan = replace(_without_answer_counts(made, step), offered=versions)
+            plan = replace(_without_answer_counts(planned, step), reward_functions=versions)
             on_planned(step, context)
         except AlignerError as error:
             error.locate(step.where)
@@ -132,7 +132,7 @@ def plan_on_step_rows(
     """
     rows = {name: past[name].get("data") for name in step.stage.options.rows_from().values()}
     plan = step.stage.plan(with_step_rows(checked.contexts[step.number - 1], rows))
-    return replace(plan, offered=checked.plans[step.number - 1].offered)
+    return replace(plan, reward_functions=checked.plans[step.number - 1].reward_functions)
 
 
 def with_step_rows(context: PlanContext, rows: Mapping[str, Artifact]) -> PlanContext:

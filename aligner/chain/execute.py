@@ -81,8 +81,8 @@ def run(
     """
     recipe = checked.chain.recipe
     steps = checked.chain.steps
-    last = _number_of(until, "--until", checked) or len(steps)
-    first = _number_of(start_from, "--from", checked)
+    last = step_number(until, "--until", checked) or len(steps)
+    first = step_number(start_from, "--from", checked)
     started = time.monotonic()
     session = RunSession(
         checked=checked,
@@ -99,12 +99,7 @@ def run(
         if session.rank == 0:
             session.folder.begin(recipe.to_yaml(), [step.name for step in steps])
         session.note("run started", recipe=str(recipe.path or ""), until=until, fresh=fresh)
-        while True:
-            try:
-                state, rows = _run_steps(session, last, must_be_done=first - 1 if first else 0)
-                break
-            except _DamagedStep as damage:
-                session.note("damaged step moved away", what=str(damage))
+        state, rows = _run_steps(session, last, must_be_done=first - 1 if first else 0)
         seconds = time.monotonic() - started
         session.note("run finished", seconds=round(seconds, 3))
     on_event(RunFinished(folder=session.folder.path, seconds=seconds))
@@ -152,6 +147,16 @@ def step_determinants(
 def _run_steps(
     session: RunSession, last: int, *, must_be_done: int
 ) -> tuple[ModelState, list[StepResult]]:
+    while True:
+        try:
+            return _run_or_reuse(session, last, must_be_done=must_be_done)
+        except _DamagedStep as damage:  # it is moved away, so the next attempt runs it again
+            session.note("damaged step moved away", what=str(damage))
+
+
+def _run_or_reuse(
+    session: RunSession, last: int, *, must_be_done: int
+) -> tuple[ModelState, list[StepResult]]:
     chain = session.checked.chain
     state, rows, reused = chain.start, list[StepResult](), list[FinishedStep]()
     past: dict[str, ModelState] = {START: state}
@@ -187,16 +192,7 @@ def _reuse(session: RunSession, step: ChainStep, finished: FinishedStep) -> Step
     session.link(step, finished.folder)
     session.note("step reused", step=step.name, fingerprint=finished.fingerprint)
     row = _row(session, step, finished, reused=True)
-    session.on_event(
-        StepReused(
-            number=step.number,
-            of=session.of,
-            step=row.step,
-            stage=row.stage,
-            metrics=row.metrics,
-            folder=row.folder,
-        )
-    )
+    session.on_event(StepReused(**session.identify(step), metrics=row.metrics, folder=row.folder))
     return row
 
 
@@ -242,13 +238,14 @@ def _row(
     )
 
 
-def _number_of(step: str | None, option: str, checked: CheckedChain) -> int:
+def step_number(step: str | None, option: str, checked: CheckedChain) -> int:
+    """Return the number of a step, or 0 without a step; `option` names it in the error."""
     if step is None:
         return 0
     names = [known.name for known in checked.chain.steps]
     if step not in names:
         raise ChainError(
-            f"{option} names no step: {step!r}",
+            f"{option}: there is no step {step!r}",
             where=str(checked.chain.recipe.path or "recipe"),
             hint=did_you_mean(step, names),
         )

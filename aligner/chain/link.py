@@ -79,7 +79,7 @@ def link(recipe: RecipeSpec, host: Host) -> Chain:
         steps.append(ChainStep(number, step, stage, host.plugin_version(step.stage)))
     if unlinked:
         unsure |= frozenset().union(
-            *(one.stage.requires | one.stage.uses for one in steps), {"data"}
+            *(linked.stage.requires | linked.stage.uses for linked in steps), {"data"}
         )
     return Chain(recipe, tuple(steps), start, tuple(errors), unsure)
 
@@ -88,8 +88,8 @@ def _start(recipe: RecipeSpec) -> tuple[ModelState, list[AlignerError]]:
     """Return the initial state (the model and its tokenizer) and the errors in finding it."""
     if recipe.model is None:
         return ModelState(), []
-    beside = recipe.folder / recipe.model.path
-    path = str(beside) if beside.is_dir() else recipe.model.path
+    folder = recipe.folder / recipe.model.path
+    path = str(folder) if folder.is_dir() else recipe.model.path
     slots: dict[str, Artifact] = {}
     errors: list[AlignerError] = []
     for slot, find in (("policy", resolve), ("tokenizer", resolve_tokenizer)):

@@ -47,6 +47,11 @@ class RunSession:
         """Number of steps of the chain."""
         return len(self.checked.chain.steps)
 
+    def identify(self, step: ChainStep) -> dict[str, Any]:
+        """Return the fields that every event of a step has."""
+        stage = step.stage.name
+        return {"number": step.number, "of": self.of, "step": step.name, "stage": stage}
+
     def note(self, event: str, **facts: Any) -> None:
         """Write an event to the journal, in rank 0 only."""
         if self.rank == 0:
@@ -85,16 +90,7 @@ def run_step(
         started = time.monotonic()
         try:
             session.note("step started", step=step.name, fingerprint=fingerprint)
-            session.on_event(
-                StepStarted(
-                    number=step.number,
-                    of=session.of,
-                    step=step.name,
-                    stage=step.stage.name,
-                    plan=plan,
-                    folder=link,
-                )
-            )
+            session.on_event(StepStarted(**session.identify(step), plan=plan, folder=link))
             if step.stage.options.rows_from():
                 context = replace(context, plan=plan_on_step_rows(session.checked, step, past))
             _write_ledgers(context)
@@ -111,10 +107,7 @@ def run_step(
         session.host.finished(replace(context, folder=finished.folder), before, saved)
     session.on_event(
         StepFinished(
-            number=step.number,
-            of=session.of,
-            step=step.name,
-            stage=step.stage.name,
+            **session.identify(step),
             metrics=finished.metrics,
             seconds=finished.seconds,
             folder=link,
@@ -247,14 +240,5 @@ def _failed(
         error.locate(step.where)
     else:
         error.add_note(f"while running step {step.name!r} ({step.where})")
-    session.on_event(
-        StepFailed(
-            number=step.number,
-            of=session.of,
-            step=step.name,
-            stage=step.stage.name,
-            error=error,
-            folder=link,
-        )
-    )
+    session.on_event(StepFailed(**session.identify(step), error=error, folder=link))
     return error

@@ -1,4 +1,4 @@
-"""Where a stage stands when it asks for data: relative paths start there, and complaints point there."""
+"""Context in which a stage reads data: start of relative paths, and lines of the recipe for errors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class DataContext(Protocol):
-    """`aligner.PlanContext` and `aligner.StepContext` both are one."""
+    """Interface that `aligner.PlanContext` and `aligner.StepContext` share."""
 
     @property
     def recipe_folder(self) -> Path: ...
@@ -24,12 +24,12 @@ class DataContext(Protocol):
     def seed(self) -> int: ...
     @property
     def cache(self) -> Path | None:
-        """Where prepared data is kept for later processes; None keeps it for this one alone."""
+        """Folder of prepared data for later processes; None keeps it for this process alone."""
         ...
 
     @property
     def past(self) -> Mapping[str, Any]:
-        """What earlier steps left, a `ModelState` each, or will leave, an `SlotForecast` for each slot."""
+        """Results of earlier steps: a `ModelState` each, or while planning a `SlotForecast` per slot."""
         ...
 
     def at(self, option: str) -> str: ...
@@ -37,39 +37,39 @@ class DataContext(Protocol):
 
 @dataclass(frozen=True)
 class OptionContext:
-    """The same place, for data that a step calls by another option than `data`."""
+    """The same context for data that a step names by another option than `data`."""
 
-    place: DataContext
+    context: DataContext
     data: str
-    """The option that names the data: `prompts`, or `mix.data` inside another."""
+    """Option that names the data: `prompts`, or `mix.data` inside another option."""
 
     @property
     def recipe_folder(self) -> Path:
-        return self.place.recipe_folder
+        return self.context.recipe_folder
 
     @property
     def registry(self) -> Registry:
-        return self.place.registry
+        return self.context.registry
 
     @property
     def memo(self) -> dict[str, Any]:
-        return self.place.memo
+        return self.context.memo
 
     @property
     def seed(self) -> int:
-        return self.place.seed
+        return self.context.seed
 
     @property
     def cache(self) -> Path | None:
-        return self.place.cache
+        return self.context.cache
 
     @property
     def past(self) -> Mapping[str, Any]:
-        return self.place.past
+        return self.context.past
 
     def at(self, option: str) -> str:
         name, dot, rest = option.partition(".")
         if name == "data":
-            return self.place.at(f"{self.data}{dot}{rest}")
+            return self.context.at(f"{self.data}{dot}{rest}")
         within = self.data.rpartition(".")[0]
-        return self.place.at(f"{within}.{option}" if within else option)
+        return self.context.at(f"{within}.{option}" if within else option)

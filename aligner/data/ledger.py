@@ -1,4 +1,4 @@
-"""Account for every row and token of a data set: what was read, left out, cut, trained, and why."""
+"""Ledger of a data set: the number of rows and tokens that were read, left out, truncated and trained."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from aligner.data.options import Limits
 from aligner.errors import AlignerError, DataError
 
 EXAMPLES = 5
-"""How many rows of each finding are named."""
+"""Number of rows of each finding that are named."""
 
 FINDINGS: Mapping[str, str] = {
     "skipped": "are malformed and were skipped",
     "dropped": "were dropped",
     "filtered": "were left out as the recipe asks",
-    "cut": "are longer than max_length and were cut",
+    "truncated": "are longer than max_length and were truncated",
     "nothing_trained": "have no trained token",
     "stop_untrained": "have a trained turn whose end-of-turn token is not trained",
     "role_order": "have turns in the wrong order",
@@ -40,13 +40,13 @@ FINDINGS: Mapping[str, str] = {
     "other_part": "are in another part",
     "not_sampled": "are not in the sample",
 }
-"""What each finding says of its rows (`unknown_tokens`: of its tokens)."""
+"""Phrase that ends the sentence "3 rows …" for each finding (`unknown_tokens`: "3 tokens …")."""
 
 HINTS: Mapping[str, str] = {
     "skipped": "correct the rows",
     "dropped": "correct the rows, or raise max_length",
     "filtered": "ask for less",
-    "cut": "raise max_length, or set overflow to drop",
+    "truncated": "raise max_length, or set overflow to drop",
     "nothing_trained": "leave the rows out, or change what is trained on",
     "stop_untrained": "put the end-of-turn token inside the template's generation block",
     "role_order": "let user and assistant take turns, after one system turn at most",
@@ -62,55 +62,55 @@ HINTS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Count:
-    """How many rows, and where the first of them are."""
+    """Number of rows with a finding, and the origins of the first ones."""
 
     rows: int = 0
     first: tuple[str, ...] = ()
     detail: str = ""
-    """What was found in the first one, where that says more."""
+    """Description of the first row, if there is one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ledger:
-    """What became of the rows and tokens of one data set at one step."""
+    """Number of rows and tokens of a data set at a step, by what happened to them."""
 
     name: str
-    """The files, hub ids or sources."""
+    """Names of the files, hub data sets or sources."""
     formats: tuple[str, ...] = ()
-    """How each was written."""
+    """Format of each data set."""
     read: int = 0
-    """Rows in the files."""
+    """Number of rows in the files."""
     converted: int = 0
-    """Rows made of them, filtered ones among them: a ranking becomes several pairs, a preference two
-    labels."""
+    """Number of rows after conversion, filtered rows included: a ranking becomes several pairs, a preference
+    two labels."""
     used: int = 0
-    """Rows that are trained or measured on."""
+    """Number of rows that are trained or evaluated on."""
     skipped: Mapping[str, Count] = field(default_factory=dict)
-    """Malformed rows, by what is wrong."""
+    """Malformed rows, by error."""
     dropped: Mapping[str, Count] = field(default_factory=dict)
-    """Other rows left out, by reason."""
+    """Other rows that were left out, by reason."""
     filtered: Mapping[str, Count] = field(default_factory=dict)
-    """Rows left out because the recipe asks for it, by reason; `other_part` and `not_sampled` are found."""
+    """Rows left out by operations of the recipe, by reason; `part` and `sample` count under `found`."""
     found: Mapping[str, Count] = field(default_factory=dict)
-    """Rows by finding, see `FINDINGS`."""
+    """Rows by finding, see `FINDINGS` and `phrases`."""
     lengths: Mapping[str, float] = field(default_factory=dict)
     """Tokens in a used row (of a pair: the prompt with the longer answer): min, median, mean, p90, p99
     and max."""
     tokens: int = 0
-    """Tokens in the used rows, padding left out."""
+    """Number of tokens in the used rows, without padding."""
     trained: int = 0
-    """Those of them that a loss is put on."""
-    cut_tokens: int = 0
+    """Number of tokens that are trained."""
+    truncated_tokens: int = 0
     unknown_tokens: int = 0
     labels: Mapping[str, int] = field(default_factory=dict)
-    """Rows of each class or verdict, where there are any."""
+    """Number of rows of each label, if there are labels."""
     phrases: Mapping[str, str] = field(default_factory=dict)
     """Wording of the findings that row operations count, as in `FINDINGS`."""
     mixture: tuple[Mapping[str, Any], ...] = ()
-    """Where entries are mixed: of each its name (`entry`), its `rows`, and how many one pass has `taken`."""
+    """For a mixture: name (`entry`), number of `rows` and rows `taken` in an epoch of each entry."""
 
     def rows(self, finding: str) -> int:
-        """How many rows (for `unknown_tokens`: tokens) a finding holds."""
+        """Return the number of rows (for `unknown_tokens`: tokens) with a finding."""
         if finding == "skipped":
             return sum(count.rows for count in self.skipped.values())
         if finding == "dropped":
@@ -122,7 +122,7 @@ class Ledger:
         return self.found[finding].rows if finding in self.found else 0
 
     def errors(self, limits: Limits, where: str) -> list[AlignerError]:
-        """Every finding that is above its limit, as an error at `where`."""
+        """Return an error at `where` for every finding above its limit."""
         errors: list[AlignerError] = []
         for finding in type(limits).model_fields:
             limit, count = getattr(limits, finding), self.rows(finding)
@@ -144,11 +144,11 @@ class Ledger:
         unit = "tokens" if finding == "unknown_tokens" else "rows"
         what = f"{self.name}: {count} of {whole} {unit} ({count / whole:.1%}) {FINDINGS[finding]}"
         what += f"; at most {limit:.1%} may be" if limit else ""
-        for reason, one in self._reasons(finding).items():
-            lead = f"{one.rows} {reason}: " if reason else ""
-            more = ", …" if one.rows > len(one.first) else ""
-            what += f"\n    {lead}{', '.join(one.first)}{more}"
-            what += f" ({one.detail})" if one.detail else ""
+        for reason, found in self._reasons(finding).items():
+            lead = f"{found.rows} {reason}: " if reason else ""
+            more = ", …" if found.rows > len(found.first) else ""
+            what += f"\n    {lead}{', '.join(found.first)}{more}"
+            what += f" ({found.detail})" if found.detail else ""
         allow = f"allow it with `limits: {{{finding}: {min(1.0, count / whole + 0.005):.2f}}}`"
         advice = HINTS.get(finding)
         return DataError(what, where=where, hint=f"{advice}, or {allow}" if advice else allow)
@@ -159,11 +159,11 @@ class Ledger:
         return {"": self.found[finding]} if finding in self.found else {}
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it, for JSON."""
+        """Return all fields as values for JSON."""
         return asdict(self)
 
     def describe(self) -> str:
-        """All of it, for people, over several lines."""
+        """Return a text of several lines for people."""
         written = f", written as {', '.join(self.formats)}" if self.formats else ""
         lines = [f"{self.name}: {self.read} rows read{written}; {self.used} used"]
         for finding in ("skipped", "dropped", "filtered"):
@@ -182,10 +182,10 @@ class Ledger:
             )
         if self.tokens:
             share = self.trained / self.tokens
-            cut = f", {self.cut_tokens} cut off" if self.cut_tokens else ""
+            truncated = f", {self.truncated_tokens} truncated" if self.truncated_tokens else ""
             unknown = f", {self.unknown_tokens} unknown" if self.unknown_tokens else ""
             lines.append(
-                f"  {self.tokens} tokens, {self.trained} trained ({share:.0%}){cut}{unknown}"
+                f"  {self.tokens} tokens, {self.trained} trained ({share:.0%}){truncated}{unknown}"
             )
             spread = ", ".join(f"{name} {value:g}" for name, value in self.lengths.items())
             lines.append(f"  tokens a row: {spread}")
@@ -194,12 +194,12 @@ class Ledger:
 
 def _places(count: Count) -> str:
     more = ", …" if count.rows > len(count.first) else ""
-    said = f": {count.detail}" if count.detail else ""
-    return f"{', '.join(count.first)}{more}{said}"
+    detail = f": {count.detail}" if count.detail else ""
+    return f"{', '.join(count.first)}{more}{detail}"
 
 
 class Tally:
-    """Counts in the making: what turns into a `Ledger` when all rows have been seen."""
+    """Counts while rows are read; they become a `Ledger` after the last row."""
 
     def __init__(self) -> None:
         self.skipped: dict[str, Count] = {}
@@ -215,7 +215,7 @@ class Tally:
         count_row(self.dropped, reason, origin)
 
     def leave_out(self, reason: str, origin: str) -> None:
-        """Count a row that the recipe asks to leave out, as its `clean` or `deduplicate` does."""
+        """Count a row that an operation of the recipe leaves out."""
         count_row(self.filtered, reason, origin)
 
     def find(self, finding: str, origin: str, detail: str = "") -> None:
@@ -229,14 +229,14 @@ class Tally:
 
 
 def count_row(counts: dict[str, Count], name: str, origin: str, detail: str = "") -> None:
-    """Count one row more under `name`, and keep where the first few are."""
+    """Count another row under `name`, and keep the origins of the first rows."""
     before = counts.get(name, Count(detail=detail))
     first = before.first if len(before.first) >= EXAMPLES else (*before.first, origin)
     counts[name] = Count(before.rows + 1, first, before.detail)
 
 
 def merge_counts(one: Mapping[str, Count], other: Mapping[str, Count]) -> dict[str, Count]:
-    """The counts of both."""
+    """Return the sum of two sets of counts."""
     summed = dict(one)
     for name, count in other.items():
         before = summed.get(name, Count())
@@ -246,7 +246,7 @@ def merge_counts(one: Mapping[str, Count], other: Mapping[str, Count]) -> dict[s
 
 
 def summarize_lengths(lengths: Iterable[int]) -> dict[str, float]:
-    """Smallest, median, mean, 90th and 99th percentile, and largest of `lengths`.
+    """Return minimum, median, mean, 90th and 99th percentile, and maximum of `lengths`.
 
     >>> summarize_lengths([1, 2, 3, 4])
     {'min': 1, 'median': 2, 'mean': 2.5, 'p90': 4, 'p99': 4, 'max': 4}
@@ -269,11 +269,11 @@ def summarize_lengths(lengths: Iterable[int]) -> dict[str, float]:
 
 
 def ledger_from_json(raw: Mapping[str, Any]) -> Ledger:
-    """A ledger as `as_dict` wrote it, after JSON has been at it."""
+    """Return the ledger that `as_dict` wrote, read back from JSON."""
     counted = {
         part: {
-            n: Count(one["rows"], tuple(one["first"]), one["detail"])
-            for n, one in raw[part].items()
+            n: Count(count["rows"], tuple(count["first"]), count["detail"])
+            for n, count in raw[part].items()
         }
         for part in ("skipped", "dropped", "filtered", "found")
     }

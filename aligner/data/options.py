@@ -154,7 +154,7 @@ class Limits(StageOptions):
     filtered: Share = 1.0
     """Largest share of rows that the recipe asks to leave out: by `clean`, `deduplicate` or other
     operations."""
-    cut: Share = 0.05
+    truncated: Share = 0.05
     """Largest share of rows that lose tokens or turns to `max_length`."""
     nothing_trained: Share = 0.0
     """Largest share of rows without any trained token."""
@@ -190,7 +190,9 @@ class Limits(StageOptions):
 def refuse_training_options(specs: DataSpecs | None, option: str) -> None:
     """Raise ValueError if evaluation data has options that add rows to it or weigh them."""
     for spec in specs or ():
-        adding = [n for n, one in spec.operations.items() if one.operation.scope != "entry"]
+        adding = [
+            n for n, installed in spec.operations.items() if installed.operation.scope != "entry"
+        ]
         for name in (*adding, "weight"):
             if getattr(spec, name) is not None:
                 raise ValueError(f"{name} applies to training data only, not to {option}")
@@ -227,7 +229,7 @@ class RowOrder(StageOptions):
     is shuffled anyway."""
 
 
-Overflow = Literal["auto", "stop", "cut", "drop", "turns", "split"]
+Overflow = Literal["auto", "stop", "truncate", "drop", "turns", "split"]
 
 
 class DataOptions(RowOrder):
@@ -248,9 +250,9 @@ class DataOptions(RowOrder):
     max_length: int | None = Field(None, gt=1)
     """Maximum length of a row in tokens; by default there is no limit."""
     overflow: Overflow = "auto"
-    """Treatment of longer rows: `stop` reports them as errors, `cut` truncates the end, `drop` leaves the
-    row out, `turns` removes the oldest turns, and `split` makes several rows of a text. `auto` splits texts
-    and drops other rows; see `limits` for how many may be truncated or dropped."""
+    """Treatment of longer rows: `stop` reports them as errors, `truncate` cuts off the end, `drop` leaves
+    the row out, `turns` removes the oldest turns, and `split` makes several rows of a text. `auto` splits
+    texts and drops other rows; see `limits` for how many may be truncated or dropped."""
     limits: Limits = Limits()
     """Largest share of rows with each finding of the ledger; the check stops above it."""
 
@@ -263,9 +265,9 @@ class DataOptions(RowOrder):
     @model_validator(mode="after")
     def _data_fits_its_use(self) -> DataOptions:
         refuse_training_options(self.eval_data, "eval_data")
-        for name, one in self.operations.items():
+        for name, installed in self.operations.items():
             options = getattr(self, name)
-            if one.operation.compares and options and not (options.against or self.eval_data):
+            if installed.operation.compares and options and not (options.against or self.eval_data):
                 raise ValueError(
                     f"{name} has nothing to compare with: give it `against`, or eval_data"
                 )

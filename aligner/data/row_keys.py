@@ -12,10 +12,10 @@ from aligner.registry import Message
 
 
 def prompt_key(row: Row) -> str:
-    """What two rows share when they ask the same: all turns before the first answer, but the system's.
+    """Return the key of a prompt: all turns before the first answer, without system turns.
 
-    The rows of a whole chain agree on it, whatever their kinds, so that what one step holds out is
-    not trained on by another.
+    It does not depend on the kind of row, so that rows that one step holds out are not trained on by
+    another.
     """
     if isinstance(row, Text):
         return row.text
@@ -29,18 +29,18 @@ def prompt_key(row: Row) -> str:
             break
         if role != "system":
             asked.append(f"[{_quoted(role)}, {_quoted(message['content'])}]")
-    # To the letter what `json.dumps` says, whose time is mostly its own.
+    # The same text as that of `json.dumps`, in a fraction of the time.
     return f"[{', '.join(asked)}]"
 
 
 def content_key(row: Row) -> bytes:
-    """What two rows share when they are the same in all but where they are written.
+    """Return a key that rows with equal fields share, wherever they were read.
 
-    The SHA-256 of their fields as JSON with sorted keys.
+    It is the SHA-256 of the fields as JSON with sorted keys.
     """
     parts = []
     for name, value in sorted(vars(row).items()):
-        if name in _SAID:
+        if name in _TURN_FIELDS:
             parts.append(f'"{name}": {_turns(value)}')
         elif name != "origin":
             parts.append(f'"{name}": {"null" if value is None else _canonical(value)}')
@@ -53,16 +53,16 @@ _quoted: Callable[[str], str] = json.JSONEncoder(ensure_ascii=False).encode
 _canonical: Callable[[Any], str] = json.JSONEncoder(sort_keys=True, default=str).encode
 
 
-_SAID = {"messages", "prompt", "chosen", "rejected", "completion"}
+_TURN_FIELDS = {"messages", "prompt", "chosen", "rejected", "completion"}
 
 
 def _turns(messages: Messages) -> str:
-    """As `_canonical`, whose time is mostly its own where values are short."""
+    """Return the same text as `_canonical`, faster for short values."""
     return f"[{', '.join(_turn(message) for message in messages)}]"
 
 
 def _turn(message: Message) -> str:
     if len(message) > 2:
         return _canonical(message)
-    said, role = _canonical(message["content"]), _canonical(message["role"])
-    return f'{{"content": {said}, "role": {role}}}'
+    content, role = _canonical(message["content"]), _canonical(message["role"])
+    return f'{{"content": {content}, "role": {role}}}'

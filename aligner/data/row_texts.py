@@ -1,4 +1,4 @@
-"""The texts of a row, whatever its kind: read by side, or all changed alike."""
+"""Read or change the texts of a row, whatever its type."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Change = Callable[[str], str]
 
 
 def turns_of(row: Row) -> Iterator[tuple[str, Messages]]:
-    """The turns of a row in order, by where they stand: `prompt`, `messages`, `chosen`, …"""
+    """Yield the name and the turns of each field of a row: `prompt`, `messages`, `chosen`, …"""
     for name in ("messages", "prompt", "chosen", "rejected", "completion"):
         if (messages := getattr(row, name, None)) is not None:
             yield name, messages
@@ -23,7 +23,7 @@ def turns_of(row: Row) -> Iterator[tuple[str, Messages]]:
 
 
 def texts_of(row: Row) -> Iterator[tuple[str, str, str]]:
-    """Every text of a row as (where it stands, role, text); a document's and a class's role is `text`."""
+    """Yield field, role and text of every turn of a row; the role of a document is `text`."""
     if isinstance(row, Text | ClassifiedText):
         yield "text", "text", row.text
         if isinstance(row, ClassifiedText) and row.pair is not None:
@@ -34,14 +34,14 @@ def texts_of(row: Row) -> Iterator[tuple[str, str, str]]:
 
 
 def full_text(row: Row) -> str:
-    """All that a row says, texts parted by blank lines."""
+    """Return all texts of a row, separated by blank lines."""
     return "\n\n".join(text for _, _, text in texts_of(row) if text)
 
 
 def answers_of(row: Row) -> list[str]:
-    """What the assistant says in a row: of a conversation each turn, of a pair each side's.
+    """Return the contents of all assistant turns of a row.
 
-    Turns that only call tools are none.
+    Turns that only call tools are left out.
     """
     return [
         message["content"]
@@ -52,7 +52,7 @@ def answers_of(row: Row) -> list[str]:
 
 
 def prompt_text(row: Row) -> str:
-    """What a row asks, up to the first answer, without the system's turns; a document is its own."""
+    """Return the turns before the first answer as text, without system turns; of a document, all of it."""
     if isinstance(row, Text | ClassifiedText):
         return full_text(row)
     messages = row.messages if isinstance(row, Conversation | Prompt) else row.prompt  # type: ignore[attr-defined]
@@ -66,12 +66,12 @@ def prompt_text(row: Row) -> str:
 
 
 def map_texts(row: R, change: Change, *, roles: frozenset[str] | None = None) -> R:
-    """`row` with `change` done to its texts and reasoning; the row itself where nothing changes.
+    """Return `row` with `change` applied to its texts and reasoning; `row` itself if nothing changes.
 
     Args:
-        row: Any kind of row. Names, tools and the arguments of tool calls are left alone.
-        change: From a text to the text in its place.
-        roles: Whose turns; all where it is None. Documents and texts to be classified always.
+        row: Any row. Names, tools and arguments of tool calls do not change.
+        change: Function from a text to the new text.
+        roles: Roles whose turns change; None for all. Documents always change.
     """
     new: dict[str, Any] = {}
     if isinstance(row, Text | ClassifiedText):
@@ -82,7 +82,9 @@ def map_texts(row: R, change: Change, *, roles: frozenset[str] | None = None) ->
         if (messages := getattr(row, name, None)) is not None:
             new[name] = _turns(messages, change, roles)
     if isinstance(row, Ranking):
-        new["completions"] = tuple(_turns(one, change, roles) for one in row.completions)
+        new["completions"] = tuple(
+            _turns(completion, change, roles) for completion in row.completions
+        )
     if all(
         value is getattr(row, name) or value == getattr(row, name) for name, value in new.items()
     ):

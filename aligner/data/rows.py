@@ -1,4 +1,4 @@
-"""The one form that rows of every source and format are turned into."""
+"""Types of rows, to which the rows of every source and format are converted."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ Tools = tuple[Mapping[str, Any], ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """What every kind of row carries."""
+    """Base of all rows."""
 
     origin: str = ""
-    """Where it was written: `file:line`, or `file[index]` where rows have no lines."""
+    """Location of the row: `file:line`, or `file[index]` in files without lines."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Text(Row):
-    """A document, to be learnt whole."""
+    """A document, of which every token is trained."""
 
     text: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Conversation(Row):
-    """Turns to learn the assistant's part of."""
+    """Turns of a conversation, of which the assistant's are trained."""
 
     messages: Messages
     tools: Tools | None = None
@@ -41,7 +41,7 @@ class Conversation(Row):
 
 @dataclass(frozen=True, kw_only=True)
 class Prompt(Row):
-    """Turns that wait for an answer."""
+    """Turns that an answer follows."""
 
     messages: Messages
     tools: Tools | None = None
@@ -51,19 +51,19 @@ class Prompt(Row):
 
 @dataclass(frozen=True, kw_only=True)
 class Preference(Row):
-    """Two answers to one prompt, the first of which is preferred."""
+    """Two answers to a prompt, the first of which is preferred."""
 
     prompt: Messages
     chosen: Messages
     rejected: Messages
     margin: float | None = None
-    """By how much, where the data says."""
+    """Margin of the preference, if the data has one."""
     tools: Tools | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabeledCompletion(Row):
-    """One answer, and whether it is a good one."""
+    """An answer with the label good or bad."""
 
     prompt: Messages
     completion: Messages
@@ -73,7 +73,7 @@ class LabeledCompletion(Row):
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredCompletion(Row):
-    """One answer and its score; larger is better."""
+    """An answer with its score; larger is better."""
 
     prompt: Messages
     completion: Messages
@@ -93,7 +93,7 @@ class Ranking(Row):
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifiedText(Row):
-    """A text, or two, and the name of its class."""
+    """A text, or a pair of texts, with the name of its class."""
 
     text: str
     pair: str | None = None
@@ -110,4 +110,4 @@ KINDS: Mapping[type[Row], str] = {
     ScoredCompletion: "score",
     ClassifiedText: "class",
 }
-"""The name of each kind, as `aligner.registry.RowKind` spells it."""
+"""Name of the kind of each type, one of `aligner.registry.RowKind`."""

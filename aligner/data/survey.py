@@ -1,4 +1,4 @@
-"""Say what a data set is like and where it leans: labels, lengths, sides, first words, groups of people."""
+"""Survey a data set: labels, lengths, first words, repeats, languages, words for groups of people."""
 
 from __future__ import annotations
 
@@ -40,50 +40,50 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "disabled": ("disabled", "disability", "blind", "deaf", "wheelchair"),
     "immigrants": ("immigrant", "immigrants", "refugee", "refugees", "migrant", "migrants"),
 }
-"""English words that speak of groups of people: coarse, to find where to look, and not to judge by."""
+"""English words for groups of people: coarse, to find where to look, not to judge by."""
 
 BEGINNINGS = 10
-"""How many of the ways that answers begin are named."""
+"""Number of the most frequent first words that are listed."""
 JUDGED = 2000
-"""Rows, from the start, whose language is told."""
+"""Number of rows, from the start, whose language is identified."""
 TOO_SHORT = 40
-"""Characters below which a row's language cannot be told."""
+"""Number of characters below which the language of a row cannot be identified."""
 
 _WORD = re.compile(r"\w+(?:['’]\w+)*")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Survey:
-    """What a data set's rows are like, side by side where they have sides or labels."""
+    """Statistics of the rows of a data set, by side or label if there are any."""
 
     kind: str
     rows: int
     labels: Mapping[str, int] = field(default_factory=dict)
-    """Rows of each class or verdict."""
+    """Number of rows of each label."""
     characters: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """Lengths of prompts and of each side: min, median, mean, p90, p99, max."""
     words: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    """The same in words."""
+    """Lengths in words."""
     turns: Mapping[str, float] = field(default_factory=dict)
-    """Turns of a conversation, the system's left out."""
+    """Number of turns of a conversation, without system turns."""
     beginnings: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    """The first two words of prompts and of each side, the most frequent ones first."""
+    """First two words of prompts and of each side, the most frequent ones first."""
     repeated_rows: float = 0.0
-    """Share of rows that an earlier row says word for word."""
+    """Share of rows that equal an earlier row."""
     repeated_prompts: float = 0.0
-    """Share of rows whose prompt an earlier row has."""
+    """Share of rows with the prompt of an earlier row."""
     chosen_longer: float | None = None
     """Share of pairs whose chosen answer has more characters."""
     margin_correlation: float | None = None
     """Pearson's correlation of the score (of pairs: the margin) with the answer's length (of pairs: by
     how much the chosen one is longer)."""
     languages: Mapping[str, int] = field(default_factory=dict)
-    """Rows of each language among those judged."""
+    """Number of rows of each language among the first `JUDGED`."""
     groups: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    """For each group of words, how many rows of each label, or texts of each side, have one."""
+    """Number of texts of each side or label with a word of each group."""
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it, for JSON."""
+        """Return all fields as values for JSON."""
         return dict(vars(self))
 
 
@@ -93,20 +93,22 @@ def survey_rows(
     groups: Mapping[str, Iterable[str]] | None = None,
     language: Callable[[str], str] | None = None,
 ) -> Survey:
-    """What `rows`, all of one kind, are like; memory holds their lengths and keys, and no text.
+    """Compute statistics of `rows`; memory holds their lengths and keys, and no text.
 
     Args:
         rows: Rows of one kind.
-        groups: Words to look for, by the name of what they stand for.
-        language: Tells the code of a text's language, where it is wanted.
+        groups: Words to count, by the name of the group.
+        language: Function from a text to the code of its language, if wanted.
     """
-    seen = _Seen({name: frozenset(words) for name, words in (groups or {}).items()}, language)
+    seen = _SurveyBuilder(
+        {name: frozenset(words) for name, words in (groups or {}).items()}, language
+    )
     for row in rows:
         seen.see(row)
     return seen.survey()
 
 
-class _Seen:
+class _SurveyBuilder:
     def __init__(
         self, groups: Mapping[str, frozenset[str]], language: Callable[[str], str] | None
     ) -> None:
@@ -137,9 +139,9 @@ class _Seen:
         self._repeats(row)
         self._compare(row)
         if self._language is not None and self._rows <= JUDGED:
-            said = " ".join(text for _, role, text in texts_of(row) if role != "system")
-            if len(said) >= TOO_SHORT:
-                self._languages[self._language(said)] += 1
+            text = " ".join(text for _, role, text in texts_of(row) if role != "system")
+            if len(text) >= TOO_SHORT:
+                self._languages[self._language(text)] += 1
 
     def _measure(self, side: str, text: str) -> None:
         words = _WORD.findall(text)
@@ -172,7 +174,7 @@ class _Seen:
             self._scores.append((row.score, _length(row.completion)))
         elif isinstance(row, Ranking):
             pairs = zip(row.scores, row.completions, strict=True)
-            self._scores += [(score, _length(one)) for score, one in pairs]
+            self._scores += [(score, _length(completion)) for score, completion in pairs]
 
     def survey(self) -> Survey:
         rows = max(1, self._rows)
@@ -201,7 +203,7 @@ class _Seen:
 
 
 def _sides(row: Row, label: str) -> Iterator[tuple[str, str]]:
-    """The texts of a row by what is to be compared: its prompt, its sides, or its label."""
+    """Yield the texts of a row, each with its side or label."""
     if isinstance(row, Text):
         yield "text", row.text
     elif isinstance(row, ClassifiedText):
@@ -209,7 +211,7 @@ def _sides(row: Row, label: str) -> Iterator[tuple[str, str]]:
     else:
         yield "prompt", prompt_text(row)
         for name, role, text in texts_of(row):
-            # What the assistant said in the course of a prompt is not what is learnt.
+            # Assistant turns within a prompt are not trained.
             if role == "assistant" and name != "prompt" and not isinstance(row, Prompt):
                 yield _side(name, label), text
 
@@ -225,10 +227,10 @@ def _length(messages: Iterable[Mapping[str, Any]]) -> int:
 
 
 def _correlation(pairs: list[tuple[float, float]]) -> float | None:
-    """Pearson's; None where one of the two does not vary."""
+    """Return Pearson's correlation; None if one of the two does not vary."""
     if len(pairs) < 2:
         return None
-    means = [sum(one) / len(pairs) for one in zip(*pairs, strict=True)]
+    means = [sum(column) / len(pairs) for column in zip(*pairs, strict=True)]
     products = [(a - means[0], b - means[1]) for a, b in pairs]
     both = sum(a * b for a, b in products)
     alone = sum(a * a for a, _ in products) * sum(b * b for _, b in products)

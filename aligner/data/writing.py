@@ -25,16 +25,16 @@ from aligner.registry import RowKind
 Raw = dict[str, Any]
 
 FILES = ("jsonl", "json", "csv", "tsv", "parquet")
-"""What can be written, by the ends of files' names."""
+"""File name endings of formats that can be written."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """A format to write rows in."""
+    """A format in which rows are written."""
 
     kind: RowKind
     raw: Callable[[Any, bool], Raw]
-    """One row as the format has it; plain texts in place of turns where that is said."""
+    """Converts a row to the format; with plain texts instead of turns if the second argument is true."""
 
 
 def _turns(messages: Messages) -> list[Raw]:
@@ -46,7 +46,7 @@ def _side(messages: Messages, plain: bool) -> Any:
 
 
 def _with_tools(raw: Raw, row: Any) -> Raw:
-    return raw if row.tools is None else raw | {"tools": [dict(one) for one in row.tools]}
+    return raw if row.tools is None else raw | {"tools": [dict(tool) for tool in row.tools]}
 
 
 def _messages(row: Any, plain: bool) -> Raw:
@@ -63,7 +63,7 @@ def _prompt_completion(row: Any, plain: bool) -> Raw:
 
 
 def _parted(messages: Messages) -> tuple[Messages, Messages]:
-    """A conversation up to its last run of answers, and that."""
+    """Split a conversation before its last answers."""
     start = len(messages)
     while start and messages[start - 1]["role"] != "user":
         start -= 1
@@ -80,7 +80,7 @@ def _preference(row: Any, plain: bool) -> Raw:
 
 
 def _ranking(row: Any, plain: bool) -> Raw:
-    answers = [_side(one, plain) for one in row.completions]
+    answers = [_side(completion, plain) for completion in row.completions]
     raw = {"prompt": _side(row.prompt, plain), "completions": answers, "scores": list(row.scores)}
     return _with_tools(raw, row)
 
@@ -109,36 +109,36 @@ TARGETS: Mapping[str, Target] = {
     "text": Target("text", lambda row, plain: {"text": row.text}),
     "text-label": Target("class", _classified),
 }
-"""The formats that can be written; aligner reads all of them back as the rows they were."""
+"""Formats that can be written; aligner reads the same rows from them."""
 
 
 def find_target(name: str) -> Target:
-    """The format of this name.
+    """Return the format of this name.
 
     Raises:
-        DataError: rows are not written so.
+        DataError: there is no such format.
     """
     if name not in TARGETS:
-        raise DataError(f"rows are not written as {name!r}", hint=did_you_mean(name, TARGETS))
+        raise DataError(f"rows cannot be written as {name!r}", hint=did_you_mean(name, TARGETS))
     return TARGETS[name]
 
 
 def file_kind(path: Path) -> tuple[str, bool]:
-    """What the name of a file to be written says: its format, and whether it is packed by gzip.
+    """Return the format of a file by its name, and True if it is compressed by gzip.
 
     Raises:
-        DataError: nothing, or something that cannot be written.
+        DataError: the ending is unknown or cannot be written.
     """
     kind, packing = suffixes(path.name)
-    known = ", ".join(f".{one}" for one in FILES)
+    known = ", ".join(f".{ending}" for ending in FILES)
     if kind not in FILES or packing not in ("", "gz") or (kind == "parquet" and packing):
-        hint = f"call it one of {known}; all but the last may end in .gz"
-        raise DataError(f"files called like {path.name} are not written", hint=hint)
+        hint = f"use one of the endings {known}; all but the last may end in .gz"
+        raise DataError(f"files named like {path.name} cannot be written", hint=hint)
     return kind, packing == "gz"
 
 
 def is_plain(row: Row) -> bool:
-    """Whether a row says no more than one text from the user and one from the assistant."""
+    """Return True if a row has only a text of the user and one of the assistant."""
     given = vars(row)
     if "messages" in given:
         asked, answer = _parted(row.messages)  # type: ignore[attr-defined]
@@ -155,18 +155,18 @@ def is_plain(row: Row) -> bool:
 
 
 def write_rows(path: Path, rows: Callable[[], Iterable[Row]], to: Target) -> int:
-    """Write `rows` to `path`, so that it holds all of them or is not there; how many there are.
+    """Write all of `rows` to `path`, or nothing; return their number.
 
-    Nothing is written where there are none. JSON lines and tables of cells are written row by row;
+    Without rows, no file is written. JSON lines and tables of cells are written row by row;
     Parquet and JSON hold all rows in memory.
 
     Args:
-        path: Where; its name says the file's format. What is there is replaced.
-        rows: Gives the rows of the target's kind, each time from the start: they are looked at first.
-        to: The format.
+        path: File to write or replace; its name decides the format of the file.
+        rows: Returns the rows of the target's kind; called twice, as they are inspected first.
+        to: Format of the rows.
 
     Raises:
-        DataError: the file's format cannot hold the rows, or nothing can be written there.
+        DataError: the format of the file cannot represent the rows, or the file cannot be written.
     """
     kind, packed = file_kind(path)
     plain = all(map(is_plain, rows())) if to.raw is not _messages else False
@@ -199,7 +199,7 @@ def _refuse_turns(plain: bool, to: Target, path: Path) -> None:
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
-    """A place to write, which takes the place of `path` if all goes well."""
+    """Yield a temporary path, which replaces `path` if there is no error."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         yield beside
@@ -272,7 +272,7 @@ def _parquet(file: Path, rows: Sequence[Raw], path: Path) -> int:
         columns = {name: [row.get(name) for row in rows] for name in names}
         pyarrow.parquet.write_table(pyarrow.table(columns), file)
     except pyarrow.ArrowException as error:
-        said = str(error).strip().split("\n")[0][:200]
-        what = f"the rows do not fit one table, as {path.name} would hold: {said}"
+        reason = str(error).strip().split("\n")[0][:200]
+        what = f"the rows do not fit one table, as {path.name} would hold: {reason}"
         raise DataError(what, hint="write .jsonl") from None
     return len(rows)

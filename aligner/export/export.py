@@ -58,36 +58,46 @@ def export_step(
         on_progress("writing the weights and loading them back")
         verification, dtype = write_weights(artifact, tokenizer, folder, options)
         save_tokenizer(tokenizer, folder)
-        base = artifact.path if options.form == "adapter" else None
-        text = model_card(
-            read_lineage(step, options.slot),
-            options,
-            verification,
-            name=name,
-            dtype=_name(dtype),
-            base=base,
-            template=bool(tokenizer.chat_template),
+        result = ExportResult(
+            folder=options.to,
+            form=options.form,
+            dtype=str(dtype).removeprefix("torch."),
+            verification=verification,
+            base=artifact.path if options.form == "adapter" else None,
+            notes=tuple(_notes(artifact, options)),
         )
-        (folder / "README.md").write_text(text, encoding="utf-8")
-        gguf = None
+        _write_card(step, options, result, folder, name=name, template=tokenizer.chat_template)
         if converter is not None and options.gguf is not None:
             on_progress("converting to GGUF")
-            gguf = options.to / add_gguf(folder, converter, options.gguf, name=name).name
+            gguf = add_gguf(folder, converter, options.gguf, name=name)
+            result = replace(result, gguf=options.to / gguf.name)
         num_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    result = ExportResult(
-        folder=options.to,
-        form=options.form,
-        dtype=_name(dtype),
-        verification=verification,
-        base=base,
-        gguf=gguf,
-        num_bytes=num_bytes,
-        notes=tuple(_notes(artifact, options)),
-    )
+    result = replace(result, num_bytes=num_bytes)
     if options.push_to is None:
         return result
     on_progress(f"uploading to {options.push_to}")
     return replace(result, url=push(options.to, options.push_to, private=options.private))
+
+
+def _write_card(
+    step: SelectedStep,
+    options: ExportOptions,
+    result: ExportResult,
+    folder: Path,
+    *,
+    name: str,
+    template: str | None,
+) -> None:
+    text = model_card(
+        read_lineage(step, options.slot),
+        options,
+        result.verification,
+        name=name,
+        dtype=result.dtype,
+        base=result.base,
+        template=bool(template),
+    )
+    (folder / "README.md").write_text(text, encoding="utf-8")
 
 
 def _tokenizer(step: SelectedStep, artifact: Artifact, options: ExportOptions) -> Any:
@@ -127,7 +137,3 @@ def _notes(artifact: Artifact, options: ExportOptions) -> list[str]:
     if options.license is None:
         notes.append("the model card states no license; --license adds one")
     return notes
-
-
-def _name(dtype: Any) -> str:
-    return str(dtype).removeprefix("torch.")

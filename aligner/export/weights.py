@@ -70,25 +70,9 @@ def _write_merged(
     *,
     reward: bool,
 ) -> Verification:
-    merge_difference = rounding_difference = None
-    if artifact.adapters:
-        model: Any = load_as(artifact, ModelCache(), dtype=torch.float32, reward=reward)
-        before = _outputs(model, prompts)
-        model = merge_stack(model)
-        merge_difference = _difference(before, _outputs(model, prompts))
-        if not merge_difference <= MERGE_TOLERANCE:
-            raise ExportFailed(
-                f"merging changed an output by {merge_difference:.2g}; the limit is "
-                f"{MERGE_TOLERANCE:g}",
-                hint="export the adapter alone with --adapter",
-            )
-        cast(model, dtype)
-        model.requires_grad_(False)
-        snapshot_settings(model)
-        if dtype != torch.float32:
-            rounding_difference = _difference(before, _outputs(model, prompts))
-    else:
-        model = load_as(artifact, ModelCache(), dtype=dtype, reward=reward)
+    model, merge_difference, rounding_difference = _load_merged(
+        artifact, dtype, prompts, reward=reward
+    )
     outputs, device = _outputs(model, prompts), model.device
     if not reward:
         set_token_ids(model, tokenizer, stop_ids=answer_ends(model, stop_tokens(tokenizer)))
@@ -109,6 +93,34 @@ def _write_merged(
         rounding_difference=rounding_difference,
         unit=unit,
     )
+
+
+def _load_merged(
+    artifact: Artifact, dtype: torch.dtype, prompts: Sequence[list[int]], *, reward: bool
+) -> tuple[Any, float | None, float | None]:
+    """Load the model with its adapters merged, and measure the effects of merging and rounding.
+
+    Raises:
+        ExportFailed: Merging changed an output by more than `MERGE_TOLERANCE`.
+    """
+    if not artifact.adapters:
+        return load_as(artifact, ModelCache(), dtype=dtype, reward=reward), None, None
+    model: Any = load_as(artifact, ModelCache(), dtype=torch.float32, reward=reward)
+    before = _outputs(model, prompts)
+    model = merge_stack(model)
+    merge_difference = _difference(before, _outputs(model, prompts))
+    if not merge_difference <= MERGE_TOLERANCE:
+        raise ExportFailed(
+            f"merging changed an output by {merge_difference:.2g}; the limit is "
+            f"{MERGE_TOLERANCE:g}",
+            hint="export the adapter alone with --adapter",
+        )
+    cast(model, dtype)
+    model.requires_grad_(False)
+    snapshot_settings(model)
+    rounded = dtype != torch.float32
+    rounding_difference = _difference(before, _outputs(model, prompts)) if rounded else None
+    return model, merge_difference, rounding_difference
 
 
 def _write_adapter(

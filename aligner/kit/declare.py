@@ -7,16 +7,20 @@ from aligner.errors import (
     ErrorCollector,
     ErrorGroup,
     ModelError,
+    did_you_mean,
     error_location,
 )
-from aligner.models.options import Adapter, FreshModel, ModelOptions
+from aligner.models.options import FreshModel, ModelOptions
+from aligner.options.fields import fields_at
 from aligner.preview import PreviewRequest, PreviewSection
+from aligner.recipe.tree import show
 from aligner.registry import RowKind
+from aligner.rl.options import RLOptions
+from aligner.rl.stage import OnlineStage
 from aligner.train.options import OfflineOptions, PreferenceOptions, TrainOptions
 from aligner.train.stage import OfflineStage, PreferenceStage
 
 __all__ = [
-    "Adapter",
     "ChainError",
     "DataError",
     "DataOptions",
@@ -28,12 +32,17 @@ __all__ = [
     "ModelOptions",
     "OfflineOptions",
     "OfflineStage",
+    "OnlineStage",
     "PreferenceOptions",
     "PreferenceStage",
     "PreviewRequest",
     "PreviewSection",
+    "RLOptions",
     "RowKind",
     "TrainOn",
     "TrainOptions",
+    "did_you_mean",
     "error_location",
+    "fields_at",
+    "show",
 ]

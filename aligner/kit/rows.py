@@ -6,6 +6,7 @@ Light: nothing here imports torch or transformers.
 from aligner.data.describe import printable_name  # show names of user data in messages
 from aligner.data.language import language_of  # identify the language of texts
 from aligner.data.options import ComparingOptions  # base of options with data sets to compare with
+from aligner.data.reading.messages import ROLES  # names of roles in public data
 from aligner.data.row_keys import content_key, prompt_key  # equal for equal rows and equal prompts
 from aligner.data.row_texts import (  # the texts of a row, whatever its type
     answers_of,
@@ -30,6 +31,7 @@ from aligner.errors import DataError, ErrorGroup  # errors of users' data, one o
 from aligner.registry import Message, OperationContext, RowOperation  # what an operation is made of
 
 __all__ = [
+    "ROLES",
     "ClassifiedText",
     "ComparingOptions",
     "Conversation",

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from aligner.models.decoding import DecodingBatch, keeps_cache
 from aligner.models.logps import gather_logps
+from aligner.models.options import SamplingOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,18 @@ class Sampling:
     """Draw among this many likeliest tokens; 0 for all."""
     top_p: float = 1.0
     """Draw among the likeliest tokens that together have this probability (Holtzman 2020)."""
+
+
+def sampling_of(options: SamplingOptions, stop_tokens: Sequence[int]) -> Sampling:
+    """Return the sampling that a step's options describe, with the tokens that end a completion."""
+    return Sampling(
+        stop_tokens=tuple(stop_tokens),
+        max_new_tokens=options.max_new_tokens,
+        min_new_tokens=options.min_new_tokens,
+        temperature=options.temperature,
+        top_k=options.top_k,
+        top_p=options.top_p,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from aligner.errors import ModelError
 from aligner.stage import StageOptions
@@ -67,6 +67,27 @@ class LoadOptions(StageOptions):
     `pip install aligner[quantize]`."""
     attn_implementation: Attention = "auto"
     """Attention kernel; `auto` is sdpa if the architecture supports it, and eager otherwise."""
+
+
+class SamplingOptions(StageOptions):
+    """Sampling of completions."""
+
+    max_new_tokens: int = Field(256, gt=0)
+    """Longest completion in tokens; one that has not ended by then is truncated."""
+    min_new_tokens: int = Field(0, ge=0)
+    """Number of tokens before the first that may be a stop token."""
+    temperature: float = Field(1.0, ge=0)
+    """Softmax temperature of sampling; 0 always takes the most likely token."""
+    top_k: int = Field(0, ge=0)
+    """Sample among this many most likely tokens; 0 for all."""
+    top_p: float = Field(1.0, gt=0, le=1)
+    """Sample among the most likely tokens of this total probability (Holtzman 2020)."""
+
+    @model_validator(mode="after")
+    def _check_lengths(self) -> Self:
+        if self.min_new_tokens >= self.max_new_tokens:
+            raise ValueError("min_new_tokens must be below max_new_tokens")
+        return self
 
 
 class ModelOptions(LoadOptions):

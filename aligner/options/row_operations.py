@@ -47,34 +47,42 @@ class _Extension:
     """The classes that one set of operations has extended so far."""
 
     operations: Operations
-    made: dict[type[BaseModel], type[Any]] = field(default_factory=dict)
+    extended: dict[type[BaseModel], type[Any]] = field(default_factory=dict)
 
     def model(self, model: type[M]) -> type[M]:
-        if model in self.made:
-            return self.made[model]
-        self.made[model] = model  # an operation whose own options hold data keeps them as they are
+        if model in self.extended:
+            return self.extended[model]
+        self.extended[model] = (
+            model  # ends the recursion where an operation's own options contain data
+        )
         nested = {
             name: extended
             for name, declared in model.model_fields.items()
             if (extended := self._field(declared)) is not declared
         }
         scopes = model.operation_scopes if issubclass(model, StageOptions) else frozenset()
-        own = {n: one for n, one in self.operations.items() if one.operation.scope in scopes}
+        own = {
+            name: installed
+            for name, installed in self.operations.items()
+            if installed.operation.scope in scopes
+        }
         if nested or scopes:
-            self.made[model] = self._subclass(model, nested, own)
-        return self.made[model]
+            self.extended[model] = self._subclass(model, nested, own)
+        return self.extended[model]
 
     def _subclass(self, model: type[M], nested: Mapping[str, Any], own: Operations) -> type[M]:
         namespace: dict[str, Any] = {
             "__module__": model.__module__,
             "__doc__": model.__doc__,
-            "__annotations__": {name: self._annotation(one.operation) for name, one in own.items()},
+            "__annotations__": {
+                name: self._annotation(installed.operation) for name, installed in own.items()
+            },
             # The documentation of fields is known; there is no source to read it from.
             "model_config": ConfigDict(extra="forbid", use_attribute_docstrings=False),
         }
-        for name, one in own.items():
-            about = " ".join((inspect.getdoc(one.operation) or "").split())
-            # Operations determine a step by the rows that they leave, which count by their content.
+        for name, installed in own.items():
+            about = " ".join((inspect.getdoc(installed.operation) or "").split())
+            # Operations determine a step by the rows that they yield, which are hashed.
             namespace[name] = Field(
                 None, description=about, json_schema_extra={"determines": False}
             )
@@ -102,7 +110,7 @@ class _Extension:
 
     def _field(self, declared: Any) -> Any:
         annotation = self._type(declared.annotation)
-        metadata = [self._metadata(one) for one in declared.metadata]
+        metadata = [self._metadata(item) for item in declared.metadata]
         if annotation is declared.annotation and all(
             new is old for new, old in zip(metadata, declared.metadata, strict=True)
         ):
@@ -119,7 +127,7 @@ class _Extension:
         return item if same else replace(item, json_schema_input_type=kind)
 
     def _type(self, kind: Any) -> Any:
-        """Return `kind` with extended models in place of those it is made of; itself if there are none."""
+        """Return `kind` with its models extended; `kind` itself if none is."""
         origin, arguments = get_origin(kind), get_args(kind)
         if origin is None:
             is_model = isinstance(kind, type) and issubclass(kind, BaseModel)
@@ -127,8 +135,8 @@ class _Extension:
         if origin is Annotated:
             new: tuple[Any, ...] = (self._type(arguments[0]), *map(self._metadata, arguments[1:]))
         else:
-            new = tuple(self._type(one) for one in arguments)
-        if all(one is other for one, other in zip(new, arguments, strict=True)):
+            new = tuple(map(self._type, arguments))
+        if all(extended is old for extended, old in zip(new, arguments, strict=True)):
             return kind
         if origin in (Union, UnionType):
             return Union[new]  # noqa: UP007  # from a tuple of members
@@ -136,7 +144,7 @@ class _Extension:
 
 
 def expand(value: Any, options: type[ExtensionOptions]) -> Any:
-    """Return the options that a switch or a short form stands for: `true`, `false`, `near`, `[email]`."""
+    """Return the options that a boolean or a short form means: `true`, `false`, `near`, `[email]`."""
     if isinstance(value, bool):
         return {} if value else None
     if value is None or isinstance(value, Mapping | BaseModel) or not options.shorthand:

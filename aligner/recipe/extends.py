@@ -51,12 +51,12 @@ def _merge_source(
 ) -> RecipeTree:
     keys = _keys(source, errors)
     tree = RecipeTree()
-    if "extends" in keys and not keys["extends"].faulty:
+    if "extends" in keys and not keys["extends"].invalid:
         tree = _parent(source, keys["extends"], environment, errors, children)
         for key in ("name", "description"):  # they describe the parent, not this recipe
             tree.keys.pop(key, None)
-    tree.complete &= not any(value.faulty for value in keys.values())
-    keys = {key: value for key, value in keys.items() if not value.faulty}
+    tree.complete &= not any(value.invalid for value in keys.values())
+    keys = {key: value for key, value in keys.items() if not value.invalid}
     tree.keys |= {key: value for key, value in keys.items() if key not in ("extends", "drop")}
     if "drop" in keys:
         _drop(keys["drop"], tree, errors, extends="extends" in keys)
@@ -106,7 +106,7 @@ def _parent(
             included = names[: names.index(str(until.data)) + 1]
             tree.steps = {step: tree.steps[step] for step in included}
         elif tree.complete:
-            errors.append(_no_step(until, tree.steps, f"{parent.shown} has no step"))
+            errors.append(_no_step(until, tree.steps, f"{parent.label} has no step"))
     return tree
 
 
@@ -143,21 +143,21 @@ def _open_parent(
         raise RecipeError(f"'extends' is {name!a}, which is no path", where=where)
     if "://" in name:
         raise RecipeError(
-            f"'extends' is the URL {show(name)}", where=where, hint="save it beside this recipe"
+            f"'extends' is the URL {show(name)}", where=where, hint="save it next to this recipe"
         )
     if not name.endswith((".yaml", ".yml")):
         raise RecipeError(f"'extends' is {show(name)}, not the path of a .yaml file", where=where)
-    shown = os.path.normpath(os.path.join(os.path.dirname(source.shown), name))
+    label = os.path.normpath(os.path.join(os.path.dirname(source.label), name))
     path = source.folder / name
     for child in children:
         if child.path is not None and _same(path, child.path):
-            chain = " → ".join([*(other.shown for other in children), shown])
+            chain = " → ".join([*(other.label for other in children), label])
             raise RecipeError(
                 "recipes extend one another in a circle", where=where, hint=f"the circle: {chain}"
             )
     if len(children) == MAX_PARENTS:
         raise RecipeError(f"more than {len(children)} recipes extend one another", where=where)
-    return read_source(path, shown=shown, asked=where, environment=environment, errors=errors)
+    return read_source(path, label=label, asked=where, environment=environment, errors=errors)
 
 
 def _same(path: os.PathLike[str], other: os.PathLike[str]) -> bool:
@@ -195,7 +195,7 @@ def _add_steps(
     inherited = frozenset(tree.steps)
     here: dict[str, str] = {}
     for entry in steps.data:
-        if entry.faulty or any(_entry_is_faulty(entry, key) for key in ("stage", "as")):
+        if entry.invalid or any(_entry_is_invalid(entry, key) for key in ("stage", "as")):
             tree.complete = False
             continue
         try:
@@ -216,8 +216,8 @@ def _add_steps(
             tree.refused.append(entry)
 
 
-def _entry_is_faulty(value: Value, key: str) -> bool:
-    return isinstance(value.data, dict) and key in value.data and value.data[key].faulty
+def _entry_is_invalid(value: Value, key: str) -> bool:
+    return isinstance(value.data, dict) and key in value.data and value.data[key].invalid
 
 
 def _merge_step(name: str, entry: Value, tree: RecipeTree) -> None:
@@ -255,21 +255,21 @@ def _insert_step(name: str, entry: Value, tree: RecipeTree, *, extends: bool) ->
         if extends:
             what += ", and the extended recipe no step of that name"
         raise RecipeError(what, where=entry.where, hint=hint)
-    places = [key for key in ("after", "before") if key in entry.data]
-    if len(places) == 2:
+    positions = [key for key in ("after", "before") if key in entry.data]
+    if len(positions) == 2:
         raise RecipeError(
             f"step {name!r} has both 'after' and 'before'",
             where=entry.data["before"].where,
             hint="keep one",
         )
-    rest = {key: value for key, value in entry.data.items() if key not in places}
+    rest = {key: value for key, value in entry.data.items() if key not in positions}
     names = list(tree.steps)
     at = len(names)
-    if places and tree.complete:
-        beside = entry.data[places[0]]
-        if beside.data not in tree.steps:
-            raise _no_step(beside, tree.steps, f"{places[0]!r} names no step before this one:")
-        at = names.index(str(beside.data)) + (places[0] == "after")
+    if positions and tree.complete:
+        neighbor = entry.data[positions[0]]
+        if neighbor.data not in tree.steps:
+            raise _no_step(neighbor, tree.steps, f"{positions[0]!r} names no step before this one:")
+        at = names.index(str(neighbor.data)) + (positions[0] == "after")
     names.insert(at, name)
     steps = tree.steps | {name: Value(rest, entry.where)}
     tree.steps = {step: steps[step] for step in names}

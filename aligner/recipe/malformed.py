@@ -63,20 +63,20 @@ _EXPLANATIONS = (
 _OPENED = r"could not find expected ':'|found unexpected end of stream|expected ',' or"
 
 
-def malformed(error: yaml.YAMLError, text: str, place: Callable[[int], str]) -> RecipeError:
+def malformed(error: yaml.YAMLError, text: str, location_of: Callable[[int], str]) -> RecipeError:
     """Return the error for `text`, which PyYAML rejected with `error`."""
     if isinstance(error, yaml.reader.ReaderError):
         line = text.count("\n", 0, error.position) + 1
         return RecipeError(
             f"the character {chr(error.character)!a} is not allowed in a recipe",
-            where=place(line),
+            where=location_of(line),
             hint='remove it, or write it as an escape in double quotes: "\\u0000"',
         )
     problem = getattr(error, "problem", None) or str(error)
     marks = [getattr(error, name, None) for name in ("problem_mark", "context_mark")]
     if re.search(_OPENED, problem):  # the opening line helps more than the line of the failure
         marks.reverse()
-    where = place(next((mark.line + 1 for mark in marks if mark), 1))
+    where = location_of(next((mark.line + 1 for mark in marks if mark), 1))
     for pattern, what, hint in _EXPLANATIONS:
         if found := re.search(pattern, problem):
             words = found.groupdict()

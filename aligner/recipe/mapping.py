@@ -19,7 +19,7 @@ def tree_of(value: Any, errors: list[AlignerError], *, where: str = "", depth: i
     Raises:
         RecipeError: It contains itself, or is nested too deeply.
     """
-    place = where or "recipe"
+    location = where or "recipe"
     if depth > DEEPEST:
         raise RecipeError(f"nested more than {DEEPEST} levels deep", where=where[:80])
     if isinstance(value, Mapping):
@@ -30,23 +30,23 @@ def tree_of(value: Any, errors: list[AlignerError], *, where: str = "", depth: i
             if isinstance(key, str) and key:
                 entries[key] = tree_of(item, errors, where=inner, depth=depth + 1)
             else:
-                errors.append(RecipeError(f"the key {show(key)} is not a word", where=place))
-        return Value(entries, place)
+                errors.append(RecipeError(f"the key {show(key)} is not a word", where=location))
+        return Value(entries, location)
     if isinstance(value, list | tuple):
         items = [
             tree_of(item, errors, where=f"{where}[{number}]", depth=depth + 1)
             for number, item in enumerate(value)
         ]
-        return Value(items, place)
+        return Value(items, location)
     if isinstance(value, PathLike):
         value = fspath(value)
     if value is not None and not isinstance(value, str | int | float):
         what = f"a {type(value).__name__} is neither text, number, list nor mapping"
-        errors.append(RecipeError(what, where=place))
-        return Value(None, place, faulty=True)
+        errors.append(RecipeError(what, where=location))
+        return Value(None, location, invalid=True)
     if isinstance(value, int) and abs(value) >= TOO_LARGE:
-        errors.append(RecipeError("a number of more than 100 digits", where=place))
-        return Value(None, place, faulty=True)
+        errors.append(RecipeError("a number of more than 100 digits", where=location))
+        return Value(None, location, invalid=True)
     if isinstance(value, float) and math.isnan(value):
-        errors.append(RecipeError("nan is not a number", where=place))
-    return Value(value, place)
+        errors.append(RecipeError("nan is not a number", where=location))
+    return Value(value, location)

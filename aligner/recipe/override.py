@@ -48,8 +48,8 @@ def _apply(
 
 
 def _where(text: str) -> str:
-    shown = printable(text)
-    return f"--set {shown}" if len(shown) <= 80 else f"--set {shown[:60]}…"
+    text = printable(text)
+    return f"--set {text}" if len(text) <= 80 else f"--set {text[:60]}…"
 
 
 def _assign(path: list[str], value: Value, tree: RecipeTree, where: str) -> None:

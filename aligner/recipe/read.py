@@ -44,9 +44,9 @@ def read_recipe(
         RecipeError: One error, with file and line.
         ErrorGroup: Several errors.
     """
-    shown = os.fspath(path)
+    label = os.fspath(path)
     errors: list[AlignerError] = []
-    source = read_source(Path(path), shown=shown, asked="", environment=environment, errors=errors)
+    source = read_source(Path(path), label=label, asked="", environment=environment, errors=errors)
     return _recipe(source, overrides, environment, errors, keep_going=keep_going)
 
 
@@ -100,13 +100,13 @@ def _by_line(errors: Sequence[AlignerError]) -> list[AlignerError]:
     """Sort errors by file (in order of appearance) and line; overrides come last."""
     files: dict[str, int] = {}
 
-    def place(error: AlignerError) -> tuple[int, int]:
+    def position(error: AlignerError) -> tuple[int, int]:
         file, _, line = error.where.rpartition(":")
         if error.where.startswith("--set") or not line.isdecimal():
             return len(errors), 0
         return files.setdefault(file, len(files)), int(line)
 
-    return sorted(errors, key=place)
+    return sorted(errors, key=position)
 
 
 def _name(source: RecipeSource, tree: RecipeTree, errors: list[AlignerError]) -> str:
@@ -166,7 +166,7 @@ def _model(
             hint = did_you_mean(key, ("path", "revision"))
             what = f"'model' has no key {show(key)}"
             errors.append(RecipeError(what, where=entry.where, hint=hint))
-        elif not entry.faulty and (not isinstance(entry.data, str) or not entry.data):
+        elif not entry.invalid and (not isinstance(entry.data, str) or not entry.data):
             named = "model" if entry is value else f"model.{key}"
             what = f"{named!r} is {show(entry.plain() or None)}, not text"
             errors.append(RecipeError(what, where=entry.where, hint=how))

@@ -20,7 +20,7 @@ class RecipeSource:
     """One recipe as written, without those it extends."""
 
     tree: Value
-    shown: str
+    label: str
     """The path as the user gave it, or `recipe` for a mapping."""
     path: Path | None
     folder: Path
@@ -29,7 +29,7 @@ class RecipeSource:
 def read_source(
     path: Path,
     *,
-    shown: str,
+    label: str,
     asked: str,
     environment: Mapping[str, str],
     errors: list[AlignerError],
@@ -39,22 +39,22 @@ def read_source(
     Raises:
         RecipeError: It is not a file, cannot be opened, is too large, or is not UTF-8 or YAML.
     """
-    text = _text(path, shown, asked)
+    text = _text(path, label, asked)
     tree = read_tree(
-        text, location_of=lambda line: f"{shown}:{line}", environment=environment, errors=errors
+        text, location_of=lambda line: f"{label}:{line}", environment=environment, errors=errors
     )
     if tree.data is None:
         raise RecipeError(
             "the recipe is empty",
-            where=shown,
+            where=label,
             hint="it needs at least 'steps:', a list whose entries begin with '- stage: NAME'",
         )
-    return RecipeSource(tree, shown, path, path.parent)
+    return RecipeSource(tree, label, path, path.parent)
 
 
-def _text(path: Path, shown: str, asked: str) -> str:
-    where = asked or shown
-    named = f"the recipe it extends, {shown}," if asked else "this"
+def _text(path: Path, label: str, asked: str) -> str:
+    where = asked or label
+    named = f"the recipe it extends, {label}," if asked else "this"
     try:
         if not path.exists():
             what = f"{named} does not exist" if asked else "there is no such file"
@@ -75,7 +75,7 @@ def _text(path: Path, shown: str, asked: str) -> str:
         line = raw.count(b"\n", 0, error.start) + 1
         raise RecipeError(
             f"the byte 0x{raw[error.start]:02x} is not UTF-8",
-            where=f"{shown}:{line}",
+            where=f"{label}:{line}",
             hint="save the file as UTF-8",
         ) from None
 

@@ -41,7 +41,7 @@ class Value:
 
     data: Scalar | list[Value] | dict[str, Value]
     where: str
-    faulty: bool = False
+    invalid: bool = False
     """True if it could not be read; the error is reported already."""
 
     def plain(self) -> Any:
@@ -194,7 +194,7 @@ class _Builder:
             self._errors.append(RecipeError(f"{show(node.value)} {error}", where=where))
         else:
             return Value(value, where)
-        return Value(None, where, faulty=True)
+        return Value(None, where, invalid=True)
 
     def _list(self, node: yaml.Node) -> list[Value]:
         return [self.build(item, self._line(item)) for item in node.value]

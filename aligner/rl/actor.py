@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -150,30 +150,44 @@ def old_logprobs(
         processes: The processes that compute the other responses.
     """
     mask_NR = rollouts.mask_NR
-    logps_NR, entropies_NR, values_NR, reference_NR = torch.zeros(4, *mask_NR.shape)
-    last_values_N = torch.zeros(len(mask_NR))
+    reference_NR = torch.zeros(mask_NR.shape)
     with torch.no_grad():
-        for places in batches:
-            batch = actor.batch(rollouts, places)
-            outputs = actor.evaluate(batch, entropy=True)
-            index = flat_index(mask_NR, places)
-            logps_NR[index] = outputs.logps_M.cpu()
-            assert outputs.entropies_M is not None
-            entropies_NR[index] = outputs.entropies_M.cpu()
-            if outputs.values_K is not None:
-                values_NR[index] = outputs.values_K[batch.sampled_K].cpu()
-                last_values_N[list(places)] = outputs.values_K[~batch.sampled_K].cpu()
+        old = _policy_logprobs(actor, rollouts, batches, processes=processes)
         with reference.active():
             for places in batches:
                 batch = actor.batch(rollouts, places)
                 logps_M = actor.reference_logps(reference_parts, batch)
                 reference_NR[flat_index(mask_NR, places)] = logps_M.cpu()
-    has_values = actor.value is not None
+    return replace(old, reference_logps_NR=processes.sum(reference_NR))
+
+
+def _policy_logprobs(
+    actor: Actor,
+    rollouts: Rollouts,
+    batches: Sequence[Sequence[int]],
+    *,
+    processes: ProcessGroup,
+) -> OldLogprobs:
+    """Compute all but the reference's log-probabilities, which are left 0."""
+    mask_NR = rollouts.mask_NR
+    logps_NR, entropies_NR, values_NR, zeros_NR = torch.zeros(4, *mask_NR.shape)
+    last_values_N = torch.zeros(len(mask_NR))
+    for places in batches:
+        batch = actor.batch(rollouts, places)
+        outputs = actor.evaluate(batch, entropy=True)
+        index = flat_index(mask_NR, places)
+        logps_NR[index] = outputs.logps_M.cpu()
+        assert outputs.entropies_M is not None
+        entropies_NR[index] = outputs.entropies_M.cpu()
+        if outputs.values_K is not None:
+            values_NR[index] = outputs.values_K[batch.sampled_K].cpu()
+            last_values_N[list(places)] = outputs.values_K[~batch.sampled_K].cpu()
+    values = None
+    if actor.value is not None:
+        values = Values(values_NR=processes.sum(values_NR), last_N=processes.sum(last_values_N))
     return OldLogprobs(
         logps_NR=processes.sum(logps_NR),
-        reference_logps_NR=processes.sum(reference_NR),
+        reference_logps_NR=zeros_NR,
         entropies_NR=processes.sum(entropies_NR),
-        values=Values(values_NR=processes.sum(values_NR), last_N=processes.sum(last_values_N))
-        if has_values
-        else None,
+        values=values,
     )

@@ -74,17 +74,17 @@ class LossOutput:
 
 @dataclass(frozen=True, kw_only=True)
 class PlanAddition:
-    """What an algorithm adds to the plan of its step."""
+    """Additions of an algorithm to the plan of its step."""
 
     metrics: frozenset[str] = frozenset()
     slots: Mapping[Slot, SlotForecast] = field(default_factory=dict)
-    memory: Mapping[str, int] = field(default_factory=dict)
-    """Bytes of weights, gradients and optimizer by the name of the model that needs them."""
+    trained: Mapping[str, int] = field(default_factory=dict)
+    """Trained parameters besides the policy's, by the name of the model that has them."""
     notes: tuple[str, ...] = ()
 
 
 class Algorithm(ABC, Generic[OptionsT]):
-    """How an online stage computes advantages from scores, and its loss.
+    """Torch half of an online stage: advantages from scores, and the loss.
 
     The losses of the micro-batches of an optimizer step are summed, over processes too: each is to
     be divided by sizes in `LossBatch.step`, never by its own size.

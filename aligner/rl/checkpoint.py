@@ -21,7 +21,7 @@ from aligner.rl.normalization import RunningScale
 from aligner.rl.optimizer import RLOptimizer
 from aligner.rl.processes import ProcessGroup
 from aligner.run.durable import flush_folder, write_text
-from aligner.train.checkpoints import newest_whole, number, prune, seal
+from aligner.train.checkpoints import mark_complete, newest_complete, prune, step_number
 
 TENSORS, STATE = "trainer.safetensors", "progress.json"
 
@@ -60,7 +60,7 @@ def save(
             "python_random": random.getstate(),
         }
         write_text(temporary / STATE, json.dumps(state))
-        seal(temporary)
+        mark_complete(temporary)
         shutil.rmtree(final, ignore_errors=True)
         os.replace(temporary, final)
         flush_folder(folder)
@@ -74,7 +74,7 @@ def load(folder: Path, optimizer: RLOptimizer) -> RLProgress | None:
     Raises:
         StageError: the checkpoint contains other parameters.
     """
-    newest = newest_whole(folder)
+    newest = newest_complete(folder)
     if newest is None:
         return None
     tensors = load_file(newest / TENSORS)
@@ -87,7 +87,7 @@ def load(folder: Path, optimizer: RLOptimizer) -> RLProgress | None:
             f"{newest} contains other parameters than this step trains",
             hint="run the step from its start",
         )
-    assert number(newest) == state["progress"]["iteration"]
+    assert step_number(newest) == state["progress"]["iteration"]
     _restore(optimizer, tensors)
     optimizer.step = state["step"]
     torch.set_rng_state(tensors["random/torch"])

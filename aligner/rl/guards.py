@@ -77,15 +77,9 @@ def check_guards(
             return GuardVerdict(state=state, skip="not_finite")
         raise _stopped("not_finite", iteration, samples, kl_option, name=broken[0])
     first = state.first_length or metrics["length"]
-    values = {
-        "kl": metrics["kl"],
-        "entropy": metrics["entropy"],
-        "unending": 1.0 - metrics["ended"],
-        "length": metrics["length"] / first,
-    }
     in_a_row: dict[str, int] = {}
     skip = ""
-    for name, value in values.items():
+    for name, value in _guarded_values(metrics, first).items():
         guard = getattr(guards, name)
         if guard.limit is None:
             continue
@@ -99,6 +93,15 @@ def check_guards(
     skipped = state.skipped + bool(skip)
     state = GuardState(first_length=first, in_a_row=in_a_row, skipped=skipped)
     return GuardVerdict(state=state, skip=skip)
+
+
+def _guarded_values(metrics: Mapping[str, float], first_length: float) -> dict[str, float]:
+    return {
+        "kl": metrics["kl"],
+        "entropy": metrics["entropy"],
+        "unending": 1.0 - metrics["ended"],
+        "length": metrics["length"] / first_length,
+    }
 
 
 def _stopped(

@@ -11,7 +11,7 @@ from aligner.rl.options import RLOptions
 from aligner.stage import PlanContext
 from aligner.train.reward_options import MODEL
 
-BYTES_TRAINED = 16
+_BYTES_TRAINED = 16
 """Weight, gradient and AdamW's two means in 32 bits."""
 
 
@@ -20,7 +20,7 @@ def memory_note(
     training: Training,
     info: ModelInfo,
     context: PlanContext,
-    others: Mapping[str, int],
+    trained: Mapping[str, int],
 ) -> str:
     """Return the note on memory, activations not counted.
 
@@ -29,16 +29,16 @@ def memory_note(
         training: What the step trains.
         info: The policy before it.
         context: Slots of the chain.
-        others: Bytes of further models by name.
+        trained: Trained parameters of further models by name.
     """
     frozen_bytes = 2 if precision_of(options.precision) == "bf16" else 4
     whole = training.adapter_plan in ("full", "merge")
     frozen = training.parameters - training.trained
-    needed = {"policy": training.trained * BYTES_TRAINED + frozen * frozen_bytes}
+    needed = {"policy": training.trained * _BYTES_TRAINED + frozen * frozen_bytes}
     if whole or "reference" in context.slots:
         exact = whole and "reference" not in context.slots
         needed["reference"] = info.parameters * (4 if exact else frozen_bytes)
-    needed |= others
+    needed |= {name: number * _BYTES_TRAINED for name, number in trained.items()}
     if (separate := separate_reward(options, training, context)) is not None:
         reward = planned_model(context, "reward")
         needed["reward"] = adapter_parameters(reward) * 4

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from aligner.data.options import DataOptions, DataSpecs
-from aligner.models.options import ModelOptions, Precision
+from aligner.models.options import ModelOptions, Precision, SamplingOptions
 from aligner.stage import StageOptions
 from aligner.train.reward_options import RewardSpec, RewardSpecs
 
@@ -59,7 +59,7 @@ class PretrainingMix(StageOptions):
     """Longest row in tokens; longer texts are split, longer conversations dropped and counted."""
 
 
-class RewardOptions(StageOptions):
+class ScoreOptions(StageOptions):
     """Sources of reward, and what is done to their scores before advantages are computed."""
 
     rewards: RewardSpecs = (RewardSpec(),)
@@ -74,13 +74,11 @@ class RewardOptions(StageOptions):
     """Number subtracted from the score of a response that was truncated, in units of reward."""
 
 
-class RolloutOptions(StageOptions):
+class RolloutOptions(SamplingOptions):
     """Sampling of responses."""
 
     max_new_tokens: int = Field(128, gt=0)
     """Longest response in tokens; a response that has not ended by then is truncated and counted."""
-    min_new_tokens: int = Field(0, ge=0)
-    """Number of tokens before the first that may be a stop token."""
     temperature: float = Field(1.0, gt=0)
     """Softmax temperature of sampling; log-probabilities are computed at it too, so that ratios are
     exact."""
@@ -152,7 +150,7 @@ class LoopOptions(StageOptions):
 
 
 class RLOptions(
-    ModelOptions, DataOptions, LoopOptions, OptimizerOptions, RolloutOptions, RewardOptions
+    ModelOptions, DataOptions, LoopOptions, OptimizerOptions, RolloutOptions, ScoreOptions
 ):
     """Options of every stage on the RL engine; a stage adds those of its algorithm."""
 
@@ -168,7 +166,7 @@ class RLOptions(
     @property
     def passes(self) -> int:
         """Passes over the responses of an iteration, each of `num_mini_batches` optimizer steps."""
-        raise NotImplementedError
+        return 1
 
     @property
     def kl_coefficient(self) -> float:
@@ -210,8 +208,6 @@ class RLOptions(
 
     @model_validator(mode="after")
     def _check_sizes(self) -> RLOptions:
-        if self.min_new_tokens >= self.max_new_tokens:
-            raise ValueError("min_new_tokens must be below max_new_tokens")
         if self.num_mini_batches > self.prompts * self.num_generations:
             raise ValueError("num_mini_batches is above the number of responses in an iteration")
         if self.prompts * self.num_generations < 2:

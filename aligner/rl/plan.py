@@ -160,7 +160,7 @@ def _notes(options: RLOptions, inputs: CheckedInputs, context: PlanContext) -> t
     training, data, addition = inputs.training, inputs.data, inputs.addition
     notes = [
         *addition.notes,
-        memory_note(options, training, inputs.info, context, addition.memory),
+        memory_note(options, training, inputs.info, context, addition.trained),
     ]
     if (separate := separate_reward(options, training, context)) is not None:
         notes.append(

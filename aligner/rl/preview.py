@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from aligner.data.encoding.chat import stop_tokens
 from aligner.data.encoding.prepare import prepare_prompts
 from aligner.data.encoding.tokenizers import planned_tokenizer
-from aligner.data.store.token_rows import PromptTokens, SequenceTokens
-from aligner.models.padding import left_padded
+from aligner.data.store.token_rows import SequenceTokens
 from aligner.preview import PreviewRequest, PreviewSection
 from aligner.rl.options import PretrainingMix, RLOptions
 from aligner.rl.pretraining import mix_batch, prepare_mix
 from aligner.stage import PlanContext
-from aligner.train.preview import Laid, Reader, answer_begins, section
+from aligner.train.batch_reader import BatchReader
+from aligner.train.preview import RowSequences, preview_section, prompt_layout
 
 
 def preview_online(
@@ -29,22 +29,13 @@ def preview_online(
 def _prompts(options: RLOptions, context: PlanContext, request: PreviewRequest) -> PreviewSection:
     tokenizer = planned_tokenizer(context)
     data = prepare_prompts(context, options, tokenizer)
-    reader = Reader(tokenizer)
-    begins = answer_begins(reader, stop_tokens(tokenizer), options.max_new_tokens)
-
-    def lay(prompts: Sequence[PromptTokens]) -> list[Laid]:
-        tokens_PT, mask_PT = left_padded([prompt.input_ids for prompt in prompts])
-        return [
-            Laid(sequences=(reader.lane(ids, [False] * len(ids), mask, notes=(begins,)),))
-            for ids, mask in zip(tokens_PT.tolist(), mask_PT.tolist(), strict=True)
-        ]
-
+    lay = prompt_layout(BatchReader(tokenizer), stop_tokens(tokenizer), options.max_new_tokens)
     samples = 1 if request.held_out else options.num_generations
     notes = (
         f"each is answered {samples} times, in batches of prompts of similar length; the responses "
         "are trained",
     )
-    return section(
+    return preview_section(
         data.held_out if request.held_out else data.train,
         request,
         lay,
@@ -57,19 +48,21 @@ def _prompts(options: RLOptions, context: PlanContext, request: PreviewRequest) 
 
 def _mixed(mix: PretrainingMix, context: PlanContext, request: PreviewRequest) -> PreviewSection:
     tokenizer = planned_tokenizer(context)
-    reader = Reader(tokenizer, stops=stop_tokens(tokenizer))
+    reader = BatchReader(tokenizer, stops=stop_tokens(tokenizer))
     data = prepare_mix(mix, context, tokenizer)
     notes = ("text, trained completely",) if mix.rows == "texts" else ()
 
-    def lay(rows: Sequence[SequenceTokens]) -> list[Laid]:
+    def lay(rows: Sequence[SequenceTokens]) -> list[RowSequences]:
         tokens_BT, trained_BT = mix_batch(rows)
         lanes = zip(rows, tokens_BT.tolist(), trained_BT.tolist(), strict=True)
         return [
-            Laid(sequences=(reader.lane(ids, trained, _present(row, ids), notes=notes),))
+            RowSequences(
+                sequences=(reader.sequence(ids, trained, _present(row, ids), notes=notes),)
+            )
             for row, ids, trained in lanes
         ]
 
-    return section(
+    return preview_section(
         data.train,
         request if not request.required else PreviewRequest(),
         lay,

@@ -12,7 +12,7 @@ from aligner.errors import StageError
 from aligner.registry import Completion
 from aligner.rl.experience import Scores
 from aligner.rl.normalization import RunningScale
-from aligner.rl.options import RewardOptions
+from aligner.rl.options import ScoreOptions
 from aligner.rl.processes import ProcessGroup
 from aligner.train.scoring import RewardSource
 
@@ -52,7 +52,7 @@ def score(
 
 
 def final_scores(
-    scores: Scores, ended_N: Tensor, options: RewardOptions, scale: RunningScale
+    scores: Scores, ended_N: Tensor, options: ScoreOptions, scale: RunningScale
 ) -> tuple[Tensor, RunningScale]:
     """Scale and clip the scores, and subtract the penalty where a response was truncated.
 

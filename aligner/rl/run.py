@@ -8,7 +8,7 @@ from typing import Any
 
 from aligner.data.encoding.chat import stop_tokens
 from aligner.data.encoding.tokenizers import load_tokenizer
-from aligner.models.generate import Sampling
+from aligner.models.generate import sampling_of
 from aligner.models.language_model import LanguageModel, split_language_model
 from aligner.models.policy import Prepared, load_policy
 from aligner.models.precision import device, precision_of
@@ -21,7 +21,7 @@ from aligner.rl.algorithm import Algorithm
 from aligner.rl.context import Mix, RLContext
 from aligner.rl.loop import train
 from aligner.rl.optimizer import RLOptimizer
-from aligner.rl.options import RLOptions, RolloutOptions
+from aligner.rl.options import RLOptions
 from aligner.rl.pretraining import make_mix, prepare_mix
 from aligner.rl.processes import ProcessGroup
 from aligner.rl.prompts import RLPrompt, read_prompts
@@ -31,7 +31,7 @@ from aligner.stage import StepContext
 from aligner.state import Artifact, ModelState, Slot
 from aligner.train.reward_options import MODEL
 from aligner.train.scoring import RewardSource, load_sources
-from aligner.train.weight_check import check_weights_changed, sample_of
+from aligner.train.weight_check import check_weights_changed, sample_weights
 
 
 def run_online(
@@ -134,12 +134,6 @@ def make_context(
         bf16=precision_of(options.precision) == "bf16",
     )
     iterations = options.total_iterations(len(prompts))
-    mix: Mix | None = None
-    if options.pretraining is not None:
-        rows = prepare_mix(options.pretraining, context, tokenizer).train
-        mix = make_mix(
-            rows, options.pretraining, seed=context.seed, actor=actor, processes=processes
-        )
     return RLContext(
         algorithm=algorithm,
         optimizer=RLOptimizer(
@@ -153,27 +147,30 @@ def make_context(
         prompts=prompts,
         held_out=held_out,
         sources=sources,
-        sampling=_sampling(options, stops),
+        sampling=sampling_of(options, stops),
         tokenizer=tokenizer,
-        mix=mix,
+        mix=_mix(options, context, actor, tokenizer, processes),
         iterations=iterations,
     )
 
 
-def _sampling(options: RolloutOptions, stops: Sequence[int]) -> Sampling:
-    return Sampling(
-        stop_tokens=tuple(stops),
-        max_new_tokens=options.max_new_tokens,
-        min_new_tokens=options.min_new_tokens,
-        temperature=options.temperature,
-        top_k=options.top_k,
-        top_p=options.top_p,
-    )
+def _mix(
+    options: RLOptions,
+    context: StepContext,
+    actor: Actor,
+    tokenizer: Any,
+    processes: ProcessGroup,
+) -> Mix | None:
+    mix = options.pretraining
+    if mix is None:
+        return None
+    rows = prepare_mix(mix, context, tokenizer).train
+    return make_mix(rows, mix, seed=context.seed, actor=actor, processes=processes)
 
 
 def _train(rl: RLContext, context: StepContext) -> None:
     """Train, with the reward on held-out prompts before and after."""
-    before = sample_of(rl.optimizer.policy)
+    before = sample_weights(rl.optimizer.policy)
     first = held_out_reward(rl, seed=context.seed)
     progress = train(rl, context)
     last = held_out_reward(rl, seed=context.seed)

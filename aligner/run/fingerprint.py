@@ -31,11 +31,11 @@ def determinants(
     return {
         "stage": stage.name,
         "plugin": plugin_version,
-        "offered": dict(plan.offered),
+        "reward_functions": dict(plan.reward_functions),
         "options": determining_options(stage.options),
         "slots": _hashes(state, stage.requires | stage.uses),
         "past": {name: _hashes(past[name], past[name].filled()) for name in stage.earlier_steps},
-        "made": {
+        "step_rows": {
             option: past[name].get("data").hash
             for option, name in stage.options.rows_from().items()
         },

@@ -49,7 +49,7 @@ class FinishedStep:
     def state(self) -> ModelState:
         """Return the state after the step, with current paths."""
         text = (self.folder / STATE).read_text(encoding="utf-8")
-        return ModelState.from_json(text, beside=self.folder)
+        return ModelState.from_json(text, relative_to=self.folder)
 
     def damage(self, *, hashes: bool) -> str:
         """Return the first problem with the files, or nothing; `hashes=False` only checks existence."""
@@ -103,7 +103,7 @@ class Store:
         for other in work.glob(".process-*"):
             shutil.rmtree(other) if other.is_dir() else other.unlink()
         moved = relocate(state, work, final)
-        write_text(work / STATE, moved.to_json(beside=final))
+        write_text(work / STATE, moved.to_json(relative_to=final))
         finished = FinishedStep(
             folder=final,
             stage=stage,

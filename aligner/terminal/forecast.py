@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from aligner.chain import CheckedChain
-from aligner.chain.execute import find_finished, step_determinants
+from aligner.chain.execute import find_finished, step_determinants, step_number
 from aligner.chain.link import START, ChainStep
-from aligner.errors import ChainError, did_you_mean
+from aligner.errors import ChainError
 from aligner.run.durable import hash_json
 from aligner.run.folder import RunFolder, all_runs
 from aligner.run.store import FinishedStep, Store
@@ -47,52 +47,52 @@ def forecast(
         ChainError: `until` or `start_from` is not a step, or a step before `start_from` has not
             finished.
     """
-    links = checked.chain.steps
-    last = _number(until, "--until", checked) or len(links)
-    first = _number(start_from, "--from", checked)
+    steps = checked.chain.steps
+    last = step_number(until, "--until", checked) or len(steps)
+    first = step_number(start_from, "--from", checked)
     finished = find_finished(checked, runs)
-    rerun_from = 1 if fresh else first or len(links) + 1
+    rerun_from = 1 if fresh else first or len(steps) + 1
     forecasts: list[Forecast] = []
-    for link, done in zip(links, finished, strict=True):
-        if link.number > last:
+    for step, done in zip(steps, finished, strict=True):
+        if step.number > last:
             forecasts.append(Forecast(status="skipped", reason=f"after --until {until}"))
-        elif link.number >= rerun_from:
+        elif step.number >= rerun_from:
             option = "--fresh" if fresh else f"--from {start_from}"
             forecasts.append(Forecast(status="runs", reason=f"requested by {option}"))
         elif done is not None:
             forecasts.append(Forecast(status="reused", run=_run_with(done, runs, prefer=name)))
-        elif link.number < first:
+        elif step.number < first:
             raise ChainError(
-                f"step {link.name!r} has not finished with these options",
-                where=link.where,
+                f"step {step.name!r} has not finished with these options",
+                where=step.where,
                 hint="run without --from: finished steps are reused anyway",
             )
-        elif link.number == 1 or finished[link.number - 2] is not None:
-            forecasts.append(_first_unfinished(checked, link, finished, runs, name))
+        elif step.number == 1 or finished[step.number - 2] is not None:
+            forecasts.append(_first_unfinished(checked, step, finished, runs, name))
         else:
-            names = [a.name for a, d in zip(links, finished, strict=True) if d is None]
+            names = [s.name for s, d in zip(steps, finished, strict=True) if d is None]
             forecasts.append(Forecast(status="runs", reason=f"step {names[0]!r} before it runs"))
     return forecasts
 
 
 def _first_unfinished(
     checked: CheckedChain,
-    link: ChainStep,
+    step: ChainStep,
     finished: list[FinishedStep | None],
     runs: Path,
     name: str,
 ) -> Forecast:
     """Return the forecast of the first unfinished step, compared with the most similar run."""
     state, past = _states(checked, finished)
-    determinants = step_determinants(checked, link, checked.plans[link.number - 1], state, past)
+    determinants = step_determinants(checked, step, checked.plans[step.number - 1], state, past)
     key = hash_json(determinants)
     if (Store(runs.absolute()).folder / f"{key[:16]}.partial").is_dir():
         return Forecast(status="runs", reason="resumes from a checkpoint")
     earlier = [
         (folder.name != name, len(changes), folder.name, changes)
-        for folder, step in _steps_named(link.name, runs)
-        if step.stage == link.stage.name
-        for changes in [tuple(differences(step.determinants, determinants))]
+        for folder, other in _steps_named(step.name, runs)
+        if other.stage == step.stage.name
+        for changes in [tuple(differences(other.determinants, determinants))]
         if changes
     ]
     if not earlier:
@@ -118,7 +118,7 @@ def _describe(path: tuple[str, ...], then: Any, now: Any) -> str:
         return f"incoming {name}"
     if group == "past":
         return f"{path[-1]} of step {path[1]!r}" if len(path) > 2 else f"output of step {name!r}"
-    if group == "made":
+    if group == "step_rows":
         return f"rows generated for {name.partition('.')[0]!r}"
     if group == "data":
         return f"content of the data {name!r}"
@@ -151,12 +151,12 @@ def _states(
     """Return the state before the first unfinished step, and the state after each earlier one."""
     state = checked.chain.start
     past = {START: state}
-    for link, done in zip(checked.chain.steps, finished, strict=True):
+    for step, done in zip(checked.chain.steps, finished, strict=True):
         if done is None:
             break
         output = done.state()
-        state = state.put(link.name, **{s: output.get(s) for s in link.stage.provides})
-        past[link.name] = state
+        state = state.put(step.name, **{s: output.get(s) for s in step.stage.provides})
+        past[step.name] = state
     return state, past
 
 
@@ -175,14 +175,3 @@ def _run_with(done: FinishedStep, runs: Path, *, prefer: str) -> str:
         if any(step.fingerprint == done.fingerprint for _, _, step in folder.finished())
     ]
     return prefer if prefer in names else next(iter(names), "")
-
-
-def _number(step: str | None, option: str, checked: CheckedChain) -> int:
-    names = [link.name for link in checked.chain.steps]
-    if step is not None and step not in names:
-        raise ChainError(
-            f"{option}: there is no step {step!r}",
-            where=checked.chain.recipe.where,
-            hint=did_you_mean(step, names),
-        )
-    return names.index(step) + 1 if step is not None else 0

@@ -42,10 +42,10 @@ def render_plan(
     narrow = console.width < NARROW
     if not narrow:
         parts += [_table(checked), ""]
-    for link, plan, step in zip(checked.chain.steps, checked.plans, forecasts, strict=True):
-        title = (f"{link.number} {link.name}", "bold")
-        rows = list(_paragraph(link, plan, step, sizes=narrow, full=full))
-        parts += [styled_line(title, (f"  {link.where}", "dim")), LabeledRows(rows, by=2), ""]
+    for step, plan, forecast in zip(checked.chain.steps, checked.plans, forecasts, strict=True):
+        title = (f"{step.number} {step.name}", "bold")
+        rows = list(_paragraph(step, plan, forecast, sizes=narrow, full=full))
+        parts += [styled_line(title, (f"  {step.where}", "dim")), LabeledRows(rows, by=2), ""]
     return Group(*parts[:-1], "", _last_line(forecasts))
 
 
@@ -59,28 +59,30 @@ def plan_json(checked: CheckedChain, forecasts: Sequence[Forecast]) -> dict[str,
         "seed": recipe.seed,
         "model": start.path if start else None,
         "steps": [
-            _step_json(link, plan, step)
-            for link, plan, step in zip(checked.chain.steps, checked.plans, forecasts, strict=True)
+            _step_json(step, plan, forecast)
+            for step, plan, forecast in zip(
+                checked.chain.steps, checked.plans, forecasts, strict=True
+            )
         ],
     }
 
 
-def _step_json(link: ChainStep, plan: Plan, forecast: Forecast) -> dict[str, Any]:
+def _step_json(step: ChainStep, plan: Plan, forecast: Forecast) -> dict[str, Any]:
     numbers = ("rows", "tokens", "optimizer_steps", "trained", "parameters")
     return {
-        "number": link.number,
-        "step": link.name,
-        "stage": link.stage.name,
-        "plugin": link.plugin_version,
-        "where": link.where,
-        "reads": sorted(link.stage.requires),
-        "uses": sorted(link.stage.uses),
-        "writes": sorted(link.stage.provides),
+        "number": step.number,
+        "step": step.name,
+        "stage": step.stage.name,
+        "plugin": step.plugin_version,
+        "where": step.where,
+        "reads": sorted(step.stage.requires),
+        "uses": sorted(step.stage.uses),
+        "writes": sorted(step.stage.provides),
         "summary": plan.summary,
         **{name: getattr(plan, name) for name in numbers},
         "incoming": plan.incoming,
         "reference": plan.reference,
-        "gate": {name: str(bound) for name, bound in link.spec.gate.items()},
+        "gate": {name: str(bound) for name, bound in step.spec.gate.items()},
         "metrics": sorted(plan.metrics),
         "data": dict(plan.data),
         "ledgers": {name: dict(ledger) for name, ledger in plan.ledgers.items()},
@@ -97,13 +99,13 @@ def _table(checked: CheckedChain) -> RenderableType:
         [("", "right"), ("step", "left"), ("reads", "left"), ("writes", "left")]
         + [(heading, "right") for heading in ("rows", "tokens", "steps", "trained")]
     )
-    for link, plan in zip(checked.chain.steps, checked.plans, strict=True):
-        reads = [*sorted(link.stage.requires), *(f"({s})" for s in sorted(link.stage.uses))]
+    for step, plan in zip(checked.chain.steps, checked.plans, strict=True):
+        reads = [*sorted(step.stage.requires), *(f"({s})" for s in sorted(step.stage.uses))]
         table.add_row(
-            str(link.number),
-            styled_line(link.name),
+            str(step.number),
+            styled_line(step.name),
             Text(" ".join(reads)),
-            Text(" ".join(sorted(link.stage.provides))),
+            Text(" ".join(sorted(step.stage.provides))),
             *_sizes(plan).values(),
         )
     return table
@@ -122,13 +124,13 @@ def _sizes(plan: Plan) -> dict[str, str]:
 
 
 def _paragraph(
-    link: ChainStep, plan: Plan, forecast: Forecast, *, sizes: bool, full: bool
+    step: ChainStep, plan: Plan, forecast: Forecast, *, sizes: bool, full: bool
 ) -> Iterator[tuple[str, RenderableType]]:
-    yield "stage", f"{link.stage.name} (plugin {link.plugin_version})"
+    yield "stage", f"{step.stage.name} (plugin {step.plugin_version})"
     yield "task", one_line(plan.summary)
     if sizes:
-        yield "reads", ", ".join(sorted(link.stage.requires | link.stage.uses)) or "nothing"
-        yield "writes", ", ".join(sorted(link.stage.provides)) or "nothing"
+        yield "reads", ", ".join(sorted(step.stage.requires | step.stage.uses)) or "nothing"
+        yield "writes", ", ".join(sorted(step.stage.provides)) or "nothing"
         if parts := [f"{name} {value}" for name, value in _sizes(plan).items() if value]:
             yield "size", InlineList(parts)
     if plan.incoming:
@@ -139,8 +141,8 @@ def _paragraph(
         yield "data", InlineList(_counts(ledger), lead=styled_line(f"{one_line(name)}: "))
         if full:
             yield "", Text("\n".join(one_line(text) for text in _all_values(ledger)), "dim")
-    if link.spec.gate:
-        yield "gate", InlineList(f"{metric} {bound}" for metric, bound in link.spec.gate.items())
+    if step.spec.gate:
+        yield "gate", InlineList(f"{metric} {bound}" for metric, bound in step.spec.gate.items())
     for note in plan.notes:
         yield "note", one_line(note)
     yield "status", _status(forecast)

@@ -13,13 +13,8 @@ from rich.text import Text
 from aligner.chain import ChainPreview, StepPreview
 from aligner.preview import ROLES, PreviewBatch, PreviewRow, PreviewSection, Role, TokenSequence
 from aligner.terminal.console import InlineList, indent, styled_line
-from aligner.terminal.preview_tokens import (
-    TokenLines,
-    TokenSpan,
-    has_color,
-    span_style,
-    token_spans,
-)
+from aligner.terminal.preview_lines import TokenLines, has_color, span_style
+from aligner.terminal.preview_spans import TokenSpan, token_spans
 from aligner.terminal.text import format_count, one_line
 
 _MARKS: Mapping[Role, str] = {"trained": "┗━━━", "masked": "╵", "padding": "░░"}
@@ -118,11 +113,11 @@ def _legend(console: Console) -> RenderableType:
     return line
 
 
-def _heading(step: StepPreview) -> Text:
-    link = step.step
-    stage = f"  stage {link.stage.name}" if link.stage.name != link.name else ""
-    title = (f"{link.number} {link.name}", "bold")
-    return styled_line(title, (f"{stage}  {link.where}", "dim"))
+def _heading(preview: StepPreview) -> Text:
+    step = preview.step
+    stage = f"  stage {step.stage.name}" if step.stage.name != step.name else ""
+    title = (f"{step.number} {step.name}", "bold")
+    return styled_line(title, (f"{stage}  {step.where}", "dim"))
 
 
 def _section(section: PreviewSection, *, full: bool) -> Iterator[RenderableType]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from aligner.chain import ChainPreview, StepPreview
 from aligner.preview import ROLES, PreviewRow, PreviewSection, Role, TokenSequence
 from aligner.terminal.preview import format_batch, format_role_counts
-from aligner.terminal.preview_tokens import TokenSpan, token_spans
+from aligner.terminal.preview_spans import TokenSpan, token_spans
 from aligner.terminal.text import escape_controls, hide_secrets
 
 _STYLE = Path(__file__).with_name("preview_html.css")
@@ -67,13 +67,13 @@ def _legend() -> str:
     return f'<div class="legend">{samples}{marks}</div>'
 
 
-def _step(step: StepPreview) -> Iterator[str]:
-    link = step.step
-    yield f'<section id="step-{link.number}"><h2>{link.number} {_text(link.name)} '
-    yield f"<small>stage {_text(link.stage.name)} · <code>{_text(link.where)}</code></small></h2>"
-    if not step.sections:
+def _step(preview: StepPreview) -> Iterator[str]:
+    step = preview.step
+    yield f'<section id="step-{step.number}"><h2>{step.number} {_text(step.name)} '
+    yield f"<small>stage {_text(step.stage.name)} · <code>{_text(step.where)}</code></small></h2>"
+    if not preview.sections:
         yield "<p>This step has no rows to preview.</p>"
-    for section in step.sections:
+    for section in preview.sections:
         yield f"<p><code>{_text(section.option)}</code>: {_text(section.title)}</p>"
         for row in section.rows:
             yield from _row(row, section)

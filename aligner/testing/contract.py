@@ -31,7 +31,7 @@ HEAVY = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "eval
 
 
 class SimulatedCrash(BaseException):
-    """Raised in the middle of a step in place of a killed process."""
+    """Raised in the middle of a step instead of killing the process."""
 
 
 @dataclass(frozen=True)
@@ -82,36 +82,36 @@ class StageContract:
     """Metrics that differ from run to run, such as speeds."""
 
     @pytest.fixture
-    def made(self) -> Stage[Any]:
-        return self._made()
+    def instance(self) -> Stage[Any]:
+        return self._instance()
 
     @pytest.fixture(scope="class")
     @classmethod
-    def seen(cls, tmp_path_factory: pytest.TempPathFactory) -> StageRun:
+    def finished_run(cls, tmp_path_factory: pytest.TempPathFactory) -> StageRun:
         """One complete run, shared by several tests."""
-        return cls._run(cls._made(), tmp_path_factory.mktemp(cls.stage.name))
+        return cls._run(cls._instance(), tmp_path_factory.mktemp(cls.stage.name))
 
     @classmethod
-    def _made(cls) -> Stage[Any]:
+    def _instance(cls) -> Stage[Any]:
         return cls.stage(cls.stage.Options(**cls.options))
 
     @classmethod
-    def _recipe(cls, made: Stage[Any], folder: Path) -> Recipe:
+    def _recipe(cls, instance: Stage[Any], folder: Path) -> Recipe:
         return recipe_for(
-            made, folder, files=cls.files, fill=cls.fill, before=cls.before, plugins=cls.plugins
+            instance, folder, files=cls.files, fill=cls.fill, before=cls.before, plugins=cls.plugins
         )
 
     @classmethod
     def _run(
         cls,
-        made: Stage[Any],
+        instance: Stage[Any],
         folder: Path,
         *,
         listener: Callable[[Event], None] = lambda event: None,
     ) -> StageRun:
         elsewhere = folder / "elsewhere"
         elsewhere.mkdir(exist_ok=True)
-        recipe = cls._recipe(made, folder)
+        recipe = cls._recipe(instance, folder)
         events: list[Event] = []
 
         def on_event(event: Event) -> None:
@@ -145,17 +145,17 @@ class StageContract:
         assert own, f"{self.stage.__name__} has no docstring; `aligner stages` lists its first line"
         assert own.strip().splitlines()[0].endswith("."), "the first line should be a sentence"
 
-    def test_options_survive_a_round_trip_through_json(self, made: Stage[Any]) -> None:
-        written = made.options.model_dump(mode="json", exclude_unset=True)
-        assert self.stage.Options(**json.loads(json.dumps(written))) == made.options
+    def test_options_survive_a_round_trip_through_json(self, instance: Stage[Any]) -> None:
+        written = instance.options.model_dump(mode="json", exclude_unset=True)
+        assert self.stage.Options(**json.loads(json.dumps(written))) == instance.options
 
     def test_the_declaration_imports_no_heavy_library(self) -> None:
         home, name = self.stage.__module__, self.stage.__qualname__
         code = (
             f"import json, sys, {home}\n"
             f"stage = sys.modules[{home!r}].{name}\n"
-            f"made = stage(stage.Options(**json.loads({json.dumps(dict(self.options))!r})))\n"
-            "made.requires, made.provides, made.uses, made.earlier_steps\n"
+            f"instance = stage(stage.Options(**json.loads({json.dumps(dict(self.options))!r})))\n"
+            "instance.requires, instance.provides, instance.uses, instance.earlier_steps\n"
             f"print(*[name for name in {HEAVY!r} if name in sys.modules])"
         )
         path = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
@@ -165,16 +165,16 @@ class StageContract:
         assert not process.returncode, process.stderr
         assert not process.stdout.strip(), f"{home} imports {process.stdout.strip()}"
 
-    def test_slots_are_declared(self, made: Stage[Any]) -> None:
+    def test_slots_are_declared(self, instance: Stage[Any]) -> None:
         known = {*Host.discover().slots(), *host_of(self.plugins).slots(), *self.stage.declares}
         for part in ("requires", "provides", "uses"):
-            unknown = getattr(made, part) - known
+            unknown = getattr(instance, part) - known
             assert not unknown, f"`{part}` contains undeclared slots: {sorted(unknown)}"
 
     def test_planning_loads_no_weights_and_is_deterministic(
-        self, made: Stage[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, instance: Stage[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        recipe = self._recipe(made, tmp_path)
+        recipe = self._recipe(instance, tmp_path)
 
         def loaded(*_: Any, **__: Any) -> None:
             raise AssertionError(f"`plan` of {self.stage.name!r} loads weights")
@@ -185,7 +185,7 @@ class StageContract:
         )
         assert first.summary, "the plan has no summary"
         assert "\n" not in first.summary, "the summary has more than one line"
-        assert set(first.slots) <= made.provides | {"tokenizer"}, (
+        assert set(first.slots) <= instance.provides | {"tokenizer"}, (
             "`Plan.slots` contains slots that the stage does not provide"
         )
         for part in ("summary", "rows", "tokens", "optimizer_steps", "metrics", "data"):
@@ -194,49 +194,57 @@ class StageContract:
             )
 
     def test_it_fills_the_slots_it_provides_and_changes_no_other(
-        self, made: Stage[Any], seen: StageRun
+        self, instance: Stage[Any], finished_run: StageRun
     ) -> None:
-        steps = list(seen.result.steps.values())
+        steps = list(finished_run.result.steps.values())
         own = steps[-1]
-        for slot in made.provides:
+        for slot in instance.provides:
             artifact = own.state.get(slot)
             inside = [artifact.path, *artifact.adapters][-1]
             assert artifact.made_by == own.name
             assert Path(inside).is_relative_to(own.folder.resolve()), (
                 f"the artifact in {slot!r} is outside the folder of the step"
             )
-        for slot in sorted(own.state.filled() - made.provides):
+        for slot in sorted(own.state.filled() - instance.provides):
             made_by = own.state.get(slot).made_by
             assert made_by != own.name, f"it changed {slot!r}, which it does not provide"
-        assert not seen.written, f"it wrote files outside its folder: {', '.join(seen.written)}"
+        assert not finished_run.written, (
+            f"it wrote files outside its folder: {', '.join(finished_run.written)}"
+        )
 
-    def test_it_records_the_metrics_it_declares(self, made: Stage[Any], seen: StageRun) -> None:
-        recipe = self._recipe(made, seen.folder)
-        plan = recipe.check(runs=seen.folder / "runs").plans[self.stage.name]
-        metrics = seen.result[self.stage.name].metrics
+    def test_it_records_the_metrics_it_declares(
+        self, instance: Stage[Any], finished_run: StageRun
+    ) -> None:
+        recipe = self._recipe(instance, finished_run.folder)
+        plan = recipe.check(runs=finished_run.folder / "runs").plans[self.stage.name]
+        metrics = finished_run.result[self.stage.name].metrics
         assert set(metrics) == set(plan.metrics), "`Plan.metrics` and the recorded metrics differ"
         not_finite = [name for name, value in metrics.items() if not math.isfinite(value)]
         assert not not_finite, f"NaN or infinite: {', '.join(not_finite)}"
 
-    def test_it_restores_the_state_of_the_process(self, seen: StageRun) -> None:
-        assert not seen.disturbed, f"it changed the process: {', '.join(seen.disturbed)}"
+    def test_it_restores_the_state_of_the_process(self, finished_run: StageRun) -> None:
+        assert not finished_run.disturbed, (
+            f"it changed the process: {', '.join(finished_run.disturbed)}"
+        )
 
     def test_the_same_seed_gives_the_same_numbers(
-        self, made: Stage[Any], seen: StageRun, tmp_path: Path
+        self, instance: Stage[Any], finished_run: StageRun, tmp_path: Path
     ) -> None:
-        self._assert_same(made, seen, self._run(made, tmp_path))
+        self._assert_same(instance, finished_run, self._run(instance, tmp_path))
 
-    def test_a_finished_step_is_reused(self, made: Stage[Any], seen: StageRun) -> None:
-        again = self._recipe(made, seen.folder).run(runs=seen.folder / "runs", show=False)
+    def test_a_finished_step_is_reused(self, instance: Stage[Any], finished_run: StageRun) -> None:
+        again = self._recipe(instance, finished_run.folder).run(
+            runs=finished_run.folder / "runs", show=False
+        )
         assert again[self.stage.name].reused, "it runs again, because its plan or options changed"
 
     def test_after_an_interruption_it_resumes_with_the_same_result(
-        self, made: Stage[Any], seen: StageRun, tmp_path: Path
+        self, instance: Stage[Any], finished_run: StageRun, tmp_path: Path
     ) -> None:
         name = self.stage.name
         if self.interrupt_at is None:
             pytest.skip(f"{name} has no checkpoints")
-        whole = seen.reports(name)
+        whole = finished_run.reports(name)
         assert whole[-1:] > [self.interrupt_at], (
             f"it reports no progress beyond {self.interrupt_at}"
         )
@@ -247,18 +255,18 @@ class StageContract:
                 raise SimulatedCrash
 
         with pytest.raises(SimulatedCrash):
-            self._run(made, tmp_path, listener=interrupt)
+            self._run(instance, tmp_path, listener=interrupt)
         first = False
-        after = self._run(made, tmp_path)
+        after = self._run(instance, tmp_path)
         assert after.reports(name)[0] > whole[0], (
             "it started again instead of resuming from a checkpoint"
         )
-        self._assert_same(made, seen, after)
+        self._assert_same(instance, finished_run, after)
 
-    def _assert_same(self, made: Stage[Any], run: StageRun, other: StageRun) -> None:
+    def _assert_same(self, instance: Stage[Any], run: StageRun, other: StageRun) -> None:
         name = self.stage.name
         first, second = run.result[name], other.result[name]
-        for slot in sorted(made.provides):
+        for slot in sorted(instance.provides):
             assert first.state.get(slot).hash == second.state.get(slot).hash, (
                 f"the content of {slot!r} differs"
             )

@@ -1,1 +1,1 @@
-"""What every stage that trains shares: options, the loop, checkpoints, progress, packing."""
+"""Offline training: stages that train on rows which exist before the step starts."""

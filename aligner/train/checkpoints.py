@@ -1,4 +1,4 @@
-"""A step's checkpoints: sealed when whole, the newest whole one found again, the old ones dropped."""
+"""Checkpoints of a step: marked complete by their hashes, found again, and pruned."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from aligner.run.durable import flush_tree, hash_tree, write_text
 
 SEAL = "sealed.json"
 KEPT = 2
-"""Whole checkpoints that stay: should the newest turn out damaged, there is one before it."""
+"""Number of complete checkpoints that are kept: if the newest is damaged, there is one before it."""
 
 
-def number(folder: Path) -> int:
-    """The optimizer step of `checkpoint-<step>`; order is by this, never by file times."""
+def step_number(folder: Path) -> int:
+    """Return the optimizer step of `checkpoint-<step>`, by which checkpoints are ordered."""
     tail = folder.name.rpartition("-")[2]
     return int(tail) if tail.isdigit() else -1
 
 
-def seal(folder: Path) -> None:
-    """Mark a checkpoint as whole: everything flushed, then the list of hashes written last."""
+def mark_complete(folder: Path) -> None:
+    """Flush all files of a checkpoint to disk, then write the list of their hashes."""
     flush_tree(folder)
     write_text(folder / SEAL, json.dumps(hash_tree(folder), indent=1))
 
 
-def is_whole(folder: Path) -> bool:
-    """Whether every file is there and is what was sealed."""
+def is_complete(folder: Path) -> bool:
+    """True if all files of a checkpoint are there and have the listed hashes."""
     try:
         sealed = json.loads((folder / SEAL).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -36,20 +36,18 @@ def is_whole(folder: Path) -> bool:
     return bool(found == sealed)
 
 
-def newest_whole(folder: Path) -> Path | None:
-    """The newest checkpoint under `folder` that verifies, however many torn ones are newer."""
-    for one in sorted(folder.glob("checkpoint-*"), key=number, reverse=True):
-        if is_whole(one):
-            return one
+def newest_complete(folder: Path) -> Path | None:
+    """Return the newest complete checkpoint below `folder`; incomplete ones are skipped."""
+    for checkpoint in sorted(folder.glob("checkpoint-*"), key=step_number, reverse=True):
+        if is_complete(checkpoint):
+            return checkpoint
     return None
 
 
 def prune(folder: Path, *, keep: frozenset[Path] = frozenset()) -> None:
-    """Drop all but the newest sealed checkpoints, and `keep`; torn ones go as well."""
-    sealed = sorted(
-        (one for one in folder.glob("checkpoint-*") if (one / SEAL).is_file()), key=number
-    )
-    stay = {*sealed[-KEPT:], *keep}
-    for one in folder.glob("checkpoint-*"):
-        if one not in stay:
-            shutil.rmtree(one, ignore_errors=True)
+    """Delete all checkpoints but the newest complete ones, and `keep`."""
+    found = sorted(folder.glob("checkpoint-*"), key=step_number)
+    kept = {*[path for path in found if (path / SEAL).is_file()][-KEPT:], *keep}
+    for checkpoint in found:
+        if checkpoint not in kept:
+            shutil.rmtree(checkpoint, ignore_errors=True)

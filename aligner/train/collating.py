@@ -1,4 +1,4 @@
-"""Make batches of language modelling rows: the collator that trains, and that previews look through."""
+"""Collator of rows of a language model, for training and previews."""
 
 from __future__ import annotations
 

@@ -22,9 +22,10 @@ from aligner.models.padding import pad_id
 from aligner.preview import PreviewRequest, PreviewSection, TokenSequence
 from aligner.registry import RowKind
 from aligner.stage import PlanContext
+from aligner.train.batch_reader import BatchReader, after_first, shared_prompt_length
 from aligner.train.method import TrainingMethod
 from aligner.train.options import OfflineOptions
-from aligner.train.preview import SHUFFLED, Laid, Reader, after_first, prompt_shared, section
+from aligner.train.preview import GROUPED, RowSequences, preview_section
 
 O = TypeVar("O", bound=OfflineOptions)  # noqa: E741  # options
 
@@ -115,25 +116,28 @@ class CompletionMethod(TrainingMethod[O]):
         # A score is read at the last token, whatever that is: no stop token is missing there.
         stops = stop_tokens(tokenizer) if self.scored == "tokens" else ()
         grouped = self.sampling_strategy == "group_by_length"
-        collate, reader = self.collator(tokenizer), Reader(tokenizer, stops=stops, word=word)
+        collate, reader = (
+            self.collator(tokenizer),
+            BatchReader(tokenizer, stops=stops, trained_label=word),
+        )
 
-        def lay(rows: Sequence[Any]) -> list[Laid]:
+        def lay(rows: Sequence[Any]) -> list[RowSequences]:
             batch = collate(list(self.rows(rows, held_out=request.held_out)))
             return self._read_batch(batch, rows, reader)
 
-        return section(
+        return preview_section(
             split,
             request,
             lay,
             context=context,
             size=self.options.per_device_train_batch_size,
-            word=word,
-            notes=(SHUFFLED,) if grouped and not request.held_out else (),
+            trained_label=word,
+            notes=(GROUPED,) if grouped and not request.held_out else (),
         )
 
     def _read_batch(
-        self, batch: Mapping[str, Tensor], rows: Sequence[Any], reader: Reader
-    ) -> list[Laid]:
+        self, batch: Mapping[str, Tensor], rows: Sequence[Any], reader: BatchReader
+    ) -> list[RowSequences]:
         names = ("input_ids", "completion_mask", "attention_mask")
         tensors = zip(*(batch[name].tolist() for name in names), strict=True)
         sequences = [
@@ -143,20 +147,25 @@ class CompletionMethod(TrainingMethod[O]):
         columns = [name for name, values in batch.items() if values.dim() == 1 and name != "length"]
         by_row = [tuple(sequences[place :: len(rows)]) for place in range(len(rows))]
         return [
-            Laid(
+            RowSequences(
                 sequences=of_row,
-                shared=prompt_shared(of_row, most=len(row.prompt_ids)),
-                facts=tuple(f"{name} {batch[name][place]:g}" for name in columns),
+                prompt_length=shared_prompt_length(of_row, most=len(row.prompt_ids)),
+                details=tuple(f"{name} {batch[name][place]:g}" for name in columns),
             )
             for place, (row, of_row) in enumerate(zip(rows, by_row, strict=True))
         ]
 
     def _read_sequence(
-        self, reader: Reader, ids: list[int], completion: list[int], present: list[int], name: str
+        self,
+        reader: BatchReader,
+        ids: list[int],
+        completion: list[int],
+        present: list[int],
+        name: str,
     ) -> TokenSequence:
         if self.scored == "end":
-            return reader.scored_lane(ids, present, pad=pad_id(reader.tokenizer), name=name)
+            return reader.scored_sequence(ids, present, pad=pad_id(reader.tokenizer), name=name)
         if self.sides.index(name) >= len(self.sides) - self.sides_without_gradient:
             note = "not trained: the loss reads its log-probability without a gradient"
-            return reader.lane(ids, [0] * len(ids), present, name=name, notes=(note,))
-        return reader.lane(ids, after_first(completion), present, name=name)
+            return reader.sequence(ids, [0] * len(ids), present, name=name, notes=(note,))
+        return reader.sequence(ids, after_first(completion), present, name=name)

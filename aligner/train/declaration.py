@@ -1,4 +1,4 @@
-"""What a stage declares about its training, handed from its light half to its torch half."""
+"""Declaration of an offline stage, passed from its light half to the functions that run it."""
 
 from __future__ import annotations
 

@@ -18,11 +18,12 @@ from aligner.preview import PreviewRequest, PreviewSection
 from aligner.registry import RowKind
 from aligner.stage import PlanContext, StepContext
 from aligner.state import ModelState
+from aligner.train.batch_reader import BatchReader
 from aligner.train.collating import language_collator
 from aligner.train.method import TrainerInputs, TrainingMethod
 from aligner.train.options import OfflineOptions
-from aligner.train.packing import LabeledRows, PackedRows, StreamedRows, streamed_rows
-from aligner.train.preview import SHUFFLED, Reader
+from aligner.train.packing import LanguageRows, PackedRows, StreamedRows, streamed_rows
+from aligner.train.preview import GROUPED
 from aligner.train.preview_language import language_section
 from aligner.train.trainer import StepTrainer
 
@@ -84,12 +85,12 @@ class LanguageMethod(TrainingMethod[O]):
         # Bins have nearly the same length already.
         return "random" if grouped and self._pack_to is not None else super().sampling_strategy
 
-    def rows(self, split: Sequence[Any], *, held_out: bool) -> LabeledRows:
+    def rows(self, split: Sequence[Any], *, held_out: bool) -> LanguageRows:
         if self._stream_to is not None:
             return StreamedRows(split, self._stream_to)
         if self._pack_to is not None and not held_out:
             return PackedRows(split, self._pack_to)
-        return LabeledRows(split)
+        return LanguageRows(split)
 
     def collator(self, tokenizer: Any) -> Any:
         return language_collator(tokenizer, packed=self._pack_to is not None)
@@ -107,12 +108,12 @@ class LanguageMethod(TrainingMethod[O]):
         return language_section(
             self.rows(split, held_out=request.held_out),
             request,
-            Reader(tokenizer, stops=stops),
+            BatchReader(tokenizer, stops=stops),
             tokenizer,
             context=context,
             size=self.options.per_device_train_batch_size,
             joined=self._pack_to is not None,
-            notes=(SHUFFLED,) if grouped and not request.held_out else (),
+            notes=(GROUPED,) if grouped and not request.held_out else (),
         )
 
     def load(

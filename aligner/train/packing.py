@@ -20,17 +20,17 @@ IGNORED = -100
 _PACKED_AT_ONCE = 1000
 """Rows among which the best fit for a bin is searched."""
 
-LabeledRow = dict[str, Any]
+LanguageRow = dict[str, Any]
 """A row for the trainer: `input_ids`, `labels` and `length`; of packed rows, `seq_lengths`."""
 
 
-def labeled(input_ids: Sequence[int], trained: Sequence[bool | int]) -> LabeledRow:
+def labeled(input_ids: Sequence[int], trained: Sequence[bool | int]) -> LanguageRow:
     """Return a row whose labels are the tokens themselves where they are trained, otherwise -100."""
     labels = [token if on else IGNORED for token, on in zip(input_ids, trained, strict=True)]
     return {"input_ids": list(input_ids), "labels": labels, "length": len(input_ids)}
 
 
-class LabeledRows(Sequence[LabeledRow]):
+class LanguageRows(Sequence[LanguageRow]):
     """Tokenized rows with labels, each built when it is read."""
 
     def __init__(self, rows: Sequence[SequenceTokens]) -> None:
@@ -40,23 +40,23 @@ class LabeledRows(Sequence[LabeledRow]):
         return len(self.rows)
 
     @overload
-    def __getitem__(self, place: int) -> LabeledRow: ...
+    def __getitem__(self, place: int) -> LanguageRow: ...
     @overload
-    def __getitem__(self, place: slice) -> list[LabeledRow]: ...
-    def __getitem__(self, place: int | slice) -> LabeledRow | list[LabeledRow]:
+    def __getitem__(self, place: slice) -> list[LanguageRow]: ...
+    def __getitem__(self, place: int | slice) -> LanguageRow | list[LanguageRow]:
         if isinstance(place, slice):
             return [self.at(n) for n in range(*place.indices(len(self)))]
         if not -len(self) <= place < len(self):
             raise IndexError(f"there are {len(self)} rows, and no row {place}")
         return self.at(place % len(self))
 
-    def at(self, place: int) -> LabeledRow:
+    def at(self, place: int) -> LanguageRow:
         """Return the row with this number."""
         row = self.rows[place]
         return labeled(row.input_ids, row.trained)
 
 
-class StreamedRows(LabeledRows):
+class StreamedRows(LanguageRows):
     """Documents joined end to end and split into rows of `length` tokens; the last may be shorter.
 
     As in pretraining, rows contain parts of several documents, which see one another. A last row of a
@@ -72,7 +72,7 @@ class StreamedRows(LabeledRows):
     def __len__(self) -> int:
         return streamed_rows(int(self.starts[-1]), self.length)
 
-    def at(self, place: int) -> LabeledRow:
+    def at(self, place: int) -> LanguageRow:
         begin = place * self.length
         numbers = self.documents(place)
         tokens = list(chain.from_iterable(self.rows[number].input_ids for number in numbers))
@@ -94,7 +94,7 @@ def streamed_rows(tokens: int, length: int) -> int:
     return whole + (rest > 1)
 
 
-class PackedRows(LabeledRows):
+class PackedRows(LanguageRows):
     """Whole rows in bins of up to `length` tokens, best fit first; none is truncated.
 
     Rows in a bin do not see one another: the trainer gives each its own positions, from which the model
@@ -109,7 +109,7 @@ class PackedRows(LabeledRows):
     def __len__(self) -> int:
         return len(self.bins)
 
-    def at(self, place: int) -> LabeledRow:
+    def at(self, place: int) -> LanguageRow:
         parts = [super(PackedRows, self).at(int(number)) for number in self.bins[place]]
         return {
             "input_ids": list(chain.from_iterable(part["input_ids"] for part in parts)),

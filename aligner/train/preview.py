@@ -1,167 +1,68 @@
-"""Read rows back from the batches that are made of them, as every previewed stage does."""
+"""Show requested rows of a split in the batches that the collator makes of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aligner.data.encoding.spelling import TokenSpeller
 from aligner.errors import DataError
+from aligner.models.padding import left_padded
 from aligner.preview import (
     PreviewBatch,
     PreviewRequest,
     PreviewRow,
     PreviewSection,
-    PreviewToken,
-    Role,
     TokenSequence,
     count_roles,
 )
 from aligner.stage import PlanContext
+from aligner.train.batch_reader import BatchReader, completion_note
 
-SHUFFLED = "training makes its batches of rows of like length, so they hold less padding"
+GROUPED = "training makes its batches of rows of like length, so they hold less padding"
+"""Note on previews of steps whose sampling strategy is `group_by_length`."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Laid:
-    """A row's sequences as they lie in a batch."""
+class RowSequences:
+    """Sequences of one row, as they are in a batch."""
 
     sequences: tuple[TokenSequence, ...]
-    shared: int = 0
-    facts: tuple[str, ...] = ()
+    prompt_length: int = 0
+    """Number of first tokens that all sequences share."""
+    details: tuple[str, ...] = ()
 
 
-class Reader:
-    """Makes sequences of what stands in the tensors of a batch."""
-
-    def __init__(self, tokenizer: Any, *, stops: Sequence[int] = (), word: str = "trained") -> None:
-        """Args:
-        tokenizer: Whose ids they are.
-        stops: Tokens with which trained stretches must end; empty where nothing need end so.
-        word: What to call the tokens that a loss is put on.
-        """
-        self.word = word
-        self.tokenizer, self._stops = tokenizer, tuple(stops)
-        self._spell = TokenSpeller(tokenizer)
-
-    def name(self, token: int) -> str:
-        return self._spell.text(token)
-
-    def lane(
-        self,
-        ids: Iterable[int],
-        trained: Iterable[int],
-        present: Iterable[int],
-        *,
-        name: str = "",
-        boundaries: Mapping[int, str] | None = None,
-        notes: tuple[str, ...] = (),
-    ) -> TokenSequence:
-        """A lane of three lists, or tensors (T,), of one length.
-
-        Args:
-            ids: Token ids.
-            trained: Whether a loss is put on each.
-            present: False on padding.
-            name: `chosen`, or nothing where the row has one lane.
-            seams: Where further rows begin in it.
-            notes: What to say of it, in place of how it ends.
-        """
-        tokens = tuple(
-            self._token(int(token), "padding" if not there else "trained" if on else "masked")
-            for token, on, there in zip(ids, trained, present, strict=True)
-        )
-        lane = TokenSequence(
-            name=name, tokens=tokens, boundaries=dict(boundaries or {}), notes=notes
-        )
-        if notes or not self._stops:
-            return lane
-        said, warned = self._endings(lane)
-        return TokenSequence(
-            name=name, tokens=tokens, boundaries=lane.boundaries, notes=said, warnings=warned
-        )
-
-    def scored_lane(
-        self, ids: Sequence[int], present: Iterable[int], *, pad: int, name: str = ""
-    ) -> TokenSequence:
-        """Return a sequence of a model that reads one score at the last token that is not `pad`."""
-        read = max((place for place, token in enumerate(ids) if token != pad), default=0)
-        note = f"the score is read at position {read}, {self.name(ids[read])}"
-        scored = [place == read for place in range(len(ids))]
-        return self.lane(ids, scored, present, name=name, notes=(note,))
-
-    def _token(self, token: int, role: Role) -> PreviewToken:
-        return PreviewToken(token, self._spell.text(token), role, self._spell.special(token))
-
-    def _endings(self, lane: TokenSequence) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """How the trained stretches of a lane end, and which of them do not as they should."""
-        ends = _stretch_ends(lane)
-        if not ends:
-            return (), (f"nothing in it is {self.word}",)
-        good = [end for end in ends if lane.tokens[end].id in self._stops]
-        names = " or ".join(dict.fromkeys(lane.tokens[end].text for end in good))
-        said: tuple[str, ...] = ()
-        if len(good) == len(ends) == 1:
-            said = (f"ends with {names}, {self.word}",)
-        elif good:
-            said = (f"{len(good)} of {len(ends)} answers end with {names}, {self.word}",)
-        return said, tuple(self._unstopped(lane, end) for end in ends if end not in good)
-
-    def _unstopped(self, lane: TokenSequence, end: int) -> str:
-        after = lane.tokens[end + 1] if end + 1 < len(lane.tokens) else None
-        if after is not None and after.id in self._stops and after.role != "trained":
-            return f"the stop token {after.text} at {end + 1} is not {self.word}"
-        return f"no stop token is {self.word} at {end}: it ends with {lane.tokens[end].text!r}"
-
-
-def _stretch_ends(lane: TokenSequence) -> list[int]:
-    """Where each trained stretch of a lane has its last token."""
-    tokens = lane.tokens
-    return [
-        place
-        for place, token in enumerate(tokens)
-        if token.role == "trained"
-        and (place + 1 == len(tokens) or tokens[place + 1].role != "trained")
-    ]
-
-
-def after_first(trained: Iterable[int]) -> list[int]:
-    """`trained` without the first token, which no loss can be put on: nothing predicts it."""
-    marked = list(trained)
-    return [0, *marked[1:]]
-
-
-def section(
+def preview_section(
     rows: Sequence[Any],
     request: PreviewRequest,
-    lay: Callable[[Sequence[Any]], Sequence[Laid]],
+    read: Callable[[Sequence[Any]], Sequence[RowSequences]],
     *,
     context: PlanContext,
     size: int,
     option: str | None = None,
-    word: str = "trained",
+    trained_label: str = "trained",
     purpose: str = "to train on",
     row_word: str = "row",
     joined: bool = False,
-    number_of: Callable[[int | str], int | None] | None = None,
+    place_of: Callable[[int | str], int | None] | None = None,
     notes: tuple[str, ...] = (),
 ) -> PreviewSection:
-    """The rows that are asked for, each in the batch of `size` that it and its neighbours make.
+    """Return the requested rows, each as it is in its batch of `size` rows.
 
     Args:
-        rows: One side of a data set; each has an `origin`.
-        asked: Which of them.
-        lay: Makes a batch of rows, by the collator that trains, and reads each of them back.
-        look: Where complaints point.
+        rows: A split; each row has an `origin`.
+        request: Which of them to show.
+        read: Makes a batch of rows, by the collator that trains, and reads each row back.
+        context: For the lines of the recipe that errors name.
         size: Rows in a batch.
-        option: The option that names the data, where it is not `data`, nor `eval_data` for what is held out.
-        word: What to call the tokens that a loss is put on.
-        purpose: What the rows are for, where none are held out.
-        row_word: What to call a row: `row`, or `bin` where it holds several.
-        joined: A batch is one sequence, in which its rows stand one after another.
-        number_of: Finds a row by what the user calls it; by number or origin, unless given.
-        notes: What is worth knowing of all of them.
+        option: Option that names the data; by default `data`, or `eval_data` for held-out rows.
+        trained_label: Name of the tokens that enter the loss.
+        purpose: Use of the rows, unless they are held out.
+        row_word: Word for a row: `row`, or `bin` if it contains several.
+        joined: A batch is one sequence that contains its rows one after another.
+        place_of: Finds a row by the number or origin in a request; by default as rows are numbered.
+        notes: Shown with all rows.
 
     Raises:
         DataError: there is no such row.
@@ -171,40 +72,65 @@ def section(
     )
     purpose = "held out" if request.held_out else purpose
     title = f"{len(rows)} {row_word}{'' if len(rows) == 1 else 's'} {purpose}"
-    places = _places(rows, request, number_of or _by_number_or_origin(rows), title, context, option)
-    shown: list[PreviewRow] = []
+    places = _places(rows, request, place_of or _by_number_or_origin(rows), title, context, option)
+    shown: dict[int, PreviewRow] = {}
     batches: list[PreviewBatch] = []
     for start in dict.fromkeys(place - place % size for place in places):
         part = [rows[place] for place in range(start, min(start + size, len(rows)))]
-        laid = lay(part)
-        batches.append(_batch(laid, start, row_word, joined=joined))
+        found = read(part)
+        batches.append(_batch(found, start, row_word, joined=joined))
         for place in places:
             if start <= place < start + size:
-                shown.append(_shown(rows[place], place, laid[place - start], row_word))
-    order = {place + 1: position for position, place in enumerate(places)}
-    shown.sort(key=lambda one: order[one.number])
+                shown[place] = _row(rows[place], place, found[place - start], row_word)
     return PreviewSection(
         option=option,
         title=title,
-        rows=tuple(shown),
+        rows=tuple(shown[place] for place in places),
         batches=tuple(batches),
-        trained_label=word,
+        trained_label=trained_label,
         notes=notes,
     )
+
+
+def prompt_layout(
+    reader: BatchReader, stops: Sequence[int], max_new_tokens: int
+) -> Callable[[Sequence[Any]], list[RowSequences]]:
+    """Return the layout of batches of prompts that a model completes: padded on the left.
+
+    Args:
+        reader: Reads the tokens.
+        stops: Tokens that end a completion.
+        max_new_tokens: Longest completion.
+    """
+    note = completion_note(reader, stops, max_new_tokens)
+
+    def read(prompts: Sequence[Any]) -> list[RowSequences]:
+        tokens_PT, mask_PT = left_padded([prompt.input_ids for prompt in prompts])
+        return [
+            RowSequences(sequences=(reader.sequence(ids, [0] * len(ids), mask, notes=(note,)),))
+            for ids, mask in zip(tokens_PT.tolist(), mask_PT.tolist(), strict=True)
+        ]
+
+    return read
+
+
+def matches_origin(origin: str, name: str) -> bool:
+    """True if `name` is the origin of a row, or the end of its path."""
+    return origin == name or origin.endswith("/" + name)
 
 
 def _places(
     rows: Sequence[Any],
     request: PreviewRequest,
-    number_of: Callable[[int | str], int | None],
+    place_of: Callable[[int | str], int | None],
     title: str,
     context: PlanContext,
     option: str,
 ) -> list[int]:
-    """Where the rows that are asked for stand, counted from 0, each once."""
+    """Return the places of the requested rows, counted from 0, each once."""
     places: list[int] = []
     for name in request.rows:
-        place = number_of(name)
+        place = place_of(name)
         if place is not None:
             places.append(place)
         elif request.required:
@@ -226,58 +152,33 @@ def _by_number_or_origin(rows: Sequence[Any]) -> Callable[[int | str], int | Non
     def find(name: int | str) -> int | None:
         if isinstance(name, int):
             return name - 1 if 1 <= name <= len(rows) else None
-        return next((place for place, row in enumerate(rows) if is_called(row.origin, name)), None)
+        return next((n for n, row in enumerate(rows) if matches_origin(row.origin, name)), None)
 
     return find
 
 
-def is_called(origin: str, name: str) -> bool:
-    """Whether a row written at `origin` may be called `name`: by the whole of it, or by its end."""
-    return origin == name or origin.endswith("/" + name)
-
-
-def _shown(row: Any, place: int, laid: Laid, row_word: str) -> PreviewRow:
+def _row(row: Any, place: int, found: RowSequences, row_word: str) -> PreviewRow:
     return PreviewRow(
         number=place + 1,
         title=f"{row_word} {place + 1}",
         origin=row.origin,
-        sequences=laid.sequences,
-        prompt_length=laid.shared,
-        details=laid.facts,
+        sequences=found.sequences,
+        prompt_length=found.prompt_length,
+        details=found.details,
     )
 
 
-def _batch(laid: Sequence[Laid], start: int, row_word: str, *, joined: bool) -> PreviewBatch:
-    sequences = [lane for one in laid for lane in one.sequences]
-    last = start + len(laid)
-    to = "and" if len(laid) == 2 else "to"
-    which = f"{row_word} {last}" if len(laid) == 1 else f"{row_word}s {start + 1} {to} {last}"
-    widths = [len(lane.tokens) for lane in sequences]
+def _batch(
+    found: Sequence[RowSequences], start: int, row_word: str, *, joined: bool
+) -> PreviewBatch:
+    sequences = [sequence for row in found for sequence in row.sequences]
+    last = start + len(found)
+    to = "and" if len(found) == 2 else "to"
+    which = f"{row_word} {last}" if len(found) == 1 else f"{row_word}s {start + 1} {to} {last}"
+    widths = [len(sequence.tokens) for sequence in sequences]
     return PreviewBatch(
         title=which,
         num_sequences=1 if joined else len(sequences),
         sequence_length=sum(widths) if joined else max(widths),
         counts=count_roles(sequences),
     )
-
-
-def answer_begins(reader: Reader, stops: Sequence[int], longest: int) -> str:
-    """What comes after a prompt, in words."""
-    names = " or ".join(reader.name(stop) for stop in stops)
-    return f"here the answer begins: up to {longest} tokens, until {names}"
-
-
-def prompt_shared(sequences: Sequence[TokenSequence], *, most: int | None = None) -> int:
-    """How many first tokens all sequences have in common and none of them trains.
-
-    Args:
-        sequences: Two or more.
-        most: No more than this, where it is known how long the prompt is.
-    """
-    count = 0
-    for tokens in zip(*(lane.tokens for lane in sequences), strict=False):
-        alike = len({token.id for token in tokens}) == 1
-        if not alike or any(token.role != "masked" for token in tokens):
-            break
-        count += 1
-    return count if most is None else min(count, most)

@@ -10,16 +10,17 @@ import numpy
 
 from aligner.preview import PreviewRequest, PreviewSection
 from aligner.stage import PlanContext
+from aligner.train.batch_reader import BatchReader, after_first
 from aligner.train.collating import language_collator
-from aligner.train.packing import IGNORED, LabeledRow, LabeledRows, PackedRows, StreamedRows
-from aligner.train.preview import Laid, Reader, after_first, is_called, section
+from aligner.train.packing import IGNORED, LanguageRow, LanguageRows, PackedRows, StreamedRows
+from aligner.train.preview import RowSequences, matches_origin, preview_section
 
 
 @dataclass(frozen=True)
 class TracedRow:
     """A row for the collator, with the origin of each of its parts."""
 
-    row: LabeledRow
+    row: LanguageRow
     origin: str
     boundaries: Mapping[int, str] = field(default_factory=dict)
     """Origin of each part of a row that has several, by the position at which the part begins."""
@@ -28,7 +29,7 @@ class TracedRow:
 class TracedRows(Sequence[TracedRow]):
     """Rows with the origins of their parts, each built when it is read, as there may be very many."""
 
-    def __init__(self, rows: LabeledRows) -> None:
+    def __init__(self, rows: LanguageRows) -> None:
         self._rows = rows
 
     def __len__(self) -> int:
@@ -55,8 +56,8 @@ class TracedRows(Sequence[TracedRow]):
         return number
 
 
-def _number(rows: LabeledRows, origin: str) -> int | None:
-    found = (number for number, row in enumerate(rows.rows) if is_called(row.origin, origin))
+def _number(rows: LanguageRows, origin: str) -> int | None:
+    found = (number for number, row in enumerate(rows.rows) if matches_origin(row.origin, origin))
     return next(found, None)
 
 
@@ -85,9 +86,9 @@ def _piece(rows: StreamedRows, place: int) -> TracedRow:
 
 
 def language_section(
-    rows: LabeledRows,
+    rows: LanguageRows,
     request: PreviewRequest,
-    reader: Reader,
+    reader: BatchReader,
     tokenizer: Any,
     *,
     context: PlanContext,
@@ -112,12 +113,12 @@ def language_section(
     """
     collate, traced = language_collator(tokenizer, packed=joined), TracedRows(rows)
 
-    def lay(part: Sequence[TracedRow]) -> list[Laid]:
+    def lay(part: Sequence[TracedRow]) -> list[RowSequences]:
         batch = collate([dict(row.row) for row in part])
         read = _joined if joined else _padded
         return read(batch, part, reader)
 
-    return section(
+    return preview_section(
         traced,
         request,
         lay,
@@ -125,23 +126,25 @@ def language_section(
         size=size,
         row_word="bin" if isinstance(rows, PackedRows) else "row",
         joined=joined,
-        number_of=traced.find,
+        place_of=traced.find,
         notes=notes,
     )
 
 
-def _padded(batch: Any, part: Sequence[TracedRow], reader: Reader) -> list[Laid]:
+def _padded(batch: Any, part: Sequence[TracedRow], reader: BatchReader) -> list[RowSequences]:
     columns = (batch["input_ids"], batch["labels"], batch["attention_mask"])
     laid = []
     for row, ids, labels, present in zip(part, *(c.tolist() for c in columns), strict=True):
         trained = after_first(label != IGNORED for label in labels)
         laid.append(
-            Laid(sequences=(reader.lane(ids, trained, present, boundaries=row.boundaries),))
+            RowSequences(
+                sequences=(reader.sequence(ids, trained, present, boundaries=row.boundaries),)
+            )
         )
     return laid
 
 
-def _joined(batch: Any, part: Sequence[TracedRow], reader: Reader) -> list[Laid]:
+def _joined(batch: Any, part: Sequence[TracedRow], reader: BatchReader) -> list[RowSequences]:
     columns = (batch["input_ids"], batch["labels"], batch["position_ids"])
     ids, labels, positions = (column[0].tolist() for column in columns)
     laid, start = [], 0
@@ -149,7 +152,7 @@ def _joined(batch: Any, part: Sequence[TracedRow], reader: Reader) -> list[Laid]
         end = start + len(row.row["input_ids"])
         begins = [place for place in range(end - start) if positions[start + place] == 0]
         trained = [label != IGNORED for label in labels[start:end]]
-        lane = reader.lane(
+        lane = reader.sequence(
             ids[start:end],
             after_first(trained),
             [True] * (end - start),
@@ -157,6 +160,6 @@ def _joined(batch: Any, part: Sequence[TracedRow], reader: Reader) -> list[Laid]
             if row.boundaries
             else {},
         )
-        laid.append(Laid(sequences=(lane,)))
+        laid.append(RowSequences(sequences=(lane,)))
         start = end
     return laid

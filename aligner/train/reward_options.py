@@ -1,34 +1,49 @@
-"""How a recipe says what answers are scored by: the reward model, or functions that plugins offer."""
+"""Options that name sources of reward: the reward model, or reward functions of plugins."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from aligner.stage import StageOptions
 
 MODEL = "model"
-"""The name that means the reward slot, and no function."""
+"""Name of the reward slot among the sources of reward."""
 
 
-class RewardSpec(StageOptions):
-    """One source of reward. A bare string is its `name`."""
+class RewardFunctionSpec(StageOptions):
+    """Reward function with its options. A bare string is its `name`."""
 
-    name: str = MODEL
-    """`model` for the reward model in the reward slot, or a reward function that a plugin offers."""
-    weight: float = 1.0
-    """What the source's number is multiplied by before the sources are added up."""
+    name: str
+    """Reward function that an installed plugin offers."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Options of the reward function."""
 
     @model_validator(mode="before")
     @classmethod
-    def _a_string_is_a_name(cls, value: Any) -> Any:
+    def _string_to_name(cls, value: Any) -> Any:
         return {"name": value} if isinstance(value, str) else value
 
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return {"anyOf": [{"type": "string"}, handler.resolve_ref_schema(handler(core))]}
+
+
+class RewardSpec(RewardFunctionSpec):
+    """Source of reward. A bare string is its `name`."""
+
+    name: str = MODEL
+    """`model` for the reward model in the reward slot, or a reward function that a plugin offers."""
+    weight: float = 1.0
+    """Factor of the source's scores in the sum over sources."""
+
     @model_validator(mode="after")
-    def _the_model_has_no_options(self) -> RewardSpec:
+    def _check_model_options(self) -> RewardSpec:
         if self.name == MODEL and self.options:
             raise ValueError("the reward model takes no options")
         return self
@@ -39,4 +54,4 @@ def _as_list(value: Any) -> Any:
 
 
 RewardSpecs = Annotated[tuple[RewardSpec, ...], BeforeValidator(_as_list)]
-"""One source of reward or several, whose weighted numbers are added up."""
+"""One source of reward or several, whose weighted scores are added up."""

@@ -32,8 +32,8 @@ Encode = Callable[[Sequence[Completion]], list[list[int]]]
 """Prompts with their responses in the reward model's own tokens and template."""
 
 
-class ConversationEncoder:
-    """Writes prompts and responses as the reward model was trained to read them, from their text.
+class RewardEncoder:
+    """Encoder of prompts and completions in the tokens and the template of the reward model.
 
     A response that did not end has no end-of-turn token, so that the reward model can tell.
     """
@@ -49,12 +49,13 @@ class ConversationEncoder:
 
     def __call__(self, completions: Sequence[Completion]) -> list[list[int]]:
         pieces = [
-            TextPiece(one.text, literal=True, continues=self._continues) for one in completions
+            TextPiece(completion.text, literal=True, continues=self._continues)
+            for completion in completions
         ]
         texts = self._chat.encoder.encode(pieces)
         return [
-            [*self._prompt(one), *text, *(self._end if one.ended else ())]
-            for one, text in zip(completions, texts, strict=True)
+            [*self._prompt(completion), *text, *(self._end if completion.ended else ())]
+            for completion, text in zip(completions, texts, strict=True)
         ]
 
     def _prompt(self, completion: Completion) -> list[int]:
@@ -165,9 +166,7 @@ def load_sources(
             context.model_cache.keep(artifact, loaded)
         model = RewardModel(
             parts,
-            ConversationEncoder(
-                reward_tokenizer(artifact, where=context.where), where=context.where
-            ),
+            RewardEncoder(reward_tokenizer(artifact, where=context.where), where=context.where),
             batch_size=batch_size,
             device=device(),
             half=precision_of(precision) == "bf16",
@@ -219,13 +218,13 @@ def _option_errors(kind: Any, reward: RewardSpec, where: str) -> list[AlignerErr
         return [
             ChainError(
                 f"reward function {reward.name!r}: "
-                + ".".join(map(str, one["loc"]))
-                + (": " if one["loc"] else "")
-                + one["msg"].removeprefix("Value error, "),
+                + ".".join(map(str, problem["loc"]))
+                + (": " if problem["loc"] else "")
+                + problem["msg"].removeprefix("Value error, "),
                 where=where,
                 hint=f"its options are {', '.join(kind.model_fields) or 'none'}",
             )
-            for one in error.errors()
+            for problem in error.errors()
         ]
     return []
 

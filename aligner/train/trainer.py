@@ -1,4 +1,4 @@
-"""Any transformers trainer as a step of ours: light verified checkpoints, resumption, proof of work."""
+"""Run a transformers or TRL trainer in a step: small verified checkpoints, resumption, checks."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from aligner.errors import StageError
 from aligner.stage import StepContext
 from aligner.train import checkpoints
 from aligner.train.monitor import TrainingMonitor
-from aligner.train.weight_check import check_weights_changed, sample_of
+from aligner.train.weight_check import check_weights_changed, sample_weights
 
 TRAINABLE = "trainable.safetensors"
 
 
 class StepTrainer(Trainer):
-    """Mixed in before a TRL trainer, on rows that are tokens already.
+    """Mixin before a transformers or TRL trainer whose rows are tokenized already.
 
-    A checkpoint holds the parameters that are trained, and nothing twice: no frozen base, no tokenizer,
-    no pickled arguments (which carry a hub token in clear).
+    Checkpoints contain the trained parameters only: no frozen weights, no tokenizer, no pickled arguments
+    (which contain the hub token in plain text).
     """
 
     def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
-        # Our rows come tokenised, masked and counted: nothing may be cut, dropped or rendered here.
+        # Rows are tokenized, masked and counted already: nothing may be truncated or dropped here.
         return dataset
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        # The trainer drops the column of lengths before it looks for it.
+        # The column of lengths is read without the transform that builds rows.
         grouped = self.args.train_sampling_strategy == "group_by_length"
         rows: Any = self.train_dataset
         if grouped and "length" in rows.column_names:
@@ -50,13 +50,13 @@ class StepTrainer(Trainer):
         if self.args.should_save:
             folder = Path(output_dir or str(self.args.output_dir))
             folder.mkdir(parents=True, exist_ok=True)
-            trained = _trained(self.accelerator.unwrap_model(self.model))
+            trained = _trained_parameters(self.accelerator.unwrap_model(self.model))
             tensors = {name: p.detach().contiguous() for name, p in trained.items()}
             save_file(tensors, folder / TRAINABLE)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         target = self.accelerator.unwrap_model(model if model is not None else self.model)
-        _put_back(target, Path(resume_from_checkpoint))
+        _restore(target, Path(resume_from_checkpoint))
 
     def _load_best_model(self) -> None:
         if self.state.best_model_checkpoint is not None:
@@ -64,50 +64,51 @@ class StepTrainer(Trainer):
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         if self.state.global_step >= self.state.max_steps and not self.args.load_best_model_at_end:
-            return  # the step's own result is saved next, and is worth more
+            return  # the step's result is saved next
         Trainer._save_checkpoint(self, model, trial)
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             folder = Path(str(self.args.output_dir))
-            checkpoints.seal(folder / f"checkpoint-{self.state.global_step}")
+            checkpoints.mark_complete(folder / f"checkpoint-{self.state.global_step}")
             best = self.state.best_model_checkpoint
             checkpoints.prune(folder, keep=frozenset({Path(best)} if best else ()))
 
 
 def run_trainer(trainer: Any, context: StepContext, *, steps: int) -> TrainingMonitor:
-    """Train to the end, from the newest whole checkpoint where there is one; say what was seen.
+    """Train to the end, from the newest complete checkpoint if there is one; return the metrics.
 
-    Raises StageError when nothing is trainable, nothing moved, or the weights are no numbers any more.
+    Raises:
+        StageError: no parameter is trainable, none changed, some are not finite, or the disk is full.
     """
-    watch = TrainingMonitor(context)
+    monitor = TrainingMonitor(context)
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
-    trainer.add_callback(watch)
+    trainer.add_callback(monitor)
     model = trainer.accelerator.unwrap_model(trainer.model)
-    _refuse_frozen(model, context)
-    _refuse_full_disk(model, context)
+    _check_trainable(model, context)
+    _check_disk_space(model, context)
     folder = Path(trainer.args.output_dir)
-    newest = checkpoints.newest_whole(folder)
-    before = sample_of(_trained(model))
-    if newest is not None and checkpoints.number(newest) >= steps:
-        _put_back(model, newest)  # trained to the end already: one more step would be one too many
+    newest = checkpoints.newest_complete(folder)
+    before = sample_weights(_trained_parameters(model))
+    if newest is not None and checkpoints.step_number(newest) >= steps:
+        _restore(model, newest)  # trained to the end already
     else:
         trainer.train(resume_from_checkpoint=str(newest) if newest else None)
-    check_weights_changed(before, _trained(model), context)
-    return watch
+    check_weights_changed(before, _trained_parameters(model), context)
+    return monitor
 
 
 def discard_checkpoints(context: StepContext) -> None:
-    """Drop the step's checkpoints: its result is about to be saved."""
+    """Delete the step's checkpoints: its result is about to be saved."""
     if context.writes:
         shutil.rmtree(context.folder / "checkpoints", ignore_errors=True)
 
 
-def _trained(model: nn.Module) -> dict[str, nn.Parameter]:
+def _trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
-def _put_back(model: nn.Module, checkpoint: Path) -> None:
+def _restore(model: nn.Module, checkpoint: Path) -> None:
     saved, parameters = load_file(checkpoint / TRAINABLE), dict(model.named_parameters())
     wanted = {name for name, parameter in parameters.items() if parameter.requires_grad}
     assert saved.keys() == wanted, "a checkpoint is keyed by what determines its step"
@@ -116,26 +117,26 @@ def _put_back(model: nn.Module, checkpoint: Path) -> None:
             parameters[name].copy_(tensor)
 
 
-def _refuse_frozen(model: nn.Module, context: StepContext) -> None:
+def _check_trainable(model: nn.Module, context: StepContext) -> None:
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise StageError(
-            "no parameter of the model would be trained",
+            "no parameter of the model is trainable",
             where=context.where,
             hint="give the step an adapter with targets the model has, or train full weights",
         )
 
 
-def _refuse_full_disk(model: nn.Module, context: StepContext) -> None:
+def _check_disk_space(model: nn.Module, context: StepContext) -> None:
     trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
     whole = sum(p.numel() * p.element_size() for p in model.parameters())
-    # Parameters and Adam's two means for each checkpoint kept and the one being written, and the result.
+    # For each checkpoint, parameters and Adam's two means; then the result.
     needed = trained * 3 * (checkpoints.KEPT + 1) + whole
     stat = os.statvfs(context.folder)
     free = stat.f_bavail * stat.f_frsize
     if free < needed:
         raise StageError(
-            f"{free / 2**30:.1f} GiB are free where {needed / 2**30:.1f} GiB may be needed "
-            "for checkpoints and the result",
+            f"{free / 2**30:.1f} GiB are free, and checkpoints and the result may need "
+            f"{needed / 2**30:.1f} GiB",
             where=str(context.folder),
-            hint="free some space, or put the runs elsewhere with --runs",
+            hint="free some space, or choose another folder with --runs",
         )

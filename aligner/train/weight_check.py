@@ -1,4 +1,4 @@
-"""See that training moved what it trains, and left numbers."""
+"""Check that training changed the weights and left them finite."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from aligner.errors import StageError
 from aligner.stage import StepContext
 
 _SAMPLED = 64
-"""Elements of each parameter that are looked at."""
+"""Number of elements of each parameter that are compared."""
 
 
-def sample_of(parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
-    """The first elements of each parameter, to hold against what becomes of them."""
+def sample_weights(parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
+    """Return the first elements of each parameter, to compare them after training."""
     return {
         name: parameter.detach().flatten()[:_SAMPLED].to("cpu", copy=True)
         for name, parameter in parameters.items()
@@ -29,28 +29,29 @@ def check_weights_changed(
     *,
     hint: str = "raise learning_rate, or use precision: fp32 so that small updates count",
 ) -> None:
-    """Refuse to keep what training left, where it left nothing new or no numbers.
+    """Raise an error if training changed no parameter, or if one is not finite.
 
     Args:
-        before: `sample_of` the same parameters when training began.
-        parameters: What was trained, by name.
-        run: Whose step it is.
-        hint: What to do where nothing has moved.
+        before: `sample_weights` of the same parameters before training.
+        parameters: Trained parameters, by name.
+        context: That of the step.
+        hint: Shown if no parameter changed.
 
     Raises:
-        StageError: a parameter is not finite, or not one has moved.
+        StageError: a parameter is not finite, or none changed.
     """
-    after = sample_of(parameters)
+    after = sample_weights(parameters)
     broken = [name for name, tensor in after.items() if not torch.isfinite(tensor).all()]
     if broken:
         raise StageError(
-            f"{len(broken)} parameters are no numbers any more, {broken[0]!r} first; nothing is kept",
+            f"{len(broken)} parameters became NaN or infinite (first: {broken[0]!r}); "
+            "the result was discarded",
             where=context.where,
             hint="lower learning_rate or use precision: fp32",
         )
     if all(torch.equal(tensor, after[name]) for name, tensor in before.items()):
         raise StageError(
-            f"training ended and not one of {len(after)} trained parameters has moved",
+            f"training changed none of {len(after)} trained parameters",
             where=context.where,
             hint=hint,
         )

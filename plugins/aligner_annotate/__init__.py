@@ -1,11 +1,10 @@
-"""Making data with models, as an aligner plugin."""
+"""The annotate and paraphrase stages: data made with the chain's own models."""
 
 from collections.abc import Iterable
 from typing import Any
 
 import aligner
-from aligner_annotate.paraphrase_stage import Paraphrase
-from aligner_annotate.stage import Annotate
+from aligner_annotate.stage import Annotate, Paraphrase
 
 
 @aligner.hookimpl

@@ -42,7 +42,7 @@ class CleanRows(RowOperation):
         clean, filters = cleaner(self.options), row_filters(self.options, context)
         for row in rows:
             cleaned = map_texts(row, clean)
-            reason = next((found for one in filters if (found := one(cleaned))), "")
+            reason = next((found for row_filter in filters if (found := row_filter(cleaned))), "")
             if reason:
                 context.ledger.leave_out(reason, row.origin)
                 continue

@@ -1,4 +1,4 @@
-"""Measure the models of a chain, as an aligner plugin."""
+"""The evaluate stage: losses, completions, scores, win rates and KL estimates."""
 
 from __future__ import annotations
 

@@ -11,9 +11,9 @@ from torch import Tensor
 
 
 def loss_and_perplexity(logps: Sequence[Tensor]) -> tuple[float, float]:
-    """Mean negative log-probability a token, in nats, over the tokens of all rows; and its exponential.
+    """Compute the mean negative log-probability per token, in nats, and its exponential.
 
-    Each token weighs the same, whatever the length of its row.
+    Each token has the same weight, in a long row and in a short one.
     """
     tokens = torch.cat(list(logps)).double()
     loss = -float(tokens.mean())
@@ -21,24 +21,25 @@ def loss_and_perplexity(logps: Sequence[Tensor]) -> tuple[float, float]:
 
 
 @dataclass(frozen=True)
-class Distance:
-    """Estimates of KL(policy || other) a token, in nats, from samples of the policy."""
+class KLEstimates:
+    """Estimates of KL(policy || other) per token, in nats, from samples of the policy."""
 
     k1: float
-    """Mean of log p/q: unbiased, may be negative, noisy."""
+    """Mean of log p/q: unbiased, may be negative, high variance."""
     k3: float
-    """Mean of q/p - 1 - log q/p: unbiased as well, never negative, less noisy while p and q are near."""
+    """Mean of q/p - 1 - log q/p: unbiased, never negative, less variance while p and q are close."""
 
 
-def distance(policy: Sequence[Tensor], other: Sequence[Tensor]) -> Distance:
-    """KL(policy || other) a token, over all tokens of all answers (Schulman 2020, "Approximating KL
-    Divergence": k1 and k3, with p the policy and q the other model).
+def estimate_kl(policy: Sequence[Tensor], other: Sequence[Tensor]) -> KLEstimates:
+    """Estimate KL(policy || other) per token over all completions.
+
+    k1 and k3 of Schulman 2020, "Approximating KL Divergence", with p the policy and q the other model.
 
     Args:
-        policy: The policy's log-probabilities of tokens that it sampled, uncut and at temperature 1.
-        other: The other model's, of the same tokens.
+        policy: Log-probabilities of tokens that the policy sampled at temperature 1 from all tokens.
+        other: Log-probabilities of the same tokens under the other model.
     """
     log_ratio = torch.cat(list(other)).double() - torch.cat(list(policy)).double()
-    return Distance(
+    return KLEstimates(
         k1=0.0 - float(log_ratio.mean()), k3=float((torch.expm1(log_ratio) - log_ratio).mean())
     )

@@ -1,13 +1,15 @@
-"""Say what an evaluate step will measure, and find every reason why it cannot, before weights load."""
+"""Plan of an evaluate step: its data and metrics, and all errors before weights load."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from aligner.data.encoding.planned_policy import planned_policy
 from aligner.data.encoding.prepare import PreparedData
 from aligner.data.encoding.tokenizers import planned_tokenizer
+from aligner.data.rows import Prompt
 from aligner.errors import (
     AlignerError,
     ChainError,
@@ -15,33 +17,38 @@ from aligner.errors import (
     ErrorCollector,
     ModelError,
     did_you_mean,
+    error_location,
 )
 from aligner.models.inspect import planned_model
 from aligner.models.precision import option_errors
 from aligner.stage import Plan, PlanContext
 from aligner.state import Slot
-from aligner_evaluate.material import KINDS, prepared, prompts, reference_answer
-from aligner_evaluate.scores import judge_of
-from aligner_evaluate.stage import COMPARING, EvaluateOptions, metrics_of
-from aligner_evaluate.voices import spoken_through
+from aligner_evaluate.datasets import READS, read_prompts, read_rows, reference_answer
+from aligner_evaluate.models import choose_tokenizer
+from aligner_evaluate.options import REFERENCE_METRICS, EvaluateOptions, metric_names
+from aligner_evaluate.scores import make_judge
 
 
 def plan(options: EvaluateOptions, context: PlanContext) -> Plan:
+    """Plan an evaluate step: read its data, and check models, judge and machine.
+
+    Raises:
+        AlignerError: every error found.
+    """
     errors = ErrorCollector()
     data: dict[str, PreparedData[Any]] = {}
-    tokenizer, facts = planned_policy(context, errors)
+    tokenizer, model_info = planned_policy(context, errors)
     if tokenizer is not None:
-        for kind in KINDS:
+        for option in READS:
             with errors:
-                if (rows := prepared(options, kind, context, tokenizer)) is not None:
-                    data[kind] = rows
-        with errors:
-            if (asked := prompts(options, context, tokenizer)) is not None:
-                data["prompts"] = asked[0]
-                errors.found += _without_reference(options, asked[1], context)
-        errors.found += _past_errors(options, tokenizer, context)
-    if facts is not None:
-        errors.found += _too_long(options, data, context)
+                if (rows := read_rows(options, option, context, tokenizer)) is not None:
+                    data[option] = rows
+        if "prompts" in data:
+            prompts = read_prompts(options, context, tokenizer)
+            errors.found += _reference_errors(options, prompts, context)
+        errors.found += _earlier_errors(options, tokenizer, context)
+    if model_info is not None:
+        errors.found += _length_errors(options, data, context)
     errors.found += option_errors(options, at=context.at) + _judge_errors(options, context)
     errors.found += _score_errors(options, context)
     errors.raise_if_any()
@@ -50,42 +57,43 @@ def plan(options: EvaluateOptions, context: PlanContext) -> Plan:
         summary=_summary(options, data),
         rows=sum(len(rows.train) for rows in data.values()),
         tokens=sum(rows.tokens for rows in data.values()),
-        metrics=frozenset(metrics_of(options, reward=reward)),
-        data={kind: rows.hash for kind, rows in data.items()},
-        ledgers={kind: rows.ledgers["data"].as_dict() for kind, rows in data.items()},
+        metrics=frozenset(metric_names(options, reward=reward)),
+        data={option: rows.hash for option, rows in data.items()},
+        ledgers={option: rows.ledgers["data"].as_dict() for option, rows in data.items()},
     )
 
 
 def _summary(options: EvaluateOptions, data: dict[str, PreparedData[Any]]) -> str:
-    rows = ", ".join(f"{len(one.train)} {kind}" for kind, one in data.items())
-    by = [f"judge {options.judge.name}"] if options.judge else []
-    by += [f"against {' and '.join(options.against)}"] if options.against else []
-    by += [f"KL to {' and '.join(options.kl_to)}"] if options.kl_to else []
-    return "; ".join([f"measure on {rows}", *by])
+    rows = ", ".join(f"{len(prepared.train)} {option}" for option, prepared in data.items())
+    measures = [f"judge {options.judge.name}"] if options.judge else []
+    measures += [f"against {' and '.join(options.against)}"] if options.against else []
+    measures += [f"KL to {' and '.join(options.kl_to)}"] if options.kl_to else []
+    return "; ".join([f"measure on {rows}", *measures])
 
 
-def _without_reference(
-    options: EvaluateOptions, rows: Any, context: PlanContext
+def _reference_errors(
+    options: EvaluateOptions, prompts: Sequence[Prompt], context: PlanContext
 ) -> list[AlignerError]:
-    comparing = [name for name in options.metrics if name in COMPARING]
-    bare = [row.origin for row in rows if reference_answer(row) is None]
-    if not comparing or not bare:
+    """Find prompts without the reference answer that a metric needs."""
+    metrics = [name for name in options.metrics if name in REFERENCE_METRICS]
+    lacking = [prompt.origin for prompt in prompts if reference_answer(prompt) is None]
+    if not metrics or not lacking:
         return []
-    more = ", …" if len(bare) > 3 else ""
+    more = ", …" if len(lacking) > 3 else ""
     return [
         DataError(
-            f"metrics {', '.join(comparing)} need a reference answer, and {len(bare)} of "
-            f"{len(rows)} prompts have none: {', '.join(bare[:3])}{more}",
+            f"metrics {', '.join(metrics)} need a reference answer, and {len(lacking)} of "
+            f"{len(prompts)} prompts have none: {', '.join(lacking[:3])}{more}",
             where=context.at("metrics"),
-            hint="reference answers stand in a column `answer`; rename one with `columns: {NAME: answer}`",
+            hint="reference answers are in the column `answer`; rename one with `columns: {NAME: answer}`",
         )
     ]
 
 
-def _too_long(
+def _length_errors(
     options: EvaluateOptions, data: dict[str, PreparedData[Any]], context: PlanContext
 ) -> list[AlignerError]:
-    """Rows, or prompts with their longest answers, that go beyond the positions of who reads them."""
+    """Find data that is longer than the positions of a model that reads it, completions included."""
     readers: list[tuple[Slot, str, tuple[str, ...]]] = [
         ("policy", "the policy", ("prompts", "conversations", "text"))
     ]
@@ -99,11 +107,11 @@ def _too_long(
             for kind in kinds:
                 if kind in data and positions is not None:
                     longest = int(data[kind].ledgers["data"].lengths.get("max", 0))
-                    errors.found += _beyond(options, kind, longest, positions, name, context)
+                    errors.found += _length_error(options, kind, longest, positions, name, context)
     return errors.found
 
 
-def _beyond(
+def _length_error(
     options: EvaluateOptions,
     kind: str,
     longest: int,
@@ -117,8 +125,8 @@ def _beyond(
     if kind == "prompts" and longest < positions:
         return [
             ModelError(
-                f"the longest prompt has {longest} tokens, and with {new} new ones it is longer than "
-                f"the {positions} positions of {reader}",
+                f"the longest prompt has {longest} tokens, and with {new} new tokens it exceeds the "
+                f"{positions} positions of {reader}",
                 where=context.at("max_new_tokens"),
                 hint=f"set max_new_tokens to {positions - longest} or less, "
                 f"or max_length to {positions - new}",
@@ -126,9 +134,9 @@ def _beyond(
         ]
     return [
         ModelError(
-            f"the longest row of {kind} has {longest} tokens, and {reader} {positions} positions",
+            f"the longest row of {kind} has {longest} tokens, but {reader} has {positions} positions",
             where=context.at(kind),
-            hint=f"set max_length to {positions - new} or less, to leave longer prompts out"
+            hint=f"set max_length to {positions - new} or less, to drop longer prompts"
             if kind == "prompts"
             else f"set max_length to {positions} or less",
         )
@@ -142,47 +150,46 @@ def _judge_errors(options: EvaluateOptions, context: PlanContext) -> list[Aligne
     if options.judge.name not in offered:
         return [
             ChainError(
-                f"no plugin offers a reward function {options.judge.name!r} to judge by",
+                f"no installed plugin offers the reward function {options.judge.name!r} for `judge`",
                 where=context.at("judge"),
                 hint=did_you_mean(options.judge.name, offered),
             )
         ]
     errors = ErrorCollector()
     with errors:
-        judge_of(options.judge, context)
+        make_judge(options.judge, context)
     return errors.found
 
 
 def _score_errors(options: EvaluateOptions, context: PlanContext) -> list[AlignerError]:
-    if not options.against or options.decides == "judge" or "reward" in context.slots:
+    if not options.against or options.win_rate_scorer == "judge" or "reward" in context.slots:
         return []
     return [
         ChainError(
-            "win rates need scores, and there is neither a judge nor a reward model",
+            "win rates need scores, but there is neither a judge nor a reward model",
             where=context.at("against"),
-            hint="name a `judge`, or put a step before this one that fills 'reward'",
+            hint="name a `judge`, or add a step before this one that fills the reward slot",
         )
     ]
 
 
-def _past_errors(
+def _earlier_errors(
     options: EvaluateOptions, tokenizer: Any, context: PlanContext
 ) -> list[AlignerError]:
-    """Earlier models that cannot be asked, or not be weighed against the policy."""
+    """Find earlier models that cannot complete the prompts or score the policy's completions."""
     errors = ErrorCollector()
-    looked_at = [("against", step) for step in options.against]
-    looked_at += [("kl_to", step) for step in options.kl_to]
-    for option, step in looked_at:
-        there = context.past.get(step)
-        if there is None:
-            continue  # the chain complains about names of no step
-        with errors:
-            filled = {"policy", "tokenizer"} <= there.keys()
-            spoken_through(
-                planned_tokenizer(replace(context, slots=there)) if filled else None,
+    steps = [("against", step) for step in options.against]
+    steps += [("kl_to", step) for step in options.kl_to]
+    for option, step in steps:
+        slots = context.past.get(step)
+        if slots is None:
+            continue  # the chain reports names that are no steps
+        with errors, error_location(context.at(option)):
+            filled = {"policy", "tokenizer"} <= slots.keys()
+            choose_tokenizer(
+                planned_tokenizer(replace(context, slots=slots)) if filled else None,
                 tokenizer,
                 step=step,
                 same_tokens=option == "kl_to",
-                where=context.at(option),
             )
     return errors.found

@@ -1,4 +1,4 @@
-"""Score answers: by a judge on offer, by the reward model, and one model's against another's.
+"""Scores of completions by a judge and by the reward model, and win rates between models.
 
 Shapes: B rows, T columns.
 """
@@ -25,64 +25,66 @@ from aligner.options.validation import check_options
 from aligner.registry import Completion, RewardFunction
 from aligner.stage import PlanContext, StepContext
 from aligner.state import Artifact
-from aligner_evaluate.stage import EvaluateOptions, JudgeSpec
-from aligner_evaluate.voices import Completions, EvaluatedModel
+from aligner.train.reward_options import RewardFunctionSpec
+from aligner_evaluate.models import Completions, EvaluatedModel
+from aligner_evaluate.options import EvaluateOptions
 
 
 def win_rate(own: Sequence[float], others: Sequence[float]) -> float:
-    """Share of prompts on which `own` scores higher; equal scores count half."""
+    """Compute the share of prompts on which `own` scores higher; ties count half."""
     wins = sum(1.0 if a > b else 0.5 if a == b else 0.0 for a, b in zip(own, others, strict=True))
     return wins / len(own)
 
 
-def judge_of(spec: JudgeSpec, place: PlanContext | StepContext) -> RewardFunction:
-    """The judge, made with its options.
+def make_judge(spec: RewardFunctionSpec, context: PlanContext | StepContext) -> RewardFunction:
+    """Create the judge with its options.
 
     Raises:
         ChainError: the options are wrong; each is named.
     """
-    kind = place.registry.reward_functions[spec.name]
+    judge_type = context.registry.reward_functions[spec.name]
     options = check_options(
         spec.options,
-        kind.Options,
+        judge_type.Options,
         what=f"judge {spec.name!r}",
-        where=lambda path: place.at(f"judge.options.{path}"),
+        where=lambda path: context.at(f"judge.options.{path}"),
     )
-    return kind(options)
+    return judge_type(options)
 
 
-def judged(
-    judge: RewardFunction, rows: Sequence[Prompt], said: Completions, *, where: str
+def judge_scores(
+    judge: RewardFunction, prompts: Sequence[Prompt], completions: Completions
 ) -> list[float]:
-    """The judge's score of each answer.
+    """Score each completion by the judge.
 
     Raises:
-        StageError: it gives another number of scores than it was asked for, or one that is none.
+        StageError: the judge returned another number of scores, or one that is not finite.
     """
-    completions = [
+    judged = [
         Completion(
-            prompt=row.messages,
+            prompt=prompt.messages,
             text=text,
             ended=answer.ended,
             tokens=len(answer.tokens),
-            row=row.row,
-            tools=row.tools,
+            row=prompt.row,
+            tools=prompt.tools,
         )
-        for row, text, answer in zip(rows, said.texts, said.answers, strict=True)
+        for prompt, text, answer in zip(
+            prompts, completions.texts, completions.answers, strict=True
+        )
     ]
-    scores = [float(score) for score in judge.score(completions)]
-    if len(scores) != len(completions) or not all(map(math.isfinite, scores)):
+    scores = [float(score) for score in judge.score(judged)]
+    if len(scores) != len(judged) or not all(map(math.isfinite, scores)):
         raise StageError(
-            f"judge {judge.name!r} gave {len(scores)} scores for {len(completions)} answers, "
+            f"judge {judge.name!r} returned {len(scores)} scores for {len(judged)} completions, "
             f"{sum(map(math.isfinite, scores))} of them finite",
-            where=where,
-            hint="a reward function returns one finite number an answer",
+            hint="a reward function must return one finite number per completion",
         )
     return scores
 
 
-def reward_tokenizer(artifact: Artifact, context: StepContext, *, own: Artifact) -> Any:
-    """The tokenizer that a reward model was trained with: that in its folder, else the chain's own."""
+def load_reward_tokenizer(artifact: Artifact, context: StepContext, *, own: Artifact) -> Any:
+    """Load the tokenizer of a reward model: that in its folder, else the chain's own."""
     for folder in (*reversed(artifact.adapters), artifact.path):
         if (Path(folder) / "tokenizer_config.json").is_file():
             return load_tokenizer(Artifact(path=folder), context.model_cache, where=context.where)
@@ -90,75 +92,75 @@ def reward_tokenizer(artifact: Artifact, context: StepContext, *, own: Artifact)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scorer:
-    """A reward model, and how it reads answers."""
+class RewardScorer:
+    """Reward model with the encoder of what it reads."""
 
     model: Any
     chat: ChatEncoder
-    words: str
+    tokenizer_hash: str
     batch_size: int
 
-    def answers(
+    def score(
         self,
-        voice: EvaluatedModel,
-        rows: Sequence[Prompt],
-        said: Completions,
+        evaluated: EvaluatedModel,
+        prompts: Sequence[Prompt],
+        completions: Completions,
         finished: Callable[[int], None],
     ) -> list[float]:
-        """The reward of each answer.
+        """Score each completion.
 
-        An answer is read as the tokens that were written where the reward model has the same tokens
-        and template; else it is read anew from its text.
+        The reward model reads the generated tokens if it has the same tokenizer and template as the model
+        that generated them; else the text is tokenized again.
         """
-        if voice.words == self.words:
-            ids = [
+        if evaluated.tokenizer_hash == self.tokenizer_hash:
+            rows = [
                 [*prompt, *answer.tokens]
-                for prompt, answer in zip(said.prompts, said.answers, strict=True)
+                for prompt, answer in zip(completions.prompts, completions.answers, strict=True)
             ]
         else:
-            ids = self._read(rows, said)
-        return self.tokens(ids, finished)
+            rows = self._encode(prompts, completions)
+        return self.score_rows(rows, finished)
 
-    def tokens(
+    def score_rows(
         self, rows: Sequence[Sequence[int]], finished: Callable[[int], None] = lambda count: None
     ) -> list[float]:
-        """The reward of each row of tokens, read at its last."""
+        """Score each row of tokens at its last token."""
         found: dict[int, float] = {}
         order = sorted(range(len(rows)), key=lambda row: -len(rows[row]))
         for start in range(0, len(order), self.batch_size):
-            part = order[start : start + self.batch_size]
-            found.update(zip(part, self._batch([rows[i] for i in part]), strict=True))
-            finished(len(part))
+            batch = order[start : start + self.batch_size]
+            found.update(zip(batch, self._score_batch([rows[i] for i in batch]), strict=True))
+            finished(len(batch))
         return [found[row] for row in range(len(rows))]
 
-    def _read(self, rows: Sequence[Prompt], said: Completions) -> list[list[int]]:
+    def _encode(self, prompts: Sequence[Prompt], completions: Completions) -> list[list[int]]:
         samples = []
-        for row, text in zip(rows, said.texts, strict=True):
+        for prompt, text in zip(prompts, completions.texts, strict=True):
             turn = ({"role": "assistant", "content": text},)
             try:
-                samples.append(self.chat.pair(row.messages, turn, row.tools)[0])
+                samples.append(self.chat.pair(prompt.messages, turn, prompt.tools)[0])
             except MalformedRowError as error:
-                what = f"the reward model's chat template cannot show an answer: {error.what}"
-                raise StageError(what, where=row.origin) from None
-        read = [one.input_ids for one in self.chat.encode(samples)]
+                what = f"the reward model's chat template cannot render a completion: {error.what}"
+                raise StageError(what, where=prompt.origin) from None
+        rows = [encoded.input_ids for encoded in self.chat.encode(samples)]
         stops = set(self.chat.stops)
-        # What was cut off did not end, and must not be read as if it had.
+        # A truncated completion has no stop token, so the one that the template adds is removed.
         return [
             ids[:-1] if not answer.ended and ids[-1] in stops else ids
-            for ids, answer in zip(read, said.answers, strict=True)
+            for ids, answer in zip(rows, completions.answers, strict=True)
         ]
 
     @torch.no_grad()
-    def _batch(self, rows: Sequence[Sequence[int]]) -> list[float]:
+    def _score_batch(self, rows: Sequence[Sequence[int]]) -> list[float]:
         pad = self.model.config.get_text_config().pad_token_id
-        tokens_BT, mask_BT = scored_batch(rows, 0 if pad is None else int(pad))
+        tokens_BT, mask_BT = pad_for_reward(rows, 0 if pad is None else int(pad))
         device = next(self.model.parameters()).device
         output = self.model(input_ids=tokens_BT.to(device), attention_mask=mask_BT.to(device))
-        return [float(one) for one in output.logits[:, 0].float().cpu()]
+        return [float(score) for score in output.logits[:, 0].float().cpu()]
 
 
-def scored_batch(rows: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
-    """Ids filled up with `pad` on the right, and the mask that is 1 on tokens; (B, T) int64 each."""
+def pad_for_reward(rows: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
+    """Pad rows with `pad` on the right; return ids and the attention mask, (B, T) int64 each."""
     width = max(map(len, rows))
     tokens_BT = torch.full((len(rows), width), pad)
     mask_BT = torch.zeros(len(rows), width, dtype=torch.long)
@@ -169,11 +171,11 @@ def scored_batch(rows: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tenso
 
 
 @contextmanager
-def reward_in_memory(
+def loaded_reward(
     artifact: Artifact, options: EvaluateOptions, context: StepContext, *, own: Artifact
-) -> Iterator[Scorer]:
-    """The reward model for the body, in eval mode; left where the next step looks for it."""
-    tokenizer = reward_tokenizer(artifact, context, own=own)
+) -> Iterator[RewardScorer]:
+    """Load the reward model in eval mode for the body, and return it to the cache afterwards."""
+    tokenizer = load_reward_tokenizer(artifact, context, own=own)
     model = load_reward(
         artifact,
         context.model_cache,
@@ -181,10 +183,10 @@ def reward_in_memory(
         attn_implementation=options.attn_implementation,
     )
     try:
-        yield Scorer(
+        yield RewardScorer(
             model=model,
             chat=ChatEncoder(tokenizer, where=context.where),
-            words=tokenizer_hash(tokenizer),
+            tokenizer_hash=tokenizer_hash(tokenizer),
             batch_size=options.per_device_eval_batch_size,
         )
     finally:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from aligner.rl.algorithm import Algorithm, LossBatch, LossOutput
-from aligner.rl.experience import AdvantageTargets, Experience
+from aligner.kit.work import AdvantageTargets, Algorithm, Experience, LossBatch, LossOutput
 from aligner_grpo.loss import ResponseLogps, group_advantages, grpo_loss
 from aligner_grpo.options import GRPOOptions
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aligner.rl.algorithm import StepSize
+from aligner.kit.work import StepSize
 from aligner_grpo.options import GRPOLossOptions, ScaleRewards
 
 

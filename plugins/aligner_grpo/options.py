@@ -6,8 +6,8 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from aligner.rl.options import RLOptions
-from aligner.stage import StageOptions
+from aligner import StageOptions
+from aligner.kit.declare import RLOptions
 
 GRPOLossType = Literal["grpo", "bnpo", "dr_grpo", "dapo"]
 ScaleRewards = Literal["group", "batch", "none"]

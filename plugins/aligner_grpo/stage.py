@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aligner.rl.stage import OnlineStage
+from aligner.kit.declare import OnlineStage
 from aligner_grpo.options import GRPOOptions
 
 if TYPE_CHECKING:

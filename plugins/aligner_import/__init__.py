@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import aligner
-from aligner.registry import ConfigImporter
 from aligner_import.axolotl import AXOLOTL
 from aligner_import.importer import make_importer
 from aligner_import.llama_factory import LLAMA_FACTORY
@@ -13,5 +12,5 @@ from aligner_import.trl import TRL
 
 
 @aligner.hookimpl
-def aligner_config_importers() -> Iterable[ConfigImporter]:
+def aligner_config_importers() -> Iterable[aligner.ConfigImporter]:
     return [make_importer(importer) for importer in (LLAMA_FACTORY, AXOLOTL, TRL)]

@@ -2,100 +2,100 @@
 
 from __future__ import annotations
 
-from aligner.errors import ChainError
-from aligner.registry import ExternalConfig
-from aligner_import.axolotl_data import data, kind_of, template
+from aligner import ExternalConfig
+from aligner.kit.declare import ChainError
+from aligner_import.axolotl_data import row_kind_of, set_data, set_template
 from aligner_import.common import (
-    ALL,
+    OFFLINE_STAGES,
     TRAINER,
-    adapter,
-    precision,
-    quantization,
-    saved_modules,
+    set_adapter,
+    set_precision,
+    set_quantization,
+    set_saved_modules,
 )
 from aligner_import.importer import Importer
 from aligner_import.rules import (
     Rule,
+    composed,
     ignored,
-    number,
-    optimizer,
-    part,
+    parse_bool,
+    parse_fraction,
+    parse_number,
+    parse_optimizer,
+    parse_sampling_strategy,
+    parse_schedule,
+    parse_targets,
     same,
-    sampling_strategy,
-    schedule,
-    share,
-    switch,
-    targets,
     unsupported,
 )
 from aligner_import.step_draft import StepDraft
 
 METHODS = {"dpo": "dpo", "ipo": "dpo"}
-_TAKEN = frozenset({
+_OVERRIDDEN = frozenset({
     "num_train_epochs", "per_device_train_batch_size", "lr_scheduler_type", "optim", "fp16",
     "gradient_accumulation_steps", "group_by_length",
 })  # fmt: skip
 """Settings of transformers' Trainer that have another name or default in Axolotl."""
 
-OWN: tuple[Rule, ...] = (
-    part("base_model", "`model`"),
-    part("revision_of_model", "`model.revision`"),
-    part("rl", "the stage: dpo, or dpo with `loss_type: ipo`"),
-    part("reward_model", "the reward stage"),
-    part("adapter", "`adapter`, and `quantize: nf4` for qlora"),
-    part("lora_r", "`adapter.r`"),
-    part("lora_alpha", "`adapter.lora_alpha`"),
-    part("lora_dropout", "`adapter.lora_dropout`"),
-    part("lora_target_linear", "`adapter.target_modules: all-linear`"),
-    part("lora_target_modules", "`adapter.target_modules`"),
-    part("lora_modules_to_save", "`adapter.modules_to_save`"),
-    part("lora_model_dir", "`incoming: continue`, after the file that trains the adapter"),
-    part("peft_use_dora", "`adapter.method: dora`"),
-    part("peft_use_rslora", "`adapter.method: rslora`"),
-    part("load_in_4bit", "`quantize: nf4`"),
-    part("load_in_8bit", "`quantize: int8`"),
-    part("datasets", "`data`, and for some types `chat.template`"),
-    part("test_datasets", "`eval_data`"),
-    part("pretraining_dataset", "`data` of the pretrain stage"),
-    part("chat_template", "`chat.template`; the rendered text may differ in details"),
-    part("chat_template_jinja", "`chat.template`, if it is a file"),
+TOOL_RULES: tuple[Rule, ...] = (
+    composed("base_model", "`model`"),
+    composed("revision_of_model", "`model.revision`"),
+    composed("rl", "the stage: dpo, or dpo with `loss_type: ipo`"),
+    composed("reward_model", "the reward stage"),
+    composed("adapter", "`adapter`, and `quantize: nf4` for qlora"),
+    composed("lora_r", "`adapter.r`"),
+    composed("lora_alpha", "`adapter.lora_alpha`"),
+    composed("lora_dropout", "`adapter.lora_dropout`"),
+    composed("lora_target_linear", "`adapter.target_modules: all-linear`"),
+    composed("lora_target_modules", "`adapter.target_modules`"),
+    composed("lora_modules_to_save", "`adapter.modules_to_save`"),
+    composed("lora_model_dir", "`incoming: continue`, after the file that trains the adapter"),
+    composed("peft_use_dora", "`adapter.method: dora`"),
+    composed("peft_use_rslora", "`adapter.method: rslora`"),
+    composed("load_in_4bit", "`quantize: nf4`"),
+    composed("load_in_8bit", "`quantize: int8`"),
+    composed("datasets", "`data`, and for some types `chat.template`"),
+    composed("test_datasets", "`eval_data`"),
+    composed("pretraining_dataset", "`data` of the pretrain stage"),
+    composed("chat_template", "`chat.template`; the rendered text may differ in details"),
+    composed("chat_template_jinja", "`chat.template`, if it is a file"),
     same("default_system_message", "chat.system"),
-    part("special_tokens", "`chat.end_of_turn`, from its eos_token"),
-    part("eot_tokens", "`chat.end_of_turn`"),
+    composed("special_tokens", "`chat.end_of_turn`, from its eos_token"),
+    composed("eot_tokens", "`chat.end_of_turn`"),
     same("tokens", "chat.special_tokens"),
     same("sequence_len", "max_length", default=512, only="pretrain"),
     same("sequence_len", "max_length", default=512,
          differs="longer rows are dropped too, but the check fails if they are more than 5 %"),
-    same("val_set_size", "hold_out", convert=share, only=ALL,
+    same("val_set_size", "hold_out", convert=parse_fraction, only=OFFLINE_STAGES,
          differs="rows are split by a hash of their prompt, so that no prompt is in both splits"),
-    same("dataset_exact_deduplication", "deduplicate", convert=lambda on: "exact" if switch(on) else None,
+    same("dataset_exact_deduplication", "deduplicate", convert=lambda on: "exact" if parse_bool(on) else None,
          differs="rows are compared as text, not as tokens; eval_data is not deduplicated"),
-    same("shuffle_merged_datasets", "shuffle", convert=switch),
-    same("sample_packing", "packing", convert=switch, only="sft"),
-    same("sample_packing", "stream", convert=switch, only="pretrain",
+    same("shuffle_merged_datasets", "shuffle", convert=parse_bool),
+    same("sample_packing", "packing", convert=parse_bool, only="sft"),
+    same("sample_packing", "stream", convert=parse_bool, only="pretrain",
          differs="documents are joined and split into rows; documents in a row attend to each other"),
     same("micro_batch_size", "per_device_train_batch_size", default=1),
     same("gradient_accumulation_steps"),
     same("num_epochs", "num_train_epochs", default=1.0),
-    same("optimizer", "optim", convert=optimizer),
-    same("lr_scheduler", "lr_scheduler_type", convert=schedule, default="cosine"),
-    same("group_by_length", "train_sampling_strategy", convert=sampling_strategy, default=False),
-    same("rl_beta", "beta", convert=number, only="dpo"),
-    same("dpo_beta", "beta", convert=number, only="dpo"),
-    same("dpo_label_smoothing", "label_smoothing", convert=number, only="dpo"),
-    same("dpo_use_weighting", "use_weighting", convert=switch, only="dpo"),
+    same("optimizer", "optim", convert=parse_optimizer),
+    same("lr_scheduler", "lr_scheduler_type", convert=parse_schedule, default="cosine"),
+    same("group_by_length", "train_sampling_strategy", convert=parse_sampling_strategy, default=False),
+    same("rl_beta", "beta", convert=parse_number, only="dpo"),
+    same("dpo_beta", "beta", convert=parse_number, only="dpo"),
+    same("dpo_label_smoothing", "label_smoothing", convert=parse_number, only="dpo"),
+    same("dpo_use_weighting", "use_weighting", convert=parse_bool, only="dpo"),
     same("center_rewards_coefficient", only="reward"),
-    part("train_on_inputs", "`train_on: everything`"),
-    part("gradient_checkpointing", "`activation_checkpointing`"),
-    part("flash_attention", "`attn_implementation: flash_attention_2`"),
-    part("sdp_attention", "`attn_implementation: sdpa`"),
-    part("eager_attention", "`attn_implementation: eager`"),
-    part("flex_attention", "`attn_implementation: flex_attention`"),
-    part("attn_implementation", "`attn_implementation`"),
-    part("bfloat16", "`precision: pure_bf16`"),
-    part("fp16", "`precision`"),
-    part("evals_per_epoch", "`eval_steps`", differs="evaluated at the end only; set eval_steps for more"),
-    part("early_stopping_patience", "`early_stopping_patience`, if eval_steps is a number of steps"),
+    composed("train_on_inputs", "`train_on: everything`"),
+    composed("gradient_checkpointing", "`activation_checkpointing`"),
+    composed("flash_attention", "`attn_implementation: flash_attention_2`"),
+    composed("sdp_attention", "`attn_implementation: sdpa`"),
+    composed("eager_attention", "`attn_implementation: eager`"),
+    composed("flex_attention", "`attn_implementation: flex_attention`"),
+    composed("attn_implementation", "`attn_implementation`"),
+    composed("bfloat16", "`precision: pure_bf16`"),
+    composed("fp16", "`precision`"),
+    composed("evals_per_epoch", "`eval_steps`", differs="evaluated at the end only; set eval_steps for more"),
+    composed("early_stopping_patience", "`early_stopping_patience`, if eval_steps is a number of steps"),
     *unsupported("there is no limit for the prompt alone, only max_length for the pair", "max_prompt_len",
              harmless=(512,)),
     *unsupported("this attention implementation is not supported", "xformers_attention", "s2_attention"),
@@ -147,7 +147,8 @@ OWN: tuple[Rule, ...] = (
 )  # fmt: skip
 
 
-def stage(config: ExternalConfig) -> str:
+def find_stage(config: ExternalConfig) -> str:
+    """Return the stage that is equivalent to the file's training method."""
     settings = config.settings
     rl = settings.get("rl")
     if rl:
@@ -163,57 +164,62 @@ def stage(config: ExternalConfig) -> str:
                          where=config.at("process_reward_model"))  # fmt: skip
     if settings.get("reward_model"):
         return "reward"
-    return "pretrain" if settings.get("pretraining_dataset") or kind_of(config) == "text" else "sft"
+    return (
+        "pretrain"
+        if settings.get("pretraining_dataset") or row_kind_of(config) == "text"
+        else "sft"
+    )
 
 
-def model(draft: StepDraft) -> None:
+def set_model(draft: StepDraft) -> None:
+    """Set the base model, and the loss that `rl` names."""
     if draft.has("base_model"):
-        draft.model(str(draft.get("base_model")), "base_model", draft.get("revision_of_model"))
+        draft.set_model(str(draft.get("base_model")), "base_model", draft.get("revision_of_model"))
     else:
         draft.add_error("base_model", "base_model is missing")
     if draft.get("rl") == "ipo":
         draft.put("loss_type", "ipo", "rl")
 
 
-def weights(draft: StepDraft) -> None:
+def set_trained_weights(draft: StepDraft) -> None:
     """Set the options of the adapter and of quantization."""
     kind = draft.get("adapter")
     if kind in ("lora", "qlora"):
-        adapter(draft, rank=("lora_r", 8), alpha=("lora_alpha", 16), dropout=("lora_dropout", 0.0),
+        set_adapter(draft, rank=("lora_r", 8), alpha=("lora_alpha", 16), dropout=("lora_dropout", 0.0),
                 dora="peft_use_dora", rslora="peft_use_rslora")  # fmt: skip
-        if draft.has("lora_target_modules") and not switch(draft.get("lora_target_linear")):
+        if draft.has("lora_target_modules") and not parse_bool(draft.get("lora_target_linear")):
             draft.put(
                 "adapter.target_modules",
-                targets(draft.get("lora_target_modules")),
+                parse_targets(draft.get("lora_target_modules")),
                 "lora_target_modules",
             )
         elif draft.has("lora_target_modules"):
-            says = "lora_target_linear already selects all linear modules"
-            draft.add_note("other meaning", "lora_target_modules", says)
-        elif not switch(draft.get("lora_target_linear")):
+            text = "lora_target_linear already selects all linear modules"
+            draft.add_note("other meaning", "lora_target_modules", text)
+        elif not parse_bool(draft.get("lora_target_linear")):
             draft.add("adapter.target_modules", ["q_proj", "v_proj"], "lora_target_modules",
                       "PEFT's default for Llama-like models")  # fmt: skip
-        saved_modules(draft)
+        set_saved_modules(draft)
     elif kind is not None:
         draft.add_error("adapter", f"adapter: {kind!r} is not supported, only lora and qlora")
-    quantization(draft, "load_in_4bit", "load_in_8bit")
+    set_quantization(draft, "load_in_4bit", "load_in_8bit")
     if kind == "qlora" and "quantize" not in draft.options:
         draft.put("quantize", "nf4", "adapter")
 
 
-def speed_options(draft: StepDraft) -> None:
+def set_speed_options(draft: StepDraft) -> None:
     """Set the options that change speed and memory only."""
-    asked = draft.get("gradient_checkpointing", False)
-    if switch(asked):
-        differs = "" if asked is True else "activations are recomputed, not offloaded"
+    checkpointing = draft.get("gradient_checkpointing", False)
+    if parse_bool(checkpointing):
+        differs = "" if checkpointing is True else "activations are recomputed, not offloaded"
         draft.put("activation_checkpointing", True, "gradient_checkpointing", differs=differs)
-    for key, says in (
+    for key, kernel in (
         ("flash_attention", "flash_attention_2"), ("sdp_attention", "sdpa"),
         ("eager_attention", "eager"), ("flex_attention", "flex_attention"),
     ):  # fmt: skip
-        if switch(draft.get(key)):
-            draft.put("attn_implementation", says, key)
-    named = {
+        if parse_bool(draft.get(key)):
+            draft.put("attn_implementation", kernel, key)
+    kernels = {
         "flash": "flash_attention_2",
         "sdpa": "sdpa",
         "eager": "eager",
@@ -221,12 +227,13 @@ def speed_options(draft: StepDraft) -> None:
     }
     value = draft.get("attn_implementation")
     if value is not None:
-        kernel = next((v for k, v in named.items() if str(value).startswith(k)), "auto")
+        kernel = next((v for k, v in kernels.items() if str(value).startswith(k)), "auto")
         draft.put("attn_implementation", kernel, "attn_implementation")
 
 
-def other_options(draft: StepDraft) -> None:
-    if switch(draft.get("train_on_inputs")) and draft.stage == "sft":
+def set_other_options(draft: StepDraft) -> None:
+    """Set the options of trained tokens, order, warmup and evaluation."""
+    if parse_bool(draft.get("train_on_inputs")) and draft.stage == "sft":
         draft.put("train_on", "everything", "train_on_inputs")
     joined = draft.stage == "pretrain" and draft.options.get("stream", True)
     if not draft.has("shuffle_merged_datasets") and (joined or draft.options.get("packing")):
@@ -239,8 +246,8 @@ def other_options(draft: StepDraft) -> None:
             "Axolotl's default, without its maximum of 100 steps",
         )
     steps = draft.get("eval_steps")
-    held = draft.options.get("hold_out") or "eval_data" in draft.options
-    if isinstance(steps, int) and held:
+    has_eval_split = draft.options.get("hold_out") or "eval_data" in draft.options
+    if isinstance(steps, int) and has_eval_split:
         draft.put("eval_steps", steps, "eval_steps")
     elif steps is not None:
         draft.add_note(
@@ -263,9 +270,12 @@ AXOLOTL = Importer(
         "base_model", "micro_batch_size", "sequence_len", "val_set_size", "datasets_prepared_path",
         "sample_packing", "pretraining_dataset", "lora_target_linear", "num_epochs",
     }),
-    method=stage,
+    method=find_stage,
     method_settings=frozenset({"rl", "reward_model"}),
-    rules=(*OWN, *(rule for rule in TRAINER if rule.key not in _TAKEN)),
-    composers=(model, weights, data, template, speed_options, other_options, precision),
+    rules=(*TOOL_RULES, *(rule for rule in TRAINER if rule.key not in _OVERRIDDEN)),
+    composers=(
+        set_model, set_trained_weights, set_data, set_template, set_speed_options, set_other_options,
+        set_precision,
+    ),
     policy_settings=("base_model", "lora_model_dir"),
 )  # fmt: skip

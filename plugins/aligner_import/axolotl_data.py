@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from aligner.registry import ExternalConfig
-from aligner_import.common import columns_to_rename, put_data, spec
+from aligner import ExternalConfig
+from aligner_import.common import columns_to_rename, data_entry, put_data
 from aligner_import.rules import is_empty
-from aligner_import.slices import rows_of, shard
+from aligner_import.slices import shard_options, split_options
 from aligner_import.step_draft import StepDraft
 
 TEMPLATES = {
@@ -17,7 +17,7 @@ TEMPLATES = {
     "qwen_25": "qwen", "deepseek_v2": "deepseek", "tokenizer_default": "own", "zephyr": "zephyr",
     "llama-2": "llama-2", "vicuna": "vicuna",
 }  # fmt: skip
-PAIRS: Mapping[str, Mapping[str, str]] = {
+PAIR_COLUMNS: Mapping[str, Mapping[str, str]] = {
     "intel": {"prompt": "question"},
     "icr": {"prompt": "input"},
     "ultra": {},
@@ -31,23 +31,23 @@ PAIRS: Mapping[str, Mapping[str, str]] = {
     "argilla_chat": {},
 }
 """Column names of each type of preference pairs that differ from ours."""
-ANSWERED: Mapping[str, Mapping[str, str]] = {
+CONVERSATION_COLUMNS: Mapping[str, Mapping[str, str]] = {
     "alpaca": {}, "alpaca_chat": {}, "completion": {}, "pretrain": {}, "chat_template": {},
     "sharegpt": {}, "alpaca_w_system": {"system": "system_prompt"},
     "context_qa": {"instruction": "question", "input": "context", "output": "answer"},
 }  # fmt: skip
 """Column names of each type of conversations and texts that differ from ours."""
-_READ = frozenset({
+_READ_KEYS = frozenset({
     "path", "type", "split", "name", "revision", "data_files", "field", "text_column", "field_messages",
     "field_chosen", "field_rejected", "field_prompt", "field_tools", "field_system", "field_instruction",
     "field_input", "field_output", "conversation", "chat_template", "train_on_eos", "roles_to_train",
     "shards", "shards_idx",
 })  # fmt: skip
-_SPELLED = "the usual names of turns and roles are recognized"
-_NEEDLESS = {
+_RECOGNIZED = "the usual names of turns and roles are recognized"
+_IGNORED_KEYS = {
     **dict.fromkeys(
         ("roles", "message_property_mappings", "message_field_role", "message_field_content",
-         "field_thinking", "message_field_training"), _SPELLED,
+         "field_thinking", "message_field_training"), _RECOGNIZED,
     ),
     "ds_type": "the file format is recognized",
     "preprocess_shards": "it does not change the result",
@@ -56,13 +56,13 @@ _NEEDLESS = {
 """Keys of a data set without influence on the result, with the reason."""
 
 
-def _sets(config: ExternalConfig, key: str) -> list[Mapping[str, Any]]:
+def _data_sets(config: ExternalConfig, key: str) -> list[Mapping[str, Any]]:
     value = config.settings.get(key) or []
     value = value if isinstance(value, list) else [value]
     return [item if isinstance(item, Mapping) else {"path": str(item)} for item in value]
 
 
-def _kind(item: Mapping[str, Any]) -> tuple[str, str]:
+def _split_type(item: Mapping[str, Any]) -> tuple[str, str]:
     """Split a type into the chat template and the row format that it names."""
     value = item.get("type")
     if isinstance(value, Mapping):
@@ -73,29 +73,29 @@ def _kind(item: Mapping[str, Any]) -> tuple[str, str]:
     return "", words[0]
 
 
-def kind_of(config: ExternalConfig) -> str:
-    """Return `text` if every data set is plain text, else `talk`."""
-    kinds = {_kind(item)[1] for item in _sets(config, "datasets")}
-    return "text" if kinds and kinds <= {"completion", "pretrain"} else "talk"
+def row_kind_of(config: ExternalConfig) -> str:
+    """Return `text` if every data set is plain text, else `chat`."""
+    kinds = {_split_type(item)[1] for item in _data_sets(config, "datasets")}
+    return "text" if kinds and kinds <= {"completion", "pretrain"} else "chat"
 
 
-def data(draft: StepDraft) -> None:
+def set_data(draft: StepDraft) -> None:
     """Set the training and evaluation data."""
     main = "pretraining_dataset" if draft.has("pretraining_dataset") else "datasets"
     for key, option in ((main, "data"), ("test_datasets", "eval_data")):
         if draft.has(key) or option == "data":
             found = [
-                _spec(draft, f"{key}.{number}", item)
-                for number, item in enumerate(_sets(draft.config, key))
+                _make_entry(draft, f"{key}.{number}", item)
+                for number, item in enumerate(_data_sets(draft.config, key))
             ]
             put_data(draft, option, found, key)
 
 
-def _spec(draft: StepDraft, key: str, item: Mapping[str, Any]) -> Any:
-    kind = _kind(item)[1]
+def _make_entry(draft: StepDraft, key: str, item: Mapping[str, Any]) -> Any:
+    kind = _split_type(item)[1]
     type_ = item.get("type")
     fields = dict(item) | (dict(type_) if isinstance(type_, Mapping) else {})
-    _unread(draft, key, fields)
+    _note_ignored_keys(draft, key, fields)
     if draft.stage == "dpo" or draft.stage == "reward":
         wanted = _pair_columns(draft, key, kind, fields)
     elif draft.stage == "pretrain":
@@ -104,14 +104,15 @@ def _spec(draft: StepDraft, key: str, item: Mapping[str, Any]) -> Any:
         wanted = _answer_columns(draft, key, kind, fields)
     wanted |= {"tools": fields.get("field_tools")}
     origin = _origin(draft, key, item)
-    return spec(origin, columns_to_rename(wanted), subset=item.get("name"), revision=item.get("revision"),
+    return data_entry(origin, columns_to_rename(wanted), subset=item.get("name"),
+                revision=item.get("revision"),
                 **_rows(draft, key, item, "hub" in origin))  # fmt: skip
 
 
 def _rows(draft: StepDraft, key: str, item: Mapping[str, Any], on_hub: bool) -> dict[str, Any]:
     """Return the options for the split, slice and shard of a data set."""
     usual = "test" if on_hub and key.startswith("test_datasets") else None
-    read = rows_of(draft, f"{key}.split", item.get("split") or usual)
+    read = split_options(draft, f"{key}.split", item.get("split") or usual)
     if draft.stage == "dpo" or key.startswith("pretraining_dataset"):
         for name in ("shards", "shards_idx"):
             if not is_empty(item.get(name)):
@@ -119,7 +120,7 @@ def _rows(draft: StepDraft, key: str, item: Mapping[str, Any], on_hub: bool) -> 
                     "not needed", f"{key}.{name}", "Axolotl reads such a data set without a split"
                 )
         return read
-    return read | shard(draft, key, item.get("shards"), item.get("shards_idx"), read)
+    return read | shard_options(draft, key, item.get("shards"), item.get("shards_idx"), read)
 
 
 def _origin(draft: StepDraft, key: str, item: Mapping[str, Any]) -> dict[str, Any]:
@@ -128,14 +129,14 @@ def _origin(draft: StepDraft, key: str, item: Mapping[str, Any]) -> dict[str, An
         draft.add_error(key, "a data set without a path")
     if is_empty(files):
         return draft.origin(path)
-    named = files if isinstance(files, list) else [files]
+    paths = files if isinstance(files, list) else [files]
     if path in ("json", "csv", "parquet", "text", "arrow"):
-        if len(named) > 1:
+        if len(paths) > 1:
             draft.add_error(f"{key}.data_files", "several files for one data set are not supported",
                          "list each file as its own data set")  # fmt: skip
-        return {"path": draft.path(str(named[0]))}
-    if len(named) == 1 and "hub" in draft.origin(path):
-        return {"path": f"hf://datasets/{path}/{named[0]}"}
+        return {"path": draft.path(str(paths[0]))}
+    if len(paths) == 1 and "hub" in draft.origin(path):
+        return {"path": f"hf://datasets/{path}/{paths[0]}"}
     draft.add_error(f"{key}.data_files", "files inside a data set cannot be selected",
                  "list each file as its own data set")  # fmt: skip
     return {"path": path}
@@ -150,25 +151,25 @@ def _pair_columns(
             **{side: fields.get(f"field_{side}") for side in ("chosen", "rejected")},
         }
     if kind == "fields":
-        _by_the_template(draft, key, fields, ("prompt_format", "chosen_format", "rejected_format"))
+        _note_formats(draft, key, fields, ("prompt_format", "chosen_format", "rejected_format"))
         return {
-            part: fields.get(f"field_{part}") for part in ("prompt", "chosen", "rejected", "system")
+            name: fields.get(f"field_{name}") for name in ("prompt", "chosen", "rejected", "system")
         }
-    if kind not in PAIRS and kind:
+    if kind not in PAIR_COLUMNS and kind:
         draft.add_note("no counterpart", f"{key}.type", f"the type {fields['type']!r} is not known: "
-                  "the rows are looked at instead; rename columns if the check asks for it")  # fmt: skip
-    return dict(PAIRS.get(kind, {}))
+                  "the columns of the rows decide; rename them if the check fails")  # fmt: skip
+    return dict(PAIR_COLUMNS.get(kind, {}))
 
 
-def _by_the_template(
+def _note_formats(
     draft: StepDraft, key: str, fields: Mapping[str, Any], names: Sequence[str]
 ) -> None:
     """Add a note for each setting of turns that is not imported."""
-    for item in names:
-        if fields.get(item):
+    for name in names:
+        if fields.get(name):
             draft.add_note(
                 "other meaning",
-                f"{key}.type.{item}",
+                f"{key}.type.{name}",
                 "the chat template alone formats turns",
             )
 
@@ -181,33 +182,33 @@ def _answer_columns(
         usual = messages in (None, "messages", "conversations")
         return {} if usual else {"messages": messages}
     if kind == "fields":
-        _by_the_template(
+        _note_formats(
             draft, key, fields, ("format", "no_input_format", "system_format", "system_prompt")
         )
         return {
-            part: fields.get(f"field_{part}")
-            for part in ("instruction", "input", "output", "system")
+            name: fields.get(f"field_{name}")
+            for name in ("instruction", "input", "output", "system")
         }
-    if kind not in ANSWERED and kind:
+    if kind not in CONVERSATION_COLUMNS and kind:
         draft.add_note("no counterpart", f"{key}.type", f"the type {fields['type']!r} is not known: "
-                  "the rows are looked at instead; rename columns if the check asks for it")  # fmt: skip
-    return dict(ANSWERED.get(kind, {}))
+                  "the columns of the rows decide; rename them if the check fails")  # fmt: skip
+    return dict(CONVERSATION_COLUMNS.get(kind, {}))
 
 
-def _unread(draft: StepDraft, key: str, fields: Mapping[str, Any]) -> None:
+def _note_ignored_keys(draft: StepDraft, key: str, fields: Mapping[str, Any]) -> None:
     for name, value in fields.items():
-        place = f"{key}.{name}"
+        path = f"{key}.{name}"
         if (
             is_empty(value)
-            or name in _READ
+            or name in _READ_KEYS
             or name.endswith(("_format", "_prompt"))
             or name == "format"
         ):
             continue
-        if name in _NEEDLESS:
-            draft.add_note("not needed", place, _NEEDLESS[name])
+        if name in _IGNORED_KEYS:
+            draft.add_note("not needed", path, _IGNORED_KEYS[name])
         else:
-            draft.add_note("no counterpart", place, "data sets have no such option")
+            draft.add_note("no counterpart", path, "data sets have no such option")
     if fields.get("train_on_eos") not in (None, "turn", "last"):
         draft.add_note(
             "no counterpart", f"{key}.train_on_eos", "the end of each trained turn is trained"
@@ -217,19 +218,19 @@ def _unread(draft: StepDraft, key: str, fields: Mapping[str, Any]) -> None:
                   "assistant turns are trained, or everything: see train_on")  # fmt: skip
 
 
-def template(draft: StepDraft) -> None:
+def set_template(draft: StepDraft) -> None:
     """Set the chat template: from the file, else from the first data set or its type."""
     if draft.stage == "pretrain":
         return
     key, value = "chat_template", draft.get("chat_template")
-    sets = _sets(draft.config, "datasets")
+    sets = _data_sets(draft.config, "datasets")
     if value is None:
         for number, item in enumerate(sets):
             if item.get("chat_template"):
                 key, value = f"datasets.{number}.chat_template", item["chat_template"]
                 break
     if value == "jinja" or (value is None and draft.has("chat_template_jinja")):
-        _jinja(draft)
+        _set_jinja_template(draft)
     elif value is not None:
         name = str(value).removeprefix("tokenizer_default_fallback_")
         if name not in TEMPLATES:
@@ -240,15 +241,15 @@ def template(draft: StepDraft) -> None:
         else:
             draft.chat["template"] = TEMPLATES[name]
             if name != value:
-                draft.add_note("other meaning", key, f"chat.template: {TEMPLATES[name]} also where the "
-                          "tokenizer has one of its own; write own for that")  # fmt: skip
+                draft.add_note("other meaning", key, f"chat.template: {TEMPLATES[name]} even if the "
+                          "tokenizer has its own; to use that, set it to own")  # fmt: skip
     else:
-        _by_type(draft, sets)
-    _tokens(draft)
+        _set_template_by_type(draft, sets)
+    _set_special_tokens(draft)
 
 
-def _by_type(draft: StepDraft, sets: list[Mapping[str, Any]]) -> None:
-    kinds = [_kind(item) for item in sets]
+def _set_template_by_type(draft: StepDraft, sets: list[Mapping[str, Any]]) -> None:
+    kinds = [_split_type(item) for item in sets]
     named = next((name for name, _ in kinds if name), "")
     if named:
         draft.chat["template"] = named
@@ -264,17 +265,17 @@ def _by_type(draft: StepDraft, sets: list[Mapping[str, Any]]) -> None:
         draft.add_note("added", "chat_template", "chat.template: own, Axolotl's default")
 
 
-def _jinja(draft: StepDraft) -> None:
-    written = str(draft.get("chat_template_jinja", ""))
-    if "{" in written or not written:
+def _set_jinja_template(draft: StepDraft) -> None:
+    text = str(draft.get("chat_template_jinja", ""))
+    if "{" in text or not text:
         draft.add_error("chat_template_jinja", "inline chat templates are not supported",
                      "save it in a .jinja file and give its path")  # fmt: skip
     else:
-        path = draft.path(written)
+        path = draft.path(text)
         draft.chat["template"] = path if "/" in path else f"./{path}"
 
 
-def _tokens(draft: StepDraft) -> None:
+def _set_special_tokens(draft: StepDraft) -> None:
     for name, token in (draft.get("special_tokens") or {}).items():
         key = f"special_tokens.{name}"
         if is_empty(token):

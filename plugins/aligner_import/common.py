@@ -7,23 +7,23 @@ from typing import Any
 
 from aligner_import.rules import (
     Rule,
-    count,
+    composed,
     ignored,
     is_empty,
-    number,
-    optimizer,
-    part,
+    parse_bool,
+    parse_number,
+    parse_optimizer,
+    parse_sampling_strategy,
+    parse_schedule,
+    parse_steps,
     same,
-    sampling_strategy,
-    schedule,
-    switch,
     unsupported,
 )
 from aligner_import.step_draft import StepDraft
 
-TEXTS = "pretrain"
-TALKS = "sft dpo reward"
-ALL = f"{TEXTS} {TALKS}"
+TEXT_STAGE = "pretrain"
+CHAT_STAGES = "sft dpo reward kto"
+OFFLINE_STAGES = f"{TEXT_STAGE} {CHAT_STAGES}"
 
 HUB = (
     "push_to_hub", "hub_model_id", "hub_strategy", "hub_token", "hub_private_repo", "push_dataset_to_hub",
@@ -45,29 +45,30 @@ MACHINE = (
 )  # fmt: skip
 
 TRAINER: tuple[Rule, ...] = (
-    same("learning_rate", convert=number),
-    same("num_train_epochs", default=3.0, only=ALL),
-    same("max_steps", convert=count, only=ALL),
-    same("per_device_train_batch_size", only=ALL),
-    same("gradient_accumulation_steps", only=ALL),
-    same("lr_scheduler_type", convert=schedule),
+    same("learning_rate", convert=parse_number),
+    same("num_train_epochs", default=3.0, only=OFFLINE_STAGES),
+    same("max_steps", convert=parse_steps, only=OFFLINE_STAGES),
+    same("per_device_train_batch_size", only=OFFLINE_STAGES),
+    same("gradient_accumulation_steps", only=OFFLINE_STAGES),
+    same("lr_scheduler_type", convert=parse_schedule),
     same("warmup_ratio", "warmup_steps"),
     same("warmup_steps"),
-    same("weight_decay", convert=number),
-    same("max_grad_norm", convert=number),
-    same("optim", convert=optimizer, only=ALL),
-    same("logging_steps", convert=count, only=ALL),
-    same("save_steps", convert=count, only=ALL,
+    same("weight_decay", convert=parse_number),
+    same("max_grad_norm", convert=parse_number),
+    same("optim", convert=parse_optimizer, only=OFFLINE_STAGES),
+    same("logging_steps", convert=parse_steps, only=OFFLINE_STAGES),
+    same("save_steps", convert=parse_steps, only=OFFLINE_STAGES,
          differs="only the newest checkpoints of a running step are kept"),
     same("seed", "recipe.seed"),
-    same("group_by_length", "train_sampling_strategy", convert=sampling_strategy, default=False, only=ALL),
-    same("adam_beta1", convert=number),
-    same("adam_beta2", convert=number),
-    part("bf16", "`precision`"),
-    part("fp16", "`precision`"),
-    part("eval_strategy", "`eval_steps`, together with its value"),
-    part("evaluation_strategy", "`eval_steps`, together with its value"),
-    part("eval_steps", "`eval_steps`, if there is an evaluation split"),
+    same("group_by_length", "train_sampling_strategy", convert=parse_sampling_strategy,
+         default=False, only="pretrain sft dpo reward"),
+    same("adam_beta1", convert=parse_number),
+    same("adam_beta2", convert=parse_number),
+    composed("bf16", "`precision`"),
+    composed("fp16", "`precision`"),
+    composed("eval_strategy", "`eval_steps`, together with its value"),
+    composed("evaluation_strategy", "`eval_steps`, together with its value"),
+    composed("eval_steps", "`eval_steps`, if there is an evaluation split"),
     *unsupported("a run resumes from its own folder only", "resume_from_checkpoint"),
     *unsupported("Adam's epsilon is 1e-8, PyTorch's default", "adam_epsilon", harmless=(1e-8,)),
     *unsupported("NEFTune is not supported", "neftune_noise_alpha"),
@@ -95,33 +96,33 @@ TRAINER: tuple[Rule, ...] = (
 )  # fmt: skip
 
 
-def precision(draft: StepDraft) -> None:
+def set_precision(draft: StepDraft) -> None:
     """Set `precision` from bf16, fp16 and similar switches; fp32 if bf16 is off."""
-    for key, says in (
+    for key, precision in (
         ("pure_bf16", "pure_bf16"), ("bfloat16", "pure_bf16"), ("bf16", "bf16"), ("fp16", "fp16"),
     ):  # fmt: skip
         value = draft.get(key)
         if isinstance(value, str) and value.lower() == "auto":
             draft.put("precision", "auto", key)
             return
-        if switch(value):
-            draft.put("precision", says, key)
+        if parse_bool(value):
+            draft.put("precision", precision, key)
             return
     if draft.has("bf16"):
         draft.put("precision", "fp32", "bf16")
 
 
-def eval_options(draft: StepDraft) -> None:
+def set_eval_options(draft: StepDraft) -> None:
     """Set `eval_steps` if there is an evaluation split."""
-    asked = draft.get("eval_strategy", draft.get("evaluation_strategy", "no"))
+    strategy = draft.get("eval_strategy", draft.get("evaluation_strategy", "no"))
     steps = draft.get("eval_steps")
-    held = draft.options.get("hold_out") or "eval_data" in draft.options
-    if asked == "epoch" and held:
+    has_eval_split = draft.options.get("hold_out") or "eval_data" in draft.options
+    if strategy == "epoch" and has_eval_split:
         key = "eval_strategy" if draft.has("eval_strategy") else "evaluation_strategy"
         draft.add_note("other meaning", key, "evaluated at the end only; set eval_steps for more")
-    if steps is None or asked not in ("steps", "no"):
+    if steps is None or strategy not in ("steps", "no"):
         return
-    if held:
+    if has_eval_split:
         if isinstance(steps, int):
             draft.put("eval_steps", steps, "eval_steps")
         else:
@@ -132,35 +133,39 @@ def eval_options(draft: StepDraft) -> None:
         draft.add_note("not needed", "eval_steps", "there is no evaluation split")
 
 
-def adapter(
+def set_adapter(
     draft: StepDraft, *, rank: tuple[str, int], alpha: tuple[str, float], dropout: tuple[str, float],
     dora: str, rslora: str,
 ) -> None:  # fmt: skip
     """Set a LoRA adapter from the settings with these names and the tool's defaults."""
     method = (
-        "dora" if switch(draft.get(dora)) else "rslora" if switch(draft.get(rslora)) else "lora"
+        "dora"
+        if parse_bool(draft.get(dora))
+        else "rslora"
+        if parse_bool(draft.get(rslora))
+        else "lora"
     )
     draft.options["adapter.method"] = method
     for option, (key, default) in (("r", rank), ("lora_alpha", alpha), ("lora_dropout", dropout)):
         if draft.has(key):
-            draft.put(f"adapter.{option}", number(draft.get(key)), key)
+            draft.put(f"adapter.{option}", parse_number(draft.get(key)), key)
         else:
             draft.add(f"adapter.{option}", default, key)
 
 
-def saved_modules(draft: StepDraft) -> None:
+def set_saved_modules(draft: StepDraft) -> None:
     """Set the modules that are fully trained along with the adapter."""
     if draft.has("lora_modules_to_save"):
         modules = list(draft.get("lora_modules_to_save"))
         draft.put("adapter.modules_to_save", modules, "lora_modules_to_save")
 
 
-def quantization(draft: StepDraft, four: str, eight: str) -> None:
-    """Set quantization to Set quantization to 4 or 8 bits from two switches."""
-    for key, says in ((four, "nf4"), (eight, "int8")):
-        if switch(draft.get(key)):
+def set_quantization(draft: StepDraft, four: str, eight: str) -> None:
+    """Set quantization to 4 or 8 bits from two switches."""
+    for key, method in ((four, "nf4"), (eight, "int8")):
+        if parse_bool(draft.get(key)):
             if "adapter.method" in draft.options:
-                draft.put("quantize", says, key)
+                draft.put("quantize", method, key)
             else:
                 draft.add_error(key, f"{key}: quantized weights need an adapter",
                              "add an adapter or remove the setting")  # fmt: skip
@@ -168,10 +173,14 @@ def quantization(draft: StepDraft, four: str, eight: str) -> None:
 
 def columns_to_rename(pairs: Mapping[str, Any]) -> dict[str, str]:
     """Return the columns to rename, from their names in the rows to ours."""
-    return {str(have): ours for ours, have in pairs.items() if not is_empty(have) and have != ours}
+    return {
+        str(theirs): ours
+        for ours, theirs in pairs.items()
+        if not is_empty(theirs) and theirs != ours
+    }
 
 
-def spec(origin: Mapping[str, Any], columns: Mapping[str, str], **others: Any) -> Any:
+def data_entry(origin: Mapping[str, Any], columns: Mapping[str, str], **others: Any) -> Any:
     """Return the shortest form of a data entry."""
     value = {**origin, **{k: v for k, v in others.items() if not is_empty(v)}}
     if columns:
@@ -188,19 +197,20 @@ def with_weight(value: Any, weight: float) -> dict[str, Any]:
 
 def put_mixture(draft: StepDraft, meet: str, key: str, text: str) -> None:
     """Set the rule by which the weights of the data sets are met."""
-    held = "; the evaluation split is not mixed" if draft.options.get("hold_out") else ""
-    draft.put("mixture.meet", meet, key, differs=f"{text}{held}")
+    exception = "; the evaluation split is not mixed" if draft.options.get("hold_out") else ""
+    draft.put("mixture.meet", meet, key, differs=f"{text}{exception}")
 
 
 def put_data(draft: StepDraft, option: str, specs: list[Any], key: str) -> None:
+    """Set the data entries as the value of `option`."""
     if not specs:
         draft.add_error(key, f"no data set could be read from {key}")
         return
     draft.put(option, specs[0] if len(specs) == 1 else specs, key)
 
 
-def truncate_longer(draft: StepDraft, key: str) -> None:
+def set_truncation(draft: StepDraft, key: str) -> None:
     """Truncate rows that are too long at their end."""
-    draft.options["overflow"] = "cut"
-    draft.add_note("other meaning", key, "longer rows are cut as before, but the check stops where "
-              "these are more than 5 %: see limits")  # fmt: skip
+    draft.options["overflow"] = "truncate"
+    draft.add_note("other meaning", key, "longer rows are truncated as before, but the check fails if "
+              "they are more than 5 %: see limits")  # fmt: skip

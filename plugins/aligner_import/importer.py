@@ -8,13 +8,12 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from aligner.errors import AlignerError, ChainError, ErrorGroup, did_you_mean
-from aligner.recipe.tree import show
-from aligner.registry import ConfigImporter, ExternalConfig, ImportNote, ImportResult
-from aligner_import.rules import NoCounterpart, Rule, is_empty, switch
+from aligner import AlignerError, ConfigImporter, ExternalConfig, ImportNote, ImportResult
+from aligner.kit.declare import ChainError, ErrorGroup, did_you_mean, show
+from aligner_import.rules import NoCounterpart, Rule, is_empty, parse_bool
 from aligner_import.step_draft import StepDraft
 
-ADAPTERS = ("adapter_name_or_path", "lora_model_dir")
+ADAPTER_SETTINGS = ("adapter_name_or_path", "lora_model_dir")
 """Settings with the path of an adapter to continue training."""
 Stages = Mapping[str, type[BaseModel]]
 
@@ -40,11 +39,14 @@ class Importer:
     """Settings by which a file refers to an earlier file's policy."""
 
     def rule(self, key: str, stage: str) -> Rule | None:
-        found = [rule for rule in self.rules if rule.key == key]
-        return next((rule for rule in found if not rule.methods or stage in rule.methods), None)
+        candidates = [rule for rule in self.rules if rule.key == key]
+        return next(
+            (rule for rule in candidates if not rule.methods or stage in rule.methods), None
+        )
 
 
 def make_importer(importer: Importer) -> ConfigImporter:
+    """Make the importer that the hook returns from a tool's tables."""
     return ConfigImporter(
         name=importer.name,
         recognize=lambda settings: bool(importer.identifying & settings.keys()),
@@ -92,7 +94,7 @@ def _draft_step(importer: Importer, config: ExternalConfig, stages: Stages) -> S
         )
     draft = StepDraft(config, importer.title, stage, stages[stage])
     for key, value in config.settings.items():
-        _apply(importer, draft, key, value)
+        _apply_rule(importer, draft, key, value)
     for rule in importer.rules:
         is_unset = is_empty(config.settings.get(rule.key))
         if is_unset and rule.default is not None and rule == importer.rule(rule.key, stage):
@@ -103,17 +105,17 @@ def _draft_step(importer: Importer, config: ExternalConfig, stages: Stages) -> S
         except AlignerError as error:
             draft.errors.append(error)
         except (TypeError, ValueError, AttributeError) as error:  # a value of another kind
-            what = f"a value has another type than {importer.title} takes: {error}"
-            draft.errors.append(ChainError(what, where=config.where))
+            message = f"a value has another type than {importer.title} takes: {error}"
+            draft.errors.append(ChainError(message, where=config.where))
     return draft
 
 
-def _apply(importer: Importer, draft: StepDraft, key: str, value: Any) -> None:
+def _apply_rule(importer: Importer, draft: StepDraft, key: str, value: Any) -> None:
     rule = importer.rule(key, draft.stage)
     if is_empty(value):
         draft.add_note("default", key, "it is not set")
     elif rule is None:
-        _unknown(importer, draft, key, value)
+        _note_unknown(importer, draft, key, value)
     elif rule.ignored:
         draft.add_note("not needed", key, rule.ignored)
     elif rule.unsupported and value in rule.harmless:
@@ -122,37 +124,39 @@ def _apply(importer: Importer, draft: StepDraft, key: str, value: Any) -> None:
         draft.add_error(key, f"{key}: {rule.unsupported}")
     elif rule.unsupported:
         draft.add_note("no counterpart", key, rule.unsupported)
-    elif not rule.part:
+    elif not rule.composed:
         _convert(draft, rule, key, value)
     elif rule.differs and value is not False:
         draft.add_note("other meaning", key, rule.differs)
 
 
-def _unknown(importer: Importer, draft: StepDraft, key: str, value: Any) -> None:
+def _note_unknown(importer: Importer, draft: StepDraft, key: str, value: Any) -> None:
     known = {rule.key for rule in importer.rules}
     if key in known and value is False:
         draft.add_note("default", key, "false is the default")
     elif key in known:
         draft.add_note("no counterpart", key, f"the stage {draft.stage!r} has no such option")
     else:
-        near = did_you_mean(key, known)
-        text = f"not a setting of {importer.title}'s that is known here"
-        draft.add_note("no counterpart", key, f"{text}; {near}" if near.startswith("did") else text)
+        suggestion = did_you_mean(key, known)
+        text = f"not a known setting of {importer.title}"
+        draft.add_note(
+            "no counterpart", key, f"{text}; {suggestion}" if suggestion.startswith("did") else text
+        )
 
 
 def _convert(draft: StepDraft, rule: Rule, key: str, value: Any) -> None:
     try:
-        made = rule.convert(value)
+        converted = rule.convert(value)
     except NoCounterpart as error:
         draft.add_note("no counterpart", key, str(error))
         return
     except (TypeError, ValueError):
         draft.add_note("no counterpart", key, f"{show(value)} cannot be read")
         return
-    if made is None:
+    if converted is None:
         draft.add_note("default", key, f"{show(value)} sets nothing")
     else:
-        draft.put(rule.to, made, key, differs=rule.differs)
+        draft.put(rule.to, converted, key, differs=rule.differs)
 
 
 def _link_steps(importer: Importer, drafts: Sequence[StepDraft]) -> None:
@@ -162,7 +166,7 @@ def _link_steps(importer: Importer, drafts: Sequence[StepDraft]) -> None:
         policies = [earlier for earlier in before if earlier.stage != "reward"]
         results = {str(earlier.get(importer.result)) for earlier in before}
         continued = [key for key in importer.policy_settings if draft.get(key) in results]
-        for key in ADAPTERS:
+        for key in ADAPTER_SETTINGS:
             if draft.has(key) and key not in continued:
                 what = f"{key}: a chain cannot start from an adapter"
                 hint = (
@@ -176,11 +180,13 @@ def _link_steps(importer: Importer, drafts: Sequence[StepDraft]) -> None:
         if draft.stage != "reward" and any(
             "adapter.method" in earlier.options for earlier in policies
         ):
-            is_new = switch(draft.get("create_new_adapter")) or not set(ADAPTERS) & set(continued)
+            is_new = parse_bool(draft.get("create_new_adapter")) or not set(ADAPTER_SETTINGS) & set(
+                continued
+            )
             if "adapter.method" in draft.options and is_new:
                 draft.options["incoming"] = "merge"
             else:
-                for option in [item for item in draft.options if item.startswith("adapter.")]:
+                for option in [name for name in draft.options if name.startswith("adapter.")]:
                     del draft.options[option]
                 draft.options["incoming"] = "continue"
         if draft.stage == "ppo" and not any(earlier.stage == "reward" for earlier in before):
@@ -197,33 +203,33 @@ def _note_unused(importer: Importer, draft: StepDraft) -> None:
     noted = {note.key for note in draft.notes}
     for key, value in draft.config.settings.items():
         rule = importer.rule(key, draft.stage)
-        silent = rule is not None and rule.part and key not in noted and draft.unread(key)
+        silent = rule is not None and rule.composed and key not in noted and draft.unread(key)
         if silent and not is_empty(value) and key not in importer.method_settings:
             draft.add_note("not needed", key, "it has no effect in this file")
 
 
 def _chat_step(drafts: Sequence[StepDraft]) -> list[dict[str, Any]]:
     """Return the chat step, if any step has a template; all must have the same."""
-    value = [draft for draft in drafts if draft.chat]
-    for draft in value[1:]:
-        if draft.chat != value[0].chat:
+    with_chat = [draft for draft in drafts if draft.chat]
+    for draft in with_chat[1:]:
+        if draft.chat != with_chat[0].chat:
             raise ChainError(
-                f"it speaks in template {draft.chat.get('template')!r}, and "
-                f"{value[0].config.where} in {value[0].chat.get('template')!r}",
+                f"its chat template is {draft.chat.get('template')!r}, but that of "
+                f"{with_chat[0].config.where} is {with_chat[0].chat.get('template')!r}",
                 where=draft.config.where,
-                hint="a chain has one template: use the same in all files",
+                hint="a chain has a single template: use the same in all files",
             )
-    return [{"stage": "chat", **value[0].chat}] if value else []
+    return [{"stage": "chat", **with_chat[0].chat}] if with_chat else []
 
 
 def _name_steps(steps: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the steps, with names where a stage occurs twice."""
-    made: list[dict[str, Any]] = []
+    named: list[dict[str, Any]] = []
     for step in steps:
-        same = sum(item["stage"] == step["stage"] for item in made)
+        same = sum(earlier["stage"] == step["stage"] for earlier in named)
         name = {"as": f"{step['stage']}-{same + 1}"} if same else {}
-        made.append({"stage": step["stage"], **name, **step})
-    return made
+        named.append({"stage": step["stage"], **name, **step})
+    return named
 
 
 def _sort_by_line(notes: Sequence[ImportNote]) -> list[ImportNote]:

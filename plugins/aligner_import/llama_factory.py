@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-from aligner.errors import ChainError, did_you_mean
-from aligner.registry import ExternalConfig
+from aligner import ExternalConfig
+from aligner.kit.declare import ChainError, did_you_mean
 from aligner_import.common import (
-    ALL,
-    TALKS,
-    TEXTS,
+    CHAT_STAGES,
+    OFFLINE_STAGES,
+    TEXT_STAGE,
     TRAINER,
-    adapter,
-    eval_options,
-    precision,
-    truncate_longer,
+    set_adapter,
+    set_eval_options,
+    set_precision,
+    set_truncation,
 )
 from aligner_import.importer import Importer
-from aligner_import.llama_factory_data import data
+from aligner_import.llama_factory_data import set_data
 from aligner_import.rules import (
     ATTENTION,
     Rule,
+    composed,
     ignored,
-    names,
-    number,
-    part,
+    lookup,
+    parse_bool,
+    parse_fraction,
+    parse_names,
+    parse_number,
+    parse_targets,
     same,
-    share,
-    switch,
-    targets,
     unsupported,
-    word,
 )
 from aligner_import.step_draft import StepDraft
 
@@ -38,59 +38,60 @@ TEMPLATES = {
     "gemma": "gemma", "gemma2": "gemma", "mistral": "mistral", "phi": "phi-3", "zephyr": "zephyr",
     "vicuna": "vicuna", "alpaca": "alpaca", "deepseek3": "deepseek",
 }  # fmt: skip
-LOSSES = {"sigmoid": "sigmoid", "hinge": "hinge", "ipo": "ipo"}
+DPO_LOSSES = {"sigmoid": "sigmoid", "hinge": "hinge", "ipo": "ipo"}
 
-OWN: tuple[Rule, ...] = (
-    part("stage", "the stage"),
-    part("model_name_or_path", "`model`"),
-    part("model_revision", "`model.revision`"),
-    part("finetuning_type", "`adapter`"),
-    part("lora_rank", "`adapter.r`"),
-    part("lora_alpha", "`adapter.lora_alpha`"),
-    part("lora_dropout", "`adapter.lora_dropout`"),
-    part("use_dora", "`adapter.method: dora`"),
-    part("use_rslora", "`adapter.method: rslora`"),
-    part("adapter_name_or_path", "`incoming: continue`, after the file that trains the adapter"),
-    part("create_new_adapter", "`incoming: merge`, with a new `adapter`"),
-    part("lora_target", "`adapter.target_modules`"),
-    part("additional_target", "`adapter.modules_to_save`"),
-    part("quantization_bit", "`quantize`: 4 is nf4, 8 is int8"),
-    part("quantization_method", "`quantize`, with `quantization_bit`"),
-    same("flash_attn", "attn_implementation", convert=word(ATTENTION, "attention kernel")),
-    part("dataset", "`data`, from the entries of dataset_info.json"),
-    part("eval_dataset", "`eval_data`, likewise"),
-    part("dataset_dir", "folder of dataset_info.json and its files"),
-    part("max_samples", "`data.first`"),
-    part("mix_strategy", "`mixture.meet`, with a `weight` of each data set"),
-    part("interleave_probs", "`weight` of each data set"),
-    part("template", "`chat.template`; the rendered text may differ in details"),
+TOOL_RULES: tuple[Rule, ...] = (
+    composed("stage", "the stage"),
+    composed("model_name_or_path", "`model`"),
+    composed("model_revision", "`model.revision`"),
+    composed("finetuning_type", "`adapter`"),
+    composed("lora_rank", "`adapter.r`"),
+    composed("lora_alpha", "`adapter.lora_alpha`"),
+    composed("lora_dropout", "`adapter.lora_dropout`"),
+    composed("use_dora", "`adapter.method: dora`"),
+    composed("use_rslora", "`adapter.method: rslora`"),
+    composed("adapter_name_or_path", "`incoming: continue`, after the file that trains the adapter"),
+    composed("create_new_adapter", "`incoming: merge`, with a new `adapter`"),
+    composed("lora_target", "`adapter.target_modules`"),
+    composed("additional_target", "`adapter.modules_to_save`"),
+    composed("quantization_bit", "`quantize`: 4 is nf4, 8 is int8"),
+    composed("quantization_method", "`quantize`, with `quantization_bit`"),
+    same("flash_attn", "attn_implementation", convert=lookup(ATTENTION, "attention kernel")),
+    composed("dataset", "`data`, from the entries of dataset_info.json"),
+    composed("eval_dataset", "`eval_data`, likewise"),
+    composed("dataset_dir", "folder of dataset_info.json and its files"),
+    composed("max_samples", "`data.first`"),
+    composed("mix_strategy", "`mixture.meet`, with a `weight` of each data set"),
+    composed("interleave_probs", "`weight` of each data set"),
+    composed("template", "`chat.template`; the rendered text may differ in details"),
     same("default_system", "chat.system"),
     same("cutoff_len", "max_length", default=2048),
-    same("val_size", "hold_out", convert=share, only=ALL,
+    same("val_size", "hold_out", convert=parse_fraction, only=OFFLINE_STAGES,
          differs="rows are split by a hash of their prompt, so that no prompt is in both splits"),
-    part("train_on_prompt", "`train_on: everything`"),
-    part("mask_history", "`train_on: last`"),
-    part("packing", "`packing`", differs="packed rows never attend to each other, as with neat_packing"),
-    part("neat_packing", "`packing`"),
-    same("use_dft_loss", "loss_type", convert=lambda on: "dft" if switch(on) else None, only="sft"),
-    same("learning_rate", convert=number, default=5e-5),
-    same("pref_beta", "beta", convert=number, only="dpo"),
-    part("pref_loss", "`loss_type`"),
-    part("pref_ftx", "a second `loss_type: sft`, with `loss_weights`"),
-    same("dpo_label_smoothing", "label_smoothing", convert=number, only="dpo"),
-    same("ld_alpha", convert=number, only="dpo"),
-    part("disable_gradient_checkpointing", "`activation_checkpointing`"),
-    part("pure_bf16", "`precision: pure_bf16`"),
-    part("reward_model", "the reward step; give its file before this one"),
+    composed("train_on_prompt", "`train_on: everything`"),
+    composed("mask_history", "`train_on: last`"),
+    composed("packing", "`packing`", differs="packed rows never attend to each other, as with neat_packing"),
+    composed("neat_packing", "`packing`"),
+    same("use_dft_loss", "loss_type", convert=lambda on: "dft" if parse_bool(on) else None, only="sft"),
+    same("learning_rate", convert=parse_number, default=5e-5),
+    same("pref_beta", "beta", convert=parse_number, only="dpo"),
+    composed("pref_loss", "`loss_type`"),
+    composed("pref_ftx", "a second `loss_type: sft`, with `loss_weights`"),
+    same("dpo_label_smoothing", "label_smoothing", convert=parse_number, only="dpo"),
+    same("ld_alpha", convert=parse_number, only="dpo"),
+    composed("disable_gradient_checkpointing", "`activation_checkpointing`"),
+    composed("pure_bf16", "`precision: pure_bf16`"),
+    composed("reward_model", "the reward step; give its file before this one"),
     same("ppo_epochs", "num_ppo_epochs", default=4, only="ppo"),
-    part("ppo_buffer_size", "`prompts` and `num_mini_batches`", only="ppo"),
-    part("per_device_train_batch_size", "`prompts` and `per_device_train_batch_size`", only="ppo"),
-    part("gradient_accumulation_steps", "`prompts`", only="ppo"),
-    part("num_train_epochs", "passes over the prompts", only="ppo",
+    composed("ppo_buffer_size", "`prompts` and `num_mini_batches`", only="ppo"),
+    composed("per_device_train_batch_size", "`prompts` and `per_device_train_batch_size`", only="ppo"),
+    composed("gradient_accumulation_steps", "`prompts`", only="ppo"),
+    composed("num_train_epochs", "passes over the prompts", only="ppo",
          differs="one pass over the prompts; set iterations for more"),
     same("ppo_target", "kl_target", default=6.0, only="ppo",
          differs="the KL coefficient is adapted once per iteration by Ziegler's rule, as in TRL"),
-    same("ppo_score_norm", "reward_scale", convert=lambda on: "running" if switch(on) else None, only="ppo"),
+    same("ppo_score_norm", "reward_scale", convert=lambda on: "running" if parse_bool(on) else None,
+         only="ppo"),
     same("max_new_tokens", only="ppo"),
     same("top_k", only="ppo"),
     same("top_p", only="ppo"),
@@ -126,36 +127,39 @@ OWN: tuple[Rule, ...] = (
 )  # fmt: skip
 
 
-def stage(config: ExternalConfig) -> str:
-    asked = config.settings.get("stage") or "sft"
-    if asked not in STAGES:
+def find_stage(config: ExternalConfig) -> str:
+    """Return the stage that is equivalent to the file's."""
+    method = config.settings.get("stage") or "sft"
+    if method not in STAGES:
         raise ChainError(
-            f"stage: importing LLaMA-Factory's {asked!r} is not supported",
+            f"stage: importing LLaMA-Factory's {method!r} is not supported",
             where=config.at("stage"),
             hint=f"there are {', '.join(STAGES)}; use dpo for preference pairs",
         )
-    return STAGES[asked]
+    return STAGES[method]
 
 
-def model(draft: StepDraft) -> None:
+def set_model(draft: StepDraft) -> None:
+    """Set the base model."""
     if draft.has("model_name_or_path"):
         name = str(draft.get("model_name_or_path"))
-        draft.model(name, "model_name_or_path", draft.get("model_revision"))
+        draft.set_model(name, "model_name_or_path", draft.get("model_revision"))
     else:
         draft.add_error("model_name_or_path", "model_name_or_path is missing")
 
 
-def weights(draft: StepDraft) -> None:
+def set_trained_weights(draft: StepDraft) -> None:
     """Set the options of the adapter and of quantization."""
     kind = draft.get("finetuning_type", "lora")
     bits = draft.get("quantization_bit")
     if kind == "lora":
         rank = draft.get("lora_rank", 8)
-        adapter(draft, rank=("lora_rank", 8), alpha=("lora_alpha", 2 * rank), dropout=("lora_dropout", 0.0),
+        set_adapter(draft, rank=("lora_rank", 8), alpha=("lora_alpha", 2 * rank),
+                dropout=("lora_dropout", 0.0),
                 dora="use_dora", rslora="use_rslora")  # fmt: skip
         for key, option, convert in (
-            ("lora_target", "adapter.target_modules", targets),
-            ("additional_target", "adapter.modules_to_save", names),
+            ("lora_target", "adapter.target_modules", parse_targets),
+            ("additional_target", "adapter.modules_to_save", parse_names),
         ):
             if draft.has(key):
                 draft.put(option, convert(draft.get(key)), key)
@@ -175,14 +179,14 @@ def weights(draft: StepDraft) -> None:
         draft.add_error(
             "finetuning_type", f"finetuning_type: {kind!r} is not supported, only lora and full"
         )
-    off = switch(draft.get("disable_gradient_checkpointing", False))
+    off = parse_bool(draft.get("disable_gradient_checkpointing", False))
     if not off:
         draft.add("activation_checkpointing", True, "disable_gradient_checkpointing")
 
 
-def chat_options(draft: StepDraft) -> None:
+def set_chat_options(draft: StepDraft) -> None:
     """Set the chat template and the trained tokens."""
-    if draft.stage == TEXTS:
+    if draft.stage == TEXT_STAGE:
         return
     name = draft.get("template")
     if name in TEMPLATES:
@@ -197,33 +201,36 @@ def chat_options(draft: StepDraft) -> None:
         )
         draft.add_note("other meaning" if name else "added", "template", f"chat.template: {text}")
     if draft.stage == "sft":
-        for key, says in (("train_on_prompt", "everything"), ("mask_history", "last")):
-            if switch(draft.get(key)):
-                draft.put("train_on", says, key)
-        if switch(draft.get("packing")) or switch(draft.get("neat_packing")):
+        for key, trained in (("train_on_prompt", "everything"), ("mask_history", "last")):
+            if parse_bool(draft.get(key)):
+                draft.put("train_on", trained, key)
+        if parse_bool(draft.get("packing")) or parse_bool(draft.get("neat_packing")):
             draft.options["packing"] = True
         else:
-            truncate_longer(draft, "cutoff_len")
-    elif draft.stage in TALKS.split():
-        truncate_longer(draft, "cutoff_len")
+            set_truncation(draft, "cutoff_len")
+    elif draft.stage in CHAT_STAGES.split():
+        set_truncation(draft, "cutoff_len")
 
 
-def preference_loss(draft: StepDraft) -> None:
+def set_preference_loss(draft: StepDraft) -> None:
+    """Set the losses of DPO."""
     if draft.stage != "dpo":
         return
     loss, extra = draft.get("pref_loss", "sigmoid"), draft.get("pref_ftx", 0.0)
-    if loss not in LOSSES:
+    if loss not in DPO_LOSSES:
         draft.add_error(
-            "pref_loss", f"pref_loss: {loss!r} is not there", f"there are {', '.join(LOSSES)}"
+            "pref_loss",
+            f"pref_loss: {loss!r} is not supported",
+            f"there are {', '.join(DPO_LOSSES)}",
         )
     elif extra:
-        draft.put("loss_type", [LOSSES[loss], "sft"], "pref_ftx")
-        draft.options["loss_weights"] = [1.0, number(extra)]
+        draft.put("loss_type", [DPO_LOSSES[loss], "sft"], "pref_ftx")
+        draft.options["loss_weights"] = [1.0, parse_number(extra)]
     elif draft.has("pref_loss"):
-        draft.put("loss_type", LOSSES[loss], "pref_loss")
+        draft.put("loss_type", DPO_LOSSES[loss], "pref_loss")
 
 
-def ppo_batches(draft: StepDraft) -> None:
+def set_ppo_batches(draft: StepDraft) -> None:
     """Set the number of prompts and minibatches of PPO."""
     if draft.stage != "ppo":
         return
@@ -246,18 +253,18 @@ LLAMA_FACTORY = Importer(
     identifying=frozenset(
         {"finetuning_type", "cutoff_len", "stage", "dataset_dir", "lora_rank", "pref_beta"}
     ),
-    method=stage,
+    method=find_stage,
     method_settings=frozenset({"stage", "reward_model"}),
-    rules=(*OWN, *(rule for rule in TRAINER if rule.key != "learning_rate")),
+    rules=(*TOOL_RULES, *(rule for rule in TRAINER if rule.key != "learning_rate")),
     composers=(
-        model,
-        weights,
-        data,
-        chat_options,
-        preference_loss,
-        ppo_batches,
-        precision,
-        eval_options,
+        set_model,
+        set_trained_weights,
+        set_data,
+        set_chat_options,
+        set_preference_loss,
+        set_ppo_batches,
+        set_precision,
+        set_eval_options,
     ),
     policy_settings=("model_name_or_path", "adapter_name_or_path"),
 )

@@ -7,22 +7,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from aligner.data.reading.messages import ROLES
-from aligner.errors import ChainError, did_you_mean
-from aligner_import.common import columns_to_rename, put_data, put_mixture, spec, with_weight
-from aligner_import.rules import names, number
-from aligner_import.slices import rows_of
+from aligner.kit.declare import ChainError, did_you_mean
+from aligner.kit.rows import ROLES
+from aligner_import.common import columns_to_rename, data_entry, put_data, put_mixture, with_weight
+from aligner_import.rules import parse_names, parse_number
+from aligner_import.slices import split_options
 from aligner_import.step_draft import StepDraft
 
-INFO = "dataset_info.json"
-MEETS = {"interleave_under": "under", "interleave_over": "over"}
-TURNS = (
+DATASET_INFO = "dataset_info.json"
+MIXTURE_RULES = {"interleave_under": "under", "interleave_over": "over"}
+TURN_KEYS = (
     {"role_tag": "from", "content_tag": "value"},
     {"role_tag": "role", "content_tag": "content"},
 )
 
 
-def data(draft: StepDraft) -> None:
+def set_data(draft: StepDraft) -> None:
     """Set the training and evaluation data.
 
     Raises:
@@ -31,12 +31,12 @@ def data(draft: StepDraft) -> None:
     if not draft.has("dataset"):
         draft.add_error("dataset", "dataset is missing")
         return
-    known = _known(draft)
+    known = _read_dataset_info(draft)
     for key, option in (("dataset", "data"), ("eval_dataset", "eval_data")):
         if draft.has(key):
-            asked = [_spec(draft, key, name, known) for name in names(draft.get(key))]
-            specs = [item for item in asked if item is not None]
-            if option == "data" and len(specs) == len(asked) > 1:
+            entries = [_make_entry(draft, key, name, known) for name in parse_names(draft.get(key))]
+            specs = [entry for entry in entries if entry is not None]
+            if option == "data" and len(specs) == len(entries) > 1:
                 specs = _mixture_entries(draft, specs)
             put_data(draft, option, specs, key)
 
@@ -57,7 +57,7 @@ def _mixture_entries(draft: StepDraft, specs: list[Any]) -> list[Any]:
                 "if every row is used once, it changes only their order",
             )
         return specs
-    if strategy not in MEETS:
+    if strategy not in MIXTURE_RULES:
         if value is not None:
             draft.add_error(
                 "interleave_probs",
@@ -65,33 +65,37 @@ def _mixture_entries(draft: StepDraft, specs: list[Any]) -> list[Any]:
                 "remove it or set mix_strategy",
             )
         if strategy != "concat":
-            draft.add_error("mix_strategy", f"mix_strategy: {strategy!r} is not there",
-                         f"there are concat, interleave_once, {', '.join(MEETS)}")  # fmt: skip
+            draft.add_error("mix_strategy", f"mix_strategy: {strategy!r} is not supported",
+                         f"there are concat, interleave_once, {', '.join(MIXTURE_RULES)}")  # fmt: skip
         elif draft.has("mix_strategy"):
             draft.add_note("default", "mix_strategy", "data sets are concatenated by default")
         return specs
-    weights = [1.0] * len(specs) if value is None else [float(number(n)) for n in names(value)]
+    weights = (
+        [1.0] * len(specs)
+        if value is None
+        else [float(parse_number(n)) for n in parse_names(value)]
+    )
     if len(weights) != len(specs) or min(weights) <= 0:
         draft.add_error("interleave_probs", f"interleave_probs: {len(specs)} data sets need as many "
                      "probabilities, each above 0", "remove data sets with a share of 0")  # fmt: skip
         return specs
     text = "rows are sampled, not taken in order from each data set"
-    put_mixture(draft, MEETS[strategy], "mix_strategy", text)
+    put_mixture(draft, MIXTURE_RULES[strategy], "mix_strategy", text)
     if value is not None:
         text = "weight: the shares are met exactly, not sampled"
         draft.add_note("other meaning", "interleave_probs", text)
-    if len(names(draft.get("eval_dataset", []))) > 1:
+    if len(parse_names(draft.get("eval_dataset", []))) > 1:
         draft.add_note(
             "other meaning", "eval_dataset", "evaluation data sets are evaluated whole, not mixed"
         )
-    return [with_weight(item, weight) for item, weight in zip(specs, weights, strict=True)]
+    return [with_weight(entry, weight) for entry, weight in zip(specs, weights, strict=True)]
 
 
-def _known(draft: StepDraft) -> Mapping[str, Any]:
+def _read_dataset_info(draft: StepDraft) -> Mapping[str, Any]:
     folder = str(draft.get("dataset_dir", "data"))
     if folder == "ONLINE":
         return {}
-    path = draft.config.folder / Path(folder).expanduser() / INFO
+    path = draft.config.folder / Path(folder).expanduser() / DATASET_INFO
     try:
         read = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
@@ -104,12 +108,12 @@ def _known(draft: StepDraft) -> Mapping[str, Any]:
     return read if isinstance(read, dict) else {}
 
 
-def _spec(draft: StepDraft, key: str, name: str, known: Mapping[str, Any]) -> Any:
+def _make_entry(draft: StepDraft, key: str, name: str, known: Mapping[str, Any]) -> Any:
     if str(draft.get("dataset_dir", "data")) == "ONLINE":
-        return spec({"hub": name}, {}, first=draft.get("max_samples"))
+        return data_entry({"hub": name}, {}, first=draft.get("max_samples"))
     value = known.get(name)
     if not isinstance(value, Mapping):
-        draft.add_error(key, f"{INFO} has no data set {name!r}", did_you_mean(name, known))
+        draft.add_error(key, f"{DATASET_INFO} has no data set {name!r}", did_you_mean(name, known))
         return None
     if "hf_hub_url" in value:
         origin = {"hub": str(value["hf_hub_url"])}
@@ -120,22 +124,22 @@ def _spec(draft: StepDraft, key: str, name: str, known: Mapping[str, Any]) -> An
         what = f"the data set {name!r} comes from {', '.join(value) or 'nowhere'}, which is not supported"
         draft.add_error(key, what, "save it in a file or give a data set of the Hugging Face hub")
         return None
-    if any(item in value.get("columns", {}) for item in ("images", "videos", "audios")):
+    if any(medium in value.get("columns", {}) for medium in ("images", "videos", "audios")):
         draft.add_error(
             key, f"the data set {name!r} has images, audio or video, which are not supported"
         )
         return None
-    _tags(draft, key, name, value.get("tags", {}))
-    return spec(origin, _columns(draft, key, name, value), revision=value.get("revision"),
+    _check_tags(draft, key, name, value.get("tags", {}))
+    return data_entry(origin, _columns(draft, key, name, value), revision=value.get("revision"),
                 subset=value.get("subset"), **_rows(draft, key, name, value))  # fmt: skip
 
 
 def _rows(draft: StepDraft, key: str, name: str, value: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options for the split, slice and number of rows of a data set."""
-    read = rows_of(draft, key, value.get("split"))
+    read = split_options(draft, key, value.get("split"))
     drawn, most = value.get("num_samples"), draft.get("max_samples")
-    if drawn:  # `max_samples` cuts what was drawn before
-        draft.add_note("other meaning", key, f"{name}: sample: none of its rows is taken twice where it has "
+    if drawn:  # `max_samples` applies after sampling
+        draft.add_note("other meaning", key, f"{name}: sample: no row is used twice if there are "
                   f"fewer than {drawn}")  # fmt: skip
         return read | {"sample": min(drawn, most or drawn)}
     if most and "part" in read:
@@ -149,38 +153,38 @@ def _rows(draft: StepDraft, key: str, name: str, value: Mapping[str, Any]) -> di
 
 def _columns(draft: StepDraft, key: str, name: str, value: Mapping[str, Any]) -> dict[str, str]:
     """Return the columns to rename, from their names in the file to ours."""
-    given = value.get("columns", {})
+    columns = value.get("columns", {})
     pairs = bool(value.get("ranking")) or draft.stage in ("dpo", "reward")
     if value.get("formatting", "alpaca") == "sharegpt":
-        wanted = {"conversations": given.get("messages", "conversations")}
+        wanted = {"conversations": columns.get("messages", "conversations")}
         if not pairs and wanted["conversations"] == "messages":
             wanted = {}
     elif draft.stage == "pretrain":
-        wanted = {"text": given.get("prompt", "instruction")}
+        wanted = {"text": columns.get("prompt", "instruction")}
     elif pairs:
-        wanted = {"prompt": given.get("prompt", "instruction")}
-        if given.get("query"):
+        wanted = {"prompt": columns.get("prompt", "instruction")}
+        if columns.get("query"):
             draft.add_note(
                 "no counterpart",
                 key,
-                f"{name}: the column {given['query']!r} is not appended to the prompt",
+                f"{name}: the column {columns['query']!r} is not appended to the prompt",
             )
     else:
         wanted = {
-            "instruction": given.get("prompt", "instruction"),
-            "output": given.get("response", "output"),
+            "instruction": columns.get("prompt", "instruction"),
+            "output": columns.get("response", "output"),
         }
-        wanted |= {"input": given.get("query")} if given else {}
-        wanted |= {"history": given.get("history")}
+        wanted |= {"input": columns.get("query")} if columns else {}
+        wanted |= {"history": columns.get("history")}
     if pairs:
-        wanted |= {side: given.get(side) for side in ("chosen", "rejected")}
-    return columns_to_rename(wanted | {item: given.get(item) for item in ("system", "tools")})
+        wanted |= {side: columns.get(side) for side in ("chosen", "rejected")}
+    return columns_to_rename(wanted | {name: columns.get(name) for name in ("system", "tools")})
 
 
-def _tags(draft: StepDraft, key: str, name: str, tags: Mapping[str, Any]) -> None:
+def _check_tags(draft: StepDraft, key: str, name: str, tags: Mapping[str, Any]) -> None:
     """Check that the keys and roles of turns are supported."""
-    keys = {part: tags.get(part, usual) for part, usual in TURNS[0].items()}
-    if keys not in TURNS:
+    keys = {tag: tags.get(tag, usual) for tag, usual in TURN_KEYS[0].items()}
+    if keys not in TURN_KEYS:
         draft.add_error(key, f"the turns of {name!r} have the keys {' and '.join(map(str, keys.values()))}, "
                      "and are read as from and value, or role and content")  # fmt: skip
     for tag, role in tags.items():

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from aligner.recipe.tree import show
+from aligner.kit.declare import show
 
 Convert = Callable[[Any], Any]
 
@@ -41,7 +41,7 @@ class Rule:
     """True if the setting determines the result, so that it is an error."""
     methods: frozenset[str] = frozenset()
     """Stages that the rule applies to; empty for all."""
-    part: str = ""
+    composed: str = ""
     """Equivalent that depends on other settings too; a composer of the tool reads it."""
 
 
@@ -56,18 +56,20 @@ def same(
     )  # fmt: skip
 
 
-def part(key: str, says: str, *, differs: str = "", only: str = "") -> Rule:
+def composed(key: str, equivalent: str, *, differs: str = "", only: str = "") -> Rule:
     """Make a rule for a setting that a composer reads together with others."""
-    return Rule(key=key, part=says, differs=differs, methods=frozenset(only.split()))
+    return Rule(key=key, composed=equivalent, differs=differs, methods=frozenset(only.split()))
 
 
 def ignored(why: str, *keys: str) -> tuple[Rule, ...]:
+    """Make rules for settings that do not change the result."""
     return tuple(Rule(key=key, ignored=why) for key in keys)
 
 
 def unsupported(
     why: str, *keys: str, harmless: tuple[Any, ...] = (False, 0, 0.0), decides: bool = False
 ) -> tuple[Rule, ...]:
+    """Make rules for settings without an equivalent."""
     return tuple(Rule(key=key, unsupported=why, harmless=harmless, decides=decides) for key in keys)
 
 
@@ -76,7 +78,7 @@ def is_empty(value: Any) -> bool:
     return value is None or value == "" or value == [] or value == {}
 
 
-def word(words: Mapping[Any, Any], what: str) -> Convert:
+def lookup(words: Mapping[Any, Any], what: str) -> Convert:
     """Return a converter that looks up values in a table."""
 
     def convert(value: Any) -> Any:
@@ -88,7 +90,7 @@ def word(words: Mapping[Any, Any], what: str) -> Convert:
     return convert
 
 
-def switch(value: Any) -> bool:
+def parse_bool(value: Any) -> bool:
     """Convert a boolean of YAML 1.1, which these tools accept."""
     if isinstance(value, str) and value.lower() in ("yes", "on", "true", "y"):
         return True
@@ -97,12 +99,12 @@ def switch(value: Any) -> bool:
     return bool(value)
 
 
-def sampling_strategy(value: Any) -> str:
+def parse_sampling_strategy(value: Any) -> str:
     """Return the value of `train_sampling_strategy` that a `group_by_length` switch means."""
-    return "group_by_length" if switch(value) else "random"
+    return "group_by_length" if parse_bool(value) else "random"
 
 
-def number(value: Any) -> Any:
+def parse_number(value: Any) -> Any:
     """Convert a number, which may be quoted."""
     if isinstance(value, str):
         try:
@@ -112,31 +114,31 @@ def number(value: Any) -> Any:
     return value
 
 
-def count(value: Any) -> int | None:
+def parse_steps(value: Any) -> int | None:
     """Convert a number of steps; -1 and 0 mean that it is not set."""
     if isinstance(value, float) and value < 1:
         raise NoCounterpart("a fraction of the steps is not supported, only a number of steps")
     return int(value) if value and value > 0 else None
 
 
-def share(value: Any) -> Any:
+def parse_fraction(value: Any) -> Any:
     """Convert the fraction of the evaluation split."""
     if value is not None and value >= 1:
         raise NoCounterpart("a number of rows is not supported, only a fraction: set hold_out")
     return value
 
 
-def names(value: Any) -> list[str]:
+def parse_names(value: Any) -> list[str]:
     """Convert a list of names, or names separated by commas."""
     if isinstance(value, str):
-        return [item.strip() for item in value.split(",") if item.strip()]
-    return [str(item) for item in value]
+        return [name.strip() for name in value.split(",") if name.strip()]
+    return [str(name) for name in value]
 
 
-def targets(value: Any) -> Any:
+def parse_targets(value: Any) -> Any:
     """Convert the target modules of an adapter."""
-    found = names(value)
-    return "all-linear" if found in (["all"], ["all-linear"]) else found
+    modules = parse_names(value)
+    return "all-linear" if modules in (["all"], ["all-linear"]) else modules
 
 
 SCHEDULES = {
@@ -169,5 +171,5 @@ ATTENTION = {
     "flex_attention": "flex_attention",
 }  # fmt: skip
 
-schedule = word(SCHEDULES, "schedule")
-optimizer = word(OPTIMIZERS, "optimizer")
+parse_schedule = lookup(SCHEDULES, "schedule")
+parse_optimizer = lookup(OPTIMIZERS, "optimizer")

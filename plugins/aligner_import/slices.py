@@ -11,7 +11,7 @@ from aligner_import.step_draft import StepDraft
 _SLICE = re.compile(r"(?P<split>[\w.-]+)(\[(?P<start>-?[\d_]+%?)?\s*:\s*(?P<end>-?[\d_]+%?)?\])?")
 
 
-def rows_of(draft: StepDraft, key: str, split: Any) -> dict[str, Any]:
+def split_options(draft: StepDraft, key: str, split: Any) -> dict[str, Any]:
     """Return the options that select a split, or a slice in the syntax of `datasets`.
 
     `train[:500]` becomes the first 500 rows. `train[10%:20%]` becomes a part, selected by a hash:
@@ -19,22 +19,22 @@ def rows_of(draft: StepDraft, key: str, split: Any) -> dict[str, Any]:
     """
     if is_empty(split):
         return {}
-    found = _SLICE.fullmatch(str(split).strip())
-    if found is None:
+    match = _SLICE.fullmatch(str(split).strip())
+    if match is None:
         draft.add_error(key, f"the split {split!r} is not a split or a slice of a split",
                      "list each split as its own data set")  # fmt: skip
         return {}
-    name, start, end = found["split"], found["start"], found["end"]
+    name, start, end = match["split"], match["start"], match["end"]
     if start is None and end is None:
         return {"split": name}
-    if all(item is None or item.endswith("%") for item in (start, end)):
+    if all(bound is None or bound.endswith("%") for bound in (start, end)):
         begin, stop = _percent(start, 0), _percent(end, 100)
         if begin >= stop:
             draft.add_error(key, f"the split {split!r} has no rows")
         elif stop - begin < 100:
             draft.add_note("other meaning", key, f"parts: about {stop - begin} % of the rows, by a hash of "
-                      "their prompt and not by their place")  # fmt: skip
-        return {"split": name, **piece(begin / 100, stop / 100)}
+                      "their prompt, not by their index")  # fmt: skip
+        return {"split": name, **part_options(begin / 100, stop / 100)}
     if start in (None, "0") and end is not None and end.replace("_", "").isdecimal() and int(end):
         return {"split": name, "first": int(end)}
     draft.add_error(key, f"the split {split!r} selects rows by index",
@@ -42,7 +42,7 @@ def rows_of(draft: StepDraft, key: str, split: Any) -> dict[str, Any]:
     return {"split": name}
 
 
-def shard(
+def shard_options(
     draft: StepDraft, key: str, number: Any, index: Any, read: dict[str, Any]
 ) -> dict[str, Any]:
     """Return the options that select one of `number` shards.
@@ -71,7 +71,7 @@ def shard(
         return {}
     draft.add_note("other meaning", f"{key}.shards",
               f"parts: about one row in {number}, by a hash of the prompt")  # fmt: skip
-    return piece(int(index) / int(number), (int(index) + 1) / int(number))
+    return part_options(int(index) / int(number), (int(index) + 1) / int(number))
 
 
 def _percent(text: str | None, default: int) -> int:
@@ -82,7 +82,7 @@ def _percent(text: str | None, default: int) -> int:
     return max(0, min(100, value + 100 if value < 0 else value))
 
 
-def piece(begin: float, end: float) -> dict[str, Any]:
+def part_options(begin: float, end: float) -> dict[str, Any]:
     """Return the options that select rows with a hash from `begin` to `end`, both in [0, 1].
 
     Parts are ordered by name, so these names must keep their order.

@@ -9,14 +9,12 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel
 
-from aligner.errors import AlignerError, ChainError
-from aligner.options.fields import fields_at
-from aligner.recipe.tree import show
-from aligner.registry import ExternalConfig, ImportNote, ImportNoteKind
+from aligner import AlignerError, ExternalConfig, ImportNote, ImportNoteKind
+from aligner.kit.declare import ChainError, fields_at, show
 from aligner_import.rules import is_empty
 
 _FILES = (".json", ".jsonl", ".csv", ".tsv", ".parquet", ".arrow", ".txt", ".gz", ".zst")
-_KEPT = frozenset({"data", "eval_data", "adapter.method"})
+_ALWAYS_WRITTEN = frozenset({"data", "eval_data", "adapter.method"})
 
 
 class StepDraft:
@@ -57,16 +55,16 @@ class StepDraft:
 
     def put(self, option: str, value: Any, key: str, *, differs: str = "") -> None:
         """Set `option` to the value at `key`, unless it is the default."""
-        area, _, other_options = option.partition(".")
+        area, _, name = option.partition(".")
         if area in ("chat", "recipe"):
-            (self.chat if area == "chat" else self.head)[other_options] = value
+            (self.chat if area == "chat" else self.head)[name] = value
         elif not self._known(option):
             self.add_note(
                 "no counterpart", key, f"the stage {self.stage!r} has no option {option!r}"
             )
             return
-        elif option not in _KEPT and self._default(option) == _plain(value):
-            self.add_note("default", key, f"{option} is {_format(value)} anyway")
+        elif option not in _ALWAYS_WRITTEN and self._default(option) == _plain(value):
+            self.add_note("default", key, f"{option} is {_format(value)} by default")
             return
         else:
             self.options[option] = value
@@ -78,7 +76,7 @@ class StepDraft:
         if not self._known(option) or self._default(option) == _plain(value):
             return
         self.options[option] = value
-        why = why or f"what {self.tool}'s default"
+        why = why or f"{self.tool}'s default"
         text = _prefix(option, key, f"{_format(value)}, {why}")
         self.notes.append(ImportNote(kind="added", where=self.config.where, key=key, text=text))
 
@@ -90,8 +88,8 @@ class StepDraft:
 
     def origin(self, name: str) -> dict[str, Any]:
         """Return `name` as a path, URL or hub id."""
-        there = (self.config.folder / Path(name).expanduser()).exists()
-        local = there or name.startswith((".", "/", "~")) or name.endswith(_FILES)
+        exists = (self.config.folder / Path(name).expanduser()).exists()
+        local = exists or name.startswith((".", "/", "~")) or name.endswith(_FILES)
         if urlsplit(name).scheme in ("https", "s3", "gs", "gcs", "az", "abfs", "hf"):
             return {"path": name}
         return {"path": self.path(name)} if local else {"hub": name}
@@ -103,10 +101,10 @@ class StepDraft:
             return str(full)
         return os.path.relpath(full, self.config.recipe_folder)
 
-    def model(self, name: str, key: str, revision: Any = None) -> None:
+    def set_model(self, name: str, key: str, revision: Any = None) -> None:
         """Set the base model of the chain."""
-        there = (self.config.folder / Path(name).expanduser()).exists()
-        local = there or name.startswith((".", "/", "~"))
+        exists = (self.config.folder / Path(name).expanduser()).exists()
+        local = exists or name.startswith((".", "/", "~"))
         self.head["model"] = self.path(name) if local else name
         if revision not in (None, "main"):
             self.head["model"] = {"path": self.head["model"], "revision": str(revision)}
@@ -115,14 +113,14 @@ class StepDraft:
         """Return the step as an entry of a recipe."""
         order = list(_ORDER)
         ranked = sorted(
-            self.options, key=lambda item: order.index(item) if item in order else len(order)
+            self.options, key=lambda name: order.index(name) if name in order else len(order)
         )
         step: dict[str, Any] = {"stage": self.stage}
         for option in ranked:
             here = step
             *above, last = option.split(".")
-            for item in above:
-                here = here.setdefault(item, {})
+            for name in above:
+                here = here.setdefault(name, {})
             here[last] = self.options[option]
         return step
 

@@ -8,18 +8,27 @@ from typing import Any
 import torch
 
 from aligner import Artifact, ModelState, PlanContext, Slot, SlotForecast, StepContext
-from aligner.models.inspect import ModelInfo, Training, planned_model, reward_info
-from aligner.rl.algorithm import Algorithm, LossBatch, LossOutput, PlanAddition, ValueFactory
-from aligner.rl.experience import AdvantageTargets, Experience
-from aligner.rl.kl import kl_estimate
-from aligner.rl.memory import BYTES_TRAINED
-from aligner.rl.normalization import whiten
-from aligner.rl.value import ValueFunction
+from aligner.kit.work import (
+    AdvantageTargets,
+    Algorithm,
+    Experience,
+    LossBatch,
+    LossOutput,
+    ModelInfo,
+    PlanAddition,
+    PlannedTraining,
+    ValueFactory,
+    ValueFunction,
+    kl_estimate,
+    planned_model,
+    reward_info,
+    whiten,
+)
 from aligner_ppo.advantages import generalized_advantages, token_rewards
 from aligner_ppo.loss import explained_variance, policy_loss, value_loss
 from aligner_ppo.options import PPOOptions
 from aligner_ppo.value_plan import NOTES, planned_kind
-from aligner_ppo.value_slot import save_value, value_factory
+from aligner_ppo.value_slot import value_factory, value_saver
 
 
 class PPOAlgorithm(Algorithm[PPOOptions]):
@@ -97,20 +106,22 @@ class PPOAlgorithm(Algorithm[PPOOptions]):
     def value_saver(
         self, value: ValueFunction, context: StepContext
     ) -> Callable[[Artifact], Mapping[Slot, Artifact]]:
-        return save_value(value, context)
+        return value_saver(value, context)
 
-    def plan(self, training: Training, info: ModelInfo, context: PlanContext) -> PlanAddition:
+    def plan(
+        self, training: PlannedTraining, info: ModelInfo, context: PlanContext
+    ) -> PlanAddition:
         kind = planned_kind(self.options, training, context)
-        memory = {}
+        trained = {}
         if kind == "model":
             from_reward = self.options.value_from == "reward"
             start = planned_model(context, "reward") if from_reward else reward_info(info)
-            memory = {"value": start.parameters * BYTES_TRAINED}
+            trained = {"value": start.parameters}
         elif kind == "adapter":
-            memory = {"value": training.trained * BYTES_TRAINED}
+            trained = {"value": training.trained}
         return PlanAddition(
             metrics=frozenset({"value", "value_grad_norm"}),
             slots={"value": SlotForecast(made_by=context.step, facts={"value": kind})},
-            memory=memory,
+            trained=trained,
             notes=(f"value: {NOTES[kind]}",),
         )

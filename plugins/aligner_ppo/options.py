@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from aligner.rl.options import RLOptions
+from aligner.kit.declare import RLOptions
 
 
 class PPOOptions(RLOptions):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aligner import Slot
-from aligner.rl.stage import OnlineStage
+from aligner.kit.declare import OnlineStage
 from aligner_ppo.options import PPOOptions
 
 if TYPE_CHECKING:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from aligner import Artifact, PlanContext
-from aligner.errors import ChainError
-from aligner.models.inspect import Training
+from aligner.kit.declare import ChainError
+from aligner.kit.work import PlannedTraining
 from aligner_ppo.options import PPOOptions
 from aligner_ppo.value import ValueKind
 from aligner_ppo.value_slot import saved_kind, value_kind
@@ -16,7 +16,7 @@ NOTES = {
 }
 
 
-def planned_kind(options: PPOOptions, training: Training, context: PlanContext) -> ValueKind:
+def planned_kind(options: PPOOptions, training: PlannedTraining, context: PlanContext) -> ValueKind:
     """Return the kind of value function of a planned step.
 
     Raises:
@@ -46,7 +46,9 @@ def _forecast(options: PPOOptions, context: PlanContext) -> ValueKind | None:
     return saved_kind(artifact) if isinstance(artifact, Artifact) else facts.get("value", "model")
 
 
-def _check_adapter(options: PPOOptions, training: Training, *, lora: bool, where: str) -> None:
+def _check_adapter(
+    options: PPOOptions, training: PlannedTraining, *, lora: bool, where: str
+) -> None:
     if not lora:
         raise ChainError(
             "`value: adapter` needs a policy with frozen weights below an adapter",

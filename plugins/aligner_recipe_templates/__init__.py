@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import aligner
-from aligner.registry import RecipeTemplate
 from aligner_recipe_templates.templates import TEMPLATES
 
 
 @aligner.hookimpl
-def aligner_recipe_templates() -> Iterable[RecipeTemplate]:
+def aligner_recipe_templates() -> Iterable[aligner.RecipeTemplate]:
     return TEMPLATES

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from string import Template
 
-from aligner.registry import DatasetSummary, TemplateInputs
+from aligner import DatasetSummary, TemplateInputs
 
 TOKENS_PER_BATCH = 8192
 """Tokens of a batch that fit into the memory of common devices beside a small model."""
@@ -180,7 +180,7 @@ def _overflow(data: DatasetSummary, longest: int) -> str:
         )
     return (
         "    overflow: turns # drop the oldest turns of longer rows\n"
-        "    limits: {cut: 1.0, dropped: 1.0} # many rows are longer; the ledger counts them"
+        "    limits: {truncated: 1.0, dropped: 1.0} # many rows are longer; the ledger counts them"
     )
 
 

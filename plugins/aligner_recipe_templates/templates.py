@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from aligner.registry import RecipeTemplate, TemplateInputs
+from aligner import RecipeTemplate, TemplateInputs
 from aligner_recipe_templates.steps import STEPS, StepTemplate, evaluation, head
 
 

@@ -7,7 +7,7 @@ from pydantic import Field
 from aligner.kit.declare import OfflineOptions
 
 
-class RewardOptions(OfflineOptions):
+class RewardModelOptions(OfflineOptions):
     """Options of reward model training."""
 
     base: str | None = None

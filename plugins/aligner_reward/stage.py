@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from aligner import PlanContext, Slot
 from aligner.kit.declare import OfflineStage
-from aligner_reward.options import RewardOptions
+from aligner_reward.options import RewardModelOptions
 
 if TYPE_CHECKING:
     from aligner_reward.trainer import RewardMethod
 
 
-class Reward(OfflineStage[RewardOptions]):
+class Reward(OfflineStage[RewardModelOptions]):
     """Train a model to score preferred completions higher (Bradley-Terry)."""
 
     name = "reward"

@@ -17,7 +17,7 @@ from aligner.kit.work import (
     load_reward_to_train,
     reward_info,
 )
-from aligner_reward.options import RewardOptions
+from aligner_reward.options import RewardModelOptions
 
 
 class _RewardTrainer(StepTrainer, RewardTrainer):
@@ -29,7 +29,7 @@ class _RewardTrainer(StepTrainer, RewardTrainer):
         return super().compute_loss(model, read, *rest, **others)  # type: ignore[no-untyped-call]  # TRL
 
 
-class RewardMethod(CompletionMethod[RewardOptions]):
+class RewardMethod(CompletionMethod[RewardModelOptions]):
     """Training by -log σ(r(chosen) - r(rejected)), of a model whose head returns one number."""
 
     sides = ("chosen", "rejected")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from aligner import Completion, ExtensionOptions, RewardFunction
-from aligner.errors import DataError
+from aligner.kit.declare import DataError
 
 
 class ExactMatchOptions(ExtensionOptions):

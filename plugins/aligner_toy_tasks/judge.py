@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import ClassVar
 
-from aligner.registry import Completion, RewardFunction
+from aligner import Completion, RewardFunction
 from aligner_toy_tasks.answers import COURTESIES
 from aligner_toy_tasks.questions import Question, parse_question
 

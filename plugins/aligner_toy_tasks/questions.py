@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TypeVar
 
-from aligner.errors import DataError
-from aligner.registry import Message
+from aligner.kit.rows import DataError, Message
 
 T = TypeVar("T")
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from aligner.registry import DataSource, ExtensionOptions
+from aligner import DataSource, ExtensionOptions
 from aligner_toy_tasks.answers import REJECTED, answer, sloppiness
 from aligner_toy_tasks.questions import Draw, Question, ask, ask_again
 

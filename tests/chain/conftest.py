@@ -1,4 +1,4 @@
-"""Stages that write small files in place of models: what a chain does is seen without any."""
+"""Stages that write small files in place of models: what a chain does is result without any."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Base(Stage[Options]):
         ran = context.memo.setdefault("ran", [])
         ran.append(context.step)
         if self.options.fail == "run":
-            raise RuntimeError("out of paper")
+            raise RuntimeError("out of disk space")
         if self.options.fail == "stop":
             raise KeyboardInterrupt
         if self.options.fail == "noise":
@@ -155,9 +155,9 @@ def go(tmp_path: Path, host: Host) -> Callable[..., SimpleNamespace]:
         memo: dict[str, Any] = {}
         checked = chain.check(chain.link(recipe, host), host, memo=memo)
         events: list[Any] = []
-        seen = SimpleNamespace(ran=[], events=events, outcome=None, error=None)
+        result = SimpleNamespace(ran=[], events=events, outcome=None, error=None)
         try:
-            seen.outcome = chain.run(
+            result.outcome = chain.run(
                 checked,
                 host,
                 runs=tmp_path / "runs",
@@ -166,8 +166,8 @@ def go(tmp_path: Path, host: Host) -> Callable[..., SimpleNamespace]:
                 **options,
             )
         except BaseException as error:
-            seen.error = error
-        seen.ran = memo.get("ran", [])
-        return seen
+            result.error = error
+        result.ran = memo.get("ran", [])
+        return result
 
     return run

@@ -10,7 +10,7 @@ from aligner.host import Host
 from aligner.recipe import read_recipe
 
 
-def complaints(folder: Path, host: Host, text: str) -> str:
+def errors_of(folder: Path, host: Host, text: str) -> str:
     path = folder / "r.yaml"
     path.write_text(text)
     with pytest.raises(AlignerError) as caught:
@@ -19,8 +19,8 @@ def complaints(folder: Path, host: Host, text: str) -> str:
     return str(caught.value).replace(str(folder) + "/", "")
 
 
-def test_everything_wrong_with_a_chain_is_said_at_once(tmp_path: Path, host: Host) -> None:
-    assert complaints(
+def test_all_errors_of_a_chain_are_reported_at_once(tmp_path: Path, host: Host) -> None:
+    assert errors_of(
         tmp_path,
         host,
         """\
@@ -40,9 +40,7 @@ steps:
     )
 
 
-def test_what_is_wrong_with_the_recipe_itself_does_not_hide_the_rest(
-    tmp_path: Path, host: Host
-) -> None:
+def test_errors_of_the_recipe_do_not_hide_errors_of_its_steps(tmp_path: Path, host: Host) -> None:
     path = tmp_path / "r.yaml"
     path.write_text(
         "sede: 1\nsteps:\n  - {stage: begin}\n  - {stage: grow, txet: a}\n"
@@ -63,37 +61,41 @@ def test_what_is_wrong_with_the_recipe_itself_does_not_hide_the_rest(
 
 def test_a_slot_that_nothing_fills_names_the_stages_that_would(tmp_path: Path, host: Host) -> None:
     text = "steps:\n  - {stage: begin}\n  - {stage: last}\n"
-    assert complaints(tmp_path, host, text) == (
+    assert errors_of(tmp_path, host, text) == (
         "r.yaml:3: step 'last' requires 'reward', and nothing before it fills that slot\n"
         "  hint: put a step before it that fills 'reward': judge"
     )
 
 
-def test_a_chain_without_a_model_says_that_one_may_be_named(tmp_path: Path, host: Host) -> None:
-    assert complaints(tmp_path, host, "steps:\n  - {stage: judge}\n") == (
+def test_the_error_of_a_chain_without_a_model_suggests_to_name_one(
+    tmp_path: Path, host: Host
+) -> None:
+    assert errors_of(tmp_path, host, "steps:\n  - {stage: judge}\n") == (
         "r.yaml:2: step 'judge' requires 'policy', and nothing before it fills that slot\n"
         "  hint: put a step before it that fills 'policy': begin, grow; "
         "or name a model to begin with: `model: PATH`"
     )
 
 
-def test_a_gate_on_a_figure_nobody_computes_is_found(tmp_path: Path, host: Host) -> None:
+def test_a_gate_on_a_metric_that_the_step_does_not_compute_is_an_error(
+    tmp_path: Path, host: Host
+) -> None:
     text = "steps:\n  - stage: begin\n    gate:\n      lenght: '> 1'\n"
-    assert complaints(tmp_path, host, text) == (
+    assert errors_of(tmp_path, host, text) == (
         "r.yaml:4: step 'begin' has a gate on 'lenght', which it does not compute\n"
         "  hint: did you mean 'length'?"
     )
 
 
-def test_one_fault_does_not_raise_others_that_only_follow_from_it(
+def test_an_error_does_not_cause_reports_of_errors_that_follow_from_it(
     tmp_path: Path, host: Host
 ) -> None:
     text = "steps:\n  - {stage: begin, fail: plan}\n  - {stage: grow, fail: plan}\n"
-    assert complaints(tmp_path, host, text) == "r.yaml:2: it does not fit"
+    assert errors_of(tmp_path, host, text) == "r.yaml:2: it does not fit"
 
 
 def test_checking_writes_nothing(tmp_path: Path, host: Host) -> None:
     path = tmp_path / "r.yaml"
     path.write_text("steps:\n  - {stage: begin}\n")
     chain.check(chain.link(read_recipe(path), host), host)
-    assert [one.name for one in tmp_path.iterdir()] == ["r.yaml"]
+    assert [path.name for path in tmp_path.iterdir()] == ["r.yaml"]

@@ -22,17 +22,17 @@ steps:
 Go = Callable[..., Any]
 
 
-def policy(seen: Any) -> str:
-    return (Path(seen.outcome.state.policy.path) / "text").read_text()
+def policy(result: Any) -> str:
+    return (Path(result.outcome.state.policy.path) / "text").read_text()
 
 
-def test_each_step_works_on_what_the_one_before_it_left(go: Go) -> None:
-    seen = go(THREE)
-    assert seen.error is None
-    assert policy(seen) == "abc"
-    assert seen.outcome.state.policy.made_by == "three"
-    assert seen.outcome.state.tokenizer.made_by == "begin"
-    assert [(row.step, dict(row.metrics), row.reused) for row in seen.outcome.steps] == [
+def test_each_step_starts_from_the_state_after_the_step_before_it(go: Go) -> None:
+    result = go(THREE)
+    assert result.error is None
+    assert policy(result) == "abc"
+    assert result.outcome.state.policy.made_by == "three"
+    assert result.outcome.state.tokenizer.made_by == "begin"
+    assert [(row.step, dict(row.metrics), row.reused) for row in result.outcome.steps] == [
         ("begin", {"length": 1.0}, False),
         ("two", {"length": 2.0}, False),
         ("three", {"length": 3.0}, False),
@@ -55,12 +55,12 @@ def test_changing_the_third_step_reruns_only_the_third(go: Go) -> None:
     assert policy(changed) == "abd"
 
 
-def test_changing_the_second_step_reruns_what_follows_too(go: Go) -> None:
+def test_changing_the_second_step_reruns_it_and_the_following_steps(go: Go) -> None:
     go(THREE)
     assert go(THREE, overrides=["two.text=d"]).ran == ["two", "three"]
 
 
-def test_a_step_that_makes_the_same_again_spares_what_follows(go: Go) -> None:
+def test_a_rerun_with_an_equal_result_does_not_rerun_the_following_steps(go: Go) -> None:
     go(THREE)
     # The second step's data is named otherwise, so it runs; its result is equal, so the third does not.
     assert go(THREE, overrides=["two.fail=nothing"]).ran == ["two"]
@@ -86,7 +86,7 @@ def test_another_recipe_shares_the_steps_it_has_in_common_under_other_names(go: 
     assert policy(other) == "az"
 
 
-def test_a_failed_step_stops_the_chain_and_keeps_what_was_finished(go: Go, tmp_path: Path) -> None:
+def test_a_failed_step_stops_the_chain_and_finished_steps_stay(go: Go, tmp_path: Path) -> None:
     failed = go(THREE, overrides=["three.fail=run"])
     assert isinstance(failed.error, RuntimeError)
     assert failed.error.__notes__ == [
@@ -100,7 +100,9 @@ def test_a_failed_step_is_not_followed_by_the_next(go: Go) -> None:
     assert go(THREE, overrides=["two.fail=run"]).ran == ["begin", "two"]
 
 
-def test_an_interrupted_run_says_how_to_go_on_and_ends_with_75(go: Go, tmp_path: Path) -> None:
+def test_an_interrupted_run_has_a_hint_how_to_resume_and_exit_code_75(
+    go: Go, tmp_path: Path
+) -> None:
     stopped = go(THREE, overrides=["three.fail=stop"])
     assert isinstance(stopped.error, Stopped)
     assert stopped.error.exit_code == 75
@@ -111,38 +113,38 @@ def test_an_interrupted_run_says_how_to_go_on_and_ends_with_75(go: Go, tmp_path:
     assert go(THREE).ran == ["three"]
 
 
-def test_a_stage_that_touches_an_undeclared_slot_is_stopped(go: Go, tmp_path: Path) -> None:
-    seen = go(THREE, overrides=["two.fail=slot"])
-    assert isinstance(seen.error, StageError)
-    assert str(seen.error) == (
+def test_a_stage_that_changes_an_undeclared_slot_fails(go: Go, tmp_path: Path) -> None:
+    result = go(THREE, overrides=["two.fail=slot"])
+    assert isinstance(result.error, StageError)
+    assert str(result.error) == (
         f"{tmp_path}/mine.yaml:3: stage 'grow' left [] empty and changed ['value']\n"
         "  hint: it declares provides=['policy']"
     )
 
 
-def test_a_stage_that_empties_slots_is_stopped(go: Go) -> None:
-    seen = go(THREE, overrides=["two.fail=empty"])
+def test_a_stage_that_empties_slots_fails(go: Go) -> None:
+    result = go(THREE, overrides=["two.fail=empty"])
     assert (
-        str(seen.error)
+        str(result.error)
         .splitlines()[0]
         .endswith("stage 'grow' left ['policy'] empty and changed ['tokenizer']")
     )
 
 
-def test_until_stops_after_the_step_and_a_later_run_goes_on(go: Go) -> None:
+def test_until_stops_after_the_step_and_a_later_run_continues(go: Go) -> None:
     assert go(THREE, until="two").ran == ["begin", "two"]
     assert go(THREE).ran == ["three"]
 
 
-def test_from_runs_the_step_again_and_what_follows(go: Go) -> None:
+def test_from_reruns_the_step_and_the_following_steps(go: Go) -> None:
     go(THREE)
     assert go(THREE, start_from="two").ran == ["two", "three"]
 
 
-def test_from_needs_what_is_before_it(go: Go, tmp_path: Path) -> None:
-    seen = go(THREE, start_from="two")
-    assert isinstance(seen.error, ChainError)
-    assert str(seen.error) == (
+def test_from_requires_that_the_steps_before_it_have_finished(go: Go, tmp_path: Path) -> None:
+    result = go(THREE, start_from="two")
+    assert isinstance(result.error, ChainError)
+    assert str(result.error) == (
         f"{tmp_path}/mine.yaml:2: step 'begin' has not finished with these options\n"
         "  hint: run without --from: finished steps are reused anyway"
     )
@@ -153,42 +155,42 @@ def test_fresh_runs_every_step_again(go: Go) -> None:
     assert go(THREE, fresh=True).ran == ["begin", "two", "three"]
 
 
-def test_until_an_unknown_step_is_refused_with_the_nearest(go: Go, tmp_path: Path) -> None:
+def test_until_an_unknown_step_is_an_error_with_the_closest_name(go: Go, tmp_path: Path) -> None:
     assert str(go(THREE, until="thre").error) == (
-        f"{tmp_path}/mine.yaml: --until names no step: 'thre'\n  hint: did you mean 'three'?"
+        f"{tmp_path}/mine.yaml: --until: there is no step 'thre'\n  hint: did you mean 'three'?"
     )
 
 
-def test_a_gate_that_does_not_hold_stops_the_chain_and_keeps_the_result(
+def test_a_gate_that_is_not_met_stops_the_chain_and_keeps_the_result(
     go: Go, tmp_path: Path
 ) -> None:
     gated = THREE.replace("text: b", "text: b, gate: {length: '> 5'}")
-    seen = go(gated)
-    assert isinstance(seen.error, GateError)
-    assert seen.error.exit_code == 1
-    assert str(seen.error) == (
+    result = go(gated)
+    assert isinstance(result.error, GateError)
+    assert result.error.exit_code == 1
+    assert str(result.error) == (
         f"{tmp_path}/mine.yaml:3: step 'two' does not pass its gate: length is 2, not > 5.0\n"
         f"  hint: its result is kept in {tmp_path}/runs/mine/steps/2-two; "
         "change the gate or an earlier step, and run again"
     )
-    assert seen.ran == ["begin", "two"]
+    assert result.ran == ["begin", "two"]
     # The gate alone is changed: nothing that passed it now is run again.
     assert go(gated.replace("> 5", ">= 2")).ran == ["three"]
     assert isinstance(go(gated).error, GateError)
 
 
-def test_a_damaged_result_is_set_aside_and_made_anew(go: Go, tmp_path: Path) -> None:
+def test_a_damaged_result_is_moved_away_and_computed_again(go: Go, tmp_path: Path) -> None:
     first = go(THREE, until="two")
     [saved] = [row.folder for row in first.outcome.steps if row.step == "two"]
     (saved / "policy" / "text").write_text("ruined")
     again = go(THREE)
     assert again.ran == ["two", "three"]
     assert policy(again) == "abc"
-    aside = list((tmp_path / "runs" / ".steps").glob("*.damaged-*"))
-    assert [(one / "policy" / "text").read_text() for one in aside] == ["ruined"]
+    moved = list((tmp_path / "runs" / ".steps").glob("*.damaged-*"))
+    assert [(path / "policy" / "text").read_text() for path in moved] == ["ruined"]
 
 
-def test_events_tell_the_whole_story_in_order(go: Go) -> None:
+def test_events_are_complete_and_in_order(go: Go) -> None:
     events = go(THREE, until="two").events
     assert [type(event) for event in events[:-1]] == [
         StepStarted,
@@ -205,10 +207,10 @@ def test_events_tell_the_whole_story_in_order(go: Go) -> None:
     ] == [(1, 2, {"loss": 0.5}), (2, 2, {"loss": 0.25})]
 
 
-def test_the_run_folder_holds_recipe_journal_and_steps(go: Go, tmp_path: Path) -> None:
+def test_the_run_folder_has_recipe_journal_and_steps(go: Go, tmp_path: Path) -> None:
     go(THREE)
     folder = tmp_path / "runs" / "mine"
-    assert sorted(one.name for one in (folder / "steps").iterdir()) == [
+    assert sorted(path.name for path in (folder / "steps").iterdir()) == [
         "1-begin",
         "2-two",
         "3-three",
@@ -224,15 +226,13 @@ def test_the_run_folder_holds_recipe_journal_and_steps(go: Go, tmp_path: Path) -
     assert json.loads(curve[1]) == {"done": 2, "total": 2, "unit": "step", "loss": 0.25}
 
 
-def test_environment_and_random_state_are_left_as_found(
-    go: Go, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_environment_and_random_state_are_restored(go: Go, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ALIGNER_TEST_NOISE", raising=False)
     random.seed(5)
     expected = random.random()
     random.seed(5)
-    seen = go(THREE, overrides=["two.fail=noise"])
-    assert seen.error is None
+    result = go(THREE, overrides=["two.fail=noise"])
+    assert result.error is None
     assert random.random() == expected
     assert "ALIGNER_TEST_NOISE" not in os.environ
 

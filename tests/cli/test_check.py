@@ -87,7 +87,7 @@ def forecasts(aligner: Aligner, *words: str) -> list[tuple[str, str, str, list[s
     return [(s["status"], s["run"] or "", s["reason"], s["differences"]) for s in steps]
 
 
-def test_check_shows_what_every_step_will_do_and_writes_nothing(aligner: Aligner) -> None:
+def test_check_shows_the_plan_of_every_step_and_writes_nothing(aligner: Aligner) -> None:
     assert aligner("check", "small.yaml") == (0, WIDE, "")
     assert not Path("runs").exists()
 
@@ -215,7 +215,7 @@ def test_a_step_with_a_checkpoint_resumes(aligner: Aligner) -> None:
     assert forecasts(aligner, *stopped)[2] == ("runs", "", "resumes from a checkpoint", [])
 
 
-def test_fresh_from_and_until_are_taken_into_account(aligner: Aligner) -> None:
+def test_fresh_from_and_until_change_the_forecast(aligner: Aligner) -> None:
     aligner("run", "small.yaml", "--quiet")
     assert forecasts(aligner, "--fresh") == [("runs", "", "requested by --fresh", [])] * 4
     assert forecasts(aligner, "--from", "again", "--until", "again") == [

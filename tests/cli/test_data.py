@@ -226,17 +226,18 @@ REFUSED = [
     ),
     (
         "data convert one.jsonl out.jsonl --to message",
-        "rows are not written as 'message'\n  hint: did you mean 'messages'?\n",
+        "rows cannot be written as 'message'\n  hint: did you mean 'messages'?\n",
     ),
     (
         "data convert one.jsonl out.txt --to text",
-        "files called like out.txt are not written\n"
-        "  hint: call it one of .jsonl, .json, .csv, .tsv, .parquet; all but the last may end in .gz\n",
+        "files named like out.txt cannot be written\n"
+        "  hint: use one of the endings .jsonl, .json, .csv, .tsv, .parquet; "
+        "all but the last may end in .gz\n",
     ),
     (
         "data convert one.jsonl out.jsonl --to preference",
-        "one.jsonl is written as text (text rows), from which no preference rows can be made\n"
-        "  hint: preference rows are made from hh, implicit-preference, implicit-preference-text, "
+        "one.jsonl has the format text (text rows), which cannot be converted to preference rows\n"
+        "  hint: formats for preference rows: hh, implicit-preference, implicit-preference-text, "
         "preference, preference-messages, ranking, ranking-by-rank, sharegpt-preference, "
         "ultrafeedback\n",
     ),

@@ -1,4 +1,4 @@
-"""The live display, in a terminal that knows just enough control sequences to say what is seen."""
+"""The live display, in a terminal emulator with the few control sequences that it uses."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SEQUENCE = re.compile(r"\x1b\[(\??)(\d*)(?:;\d+)*([A-Za-z])")
 
 
 class Screen:
-    """Lines as a terminal would show them, those scrolled away included."""
+    """The lines of a terminal, including those that scrolled away."""
 
     def __init__(self, columns: int) -> None:
         self.columns, self.lines, self.row, self.column = columns, [""], 0, 0
@@ -31,14 +31,14 @@ class Screen:
     def feed(self, text: str) -> None:
         at = 0
         while at < len(text):
-            if found := _SEQUENCE.match(text, at):
-                self._control(found[3], int(found[2] or 1), private=bool(found[1]))
-                at = found.end()
+            if match := _SEQUENCE.match(text, at):
+                self._control(match[3], int(match[2] or 1), private=bool(match[1]))
+                at = match.end()
                 continue
             self._put(text[at])
             at += 1
 
-    def seen(self) -> list[str]:
+    def text(self) -> list[str]:
         return [line.rstrip() for line in self.lines]
 
     def _control(self, letter: str, number: int, *, private: bool) -> None:
@@ -51,25 +51,25 @@ class Screen:
         else:
             raise AssertionError(f"control sequence {letter!r} is not known here")
 
-    def _put(self, one: str) -> None:
-        if one == "\r":
+    def _put(self, char: str) -> None:
+        if char == "\r":
             self.column = 0
-        elif one == "\n":
+        elif char == "\n":
             self.row, self.column = self.row + 1, 0
             if self.row == len(self.lines):
                 self.lines.append("")
         else:
-            assert one >= " ", f"control character {one!r} reached the terminal"
+            assert char >= " ", f"control character {char!r} reached the terminal"
             assert self.column < self.columns, (
                 f"a line wider than the terminal: {self.lines[self.row]}"
             )
             line = self.lines[self.row].ljust(self.column)
-            self.lines[self.row] = line[: self.column] + one + line[self.column + 1 :]
+            self.lines[self.row] = line[: self.column] + char + line[self.column + 1 :]
             self.column += 1
 
 
-def hearing() -> None:
-    """Let signals act on the process to be: what starts the tests may have them ignored."""
+def reset_signals() -> None:
+    """Restore the default handlers; the program that starts the tests may ignore signals."""
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
 
@@ -78,13 +78,13 @@ def in_terminal(
     *words: str,
     columns: int = 80,
     environment: dict[str, str] | None = None,
-    watch: Callable[[list[str], subprocess.Popen[bytes]], None] = lambda seen, process: None,
+    watch: Callable[[list[str], subprocess.Popen[bytes]], None] = lambda lines, process: None,
     seconds: float = 30,
 ) -> tuple[int, list[str]]:
-    """Run `python -m aligner.cli WORDS` in a terminal: its exit code, and what is seen at the end.
+    """Run `python -m aligner.cli` in a terminal, and return its exit code and the final lines.
 
     Args:
-        watch: Called with what is seen after each piece of output.
+        watch: Called with the lines after each piece of output.
     """
     outer, inner = pty.openpty()
     fcntl.ioctl(inner, termios.TIOCSWINSZ, struct.pack("HHHH", 30, columns, 0, 0))
@@ -96,10 +96,10 @@ def in_terminal(
         stderr=inner,
         env=settings | {"TERM": "xterm-256color"} | (environment or {}),
         start_new_session=True,
-        preexec_fn=hearing,
+        preexec_fn=reset_signals,
     )
     os.close(inner)
-    screen, held, end = Screen(columns), b"", time.monotonic() + seconds
+    screen, pending, end = Screen(columns), b"", time.monotonic() + seconds
     try:
         while time.monotonic() < end:
             if not select.select([outer], [], [], 0.2)[0]:
@@ -110,14 +110,14 @@ def in_terminal(
                 break
             if not piece:
                 break
-            held += piece
-            # Of a character or control sequence that has not all arrived, nothing is shown yet.
-            cut = max(held.rfind(b"\n"), held.rfind(b"m"), held.rfind(b"\r")) + 1
-            screen.feed(held[:cut].decode())
-            held = held[cut:]
-            watch(screen.seen(), process)
-        screen.feed(held.decode())
-        return process.wait(timeout=5), screen.seen()
+            pending += piece
+            # An incomplete character or control sequence waits for its rest.
+            complete = max(pending.rfind(b"\n"), pending.rfind(b"m"), pending.rfind(b"\r")) + 1
+            screen.feed(pending[:complete].decode())
+            pending = pending[complete:]
+            watch(screen.text(), process)
+        screen.feed(pending.decode())
+        return process.wait(timeout=5), screen.text()
     finally:
         process.kill()
         process.wait()
@@ -177,15 +177,15 @@ RUNNING = """\
 · then measure"""
 
 
-@pytest.mark.parametrize(("columns", "shown"), [(80, WIDE), (40, NARROW)])
-def test_the_display_leaves_finished_steps_and_the_closing_table(
-    desk: Path, columns: int, shown: str
+@pytest.mark.parametrize(("columns", "expected"), [(80, WIDE), (40, NARROW)])
+def test_the_display_ends_with_finished_steps_and_the_summary_table(
+    desk: Path, columns: int, expected: str
 ) -> None:
-    code, seen = in_terminal("run", "small.yaml", columns=columns)
-    assert (code, timeless(seen)) == (0, shown)
+    code, lines = in_terminal("run", "small.yaml", columns=columns)
+    assert (code, timeless(lines)) == (0, expected)
 
 
-def test_the_running_step_is_drawn_in_place_with_its_bar_figures_and_time_left(
+def test_the_running_step_is_drawn_in_place_with_bar_metrics_and_remaining_time(
     desk: Path,
 ) -> None:
     drawn: list[str] = []
@@ -194,20 +194,20 @@ def test_the_running_step_is_drawn_in_place_with_its_bar_figures_and_time_left(
         "small.yaml",
         "--set",
         "again.pause=0.5",
-        watch=lambda seen, process: drawn.append(timeless(seen)),
+        watch=lambda lines, process: drawn.append(timeless(lines)),
     )
     assert code == 0
     assert RUNNING in drawn
 
 
-def test_ctrl_c_leaves_what_is_finished_and_says_how_to_go_on(desk: Path) -> None:
-    def interrupt(seen: list[str], process: subprocess.Popen[bytes]) -> None:
-        if any("loss 0.5" in line for line in seen):
+def test_ctrl_c_keeps_finished_steps_and_prints_a_hint_to_resume(desk: Path) -> None:
+    def interrupt(lines: list[str], process: subprocess.Popen[bytes]) -> None:
+        if any("loss 0.5" in line for line in lines):
             process.send_signal(signal.SIGINT)
 
-    code, seen = in_terminal("run", "small.yaml", "--set", "again.pause=0.5", watch=interrupt)
+    code, lines = in_terminal("run", "small.yaml", "--set", "again.pause=0.5", watch=interrupt)
     assert code == 75
-    assert timeless([line for line in seen if line]) == (
+    assert timeless([line for line in lines if line]) == (
         "✓ 1/4 make  done in TTT s\n"
         "✓ 2/4 tune  done in TTT s · loss 0.7143 · accuracy 0.75\n"
         "■ 3/4 again  stopped after TTT s\n"
@@ -216,7 +216,7 @@ def test_ctrl_c_leaves_what_is_finished_and_says_how_to_go_on(desk: Path) -> Non
     )
 
 
-def test_a_terminal_that_is_closed_stops_the_run_in_good_order(desk: Path) -> None:
+def test_a_closed_terminal_stops_the_run_in_order(desk: Path) -> None:
     outer, inner = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "aligner.cli", "run", "small.yaml", "--set", "tune.pause=1"],
@@ -225,38 +225,36 @@ def test_a_terminal_that_is_closed_stops_the_run_in_good_order(desk: Path) -> No
         stderr=inner,
         env=os.environ | {"TERM": "xterm"},
         start_new_session=True,
-        preexec_fn=hearing,
+        preexec_fn=reset_signals,
     )
     os.close(inner)
-    held = b""
-    while b"tune  4 steps" not in held.replace(b"\x1b[2m", b"").replace(b"\x1b[0m", b""):
-        held += os.read(outer, 65536)
+    output = b""
+    while b"tune  4 steps" not in output.replace(b"\x1b[2m", b"").replace(b"\x1b[0m", b""):
+        output += os.read(outer, 65536)
     os.close(outer)
-    # The terminal is not this session's own, so the kernel does not send what it would send.
+    # The terminal is not the controlling one of this session, so the kernel sends no signal.
     process.send_signal(signal.SIGHUP)
     assert process.wait(timeout=20) == 75
     last = json.loads(Path("runs/small/journal.jsonl").read_text().splitlines()[-1])
     assert (last["event"], last["step"]) == ("step failed", "tune")
 
 
-def test_chatter_of_libraries_does_not_disturb_the_display(desk: Path) -> None:
+def test_output_of_libraries_does_not_disturb_the_display(desk: Path) -> None:
     words = ("--set", "tune.says=hello", "--set", "tune.pause=0.1")
-    code, seen = in_terminal("run", "small.yaml", *words)
-    assert (code, timeless(seen)) == (
+    code, lines = in_terminal("run", "small.yaml", *words)
+    assert (code, timeless(lines)) == (
         0,
         WIDE.replace("\ntime ", "\nlog       runs/small/log.txt\ntime "),
     )
 
 
 def test_a_dumb_terminal_gets_plain_lines(desk: Path) -> None:
-    code, seen = in_terminal("run", "small.yaml", environment={"TERM": "dumb"})
-    assert (code, seen[0]) == (0, "[1/4] make: a new model, 8 wide")
+    code, lines = in_terminal("run", "small.yaml", environment={"TERM": "dumb"})
+    assert (code, lines[0]) == (0, "[1/4] make: a new model, 8 wide")
 
 
-@pytest.mark.parametrize(("environment", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False)])
-def test_no_color_takes_the_colours_away(
-    desk: Path, environment: dict[str, str], coloured: bool
-) -> None:
+@pytest.mark.parametrize(("environment", "colored"), [({}, True), ({"NO_COLOR": "1"}, False)])
+def test_no_color_disables_colors(desk: Path, environment: dict[str, str], colored: bool) -> None:
     raw = b""
     outer, inner = pty.openpty()
     process = subprocess.Popen(
@@ -273,5 +271,5 @@ def test_no_color_takes_the_colours_away(
         raw += piece
     os.close(outer)
     assert process.wait(timeout=20) == 0
-    # 30 to 37 are colours; bold and dim may stay.
-    assert bool(re.search(rb"\x1b\[(?:\d+;)*3[0-7]m", raw)) is coloured
+    # 30 to 37 are colors; bold and dim may stay.
+    assert bool(re.search(rb"\x1b\[(?:\d+;)*3[0-7]m", raw)) is colored

@@ -85,7 +85,7 @@ def test_a_run_prints_each_step_and_ends_with_metrics_and_paths(aligner: Aligner
     assert Path("runs/small/steps/3-again/policy/weights.txt").is_file()
 
 
-def test_a_run_with_one_option_changed_reuses_what_came_before(aligner: Aligner) -> None:
+def test_a_run_with_one_changed_option_reuses_earlier_steps(aligner: Aligner) -> None:
     aligner("run", "small.yaml")
     code, out, err = aligner("run", "small.yaml", "--set", "again.rate=0.9", "--name", "other")
     assert (code, timeless(out), err) == (0, SECOND_RUN, "")
@@ -281,7 +281,7 @@ def test_only_the_first_of_several_processes_shows_the_run(desk: Path) -> None:
 def test_a_later_process_prints_its_rank_with_its_error(desk: Path) -> None:
     second = apart("run", "small.yaml", "--until", "nothing", RANK="1", WORLD_SIZE="2")
     assert (second.returncode, second.stdout) == (2, "")
-    assert second.stderr.startswith("process 1: small.yaml: --until names no step: 'nothing'\n")
+    assert second.stderr.startswith("process 1: small.yaml: --until: there is no step 'nothing'\n")
 
 
 def test_a_second_run_in_the_same_folder_is_refused_while_the_first_one_runs(desk: Path) -> None:

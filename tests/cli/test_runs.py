@@ -66,7 +66,7 @@ def test_runs_are_listed_with_their_status(two_runs: Aligner) -> None:
     assert (code, masked(out), err) == (0, LIST, "")
 
 
-def test_runs_in_forty_columns_stand_under_one_another(
+def test_runs_in_forty_columns_are_a_list(
     two_runs: Aligner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "40")
@@ -101,7 +101,7 @@ def test_runs_as_json_have_every_value(two_runs: Aligner) -> None:
     assert (tune["shared"], tune["folder"]) == (True, "runs/small/steps/2-tune")
 
 
-def test_a_folder_without_runs_says_so(aligner: Aligner) -> None:
+def test_a_folder_without_runs_is_reported(aligner: Aligner) -> None:
     assert aligner("runs", "--runs", "nowhere") == (0, "no runs in nowhere\n", "")
     assert aligner("runs", "--runs", "nowhere", "--json") == (0, "[]\n", "")
 

@@ -1,4 +1,4 @@
-"""What may reach a terminal, a log or an error file."""
+"""Text that may reach a terminal, a log or an error file."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from aligner.terminal.text import escape_controls, hide_secrets, one_line, sanit
 
 @given(st.text(st.characters(categories=["Cc", "Cf", "Cs", "Lu", "Zl", "Zp"])))
 def test_no_control_or_direction_character_survives_cleaning(text: str) -> None:
-    left = {unicodedata.category(one) for one in escape_controls(text) if one not in "\n\t"}
-    assert left <= {"Lu", "Ll", "Nd", "Po"}
+    categories = {unicodedata.category(c) for c in escape_controls(text) if c not in "\n\t"}
+    assert categories <= {"Lu", "Ll", "Nd", "Po"}
     escape_controls(text).encode("utf-8")
 
 
-def test_newlines_in_a_value_do_not_make_lines() -> None:
+def test_one_line_has_no_newlines() -> None:
     assert one_line("a\r\nb\x1b]0;title\x07\n") == "a b\\x1b]0;title\\x07"
 
 
@@ -37,5 +37,5 @@ def test_secrets_are_hidden_by_the_name_of_their_variable_and_short_values_are_n
     )
 
 
-def test_a_hub_token_is_hidden_wherever_it_comes_from() -> None:
+def test_a_hub_token_is_hidden_in_any_text() -> None:
     assert sanitize("token=hf_" + "a1" * 15) == "token=[hub token hidden]"

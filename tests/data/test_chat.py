@@ -20,7 +20,7 @@ from aligner.data.encoding.chat import (
 )
 from aligner.data.reading.messages import MalformedRowError
 from aligner.data.rows import Conversation, Preference, Text
-from aligner.data.templates.rendering import ChatTemplate, RewrittenTurnError, TemplateInput
+from aligner.data.templates.rendering import RewrittenTurnError, TemplateInput, TokenizerTemplate
 
 
 def user(content: str) -> dict[str, Any]:
@@ -265,7 +265,7 @@ def test_a_long_conversation_may_be_put_together_bit_by_bit(bare: Any) -> None:
         "{% endfor %}{{ n.x }}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
     )
     long = tuple(turn for _ in range(10) for turn in (user("a" * 99_999), said("b" * 99_999)))
-    rendered = ChatTemplate(bare).render(TemplateInput(long))
+    rendered = TokenizerTemplate(bare).render(TemplateInput(long))
     assert len(rendered.text) > 1_999_980
     assert None not in rendered.turns
 

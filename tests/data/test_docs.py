@@ -40,7 +40,7 @@ def test_every_limit_is_told_with_its_default() -> None:
 def test_every_ending_is_told() -> None:
     endings = {one for row in table("ends with") for one in re.findall(r"`\.(\w+)`", row[0])}
     assert endings == READABLE
-    [packings] = re.findall(r"which another ending says: (.*?) \(", PAGE)
+    [packings] = re.findall(r"with a further ending: (.*?) \(", PAGE)
     assert set(re.findall(r"`\.(\w+)`", packings)) == set(PACKINGS)
 
 

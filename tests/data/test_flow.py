@@ -36,12 +36,13 @@ from aligner.data.encoding.prepare import (
 )
 from aligner.data.options import DataOptions
 from aligner.data.reading import contents, entry_rows
-from aligner.data.store.arrow_dataset import to_dataset
 from aligner.data.store.cache import Cache
 from aligner.data.store.digest_set import DigestSet
 from aligner.data.store.lazy_rows import MappedRows, ReorderedRows
 from aligner.data.store.row_store import RowStore, RowStoreWriter
 from aligner.data.store.token_rows import LabelTokens, PromptTokens
+from aligner.train.packing import LanguageRows
+from aligner.train.row_dataset import row_dataset
 
 from .conftest import CHATML, Here
 
@@ -127,7 +128,7 @@ def test_one_preparation_serves_steps_and_recipes_that_want_the_same(
     prepare_conversations(place, DataOptions(data=name), marked)  # type: ignore[arg-type]
     counting.since()
     # Other limits say only what is too much, not what rows there are.
-    other = DataOptions(data=name, limits={"cut": 0.5})  # type: ignore[arg-type]
+    other = DataOptions(data=name, limits={"truncated": 0.5})  # type: ignore[arg-type]
     prepare_conversations(place, other, marked)
     assert counting.since() == (0, 0, 0)
     for changed in ({"max_length": 99}, {"hold_out": 0.4}, {"overflow": "stop"}):
@@ -261,24 +262,26 @@ def test_a_url_is_fetched_once_and_only_its_beginning_where_only_that_is_read(
     ]
 
 
-def test_trainers_read_the_columns_of_the_file_itself(tmp_path: Path, marked: Any) -> None:
+def test_trainers_read_rows_from_the_file_itself(tmp_path: Path, marked: Any) -> None:
     write(tmp_path, "a.jsonl", [talk(number) for number in range(1500)])
     options = DataOptions(data="a.jsonl", shuffle=True, mixture={"rows": 2000})  # type: ignore[arg-type]
     made = prepare_conversations(Here(tmp_path), options, marked)
     before = pyarrow.total_allocated_bytes()
-    columns = to_dataset(made.train, ["input_ids", "trained", "length"])
-    assert pyarrow.total_allocated_bytes() - before < 100_000  # 2000 indices, and no rows
-    assert columns.column_names == ["input_ids", "trained", "length"]
-    assert len(columns) == len(made.train) == 2000
+    dataset = row_dataset(LanguageRows(made.train), with_lengths=True)
+    assert pyarrow.total_allocated_bytes() - before < 100_000  # numbers and lengths, and no rows
+    assert len(dataset) == len(made.train) == 2000
     for number in (0, 999, 1000, 1999):
         row = made.train[number]
         expected = {
             "input_ids": row.input_ids,
-            "trained": row.trained,
+            "labels": [
+                token if trained else -100
+                for token, trained in zip(row.input_ids, row.trained, strict=True)
+            ],
             "length": len(row.input_ids),
         }
-        assert columns[number] == expected
-    assert len(to_dataset(made.held_out, ["input_ids"])) == 0
+        assert dataset[number] == expected
+    assert len(row_dataset(LanguageRows(made.held_out), with_lengths=False)) == 0
 
 
 def test_a_temporary_folder_goes_with_what_it_was_for(tmp_path: Path, marked: Any) -> None:
@@ -489,8 +492,8 @@ def test_rows_in_many_batches_are_those_of_one(
     rows = [talk(number, "ok " * (number % 40)) for number in range(1, 60)]
     rows[7]["messages"] = rows[7]["messages"][::-1]
     write(tmp_path, "a.jsonl", rows)
-    free = {"dropped": 1, "cut": 1, "role_order": 1}
-    for overflow in ("cut", "turns", "drop"):
+    free = {"dropped": 1, "truncated": 1, "role_order": 1}
+    for overflow in ("truncate", "turns", "drop"):
         options = DataOptions(
             data="a.jsonl", hold_out=0.3, max_length=60, overflow=overflow, limits=free
         )  # type: ignore[arg-type]

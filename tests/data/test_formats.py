@@ -236,8 +236,9 @@ def test_further_columns_make_no_other_format_of_it(
 def test_answers_with_a_verdict_are_not_taken_for_demonstrations(read: Read) -> None:
     with pytest.raises(AlignerError) as error:
         read({"messages": [ASKED, SAID], "label": False})
-    assert "is written as messages-label (label rows), from which no conversation" in str(
-        error.value
+    assert (
+        "has the format messages-label (label rows), which cannot be converted to conversation"
+        in str(error.value)
     )
 
 

@@ -108,12 +108,14 @@ def test_long_rows_are_dropped_up_to_the_limit(place: Any, marked: Any) -> None:
     stop = options(place, *short, LONG, max_length=40, overflow="stop", limits={"dropped": 1})
     assert refused(prepare_conversations, place, stop, marked) == (
         "recipe.yaml:max_length: 1 rows have more than max_length 40 tokens: rows.jsonl:10 (58)\n"
-        "  hint: raise max_length, or set overflow to drop, cut or turns"
+        "  hint: raise max_length, or set overflow to drop, truncate or turns"
     )
 
 
 def test_a_cut_that_leaves_nothing_to_train_stops(place: Any, marked: Any) -> None:
-    chosen = options(place, LONG, max_length=40, overflow="cut", limits={"cut": 1, "dropped": 1})
+    chosen = options(
+        place, LONG, max_length=40, overflow="truncate", limits={"truncated": 1, "dropped": 1}
+    )
     assert refused(prepare_conversations, place, chosen, marked) == (
         "recipe.yaml:data: rows.jsonl: 1 of 1 rows (100.0%) have no trained token\n"
         "    rows.jsonl:1\n"
@@ -125,17 +127,17 @@ def test_a_cut_that_leaves_nothing_to_train_stops(place: Any, marked: Any) -> No
 def test_whole_turns_are_left_out_oldest_first(place: Any, marked: Any) -> None:
     turns = talk("one one one", "two two two", "how are you?", "ok")
     turns["messages"].insert(0, {"role": "system", "content": "ok then"})
-    chosen = options(place, turns, max_length=40, overflow="turns", limits={"cut": 1})
+    chosen = options(place, turns, max_length=40, overflow="turns", limits={"truncated": 1})
     made = prepare_conversations(place, chosen, marked)
     assert [marked.decode(row.input_ids) for row in made.train] == [
         "<|im_start|>system\nok then<|im_end|>\n<|im_start|>user\nhow are you?<|im_end|>\n"
         "<|im_start|>assistant\nok<|im_end|>"
     ]
     whole = prepare_conversations(place, options(place, turns), marked)
-    assert made.ledgers["data"].cut_tokens == whole.tokens - made.tokens > 0
+    assert made.ledgers["data"].truncated_tokens == whole.tokens - made.tokens > 0
     preference = {"prompt": turns["messages"][:-1], "chosen": "ok", "rejected": "1"}
     chosen = options(place, preference, name="p.jsonl", data="p.jsonl", max_length=40,
-                     overflow="turns", limits={"cut": 1})  # fmt: skip
+                     overflow="turns", limits={"truncated": 1})  # fmt: skip
     (row,) = prepare_preferences(place, chosen, marked).train
     assert row.prompt_ids + row.chosen_ids == made.train[0].input_ids
     (prompt,) = prepare_prompts(place, chosen, marked).train
@@ -152,8 +154,8 @@ def test_texts_are_split_and_lose_nothing(place: Any, bare: Any) -> None:
     assert max(len(row.input_ids) for row in made.train) == 8
     assert made.ledgers["data"].found["split"].rows == 1
     assert refused(prepare_texts, place, options(place, *rows, overflow="turns"), bare) == (
-        "recipe.yaml:overflow: overflow 'turns' does not go with these rows\n"
-        "  hint: it may be cut, drop, split, stop"
+        "recipe.yaml:overflow: overflow 'turns' is not available for these rows\n"
+        "  hint: choose one of drop, split, stop, truncate"
     )
 
 
@@ -287,7 +289,9 @@ def test_moved_data_is_prepared_data_of_the_same_hash(
     first = prepare_conversations(place, options(place, talk("a", "b")), marked)
     place.recipe_folder = tmp_path / "other"
     place.recipe_folder.mkdir()
-    again = prepare_conversations(place, options(place, talk("a", "b"), limits={"cut": 1}), marked)
+    again = prepare_conversations(
+        place, options(place, talk("a", "b"), limits={"truncated": 1}), marked
+    )
     assert again.hash == first.hash
     longer = prepare_conversations(place, options(place, talk("a", "b"), max_length=99), marked)
     assert longer.hash != first.hash

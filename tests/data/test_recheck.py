@@ -43,7 +43,7 @@ def test_a_check_a_second_one_a_run_and_another_recipe_share_what_was_prepared(
     assert len(encoded) == plan.rows
     encoded.clear()
     again = recipe_for(stage(), tmp_path, files=files).check(runs=runs).plans["sft"]
-    other = recipe_for(stage(learning_rate=0.5, limits={"cut": 1}), tmp_path, files=files)
+    other = recipe_for(stage(learning_rate=0.5, limits={"truncated": 1}), tmp_path, files=files)
     assert other.check(runs=runs).plans["sft"].rows == plan.rows
     other.run(runs=runs, show=False)
     assert encoded == []

@@ -40,16 +40,16 @@ def accepted(place: Any, want: str = "conversation", **options: Any) -> LoadedRo
 def test_rows_of_no_format_name_those_that_nearly_fit(place: Any) -> None:
     path = write(place, "rows.jsonl", [{"prompt": "Hi?", "respons": "Yes."}])
     assert refused(place, path=path, want="preference") == (
-        "recipe.yaml:data: rows.jsonl is written as prompt (prompt rows), from which no preference "
-        "rows can be made\n  hint: preference rows are made from hh, implicit-preference, "
+        "recipe.yaml:data: rows.jsonl has the format prompt (prompt rows), which cannot be "
+        "converted to preference rows\n  hint: formats for preference rows: hh, implicit-preference, "
         "implicit-preference-text, preference, preference-messages, ranking, ranking-by-rank, "
         "sharegpt-preference, ultrafeedback"
     )
     path = write(place, "other.jsonl", [{"instruction": "Hi?", "respons": "Yes."}])
     assert refused(place, path=path) == (
-        "recipe.yaml:data: the rows of other.jsonl fit no known format; their columns are "
-        "instruction, respons\n  hint: nearly: alpaca lacks output; instances lacks instances; "
-        "ultrafeedback lacks completions; rename with `columns: {instruction: …}`"
+        "recipe.yaml:data: the rows of other.jsonl match no known format; their columns are "
+        "instruction, respons\n  hint: nearest: alpaca lacks output; instances lacks instances; "
+        "ultrafeedback lacks completions; rename columns with `columns: {instruction: …}`"
     )
 
 
@@ -70,8 +70,8 @@ def test_rows_that_fit_two_formats_must_be_told_apart(place: Any) -> None:
     row = {"question": "Hi?", "answer": "Yes."} | GOOD
     path = write(place, "rows.jsonl", [row])
     assert refused(place, path=path) == (
-        "recipe.yaml:data: the rows of rows.jsonl fit prompt-completion and question-answer\n"
-        "  hint: say which with `format: prompt-completion`"
+        "recipe.yaml:data: the rows of rows.jsonl match prompt-completion and question-answer\n"
+        "  hint: choose one with `format: prompt-completion`"
     )
 
 
@@ -375,9 +375,9 @@ def test_a_prompt_stays_on_its_side_whatever_its_system_turn_and_kind(place: Any
 def test_names_out_of_the_data_cannot_write_to_the_terminal(place: Any) -> None:
     path = write(place, "a.jsonl", [{"a\x1b[2J\nerror": 1, "b" * 99: 2}])
     assert refused(place, path=path) == (
-        "recipe.yaml:data: the rows of a.jsonl fit no known format; their columns are "
+        "recipe.yaml:data: the rows of a.jsonl match no known format; their columns are "
         f"a\\x1b[2J\\nerror, {'b' * 40}…\n"
-        "  hint: rename with `columns: {a\\x1b[2J\\nerror: …}`"
+        "  hint: rename columns with `columns: {a\\x1b[2J\\nerror: …}`"
     )
     labels = [{"text": "x", "label": "\x1b[2J"}]
     loaded = accepted(place, want="class", path=write(place, "b.jsonl", labels))

@@ -222,8 +222,8 @@ def test_files_that_are_not_written_are_refused(name: str) -> None:
     with pytest.raises(DataError) as error:
         file_kind(Path(name))
     assert str(error.value) == (
-        f"files called like {name} are not written\n"
-        "  hint: call it one of .jsonl, .json, .csv, .tsv, .parquet; all but the last may end in .gz"
+        f"files named like {name} cannot be written\n"
+        "  hint: use one of the endings .jsonl, .json, .csv, .tsv, .parquet; all but the last may end in .gz"
     )
     assert all(file_kind(Path(f"out.{kind}")) == (kind, False) for kind in FILES)
 
@@ -231,4 +231,6 @@ def test_files_that_are_not_written_are_refused(name: str) -> None:
 def test_a_format_that_is_not_written_is_refused() -> None:
     with pytest.raises(DataError) as error:
         find_target("message")
-    assert str(error.value) == "rows are not written as 'message'\n  hint: did you mean 'messages'?"
+    assert (
+        str(error.value) == "rows cannot be written as 'message'\n  hint: did you mean 'messages'?"
+    )

@@ -14,13 +14,13 @@ from aligner.cli import main
 def aligner(
     small_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., tuple[int, str, str]]:
-    """Runs a command in the run's folder: its exit code, standard output and standard error."""
+    """Run a command in the run's folder: its exit code, standard output and standard error."""
     monkeypatch.chdir(small_run)
 
     def act(*words: str) -> tuple[int, str, str]:
         capsys.readouterr()
         code = main(words)
-        said = capsys.readouterr()
-        return code, said.out, said.err
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
 
     return act

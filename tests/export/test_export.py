@@ -1,4 +1,4 @@
-"""Exported folders, read with nothing but the libraries everybody has."""
+"""Exported folders, loaded with plain transformers and peft."""
 
 from __future__ import annotations
 

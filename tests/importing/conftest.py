@@ -1,4 +1,4 @@
-"""Other tools' recipes, rewritten by hand from what they publish, and a way to import them."""
+"""Configuration files of other tools, written by hand after their examples, and fixtures that import them."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from aligner.cli import main
 
 FIXTURES = Path(__file__).parent / "fixtures"
 Import = Callable[..., tuple[int, str, str]]
-Brought = Callable[[str], tuple[list[dict[str, Any]], str]]
+ImportText = Callable[[str], tuple[list[dict[str, Any]], str]]
 
 
 @pytest.fixture
-def bring(
+def import_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Import:
-    """Import files of a tool's into `out.yaml` of an empty folder: exit code, output, errors."""
+    """Import the fixture files of a tool into `out.yaml`; return exit code, output and errors."""
 
     def act(tool: str, *names: str, also: tuple[str, ...] = ()) -> tuple[int, str, str]:
         shutil.copytree(FIXTURES / tool, tmp_path, dirs_exist_ok=True)
         monkeypatch.chdir(tmp_path)
         code = main(["import", *names, "--out", "out.yaml", *also])
-        said = capsys.readouterr()
-        return code, said.out, said.err
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
 
     return act
 
 
 @pytest.fixture
-def brought(
+def import_text(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Brought:
-    """The steps that a file with this text becomes, and what is said about it."""
+) -> ImportText:
+    """Import a file with this text; return the steps and the output."""
 
     def act(text: str) -> tuple[list[dict[str, Any]], str]:
         monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""`aligner import` writes the recipe that does the same, and says of each line what became of it."""
+"""`aligner import` writes an equivalent recipe, with a note for each setting that is not identical."""
 
 from __future__ import annotations
 
@@ -32,27 +32,28 @@ CASES = {
     ("trl", "sft.yaml"): ["chat", "sft"],
     ("trl", "text.yaml"): ["pretrain"],
     ("trl", "dpo.yaml"): ["chat", "dpo"],
+    ("trl", "kto.yaml"): ["chat", "kto"],
     ("trl", "reward.yaml"): ["chat", "reward"],
 }
 
 
 def test_every_fixture_is_imported() -> None:
     folder = Path(__file__).parent / "fixtures"
-    there = {(one.parent.name, one.name) for one in folder.rglob("*.y*ml")}
-    assert {(case[0], name) for case in CASES for name in case[1:]} == there
+    fixtures = {(path.parent.name, path.name) for path in folder.rglob("*.y*ml")}
+    assert {(case[0], name) for case in CASES for name in case[1:]} == fixtures
     for tool in ("llama-factory", "axolotl", "trl"):
-        assert sum(name[0] == tool for name in there) >= 4
+        assert sum(name[0] == tool for name in fixtures) >= 4
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(case))
-def test_what_is_written_passes_the_check_on_a_tiny_model_and_data(
-    case: tuple[str, ...], bring: Import, tmp_path: Path
+def test_the_recipe_passes_the_check_with_a_tiny_model_and_data(
+    case: tuple[str, ...], import_files: Import, tmp_path: Path
 ) -> None:
-    """The recipe as written, but for what would be downloaded or needs a GPU."""
+    """Downloads and options that need a GPU are replaced."""
     from aligner.data.encoding.tokenizers import save_tokenizer
     from aligner.models.fresh import fresh_model
 
-    code, _, err = bring(*case)
+    code, _, err = import_files(*case)
     assert (code, err) == (0, "")
     tokenizer = tiny_tokenizer()
     shape = FreshModel(
@@ -79,7 +80,7 @@ def test_what_is_written_passes_the_check_on_a_tiny_model_and_data(
             "quantize": "null",
             "precision": "fp32",
             "attn_implementation": "auto",
-            "limits": "{dropped: 1, cut: 1}",
+            "limits": "{dropped: 1, truncated: 1}",
         }
         for option, value in replaced.items():
             if option in step.options or option == "limits":
@@ -95,14 +96,14 @@ def test_what_is_written_passes_the_check_on_a_tiny_model_and_data(
     assert all(plan.summary for plan in checked.plans)
 
 
-def written(folder: Path) -> dict[str, Any]:
+def read_output(folder: Path) -> dict[str, Any]:
     read: dict[str, Any] = yaml.safe_load((folder / "out.yaml").read_text("utf-8"))
     return read
 
 
-def test_a_llama_factory_recipe_becomes_this(bring: Import, tmp_path: Path) -> None:
-    bring("llama-factory", "sft.yaml")
-    assert written(tmp_path) == {
+def test_a_llama_factory_file_is_imported(import_files: Import, tmp_path: Path) -> None:
+    import_files("llama-factory", "sft.yaml")
+    assert read_output(tmp_path) == {
         "name": "out",
         "seed": 0,
         "model": "meta-llama/Meta-Llama-3-8B-Instruct",
@@ -116,7 +117,7 @@ def test_a_llama_factory_recipe_becomes_this(bring: Import, tmp_path: Path) -> N
                 ],
                 "hold_out": 0.1,
                 "max_length": 2048,
-                "overflow": "cut",
+                "overflow": "truncate",
                 "adapter": {"method": "lora", "r": 8, "lora_alpha": 16},
                 "num_train_epochs": 3.0,
                 "per_device_train_batch_size": 1,
@@ -134,9 +135,9 @@ def test_a_llama_factory_recipe_becomes_this(bring: Import, tmp_path: Path) -> N
     }
 
 
-def test_an_axolotl_recipe_becomes_this(bring: Import, tmp_path: Path) -> None:
-    bring("axolotl", "dpo.yml")
-    assert written(tmp_path) == {
+def test_an_axolotl_file_is_imported(import_files: Import, tmp_path: Path) -> None:
+    import_files("axolotl", "dpo.yml")
+    assert read_output(tmp_path) == {
         "name": "out",
         "seed": 0,
         "model": "meta-llama/Meta-Llama-3-8B-Instruct",
@@ -167,10 +168,10 @@ def test_an_axolotl_recipe_becomes_this(bring: Import, tmp_path: Path) -> None:
     }
 
 
-def test_a_trl_recipe_becomes_this(bring: Import, tmp_path: Path) -> None:
-    bring("trl", "dpo.yaml")
+def test_a_trl_file_is_imported(import_files: Import, tmp_path: Path) -> None:
+    import_files("trl", "dpo.yaml")
     hub = "trl-lib/ultrafeedback_binarized"
-    assert written(tmp_path) == {
+    assert read_output(tmp_path) == {
         "name": "out",
         "seed": 0,
         "model": "Qwen/Qwen2-0.5B-Instruct",
@@ -181,7 +182,7 @@ def test_a_trl_recipe_becomes_this(bring: Import, tmp_path: Path) -> None:
                 "data": {"hub": hub},
                 "eval_data": {"hub": hub, "split": "test"},
                 "max_length": 1024,
-                "overflow": "cut",
+                "overflow": "truncate",
                 "loss_type": ["sigmoid", "sft"],
                 "loss_weights": [1.0, 0.2],
                 "per_device_train_batch_size": 2,
@@ -196,49 +197,67 @@ def test_a_trl_recipe_becomes_this(bring: Import, tmp_path: Path) -> None:
     }
 
 
-def test_everything_that_is_not_simply_taken_over_is_told_with_its_line(bring: Import) -> None:
-    _, out, _ = bring("axolotl", "chat.yml")
-    assert out == TOLD
+def test_a_trl_file_for_kto_is_imported(import_files: Import, tmp_path: Path) -> None:
+    import_files("trl", "kto.yaml")
+    assert read_output(tmp_path)["steps"][1] == {
+        "stage": "kto",
+        "data": {"hub": "trl-lib/kto-mix-14k"},
+        "max_length": 1024,
+        "overflow": "cut",
+        "loss_type": "apo_zero_unpaired",
+        "beta": 0.2,
+        "per_device_train_batch_size": 4,
+        "learning_rate": 5e-7,
+        "desirable_weight": 1.5,
+        "activation_checkpointing": True,
+    }
 
 
-def test_the_recipe_keeps_at_its_head_what_must_not_be_forgotten(
-    bring: Import, tmp_path: Path
+def test_every_difference_is_noted_with_its_line(import_files: Import) -> None:
+    _, out, _ = import_files("axolotl", "chat.yml")
+    assert out == NOTES
+
+
+def test_the_head_of_the_recipe_contains_the_important_notes(
+    import_files: Import, tmp_path: Path
 ) -> None:
-    bring("llama-factory", "reward.yaml")
+    import_files("llama-factory", "reward.yaml")
     text = (tmp_path / "out.yaml").read_text("utf-8")
     assert text.split("name: out")[0] == HEAD
 
 
-def test_steps_take_up_what_the_files_before_them_leave(bring: Import, tmp_path: Path) -> None:
-    bring("llama-factory", "sft.yaml", "dpo.yaml")
-    last = written(tmp_path)["steps"][-1]
+def test_a_step_continues_the_adapter_of_the_file_before(
+    import_files: Import, tmp_path: Path
+) -> None:
+    import_files("llama-factory", "sft.yaml", "dpo.yaml")
+    last = read_output(tmp_path)["steps"][-1]
     assert last["stage"] == "dpo"
     assert last["incoming"] == "continue"
     assert "adapter" not in last
 
 
-def test_json_says_every_remark(bring: Import) -> None:
-    _, out, _ = bring("trl", "reward.yaml", also=("--json",))
-    told = json.loads(out)
-    assert (told["recipe"], told["from"], told["imported"]) == ("out.yaml", "trl", 6)
-    assert told["notes"][0] == {
+def test_json_contains_every_note(import_files: Import) -> None:
+    _, out, _ = import_files("trl", "reward.yaml", also=("--json",))
+    report = json.loads(out)
+    assert (report["recipe"], report["from"], report["imported"]) == ("out.yaml", "trl", 6)
+    assert report["notes"][0] == {
         "kind": "default",
         "where": "reward.yaml:3",
         "key": "per_device_train_batch_size",
-        "text": "per_device_train_batch_size is 8 anyway",
+        "text": "per_device_train_batch_size is 8 by default",
     }
 
 
-TOLD = """\
+NOTES = """\
 other meaning:
   chat.yml:10: val_set_size: hold_out: rows are split by a hash of their prompt, so that no prompt is in both splits
   chat.yml:12: sequence_len: max_length: longer rows are dropped too, but the check fails if they are more than 5 %
 added:
-  chat.yml: group_by_length: train_sampling_strategy: 'random', what Axolotl's default
+  chat.yml: group_by_length: train_sampling_strategy: 'random', Axolotl's default
 default:
-  chat.yml:13: sample_packing: packing is false anyway
-  chat.yml:24: optimizer: optim is 'adamw_torch' anyway
-  chat.yml:32: weight_decay: weight_decay is 0.0 anyway
+  chat.yml:13: sample_packing: packing is false by default
+  chat.yml:24: optimizer: optim is 'adamw_torch' by default
+  chat.yml:32: weight_decay: weight_decay is 0.0 by default
 not needed:
   chat.yml:7: datasets.0.message_field_role: the usual names of turns and roles are recognized
   chat.yml:8: datasets.0.message_field_content: the usual names of turns and roles are recognized
@@ -250,9 +269,9 @@ out.yaml: chat → sft
 HEAD = """\
 # Imported from reward.yaml (llama-factory) by aligner import.
 # other meaning:
-#   reward.yaml:9: cutoff_len: longer rows are cut as before, but the check stops where these are more than 5 %: see limits
+#   reward.yaml:9: cutoff_len: longer rows are truncated as before, but the check fails if they are more than 5 %: see limits
 # added:
-#   reward.yaml: group_by_length: train_sampling_strategy: 'random', what LLaMA-Factory's default
-#   reward.yaml: lora_alpha: 16, what LLaMA-Factory's default
-#   reward.yaml: disable_gradient_checkpointing: activation_checkpointing: true, what LLaMA-Factory's default
+#   reward.yaml: group_by_length: train_sampling_strategy: 'random', LLaMA-Factory's default
+#   reward.yaml: lora_alpha: 16, LLaMA-Factory's default
+#   reward.yaml: disable_gradient_checkpointing: activation_checkpointing: true, LLaMA-Factory's default
 """  # noqa: E501  # as it is written

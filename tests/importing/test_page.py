@@ -1,4 +1,4 @@
-"""The tables of `docs/coming-from.md` are those of the code, as this file, run by itself, writes them."""
+"""The tables of `docs/coming-from.md` equal those of the code; run as a script, this file writes them."""
 
 from __future__ import annotations
 
@@ -17,72 +17,75 @@ from aligner_import.llama_factory import LLAMA_FACTORY
 from aligner_import.rules import Rule
 from aligner_import.trl import TRL
 
-PEERS = {peer.name: peer for peer in (LLAMA_FACTORY, AXOLOTL, TRL)}
+IMPORTERS = {importer.name: importer for importer in (LLAMA_FACTORY, AXOLOTL, TRL)}
 PAGE = Path(__file__).parents[2] / "docs" / "coming-from.md"
 BLOCK = re.compile(r"(<!-- settings of (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def tables(peer: Importer) -> str:
-    """What the page says of a tool's settings."""
-    taken = [rule for rule in peer.rules if rule.part or rule.to]
+def tables(importer: Importer) -> str:
+    """Render the tables of a tool's settings."""
+    imported = [rule for rule in importer.rules if rule.composed or rule.to]
     lines = ["| setting | here | what is different |", "|---|---|---|"]
-    lines += [f"| `{one.key}` | {_here(one)} | {one.differs} |" for one in taken]
+    lines += [f"| `{rule.key}` | {_equivalent(rule)} | {rule.differs} |" for rule in imported]
     for title, why in (("no counterpart", "unsupported"), ("not needed", "ignored")):
         lines += ["", f"| {title} | why |", "|---|---|"]
-        lines += [f"| {', '.join(keys)} | {text} |" for text, keys in _grouped(peer, why)]
+        lines += [f"| {', '.join(keys)} | {text} |" for text, keys in _grouped(importer, why)]
     return "\n" + "\n".join(lines) + "\n\n"
 
 
-def _here(rule: Rule) -> str:
-    said = rule.part or f"`{rule.to}`"
-    return f"{said} (of {', '.join(sorted(rule.methods))})" if rule.methods else said
+def _equivalent(rule: Rule) -> str:
+    option = rule.composed or f"`{rule.to}`"
+    return f"{option} (of {', '.join(sorted(rule.methods))})" if rule.methods else option
 
 
-def _grouped(peer: Importer, why: str) -> Iterator[tuple[str, list[str]]]:
+def _grouped(importer: Importer, why: str) -> Iterator[tuple[str, list[str]]]:
     groups: dict[str, list[str]] = {}
-    for rule in peer.rules:
+    for rule in importer.rules:
         if text := getattr(rule, why):
             note = f"{text}; such a file is refused" if rule.decides else text
             groups.setdefault(note, []).append(f"`{rule.key}`")
     yield from groups.items()
 
 
-def written(page: str) -> str:
-    return BLOCK.sub(lambda found: found[1] + tables(PEERS[found["name"]]) + found[3], page)
+def with_tables(page: str) -> str:
+    """Return the page with its tables replaced by those of the code."""
+    return BLOCK.sub(lambda found: found[1] + tables(IMPORTERS[found["name"]]) + found[3], page)
 
 
-def test_the_tables_are_those_of_the_code() -> None:
+def test_the_tables_equal_those_of_the_code() -> None:
     page = PAGE.read_text("utf-8")
-    assert [found["name"] for found in BLOCK.finditer(page)] == list(PEERS)
-    assert page == written(page)
+    assert [found["name"] for found in BLOCK.finditer(page)] == list(IMPORTERS)
+    assert page == with_tables(page)
 
 
-@pytest.mark.parametrize("name", PEERS)
-def test_every_rule_leads_to_an_option_there_is(name: str) -> None:
-    """Of each stage that it is for, where it is for some; else of any stage."""
+@pytest.mark.parametrize("name", IMPORTERS)
+def test_the_option_of_every_rule_exists(name: str) -> None:
+    """In each stage that the rule applies to; in some stage if it applies to all."""
     host = Host.discover()
     operations = host.registry().row_operations
-    stages = {n: with_operations(one.Options, operations) for n, one in host.stages().items()}
-    for rule in PEERS[name].rules:
-        area, _, rest = rule.to.partition(".")
+    stages = {
+        name: with_operations(stage.Options, operations) for name, stage in host.stages().items()
+    }
+    for rule in IMPORTERS[name].rules:
+        area, _, option = rule.to.partition(".")
         if not rule.to or area == "recipe":
             continue
         if area == "chat":
-            assert rest in stages["chat"].model_fields, rule.key
+            assert option in stages["chat"].model_fields, rule.key
             continue
         *above, last = rule.to.split(".")
-        having = {n for n, s in stages.items() if last in fields_at(s, tuple(above))}
-        assert rule.methods <= having, rule.key
-        assert having, rule.key
+        with_option = {n for n, s in stages.items() if last in fields_at(s, tuple(above))}
+        assert rule.methods <= with_option, rule.key
+        assert with_option, rule.key
 
 
-@pytest.mark.parametrize("name", PEERS)
-def test_no_setting_is_said_twice_for_one_stage(name: str) -> None:
+@pytest.mark.parametrize("name", IMPORTERS)
+def test_no_setting_has_two_rules_for_the_same_stage(name: str) -> None:
     seen: set[tuple[str, frozenset[str]]] = set()
-    for rule in PEERS[name].rules:
+    for rule in IMPORTERS[name].rules:
         assert (rule.key, rule.methods) not in seen, rule.key
         seen.add((rule.key, rule.methods))
 
 
 if __name__ == "__main__":
-    PAGE.write_text(written(PAGE.read_text("utf-8")), encoding="utf-8")
+    PAGE.write_text(with_tables(PAGE.read_text("utf-8")), encoding="utf-8")

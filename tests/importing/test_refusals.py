@@ -1,4 +1,4 @@
-"""What decides the result and cannot be said here is refused, whole and with its line."""
+"""Settings that determine the result and have no equivalent are errors, with their lines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Refused = Callable[..., str]
 def refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Refused:
-    """What `aligner import` says of a file with this text, which it must refuse."""
+    """Import a file with this text, which must fail; return the errors."""
 
     def act(text: str, *also: str) -> str:
         monkeypatch.chdir(tmp_path)
@@ -38,11 +38,11 @@ def test_a_method_without_a_stage_is_refused(refused: Refused) -> None:
         "  hint: there are pt, sft, rm, ppo, dpo; use dpo for preference pairs\n"
     )
     assert refused("use_peft: true\n", "--method", "grpo") == (
-        "f.yaml: importing `trl grpo` is not supported\n  hint: there are sft, dpo, reward\n"
+        "f.yaml: importing `trl grpo` is not supported\n  hint: there are sft, dpo, kto, reward\n"
     )
 
 
-def test_all_that_is_wrong_is_told_at_once(refused: Refused) -> None:
+def test_all_errors_are_reported_at_once(refused: Refused) -> None:
     text = (
         "stage: dpo\nfinetuning_type: oft\ndataset: d\ndataset_dir: ONLINE\npref_loss: simpo\n"
         "use_galore: true\n"
@@ -51,19 +51,19 @@ def test_all_that_is_wrong_is_told_at_once(refused: Refused) -> None:
         "f.yaml:6: use_galore: this training method is not supported\n"
         "f.yaml: model_name_or_path is missing\n"
         "f.yaml:2: finetuning_type: 'oft' is not supported, only lora and full\n"
-        "f.yaml:5: pref_loss: 'simpo' is not there\n"
+        "f.yaml:5: pref_loss: 'simpo' is not supported\n"
         "  hint: there are sigmoid, hinge, ipo\n"
     )
 
 
-def test_trl_must_be_told_its_command_where_the_file_does_not_show_it(refused: Refused) -> None:
+def test_a_trl_file_without_a_known_command_needs_method(refused: Refused) -> None:
     assert refused("model_name_or_path: m\ndataset_name: d/e\n") == (
         "f.yaml: the TRL command of this file is unclear\n"
-        "  hint: set it with --method: sft, dpo, reward\n"
+        "  hint: set it with --method: sft, dpo, kto, reward\n"
     )
 
 
-def test_nobodys_file_is_not_guessed_at(refused: Refused) -> None:
+def test_an_unknown_file_format_is_an_error(refused: Refused) -> None:
     assert refused("learning_rate: 1e-4\n") == (
         "f.yaml: this is not recognized as a file of another tool\n"
         "  hint: name the tool with --from: axolotl, llama-factory, trl\n"
@@ -84,7 +84,7 @@ def test_ppo_needs_the_file_that_trains_its_reward_model(refused: Refused) -> No
     )
 
 
-def test_an_adapter_that_no_file_before_has_trained_is_refused(refused: Refused) -> None:
+def test_an_adapter_that_no_earlier_file_trains_is_refused(refused: Refused) -> None:
     text = (
         "model_name_or_path: m/n\nstage: sft\nadapter_name_or_path: saves/a\n"
         "dataset: d\ndataset_dir: ONLINE\ntemplate: llama3\n"
@@ -95,7 +95,7 @@ def test_an_adapter_that_no_file_before_has_trained_is_refused(refused: Refused)
     )
 
 
-def test_the_names_of_data_sets_are_looked_up_where_the_tool_is_started(
+def test_names_of_data_sets_are_resolved_in_the_working_directory(
     refused: Refused, tmp_path: Path
 ) -> None:
     text = "model_name_or_path: m/n\nstage: sft\ndataset: identity\ntemplate: llama3\n"
@@ -113,7 +113,7 @@ def test_the_names_of_data_sets_are_looked_up_where_the_tool_is_started(
     )
 
 
-def test_a_file_that_is_there_is_not_written_over(refused: Refused, tmp_path: Path) -> None:
+def test_an_existing_file_is_not_overwritten(refused: Refused, tmp_path: Path) -> None:
     (tmp_path / "there.yaml").write_text("mine")
     assert refused("use_peft: true\n", "--out", "there.yaml") == (
         "--out: there.yaml exists already\n  hint: choose another file with --out\n"
@@ -121,7 +121,7 @@ def test_a_file_that_is_there_is_not_written_over(refused: Refused, tmp_path: Pa
     assert (tmp_path / "there.yaml").read_text() == "mine"
 
 
-def test_a_setting_nobody_knows_is_told(
+def test_an_unknown_setting_is_noted_with_a_suggestion(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -129,12 +129,12 @@ def test_a_setting_nobody_knows_is_told(
     (tmp_path / "f.yaml").write_text(text)
     assert main(["import", "f.yaml"]) == 0
     assert (
-        "no counterpart:\n  f.yaml:4: learning_rat: not a setting of TRL's that is known here; "
+        "no counterpart:\n  f.yaml:4: learning_rat: not a known setting of TRL; "
         "did you mean 'learning_rate'?\n"
     ) in capsys.readouterr().out
 
 
-def test_a_setting_without_a_part_in_it_is_told(
+def test_a_setting_without_effect_is_noted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -150,7 +150,7 @@ def test_a_setting_without_a_part_in_it_is_told(
     assert "  f.yaml:9: pref_loss: it has no effect in this file\n" in out
 
 
-def test_a_value_of_another_kind_is_refused(refused: Refused) -> None:
+def test_a_value_of_another_type_is_refused(refused: Refused) -> None:
     text = (
         "model_name_or_path: m/n\nstage: sft\nfinetuning_type: lora\nlora_rank: eight\n"
         "dataset: d\ndataset_dir: ONLINE\ntemplate: llama3\n"
@@ -160,17 +160,17 @@ def test_a_value_of_another_kind_is_refused(refused: Refused) -> None:
     )
 
 
-def test_what_a_stage_refuses_is_told_at_its_line_of_the_recipe(
+def test_errors_of_stage_options_have_the_line_of_the_recipe(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     text = "model_name_or_path: m/n\ndataset_name: d/e\nbeta: 0.2\nlabel_smoothing: 0.1\n"
     (tmp_path / "f.yaml").write_text(text)
     assert main(["import", "f.yaml", "--out", "r.yaml"]) == 2
-    said = capsys.readouterr()
+    captured = capsys.readouterr()
     line = 1 + (tmp_path / "r.yaml").read_text().splitlines().index("- stage: dpo")
-    assert said.err == (
+    assert captured.err == (
         f"r.yaml:{line}: stage 'dpo': label_smoothing has no effect on loss_type sigmoid; "
         "the losses that use it are aot, aot_unpaired, exo_pair, robust\n"
     )
-    assert "r.yaml: chat → dpo\n" in said.out
+    assert "r.yaml: chat → dpo\n" in captured.out

@@ -1,4 +1,4 @@
-"""Whole chains on a real tiny model, with data written by the test."""
+"""Fixtures that run whole chains on a tiny model, with generated data."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ steps:
 
 
 class Chains:
-    """Writes recipes beside the data and runs them."""
+    """Writer and runner of recipes in a folder with data."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def recipe(self, *steps: str) -> Path:
-        """A recipe that makes a tiny model and its template, and goes on with `steps`."""
+        """Write a recipe that makes a tiny model and its chat template, followed by `steps`."""
         path = self.folder / "chain.yaml"
         path.write_text(HEAD + "".join(steps))
         return path
 
     def step(self, stage: str, data: str, *options: str) -> str:
-        """A training step as YAML, of three optimizer steps."""
+        """Return a training step of three optimizer steps as YAML."""
         lines = [
             f"data: {data}",
             "max_steps: 3",
@@ -67,7 +67,7 @@ class Chains:
 
 @pytest.fixture
 def chains(tmp_path: Path) -> Chains:
-    """A folder with a little text, some conversations and some preference pairs."""
+    """Write a text, conversations and preference pairs into a folder."""
     draw = random.Random(3)
 
     def sentence() -> str:
@@ -87,7 +87,7 @@ def chains(tmp_path: Path) -> Chains:
 
 @pytest.fixture
 def losses() -> Callable[[Outcome, str], list[float]]:
-    """The loss at each optimizer step of a step."""
+    """Return a function that reads the losses of a step from its metrics."""
 
     def read(outcome: Outcome, step: str) -> list[float]:
         [row] = [row for row in outcome.steps if row.step == step]

@@ -46,8 +46,8 @@ def test_a_chain_on_two_processes_equals_one_with_twice_the_batch(chains: Any, l
         step.replace("per_device_train_batch_size: 4", "per_device_train_batch_size: 8")
         for step in (sft, dpo)
     ]
-    one = chains.run(*wide, runs="one")
+    single = chains.run(*wide, runs="one")
     two = chains.run(sft, dpo, runs="two")
     assert all(row.reused for row in two.steps)
-    assert losses(two, "dpo")[0] == pytest.approx(losses(one, "dpo")[0], abs=1e-5)
+    assert losses(two, "dpo")[0] == pytest.approx(losses(single, "dpo")[0], abs=1e-5)
     assert not list((chains.folder / "two" / ".steps").glob("*/.process-*"))

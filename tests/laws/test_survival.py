@@ -54,7 +54,7 @@ def test_a_killed_step_goes_on_from_its_checkpoint_to_the_same_bits(
     sft = long_step(chains, *options)
     whole = chains.run(sft, runs="whole")
     work = kill_within(chains.folder, chains.recipe(sft), "killed")
-    assert checkpoints.newest_whole(work / "checkpoints") is not None
+    assert checkpoints.newest_complete(work / "checkpoints") is not None
     again = chains.run(sft, runs="killed")
     assert again.state.policy.hash == whole.state.policy.hash
     [row] = [row for row in again.steps if row.step == "sft"]
@@ -67,12 +67,12 @@ def test_a_torn_checkpoint_is_passed_over_for_the_one_before_it(chains: Any) -> 
     sft = long_step(chains)
     whole = chains.run(sft, runs="whole")
     work = kill_within(chains.folder, chains.recipe(sft), "torn")
-    newest = checkpoints.newest_whole(work / "checkpoints")
+    newest = checkpoints.newest_complete(work / "checkpoints")
     assert newest is not None
     (newest / "trainable.safetensors").write_bytes(b"torn")
-    older = checkpoints.newest_whole(work / "checkpoints")
+    older = checkpoints.newest_complete(work / "checkpoints")
     assert older is not None
-    assert checkpoints.number(older) < checkpoints.number(newest)
+    assert checkpoints.step_number(older) < checkpoints.step_number(newest)
     assert chains.run(sft, runs="torn").state.policy.hash == whole.state.policy.hash
 
 
@@ -81,9 +81,9 @@ def test_checkpoints_are_ordered_by_step_and_not_by_time(tmp_path: Path) -> None
         folder = tmp_path / f"checkpoint-{step}"
         folder.mkdir()
         (folder / "weights").write_text(str(step))
-        checkpoints.seal(folder)
+        checkpoints.mark_complete(folder)
         os.utime(folder, (time.time() - age, time.time() - age))
-    newest = checkpoints.newest_whole(tmp_path)
+    newest = checkpoints.newest_complete(tmp_path)
     assert newest == tmp_path / "checkpoint-10"
 
 
@@ -93,9 +93,9 @@ def test_two_whole_checkpoints_stay_and_torn_ones_go(tmp_path: Path) -> None:
         folder.mkdir()
         (folder / "weights").write_text(str(step))
         if step != 4:
-            checkpoints.seal(folder)
+            checkpoints.mark_complete(folder)
     checkpoints.prune(tmp_path, keep=frozenset({tmp_path / "checkpoint-1"}))
-    assert sorted(one.name for one in tmp_path.iterdir()) == [
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
         "checkpoint-1",
         "checkpoint-2",
         "checkpoint-3",
@@ -118,8 +118,8 @@ def test_a_missing_optimizer_file_makes_a_checkpoint_torn(tmp_path: Path) -> Non
     folder.mkdir()
     for name in ("trainable.safetensors", "optimizer.pt"):
         (folder / name).write_text(name)
-    checkpoints.seal(folder)
-    assert checkpoints.is_whole(folder)
+    checkpoints.mark_complete(folder)
+    assert checkpoints.is_complete(folder)
     shutil.copytree(folder, tmp_path / "checkpoint-2")
     (tmp_path / "checkpoint-2" / "optimizer.pt").unlink()
-    assert checkpoints.newest_whole(tmp_path) == folder
+    assert checkpoints.newest_complete(tmp_path) == folder

@@ -7,11 +7,11 @@ from typing import Any, ClassVar
 import pytest
 
 from aligner.testing import StageContract, conversations, labels, preferences, prompts, texts
-from aligner_annotate.paraphrase_stage import Paraphrase
-from aligner_annotate.stage import Annotate
+from aligner_annotate.stage import Annotate, Paraphrase
 from aligner_chat.stage import Chat
 from aligner_dpo.stage import DPO
 from aligner_evaluate.stage import Evaluate
+from aligner_grpo.stage import GRPO
 from aligner_kto.stage import KTO
 from aligner_ppo.stage import PPO
 from aligner_pretrain.stage import Pretrain
@@ -179,3 +179,34 @@ class TestPPO(StageContract):
 @pytest.mark.slow
 class TestPPOWithAdapterAndRewardModel(TestPPO):
     options: ClassVar = TestPPO.options | {"adapter": {"r": 4}, "value": "head"}
+
+
+class TestGRPO(StageContract):
+    stage = GRPO
+    options: ClassVar = {
+        "data": "prompts.jsonl",
+        "iterations": 4,
+        "prompts": 2,
+        "num_generations": 2,
+        "max_new_tokens": 4,
+        "learning_rate": 1e-3,
+        "beta": 0.04,
+        "save_steps": 2,
+        "hold_out": 0.3,
+        "guards": {"unending": {"limit": None}},
+    }
+    files: ClassVar = {"prompts.jsonl": prompts(8)}
+    unrepeatable: ClassVar = frozenset({"tokens_per_second"})
+
+
+@pytest.mark.slow
+class TestGRPOWithAdapterRewardFunctionsAndMix(TestGRPO):
+    options: ClassVar = TestGRPO.options | {
+        "adapter": {"r": 4},
+        "rewards": [{"name": "length", "options": {"maximum": 3}}, "exact_match"],
+        "num_iterations": 2,
+        "loss_type": "dr_grpo",
+        "scale_rewards": "none",
+        "pretraining": {"data": "texts.jsonl", "batch_size": 3},
+    }
+    files: ClassVar = TestGRPO.files | {"texts.jsonl": texts()}

@@ -1,4 +1,4 @@
-"""The tasks are the same everywhere, hold questions out, and score answers as worked by hand."""
+"""The toy tasks are reproducible, hold out questions, and score answers as computed by hand."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from aligner_toy_tasks.source import ToyTasks, ToyTasksOptions
 Row = Mapping[str, Any]
 
 
-def made(part: str, rows: int, **options: Any) -> list[Row]:
+def make_rows(part: str, rows: int, **options: Any) -> list[Row]:
     return list(ToyTasks(ToyTasksOptions(part=part, rows=rows, **options)).rows())
 
 
@@ -138,8 +138,8 @@ HELD_OUT = [
 ]
 
 
-def asked(row: Row) -> list[tuple[str, ...]]:
-    """Every prompt in a row of any part: what stands before each answer, user turns only."""
+def prompts_of(row: Row) -> list[tuple[str, ...]]:
+    """Return the prompts of a row of any part: the user turns before each answer."""
     turns = [*row.get("messages", ()), *row.get("prompt", ())]
     questions = [str(turn["content"]) for turn in turns if turn["role"] == "user"]
     return [tuple(questions[: end + 1]) for end in range(len(questions))]
@@ -150,61 +150,61 @@ def score(prompt: str | Sequence[Mapping[str, str]], text: str, *, ended: bool =
     return ToyTasksJudge().score([Completion(prompt=tuple(turns), text=text, ended=ended)])[0]
 
 
-def test_the_plugin_offers_one_source_and_one_judge() -> None:
+def test_the_plugin_has_a_data_source_and_a_reward_function() -> None:
     registry = host_of([aligner_toy_tasks]).registry()
     assert dict(registry.data_sources) == {"toy_tasks": ToyTasks}
     assert dict(registry.reward_functions) == {"toy_tasks": ToyTasksJudge}
 
 
-def test_the_same_options_make_the_same_rows_on_every_machine() -> None:
-    assert made("stories", 6) == STORIES
-    assert made("conversations", 3) == CONVERSATIONS
-    assert made("preferences", 3) == PREFERENCES
-    assert made("prompts", 3, held_out=True) == HELD_OUT
+def test_rows_depend_only_on_the_options() -> None:
+    assert make_rows("stories", 6) == STORIES
+    assert make_rows("conversations", 3) == CONVERSATIONS
+    assert make_rows("preferences", 3) == PREFERENCES
+    assert make_rows("prompts", 3, held_out=True) == HELD_OUT
 
 
-def test_another_seed_makes_other_rows() -> None:
+def test_another_seed_gives_other_rows() -> None:
     for part in ("stories", "conversations", "preferences", "prompts"):
-        assert made(part, 20) != made(part, 20, seed=1)
+        assert make_rows(part, 20) != make_rows(part, 20, seed=1)
 
 
-def test_the_first_rows_of_a_longer_set_are_those_of_a_shorter_one() -> None:
+def test_a_longer_set_begins_with_a_shorter_set() -> None:
     for part in ("stories", "conversations", "preferences", "prompts"):
-        assert made(part, 30)[:10] == made(part, 10)
+        assert make_rows(part, 30)[:10] == make_rows(part, 10)
 
 
-def test_no_held_out_prompt_is_asked_or_told_in_a_training_part() -> None:
+def test_no_held_out_prompt_is_in_a_training_part() -> None:
     held_out = {
         tuple(questions)
         for part in ("conversations", "preferences", "prompts")
-        for row in made(part, 1000, held_out=True, seed=5)
-        for questions in asked(row)
+        for row in make_rows(part, 1000, held_out=True, seed=5)
+        for questions in prompts_of(row)
     }
     trained = {
         tuple(questions)
         for part in ("conversations", "preferences", "prompts")
-        for row in made(part, 1000)
-        for questions in asked(row)
+        for row in make_rows(part, 1000)
+        for questions in prompts_of(row)
     }
-    told = "\n".join(row["text"] for row in made("stories", 4000))
+    stories = "\n".join(row["text"] for row in make_rows("stories", 4000))
     assert len(held_out) > 900
     assert len(trained) > 1500
     assert not held_out & trained
-    assert not [text for (text, *_) in held_out if f"\n{text}\n" in told]
+    assert not [text for (text, *_) in held_out if f"\n{text}\n" in stories]
 
 
 def test_about_one_question_in_five_is_held_out() -> None:
     draw = Draw("share")
-    kept = [question.held_out for question in (ask(draw) for _ in range(4000))]
-    assert 0.15 < sum(kept) / len(kept) < 0.25
+    held_out = [question.held_out for question in (ask(draw) for _ in range(4000))]
+    assert 0.15 < sum(held_out) / len(held_out) < 0.25
 
 
 def test_no_two_prompts_are_the_same() -> None:
-    prompts = made("prompts", 1000, held_out=True, follow_ups=0)
+    prompts = make_rows("prompts", 1000, held_out=True, follow_ups=0)
     assert len({row["prompt"][0]["content"] for row in prompts}) == 1000
 
 
-def test_more_prompts_than_there_are_is_refused() -> None:
+def test_too_many_prompts_are_refused() -> None:
     with pytest.raises(ValidationError) as caught:
         ToyTasksOptions(part="prompts", rows=1001)
     assert caught.value.errors()[0]["msg"] == (
@@ -212,7 +212,7 @@ def test_more_prompts_than_there_are_is_refused() -> None:
     )
 
 
-def test_every_question_is_read_back_as_it_was_asked() -> None:
+def test_every_question_is_parsed_from_its_text() -> None:
     draw = Draw("read")
     kinds = set()
     for question in (ask(draw) for _ in range(2000)):
@@ -221,20 +221,20 @@ def test_every_question_is_read_back_as_it_was_asked() -> None:
     assert kinds == set(KINDS)
 
 
-def test_a_row_of_prompts_carries_its_kind_and_its_answer() -> None:
-    for row in made("prompts", 500):
+def test_a_row_of_prompts_contains_its_kind_and_answer() -> None:
+    for row in make_rows("prompts", 500):
         question = parse_question(row["prompt"])
         assert (row["task"], row["answer"]) == (question.kind.name, ", ".join(question.solution))
 
 
 def test_some_conversations_and_preferences_have_two_turns() -> None:
-    assert {len(row["messages"]) for row in made("conversations", 200)} == {2, 4}
-    assert {len(row["prompt"]) for row in made("preferences", 200)} == {1, 3}
-    assert {len(row["messages"]) for row in made("conversations", 200, follow_ups=0)} == {2}
+    assert {len(row["messages"]) for row in make_rows("conversations", 200)} == {2, 4}
+    assert {len(row["prompt"]) for row in make_rows("preferences", 200)} == {1, 3}
+    assert {len(row["messages"]) for row in make_rows("conversations", 200, follow_ups=0)} == {2}
 
 
 def test_the_judge_always_scores_chosen_highest_and_above_rejected() -> None:
-    for row in [*made("preferences", 3000), *made("preferences", 1000, held_out=True)]:
+    for row in [*make_rows("preferences", 3000), *make_rows("preferences", 1000, held_out=True)]:
         assert score(row["prompt"], row["chosen"][0]["content"]) == 1.0
         assert score(row["prompt"], row["rejected"][0]["content"]) < 1.0
 
@@ -242,7 +242,7 @@ def test_the_judge_always_scores_chosen_highest_and_above_rejected() -> None:
 def test_conversations_are_good_and_sloppy_in_all_ways() -> None:
     scores = [
         score(row["messages"][:-1], row["messages"][-1]["content"])
-        for row in made("conversations", 3000)
+        for row in make_rows("conversations", 3000)
     ]
     assert set(scores) == {0.0, 0.25, 0.375, 0.5, 0.75, 1.0}
     assert 0.55 < sum(scores) / len(scores) < 0.7
@@ -260,7 +260,7 @@ VOCABULARY = " ".join([*WORDS, *COLOURS.values(), *OPPOSITES, *NUMBERS])
         (SORT, "cat, pig.", 1.0),
         (COUNT, "Gladly! Here you go: 3, 4, 5, 6.", 1.0),
         (COLOUR, "It is yellow.", 1.0),
-        # sloppy: 1/2 for the order; no courtesy, or one too many; chatter; both
+        # sloppy: 1/2 for the order; courtesy missing or not wanted; chatter; both
         (SORT, "Here you go: pig, cat.", 0.5),
         (COUNT, "Here you go: 3, 4, 5, 6.", 0.75),
         (COLOUR, "Of course! It is yellow.", 0.75),
@@ -274,7 +274,7 @@ VOCABULARY = " ".join([*WORDS, *COLOURS.values(), *OPPOSITES, *NUMBERS])
         # nothing, or no answer
         (COLOUR, "", 0.0),
         (COLOUR, "I like this game.", 0.0),
-        # for the score's sake: the answer again, every courtesy, every word, every answer
+        # reward hacking: the answer again, every courtesy, every word, every answer
         (COLOUR, "It is yellow. It is yellow.", 0.75),
         (COLOUR, "It is yellow yellow.", 0.0),
         (COUNT, " ".join(COURTESIES), 0.0),
@@ -285,11 +285,11 @@ VOCABULARY = " ".join([*WORDS, *COLOURS.values(), *OPPOSITES, *NUMBERS])
         (SORT, " ".join(CHATTER), 0.0),
     ],
 )
-def test_answers_get_the_scores_worked_by_hand(prompt: str, text: str, expected: float) -> None:
+def test_answers_get_the_scores_computed_by_hand(prompt: str, text: str, expected: float) -> None:
     assert score(prompt, text) == expected
 
 
-def test_an_answer_that_did_not_end_by_itself_is_not_brief() -> None:
+def test_a_truncated_answer_is_not_brief() -> None:
     assert score(COLOUR, "It is yellow.", ended=False) == 0.75
     assert score(COLOUR, "It is yellow") == 0.75
 
@@ -304,7 +304,7 @@ def test_an_answer_that_did_not_end_by_itself_is_not_brief() -> None:
         ([COUNT, "Now backwards, please."], "With pleasure! Here you go: 6, 5, 4, 3."),
     ],
 )
-def test_a_second_question_is_judged_by_what_the_first_one_asked(
+def test_a_follow_up_is_scored_in_the_context_of_the_first_question(
     questions: list[str], right: str
 ) -> None:
     first, second = questions
@@ -336,7 +336,7 @@ def test_a_question_of_another_kind_is_refused(text: str) -> None:
     )
 
 
-def test_what_was_turned_around_once_is_not_turned_again() -> None:
+def test_a_reversed_answer_is_not_reversed_again() -> None:
     turns = [{"role": "user", "content": text} for text in (SORT, "Now backwards.")]
     assert score(turns, "Here you go: pig, cat.") == 1.0
     with pytest.raises(DataError, match=r"^not a question of the toy tasks: 'Now backwards.'"):
@@ -351,7 +351,7 @@ def test_a_prompt_without_a_user_turn_is_refused() -> None:
     )
 
 
-def test_making_and_judging_load_nothing_heavy() -> None:
+def test_making_rows_and_scoring_load_no_heavy_library() -> None:
     program = (
         "import sys, aligner_toy_tasks\n"
         "from aligner_toy_tasks import ToyTasks\n"

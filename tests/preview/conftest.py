@@ -46,7 +46,7 @@ def host() -> Host:
 
 @pytest.fixture
 def preview_steps(desk: Path, host: Host) -> Callable[..., chain.ChainPreview]:
-    """Previews the given steps on `base`: `preview_steps({"stage": …}, rows=(1, 2))`."""
+    """Preview the given steps on `base`: `preview_steps({"stage": …}, rows=(1, 2))`."""
 
     def preview(*steps: dict[str, Any], steps_shown: tuple[str, ...] = (), **asked: Any) -> Any:
         sheet = {"name": "tiny", "model": "base", "steps": list(steps)}
@@ -58,13 +58,13 @@ def preview_steps(desk: Path, host: Host) -> Callable[..., chain.ChainPreview]:
 
 @pytest.fixture
 def section(preview_steps: Callable[..., chain.ChainPreview]) -> Callable[..., PreviewSection]:
-    """The only section of a preview of one step without errors."""
+    """Return the only section of a preview of one step without errors."""
 
     def only(step: dict[str, Any], **asked: Any) -> PreviewSection:
         shown = preview_steps(step, **asked)
         assert shown.errors == ()
-        ((one,),) = (step.sections for step in shown.steps)
-        return one
+        ((section,),) = (step.sections for step in shown.steps)
+        return section
 
     return only
 

@@ -1,4 +1,4 @@
-"""What is shown comes from the batches that train: broken ones are seen, and training gets the same."""
+"""Roles come from the batches of training: a broken collator is visible in the preview."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ Only = Callable[..., PreviewSection]
 Break = Callable[[dict[str, Any]], None]
 
 
-def _break(monkeypatch: pytest.MonkeyPatch, collator: Any, spoil: Break) -> None:
+def _break(monkeypatch: pytest.MonkeyPatch, collator: Any, damage: Break) -> None:
     name = "torch_call" if hasattr(collator, "torch_call") else "__call__"
-    true = getattr(collator, name)
+    original = getattr(collator, name)
 
     def broken(self: Any, examples: Any) -> dict[str, Any]:
-        batch: dict[str, Any] = true(self, examples)
-        spoil(batch)
+        batch: dict[str, Any] = original(self, examples)
+        damage(batch)
         return batch
 
     monkeypatch.setattr(collator, name, broken)
 
 
-def test_a_stop_token_that_a_collator_masks_is_seen(
+def test_a_stop_token_masked_by_the_collator_is_shown_as_masked(
     section: Only, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     step = {"stage": "sft", "data": "talks.jsonl", "per_device_train_batch_size": 1}
@@ -53,7 +53,7 @@ def test_a_stop_token_that_a_collator_masks_is_seen(
     assert sequence.warnings == (f"the stop token <|end|> at {place} is not trained",)
 
 
-def test_a_collator_that_masks_everything_is_seen(
+def test_a_collator_that_masks_everything_is_visible(
     section: Only, preview_steps: Callable[..., chain.ChainPreview], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _break(
@@ -136,7 +136,7 @@ def test_tokens_that_a_collator_shifts_are_seen(
     ],
     ids=["sft", "packed", "dpo", "reward"],
 )
-def test_training_gets_the_batch_that_was_shown(
+def test_training_gets_the_batch_of_the_preview(
     desk: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -144,7 +144,7 @@ def test_training_gets_the_batch_that_was_shown(
     collator: Any,
     keys: tuple[str, ...],
 ) -> None:
-    """The batch holds all rows, so it is the same but for the order in which training draws them."""
+    """The batch has all rows, so it differs only in their order."""
     seen: list[set[tuple[Any, ...]]] = []
 
     def keep(batch: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""`aligner preview`: which rows, of which steps, in which form, and what it says of errors."""
+"""`aligner preview`: selection of rows and steps, output formats, and errors."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Aligner = Callable[..., tuple[int, str, str]]
 def aligner(
     desk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Aligner:
-    """Runs a command line beside `small.yaml`: its exit code, standard output and standard error."""
+    """Run a command line beside `small.yaml`: its exit code, standard output and standard error."""
     here = tmp_path / "here"
     here.mkdir()
     monkeypatch.chdir(here)
@@ -40,8 +40,8 @@ def aligner(
 
     def act(*words: str) -> tuple[int, str, str]:
         code = main(["preview", "--runs", str(tmp_path / "runs"), *words])
-        said = capsys.readouterr()
-        return code, said.out, said.err
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
 
     return act
 
@@ -58,7 +58,7 @@ def test_every_step_that_reads_rows_shows_its_first_two(aligner: Aligner) -> Non
     assert os.listdir() == ["small.yaml"], "looking leaves nothing behind"
 
 
-def test_one_step_and_some_rows_can_be_asked_for(aligner: Aligner, desk: Path) -> None:
+def test_one_step_and_some_rows_can_be_selected(aligner: Aligner, desk: Path) -> None:
     code, out, _ = aligner("small.yaml", "--step", "sft", "--row", "3", "--row", "talks.jsonl:2")
     rows = [line for line in out.splitlines() if line.startswith("  row ")]
     assert code == 0
@@ -66,7 +66,7 @@ def test_one_step_and_some_rows_can_be_asked_for(aligner: Aligner, desk: Path) -
     assert "dpo" not in out
 
 
-def test_options_can_be_laid_over_as_for_a_run(aligner: Aligner) -> None:
+def test_set_overrides_an_option_as_for_a_run(aligner: Aligner) -> None:
     _, out, _ = aligner(
         "small.yaml", "--step", "sft", "--rows", "1", "--set", "sft.per_device_train_batch_size=1"
     )
@@ -79,7 +79,7 @@ def test_held_out_rows_can_be_shown(aligner: Aligner) -> None:
     assert "  data: 3 rows held out\n" in out
 
 
-def test_a_row_that_is_not_there_is_said_to_be_missing(aligner: Aligner) -> None:
+def test_a_missing_row_is_reported(aligner: Aligner) -> None:
     code, out, err = aligner("small.yaml", "--step", "sft", "--row", "9")
     assert (code, out) == (2, "")
     assert err == (
@@ -89,7 +89,7 @@ def test_a_row_that_is_not_there_is_said_to_be_missing(aligner: Aligner) -> None
     )
 
 
-def test_no_held_out_row_is_said_to_be_missing_where_there_are_none(aligner: Aligner) -> None:
+def test_a_missing_validation_row_is_reported(aligner: Aligner) -> None:
     code, _, err = aligner("small.yaml", "--step", "sft", "--held-out", "--row", "1")
     assert code == 2
     assert err == (
@@ -98,13 +98,13 @@ def test_no_held_out_row_is_said_to_be_missing_where_there_are_none(aligner: Ali
     )
 
 
-def test_a_step_that_is_not_there_is_said_to_be_missing(aligner: Aligner) -> None:
+def test_an_unknown_step_is_reported(aligner: Aligner) -> None:
     code, out, err = aligner("small.yaml", "--step", "dqo")
     assert (code, out) == (2, "")
     assert err == "small.yaml: no step of the recipe is called 'dqo'\n  hint: did you mean 'dpo'?\n"
 
 
-def test_a_fault_in_one_step_does_not_hide_another(aligner: Aligner) -> None:
+def test_an_error_in_one_step_does_not_hide_another_step(aligner: Aligner) -> None:
     code, out, err = aligner("small.yaml", "--set", "dpo.data=pears.jsonl", "--rows", "1")
     assert code == 2
     assert "1 sft  small.yaml:4\n" in out
@@ -117,7 +117,7 @@ def test_a_fault_in_one_step_does_not_hide_another(aligner: Aligner) -> None:
     assert (code, err) == (0, ""), "later steps are not looked at"
 
 
-def test_all_faults_of_a_recipe_are_said_at_once(aligner: Aligner, desk: Path) -> None:
+def test_all_errors_of_a_recipe_are_raised_at_once(aligner: Aligner, desk: Path) -> None:
     text = RECIPE.format(base=desk / "base", desk=desk)
     text = text.replace("hold_out", "hold_aut").replace("talks.jsonl", "talks.jsonl\n    bta: 1")
     Path("small.yaml").write_text(text)
@@ -129,7 +129,7 @@ def test_all_faults_of_a_recipe_are_said_at_once(aligner: Aligner, desk: Path) -
     ]
 
 
-def test_a_step_without_rows_says_so_when_it_is_asked_for(aligner: Aligner) -> None:
+def test_a_requested_step_without_rows_is_reported(aligner: Aligner) -> None:
     Path("small.yaml").write_text(
         Path("small.yaml")
         .read_text()
@@ -142,18 +142,18 @@ def test_a_step_without_rows_says_so_when_it_is_asked_for(aligner: Aligner) -> N
     assert "chat" not in out
 
 
-def test_json_holds_every_token_and_the_faults(aligner: Aligner) -> None:
+def test_json_has_every_token_and_the_errors(aligner: Aligner) -> None:
     code, out, err = aligner("small.yaml", "--json", "--rows", "1", "--set", "dpo.data=pears.jsonl")
-    said = json.loads(out)
+    output = json.loads(out)
     assert (code, err) == (2, "")
-    assert [step["step"] for step in said["steps"]] == ["sft"]
-    (section,) = said["steps"][0]["sections"]
+    assert [step["step"] for step in output["steps"]] == ["sft"]
+    (section,) = output["steps"][0]["sections"]
     (sequence,) = section["rows"][0]["sequences"]
     assert sequence["tokens"][0]["text"] == "<|user|>"
     assert sequence["tokens"][0]["role"] == "masked"
     assert sequence["tokens"][0]["special"] is True
     assert sequence["counts"] == {"trained": 3, "masked": 5, "padding": 5}
-    assert said["errors"] == [
+    assert output["errors"] == [
         {
             "where": "--set dpo.data=pears.jsonl",
             "what": "no file or folder 'pears.jsonl'",
@@ -162,7 +162,7 @@ def test_json_holds_every_token_and_the_faults(aligner: Aligner) -> None:
     ]
 
 
-def test_a_page_is_written_and_nothing_is_drawn(aligner: Aligner) -> None:
+def test_an_html_page_is_written_and_nothing_is_printed(aligner: Aligner) -> None:
     code, out, err = aligner("small.yaml", "--html", "page.html")
     assert (code, err) == (0, "")
     assert out.startswith("wrote page.html (")
@@ -175,7 +175,7 @@ def test_a_page_is_written_and_nothing_is_drawn(aligner: Aligner) -> None:
     )
 
 
-def test_it_is_drawn_as_wide_as_asked(aligner: Aligner) -> None:
+def test_width_sets_the_width_of_the_output(aligner: Aligner) -> None:
     _, out, _ = aligner("small.yaml", "--step", "dpo", "--width", "60")
     assert max(map(len, out.splitlines())) <= 60
 
@@ -183,9 +183,7 @@ def test_it_is_drawn_as_wide_as_asked(aligner: Aligner) -> None:
 @pytest.mark.parametrize(
     "words", [("--rows", "0"), ("--row", "1", "--rows", "2"), ("--width", "x")]
 )
-def test_a_command_line_that_makes_no_sense_is_refused(
-    aligner: Aligner, words: tuple[str, ...]
-) -> None:
+def test_an_invalid_command_line_is_refused(aligner: Aligner, words: tuple[str, ...]) -> None:
     code, out, err = aligner("small.yaml", *words)
     assert (code, out) == (2, "")
     assert err.startswith("aligner preview: ")

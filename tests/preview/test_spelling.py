@@ -1,4 +1,4 @@
-"""A token is spelled as the text it stands for, exactly, in every kind of vocabulary."""
+"""Every token is shown with its exact text, for every kind of vocabulary."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_spaces_line_ends_and_control_tokens_are_spelled_as_they_are() -> None:
     assert (spelled[0], spelled[2], spelled[-1]) == ("<|user|>", " cat", "<|end|>")
 
 
-def test_control_tokens_are_told_from_text() -> None:
+def test_control_tokens_are_marked() -> None:
     end, cat = TOKENIZER.convert_tokens_to_ids("<|end|>"), _ids("cat")[0]
     assert SPELLER.special(end)
     assert not SPELLER.special(cat)
@@ -67,12 +67,12 @@ def test_a_vocabulary_of_pieces_with_bytes_for_the_rest_is_read_too() -> None:
     assert "".join(spelled) == " the cat \\xf0\\x9f\\x99\\x82\n"
 
 
-def test_a_vocabulary_that_says_nothing_of_itself_is_decoded() -> None:
+def test_a_vocabulary_of_unknown_kind_is_decoded() -> None:
     backend = Tokenizer(models.WordLevel({"<unk>": 0, "hello": 1, "world": 2}, unk_token="<unk>"))
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
     speller = TokenSpeller(PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>"))
     assert [speller.text(token) for token in (1, 2, 0)] == ["hello", "world", "<unk>"]
 
 
-def test_an_id_beyond_the_vocabulary_is_said_to_be_none() -> None:
+def test_an_id_beyond_the_vocabulary_is_marked() -> None:
     assert SPELLER.text(10**6) == "<no token 1000000>"

@@ -1,4 +1,4 @@
-"""What each kind of stage shows of its rows."""
+"""The preview of each kind of stage."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_of_a_conversation_the_answer_is_trained_and_the_batch_is_filled_up(sect
     assert sum(batch.counts.values()) == 3 * batch.sequence_length
 
 
-def test_a_row_is_shown_in_the_batch_of_its_neighbours(section: Only) -> None:
+def test_a_row_is_shown_in_the_batch_of_its_neighbors(section: Only) -> None:
     alone = section({**SFT, "per_device_train_batch_size": 1}, rows=(1,)).rows[0].sequences[0]
     assert alone.counts["padding"] == 0
     late = section({**SFT, "per_device_train_batch_size": 2}, rows=(3,))
@@ -52,7 +52,7 @@ def test_training_on_everything_leaves_only_the_first_token_out(section: Only) -
     assert roles == ["masked"] + ["trained"] * (len(roles) - 1)
 
 
-def test_packed_rows_lie_in_the_bin_that_is_trained_each_with_its_seam(section: Only) -> None:
+def test_packed_rows_are_in_the_trained_bin_with_their_boundaries(section: Only) -> None:
     packed = {
         "stage": "sft",
         "data": "longer.jsonl",
@@ -76,7 +76,7 @@ def test_packed_rows_lie_in_the_bin_that_is_trained_each_with_its_seam(section: 
     assert again.rows == shown.rows
 
 
-def test_a_stream_shows_where_each_document_begins_and_which_one_goes_on(section: Only) -> None:
+def test_a_stream_has_a_boundary_at_each_document_and_at_a_continued_one(section: Only) -> None:
     pretrain = {
         "stage": "pretrain",
         "data": "texts.jsonl",
@@ -106,7 +106,7 @@ def test_documents_may_be_rows_of_their_own(section: Only) -> None:
     assert text.endswith("[</s>]")
 
 
-def test_the_answers_of_a_pair_stand_after_the_prompt_they_share(section: Only) -> None:
+def test_the_answers_of_a_pair_follow_the_shared_prompt(section: Only) -> None:
     row = section(DPO).rows[0]
     chosen, rejected = row.sequences
     assert (chosen.name, rejected.name) == ("chosen", "rejected")
@@ -138,12 +138,12 @@ def test_a_reward_model_is_trained_on_the_score_it_gives_at_the_last_token(secti
         assert row.sequences[0].tokens[row.prompt_length - 1].text == "<|assistant|>"
 
 
-def test_margins_are_shown_where_the_data_gives_them(section: Only) -> None:
+def test_margins_are_shown_if_the_data_has_them(section: Only) -> None:
     shown = section({"stage": "reward", "data": "margins.jsonl"}, rows=(1, 4))
     assert [row.details for row in shown.rows] == [("margin 0",), ("margin 1.5",)]
 
 
-def test_prompts_are_filled_up_on_the_left_where_the_policy_goes_on(
+def test_prompts_are_padded_on_the_left_before_the_answer(
     preview_steps: PlanContext,
 ) -> None:
     ppo: dict[str, Any] = {
@@ -172,7 +172,7 @@ def test_prompts_are_filled_up_on_the_left_where_the_policy_goes_on(
     assert spelled(mixed.rows[0]).startswith("<s>[")
 
 
-def test_what_is_measured_is_called_counted_or_scored(preview_steps: PlanContext) -> None:
+def test_evaluated_tokens_are_labeled_counted_or_scored(preview_steps: PlanContext) -> None:
     evaluate = {
         "stage": "evaluate",
         "conversations": "talks.jsonl",
@@ -185,7 +185,7 @@ def test_what_is_measured_is_called_counted_or_scored(preview_steps: PlanContext
     )
     assert shown.errors == ()
     sections = shown.steps[1].sections
-    assert [(one.option, one.trained_label) for one in sections] == [
+    assert [(section.option, section.trained_label) for section in sections] == [
         ("conversations", "counted"),
         ("text", "counted"),
         ("pairs", "scored"),
@@ -196,7 +196,7 @@ def test_what_is_measured_is_called_counted_or_scored(preview_steps: PlanContext
     assert sections[3].rows[0].sequences[0].counts["trained"] == 0
 
 
-def test_the_second_step_is_shown_with_the_template_that_the_first_will_set(
+def test_the_second_step_is_shown_with_the_template_of_the_first(
     preview_steps: PlanContext,
 ) -> None:
     shown = preview_steps({"stage": "chat", "template": "chatml"}, SFT)
@@ -207,9 +207,7 @@ def test_the_second_step_is_shown_with_the_template_that_the_first_will_set(
 
 
 @pytest.mark.parametrize("step", [SFT, DPO, {"stage": "pretrain", "data": "texts.jsonl"}])
-def test_what_is_held_out_can_be_shown_and_may_be_nothing(
-    section: Only, step: dict[str, Any]
-) -> None:
+def test_validation_rows_can_be_shown_and_may_be_empty(section: Only, step: dict[str, Any]) -> None:
     length = {"max_length": 16} if step["stage"] == "pretrain" else {}
     held = section({**step, **length, "hold_out": 0.4}, held_out=True)
     assert held.title.endswith("held out")
@@ -217,7 +215,7 @@ def test_what_is_held_out_can_be_shown_and_may_be_nothing(
     assert section({**step, **length}, held_out=True).rows == ()
 
 
-def test_a_foreign_stage_is_shown_like_our_own(desk: Path) -> None:
+def test_a_stage_of_another_plugin_has_the_same_preview_as_ours(desk: Path) -> None:
     recipe = aligner.Recipe(
         [RDPO(RDPOOptions(data="pairs.jsonl", per_device_train_batch_size=2))],
         model=desk / "base",
@@ -239,13 +237,13 @@ def test_a_foreign_stage_is_shown_like_our_own(desk: Path) -> None:
             assert other.sequences[sequence].notes == mine.sequences[sequence].notes
 
 
-def test_a_stage_that_says_nothing_of_it_shows_nothing(desk: Path) -> None:
+def test_a_stage_without_a_preview_has_no_sections(desk: Path) -> None:
     recipe = aligner.Recipe([Nothing()])
     assert recipe.preview(runs=desk / "runs").steps == {}
     assert recipe.preview(steps=["nothing"], runs=desk / "runs").steps == {"nothing": ()}
 
 
-def test_rows_that_a_step_has_yet_to_make_are_said_to_be_stand_ins(
+def test_rows_that_a_step_will_generate_are_marked_as_placeholders(
     preview_steps: PlanContext,
 ) -> None:
     annotate = {

@@ -1,4 +1,4 @@
-"""How a preview looks in a terminal: in colours, or in marks where there are none."""
+"""Previews in a terminal, with colors or with marks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from aligner import chain
 from aligner.preview import PreviewToken, Role
 from aligner.terminal.console import make_console, print_to
 from aligner.terminal.preview import render_preview
-from aligner.terminal.preview_tokens import TokenLines, token_spans, visible
+from aligner.terminal.preview_lines import TokenLines
+from aligner.terminal.preview_spans import token_spans, visible
 
 PlanContext = Callable[..., chain.ChainPreview]
 TEXTS = st.text(st.characters(exclude_characters="┗╵"), max_size=12)
@@ -78,12 +79,10 @@ def _drawn(shown: chain.ChainPreview, width: int, **how: Any) -> str:
     return file.getvalue()
 
 
-def _strip(
-    tokens: list[PreviewToken], width: int, *, colour: bool = False, **how: Any
-) -> list[str]:
+def _strip(tokens: list[PreviewToken], width: int, *, color: bool = False, **how: Any) -> list[str]:
     console = Console(
-        file=io.StringIO(), width=width, color_system="standard" if colour else None,
-        force_terminal=colour, no_color=False, legacy_windows=False, markup=False,
+        file=io.StringIO(), width=width, color_system="standard" if color else None,
+        force_terminal=color, no_color=False, legacy_windows=False, markup=False,
         highlight=False, emoji=False,
     )  # fmt: skip
     with console.capture() as capture:
@@ -92,7 +91,7 @@ def _strip(
 
 
 def _tokens(*stretches: tuple[Role, str]) -> list[PreviewToken]:
-    """Tokens written `a| b`, whose role is given with them."""
+    """Return the tokens of texts written `a| b`, with the role of each text."""
     return [
         PreviewToken(number, text, role)
         for role, texts in stretches
@@ -100,32 +99,34 @@ def _tokens(*stretches: tuple[Role, str]) -> list[PreviewToken]:
     ]
 
 
-def test_without_colours_every_token_has_its_mark_beneath(preview_steps: PlanContext) -> None:
+def test_without_colors_every_token_has_a_mark_below(preview_steps: PlanContext) -> None:
     assert _drawn(preview_steps(SFT), 78) == SFT_IN_MARKS
 
 
-def test_the_answers_of_a_pair_stand_side_by_side_where_there_is_room(
+def test_the_answers_of_a_pair_are_side_by_side_on_a_wide_terminal(
     preview_steps: PlanContext,
 ) -> None:
     assert _drawn(preview_steps(DPO, rows=(1,)), 100) == DPO_IN_MARKS
 
 
-def test_they_stand_below_each_other_where_there_is_none(preview_steps: PlanContext) -> None:
+def test_the_answers_of_a_pair_are_a_list_on_a_narrow_terminal(
+    preview_steps: PlanContext,
+) -> None:
     lines = _drawn(preview_steps(DPO, rows=(1,)), 60).splitlines()
     assert lines.index("  chosen") < lines.index("  rejected")
     assert all(cell_len(line) <= 60 for line in lines)
 
 
-def test_with_colours_trained_tokens_are_blocks_and_there_are_no_marks() -> None:
+def test_with_colors_trained_tokens_are_blocks_and_there_are_no_marks() -> None:
     tokens = _tokens(("masked", "ask| me"), ("trained", "I| say"), ("padding", "<pad>"))
-    (line,) = _strip(tokens, 60, colour=True)
+    (line,) = _strip(tokens, 60, color=True)
     assert "\x1b[30;46mI" in line, "black on cyan"
-    assert "\x1b[30;106m·say" in line, "black on bright cyan, so that neighbours are told apart"
+    assert "\x1b[30;106m·say" in line, "black on bright cyan, so that neighbors differ"
     assert "\x1b[46m" not in line.split("I", 1)[0], "what is masked has no background"
     assert not set("┗╵░") & set(line)
 
 
-def test_no_colours_are_used_where_none_are_wanted(
+def test_no_color_disables_colors(
     preview_steps: PlanContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
@@ -135,7 +136,7 @@ def test_no_colours_are_used_where_none_are_wanted(
     assert "\x1b[30;46m" not in drawn
 
 
-def test_long_stretches_are_folded_in_the_middle_and_borders_stay() -> None:
+def test_long_groups_are_shortened_in_the_middle_and_borders_stay() -> None:
     tokens = (
         _tokens(
             ("masked", "|".join("q" for _ in range(200))),
@@ -154,7 +155,7 @@ def test_long_stretches_are_folded_in_the_middle_and_borders_stay() -> None:
     assert "omitted" not in "".join(_strip(tokens, 120, full=True))
 
 
-def test_very_many_stretches_are_folded_as_well() -> None:
+def test_a_sequence_with_very_many_groups_is_shortened() -> None:
     turns = [("masked", "q|q"), ("trained", "a|a|a")] * 300
     spans = token_spans(_tokens(*turns))  # type: ignore[arg-type]  # the roles, in turn
     assert len(spans) < 450
@@ -178,18 +179,18 @@ def test_very_many_stretches_are_folded_as_well() -> None:
         ("", "∅"),
     ],
 )
-def test_white_space_is_seen_and_nothing_steers_the_terminal(text: str, drawn: str) -> None:
+def test_white_space_is_visible_and_control_characters_are_escaped(text: str, drawn: str) -> None:
     assert visible(text) == drawn
 
 
-def test_an_accent_alone_does_not_stand_on_its_neighbour() -> None:
+def test_a_single_accent_is_drawn_apart_from_the_token_before() -> None:
     assert (
         _strip([PreviewToken(1, "e", "masked"), PreviewToken(2, "\u0301", "masked")], 20)[0]
         == "e◌\u0301"
     )
 
 
-def test_the_documentation_shows_just_that() -> None:
+def test_the_documentation_has_this_example() -> None:
     page = (Path(__file__).parents[2] / "docs" / "preview.md").read_text(encoding="utf-8")
     assert "\n".join(SFT_IN_MARKS.splitlines()[4:-1]) in page
 
@@ -201,7 +202,7 @@ def test_the_documentation_shows_just_that() -> None:
     ),
     st.integers(min_value=4, max_value=50),
 )
-def test_no_line_is_wider_than_asked_and_no_token_is_lost(
+def test_no_line_is_wider_than_the_width_and_no_token_is_lost(
     made: list[tuple[str, Role]], width: int
 ) -> None:
     tokens = [PreviewToken(number, text, role) for number, (text, role) in enumerate(made)]

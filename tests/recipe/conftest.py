@@ -1,4 +1,4 @@
-"""A working directory with recipes in it, read and complained about by the path `r.yaml`."""
+"""A working directory with the recipe `r.yaml`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def sft_dpo() -> str:
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working directory, so that complaints show paths as given."""
+    """The working directory, so that errors_of show paths as given."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -54,15 +54,15 @@ def read() -> Callable[..., RecipeSpec]:
 
 
 @pytest.fixture
-def complaint(read: Callable[..., RecipeSpec]) -> Callable[..., str]:
-    """All that is said of a text that must not read."""
+def error_text(read: Callable[..., RecipeSpec]) -> Callable[..., str]:
+    """All that is message of a text that must not read."""
 
-    def said(text: str, *overrides: str, **environment: str) -> str:
+    def message(text: str, *overrides: str, **environment: str) -> str:
         with pytest.raises(AlignerError) as caught:
             read(text, *overrides, **environment)
         return str(caught.value)
 
-    return said
+    return message
 
 
 @pytest.fixture

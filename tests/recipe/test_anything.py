@@ -1,4 +1,4 @@
-"""Whatever the input, a recipe or a complaint comes out, quickly."""
+"""Any input gives a recipe or an error, quickly."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OPTIONS = st.dictionaries(
     KEYS.filter(lambda key: key not in ("stage", "as", "gate", "after", "before")),
     st.recursive(
         SCALARS,
-        lambda one: st.lists(one, max_size=3) | st.dictionaries(KEYS, one, max_size=3),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3),
         max_leaves=8,
     ),
     max_size=4,
@@ -56,7 +56,7 @@ FRAGMENTS = st.sampled_from(
     max_examples=400, deadline=2000, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(text=st.lists(FRAGMENTS | st.text(max_size=3), max_size=30).map("".join))
-def test_any_text_is_a_recipe_or_a_complaint(
+def test_any_text_is_a_recipe_or_an_error(
     assert_reads_back: Callable[[RecipeSpec], None], text: str
 ) -> None:
     Path("r.yaml").write_bytes(text.encode("utf-8", "surrogatepass"))
@@ -72,7 +72,7 @@ def test_any_text_is_a_recipe_or_a_complaint(
     max_examples=150, deadline=2000, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(raw=st.binary(max_size=200))
-def test_any_bytes_are_a_recipe_or_a_complaint(raw: bytes) -> None:
+def test_any_bytes_are_a_recipe_or_an_error(raw: bytes) -> None:
     Path("r.yaml").write_bytes(raw)
     with pytest.raises(AlignerError):
         read_recipe("r.yaml", environment={})
@@ -85,7 +85,7 @@ def test_any_bytes_are_a_recipe_or_a_complaint(raw: bytes) -> None:
     text=st.text(max_size=20)
     | st.builds("sft.{}={}".format, st.text(max_size=5), st.text(max_size=9))
 )
-def test_any_override_is_laid_over_or_complained_about(
+def test_any_override_is_applied_or_an_error(
     read: Callable[..., RecipeSpec],
     assert_reads_back: Callable[[RecipeSpec], None],
     sft_dpo: str,

@@ -1,4 +1,4 @@
-"""The page on recipes says what is true."""
+"""The page on recipes is correct."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_recipes_in_the_documentation_read_as_it_says(folder: Path) -> None:
     (folder / "recipes").mkdir()
     for name, text in zip(names, shown, strict=True):
         Path(name).write_text(text, encoding="utf-8")
-    assert [step.name for step in read_recipe(names[1]).steps] == ["chat", "sft", "look", "dpo"]
+    assert [step.name for step in read_recipe(names[1]).steps] == ["chat", "sft", "baseline", "dpo"]
     with pytest.raises(ErrorGroup) as caught:
         read_recipe("broken.yaml")
     assert f"{caught.value}\n" == documented("text")[0]
@@ -58,5 +58,7 @@ def test_reading_a_recipe_loads_nothing_heavy() -> None:
         "heavy = {'torch', 'transformers', 'trl', 'peft', 'datasets'};"
         "print(sorted(heavy & set(sys.modules)))"
     )
-    seen = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert seen.stdout == "[]\n"
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert process.stdout == "[]\n"

@@ -1,4 +1,4 @@
-"""A recipe is laid over the one it extends, and lines stay those of the file."""
+"""A recipe is merged into the one it extends, and lines stay those of the file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aligner.errors import ErrorGroup, RecipeError
 from aligner.recipe import Bound, ModelSpec, RecipeSpec, read_recipe
 
 
-def test_a_recipe_is_laid_over_the_one_it_extends(
+def test_a_recipe_is_merged_into_the_one_it_extends(
     assert_reads_back: Callable[[RecipeSpec], None],
     essence: Callable[[RecipeSpec], tuple[Any, ...]],
     family: Callable[..., None],
@@ -83,17 +83,17 @@ def test_a_recipe_is_laid_over_the_one_it_extends(
     assert_reads_back(recipe)
 
 
-def test_until_takes_the_steps_up_to_and_with_one(family: Callable[..., None]) -> None:
+def test_until_includes_the_steps_up_to_and_including_one(family: Callable[..., None]) -> None:
     family(
         a="steps: [{stage: chat}, {stage: sft}, {stage: reward}, {stage: dpo}]",
         b="extends: {recipe: a.yaml, until: reward}\nsteps: [{stage: ppo}]",
         c="extends: {recipe: b.yaml, until: sft}",
     )
-    names = [[step.name for step in read_recipe(f"{one}.yaml").steps] for one in "bc"]
+    names = [[step.name for step in read_recipe(f"{name}.yaml").steps] for name in "bc"]
     assert names == [["chat", "sft", "reward", "ppo"], ["chat", "sft"]]
 
 
-def test_faults_between_recipes_name_both_files(family: Callable[..., None]) -> None:
+def test_errors_between_recipes_name_both_files(family: Callable[..., None]) -> None:
     family(
         base="sed: 1\nsteps:\n  - stage: sft\n  - stage: dpo\n",
         r="""\
@@ -130,7 +130,7 @@ def test_faults_between_recipes_name_both_files(family: Callable[..., None]) -> 
     ]
 
 
-def test_recipes_that_extend_one_another_in_a_circle_are_refused(
+def test_recipes_that_extend_one_another_in_a_circle_are_an_error(
     family: Callable[..., None],
 ) -> None:
     family(a="extends: b.yaml", b="seed: 1\nextends: a.yaml")
@@ -142,7 +142,7 @@ def test_recipes_that_extend_one_another_in_a_circle_are_refused(
     )
 
 
-def test_a_long_line_of_recipes_is_refused(family: Callable[..., None]) -> None:
+def test_a_long_chain_of_recipes_is_an_error(family: Callable[..., None]) -> None:
     family(**{f"r{n}": f"extends: r{n + 1}.yaml" for n in range(30)}, r30="steps: [{stage: sft}]")
     with pytest.raises(RecipeError) as caught:
         read_recipe("r0.yaml")
@@ -153,13 +153,13 @@ HOW = "  hint: write 'extends: base.yaml', or 'extends: {recipe: base.yaml, unti
 
 
 @pytest.mark.parametrize(
-    ("extends", "said"),
+    ("extends", "message"),
     [
         ("gone.yaml", "r.yaml:1: the recipe it extends, gone.yaml, does not exist"),
         (
             "https://x.org/a.yaml",
    "r.yaml:1: 'extends' is the URL 'https://x.org/a.yaml'\n"
-            "  hint: save it beside this recipe",
+            "  hint: save it next to this recipe",
         ),
         ("/etc/passwd", "r.yaml:1: 'extends' is '/etc/passwd', not the path of a .yaml file"),
         ("[a.yaml]", f"r.yaml:1: 'extends' is a list, not the path of a recipe\n{HOW}"),
@@ -168,14 +168,14 @@ HOW = "  hint: write 'extends: base.yaml', or 'extends: {recipe: base.yaml, unti
         ("{recipe: 3}", f"r.yaml:1: 'recipe' is 3, not text\n{HOW}"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_extended_is_refused(
-    complaint: Callable[..., str], extends: str, said: str
+def test_a_file_that_cannot_be_extended_is_an_error(
+    error_text: Callable[..., str], extends: str, message: str
 ) -> None:
-    assert complaint(f"extends: {extends}\nsteps: [{{as: sft, beta: 1}}]") == said
+    assert error_text(f"extends: {extends}\nsteps: [{{as: sft, beta: 1}}]") == message
 
 
-def test_malformed_text_in_an_extended_recipe_is_placed_there(
-    complaint: Callable[..., str], family: Callable[..., None]
+def test_malformed_text_in_an_extended_recipe_has_its_location(
+    error_text: Callable[..., str], family: Callable[..., None]
 ) -> None:
     family(base="steps: [")
-    assert complaint("extends: base.yaml").startswith("base.yaml:1: ")
+    assert error_text("extends: base.yaml").startswith("base.yaml:1: ")

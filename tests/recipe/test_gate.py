@@ -1,4 +1,4 @@
-"""A gate's bounds hold where they say."""
+"""Bounds of a gate are met by the right numbers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_a_bound_holds_inside_and_not_outside(
     assert Bound.parse(str(bound)) == bound
 
 
-def test_no_bound_holds_for_what_is_not_a_number() -> None:
+def test_nan_meets_no_bound() -> None:
     assert not Bound.parse("<= 1e300").holds(float("nan"))
 
 
@@ -36,7 +36,7 @@ def test_no_bound_holds_for_what_is_not_a_number() -> None:
     "text",
     ["", "2.5", "< x", "== 2", "< 1e999", "< nan", "< 1 or > 2", "1 .. ", "> 1 and", "<\u0663"],
 )
-def test_what_is_no_bound_is_refused(text: str) -> None:
+def test_text_that_is_not_a_bound_is_an_error(text: str) -> None:
     with pytest.raises(ValueError, match=r"^not a bound$"):
         Bound.parse(text)
 

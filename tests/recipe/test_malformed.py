@@ -1,4 +1,4 @@
-"""Text that is no YAML, or hostile, is refused at once, in plain words and with its line."""
+"""Text that is not YAML, or hostile, is an error in plain words with its line."""
 
 from __future__ import annotations
 
@@ -82,13 +82,13 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize("text", MALFORMED)
-def test_malformed_text_is_named_with_its_line_in_plain_words(
-    complaint: Callable[..., str], text: str
+def test_the_error_of_malformed_text_has_its_line_and_plain_words(
+    error_text: Callable[..., str], text: str
 ) -> None:
-    assert complaint(text) == MALFORMED[text]
+    assert error_text(text) == MALFORMED[text]
 
 
-def test_text_that_is_not_utf_8_is_named_with_its_byte_and_line() -> None:
+def test_the_error_of_text_that_is_not_utf_8_has_byte_and_line() -> None:
     Path("l.yaml").write_bytes("seed: 1\nname: Zo\xeb\n".encode("latin-1"))
     with pytest.raises(RecipeError) as caught:
         read_recipe("l.yaml")
@@ -97,15 +97,15 @@ def test_text_that_is_not_utf_8_is_named_with_its_byte_and_line() -> None:
     )
 
 
-def test_a_file_that_is_not_there_is_named_with_the_nearest(folder: Path) -> None:
+def test_the_error_of_a_missing_file_suggests_the_closest_name(folder: Path) -> None:
     (folder / "zephyr.yaml").write_text("steps: [{stage: sft}]")
     (folder / "d.yaml").mkdir()
-    said = []
+    message = []
     for path in ("zephir.yaml", "nowhere/x.yaml", "d.yaml", "a\0b.yaml"):
         with pytest.raises(RecipeError) as caught:
             read_recipe(path)
-        said.append(str(caught.value))
-    assert said == [
+        message.append(str(caught.value))
+    assert message == [
         "zephir.yaml: there is no such file\n  hint: did you mean 'zephyr.yaml'?",
         "nowhere/x.yaml: there is no such file\n  hint: there is no folder 'nowhere' either",
         "d.yaml: this is not a file\n  hint: name a .yaml file in it",
@@ -116,39 +116,39 @@ def test_a_file_that_is_not_there_is_named_with_the_nearest(folder: Path) -> Non
 @pytest.mark.parametrize(
     "tag", ["!!python/object/apply:os.system", "!!python/name:os.system", "!include", "!!str", "!"]
 )
-def test_tags_are_refused(complaint: Callable[..., str], tag: str) -> None:
+def test_tags_are_refused(error_text: Callable[..., str], tag: str) -> None:
     full = tag.replace("!!", "tag:yaml.org,2002:")
-    assert complaint(f"seed: 1\nname: {tag} [x]\n") == (
+    assert error_text(f"seed: 1\nname: {tag} [x]\n") == (
         f"r.yaml:2: the tag '{full}' is not supported: a recipe contains plain data\n"
         "  hint: remove the tag; put the value in quotes if it begins with '!'"
     )
 
 
-def test_an_alias_bomb_is_refused_at_once(complaint: Callable[..., str]) -> None:
+def test_an_alias_bomb_is_refused_at_once(error_text: Callable[..., str]) -> None:
     bomb = "a: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         f"b{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 10)
     )
     started = time.perf_counter()
-    assert complaint(bomb).endswith("more than 20000 values after its aliases are expanded")
+    assert error_text(bomb).endswith("more than 20000 values after its aliases are expanded")
     assert time.perf_counter() - started < 2
 
 
-def test_an_alias_inside_what_it_names_is_refused(complaint: Callable[..., str]) -> None:
+def test_an_alias_inside_its_own_value_is_an_error(error_text: Callable[..., str]) -> None:
     assert (
-        complaint("steps: &a\n  - *a\n")
+        error_text("steps: &a\n  - *a\n")
         == "r.yaml:1: an alias refers to the value that contains it"
     )
 
 
 @pytest.mark.parametrize("text", ["[" * 50_000, "{a: " * 15_000, "- " * 20_000, "? " * 20_000])
-def test_endless_nesting_is_refused_at_once(complaint: Callable[..., str], text: str) -> None:
+def test_endless_nesting_is_refused_at_once(error_text: Callable[..., str], text: str) -> None:
     started = time.perf_counter()
-    assert complaint(text) == "r.yaml:1: nested more than 32 levels deep"
+    assert error_text(text) == "r.yaml:1: nested more than 32 levels deep"
     assert time.perf_counter() - started < 2
 
 
-def test_a_file_too_large_for_a_recipe_is_refused(complaint: Callable[..., str]) -> None:
-    assert complaint("# " + "x" * 70_000) == (
+def test_a_file_too_large_for_a_recipe_is_refused(error_text: Callable[..., str]) -> None:
+    assert error_text("# " + "x" * 70_000) == (
         "r.yaml: this has more than 64 KiB\n  hint: is it data rather than a recipe?"
     )
 
@@ -160,8 +160,8 @@ def test_a_device_or_pipe_is_not_opened() -> None:
     assert str(caught.value) == "pipe.yaml: this is not a file"
 
 
-def test_the_merge_key_is_refused_rather_than_read_as_a_key(complaint: Callable[..., str]) -> None:
-    assert complaint("steps:\n- &a {stage: sft}\n- <<: *a\n  as: b\n").startswith(
+def test_the_merge_key_is_refused_rather_than_read_as_a_key(error_text: Callable[..., str]) -> None:
+    assert error_text("steps:\n- &a {stage: sft}\n- <<: *a\n  as: b\n").startswith(
         "r.yaml:3: the merge key '<<' is not supported\n"
         "  hint: use an alias for one value, 'extends:' for a whole recipe"
     )
@@ -182,17 +182,17 @@ def test_the_merge_key_is_refused_rather_than_read_as_a_key(complaint: Callable[
     ],
     ids=lambda text: text[:12],
 )
-def test_a_large_file_is_refused_within_seconds(complaint: Callable[..., str], text: str) -> None:
+def test_a_large_file_is_refused_within_seconds(error_text: Callable[..., str], text: str) -> None:
     started = time.perf_counter()
-    assert complaint(text)
+    assert error_text(text)
     assert time.perf_counter() - started < 6
 
 
-def test_what_a_terminal_would_obey_is_escaped(complaint: Callable[..., str]) -> None:
-    said = complaint(
+def test_control_characters_are_escaped(error_text: Callable[..., str]) -> None:
+    message = error_text(
         'extends: "\\e[31m.yaml"\n"\\e[32m": 1\nsteps: [{stage: "\\e[33m"}, "\\e[34m"]'
     )
-    assert said.splitlines() == [
+    assert message.splitlines() == [
         "r.yaml:1: 'extends' is '\\x1b[31m.yaml', which is no path",
         "r.yaml:2: a recipe has no key '\\x1b[32m'",
         "  hint: known: description, drop, extends, model, name, seed, steps",

@@ -1,4 +1,4 @@
-"""Overrides change one value each, and are named when they are wrong."""
+"""Overrides change one value each, and errors name them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from aligner.recipe import Bound, ModelSpec, RecipeSpec
 
 
-def test_overrides_are_laid_over_what_is_written(
+def test_overrides_replace_values_of_the_file(
     read: Callable[..., RecipeSpec], sft_dpo: str
 ) -> None:
     recipe = read(
@@ -53,8 +53,8 @@ def test_the_model_may_be_replaced_and_a_word_made_a_mapping(
     assert read(text, "model.revision=main").model == ModelSpec(path="a/b", revision="main")
 
 
-def test_bad_overrides_are_reported_at_once(complaint: Callable[..., str], sft_dpo: str) -> None:
-    said = complaint(
+def test_bad_overrides_are_reported_at_once(error_text: Callable[..., str], sft_dpo: str) -> None:
+    message = error_text(
         sft_dpo,
         "sff.learning_rate=1",
         "sft=1",
@@ -69,7 +69,7 @@ def test_bad_overrides_are_reported_at_once(complaint: Callable[..., str], sft_d
         "sft.a\x1b[31m=${NO}",
         "sft" + ".a" * 5000 + "=1",
     )
-    assert said.splitlines() == [
+    assert message.splitlines() == [
         "--set sff.learning_rate=1: no step is called 'sff'",
         "  hint: did you mean 'sft'?",
         "--set sft=1: 'sft' is a step, and an override sets one of its options",

@@ -1,4 +1,4 @@
-"""What is written is what a Recipe holds, with the line of every option."""
+"""A recipe is read with the line of every option."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_recipe_is_read_with_the_line_of_every_option(
     )
 
 
-def test_a_place_that_is_not_written_is_that_of_what_surrounds_it(
+def test_a_missing_option_has_the_location_of_the_entry_around_it(
     read: Callable[..., RecipeSpec], sft_dpo: str
 ) -> None:
     step = read(sft_dpo).steps[0]
@@ -149,9 +149,9 @@ def test_only_true_false_and_null_are_switches_and_nothing(
     ],
 )
 def test_a_number_that_is_none_is_refused(
-    complaint: Callable[..., str], value: str, what: str
+    error_text: Callable[..., str], value: str, what: str
 ) -> None:
-    assert complaint(f"steps:\n  - stage: sft\n    x: {value}") == f"r.yaml:3: {what}"
+    assert error_text(f"steps:\n  - stage: sft\n    x: {value}") == f"r.yaml:3: {what}"
 
 
 def test_an_alias_repeats_a_value_and_keeps_its_lines(read: Callable[..., RecipeSpec]) -> None:
@@ -167,7 +167,7 @@ def test_a_byte_order_mark_and_windows_line_ends_are_read() -> None:
     assert (step.options, step.lines["b"]) == ({"a": 1, "b": 2}, "w.yaml:4")
 
 
-def test_a_recipe_made_in_python_is_the_same_as_one_read(
+def test_a_recipe_built_in_python_is_the_same_as_one_read(
     read: Callable[..., RecipeSpec],
     essence: Callable[[RecipeSpec], tuple[Any, ...]],
     sft_dpo: str,
@@ -204,7 +204,7 @@ def test_a_recipe_made_in_python_is_the_same_as_one_read(
     )
 
 
-def test_faults_of_a_recipe_made_in_python_name_their_place(folder: Path) -> None:
+def test_errors_of_a_recipe_built_in_python_have_locations(folder: Path) -> None:
     endless: list[Any] = []
     endless.append(endless)
     with pytest.raises(ErrorGroup) as caught:
@@ -231,7 +231,7 @@ def test_faults_of_a_recipe_made_in_python_name_their_place(folder: Path) -> Non
     assert deep.value.what == "nested more than 32 levels deep"
 
 
-def test_variables_in_a_recipe_made_in_python_are_text(
+def test_variables_in_a_recipe_built_in_python_are_text(
     assert_reads_back: Callable[[RecipeSpec], None], folder: Path
 ) -> None:
     recipe = recipe_from({"steps": [{"stage": "sft", "x": "${HOME}"}]}, folder=folder)

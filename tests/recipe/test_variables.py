@@ -1,4 +1,4 @@
-"""Environment variables stand where they are written, and stay text."""
+"""Environment variables are replaced in recipes, and stay text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from aligner.recipe import RecipeSpec
 
 
-def test_a_variable_is_put_in_where_it_is_written_and_nowhere_else(
+def test_only_variables_in_braces_are_replaced(
     options: Callable[..., dict[str, Any]],
 ) -> None:
     text = "a: ${HOME}/x\nb: ${NO:-here}\nc: $HOME\nd: $${HOME}\ne: ${EMPTY:-e}${EMPTY}"
@@ -28,11 +28,11 @@ def test_the_value_of_a_variable_stays_text(
     assert options("a: ${A}\nb: ['${A}']", A=value, B="no") == {"a": value, "b": [value]}
 
 
-def test_a_variable_may_hold_the_seed(read: Callable[..., RecipeSpec]) -> None:
+def test_the_seed_may_be_a_variable(read: Callable[..., RecipeSpec]) -> None:
     assert read("seed: ${SEED}\nsteps: [{stage: sft}]", SEED="12").seed == 12
 
 
-def test_bad_variables_are_reported_at_once(complaint: Callable[..., str]) -> None:
+def test_bad_variables_are_reported_at_once(error_text: Callable[..., str]) -> None:
     text = """\
         name: ${RUN}
         steps:
@@ -43,7 +43,7 @@ def test_bad_variables_are_reported_at_once(complaint: Callable[..., str]) -> No
             c: ${A:-${B}}
             token: ${HF_TOKEN}
     """
-    assert complaint(text, DATA="/d", HF_TOKEN="hf_secret").splitlines() == [
+    assert error_text(text, DATA="/d", HF_TOKEN="hf_secret").splitlines() == [
         "r.yaml:1: the environment variable 'RUN' is not set",
         "  hint: set it, or write ${RUN:-default}",
         "r.yaml:4: the environment variable 'DATAA' is not set",

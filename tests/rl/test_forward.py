@@ -28,7 +28,7 @@ def plain_logps(model, prompt, response, temperature):
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 @pytest.mark.parametrize("at_once", [module.LOGITS_AT_ONCE, 64])
 def test_log_probabilities_equal_those_of_each_row_alone(monkeypatch, temperature, at_once) -> None:
-    """Stop and padding token are both 2 here, and 2 stands in prompts and inside responses."""
+    """Stop and padding token are both 2 here, and 2 occurs in prompts and inside responses."""
     monkeypatch.setattr(module, "LOGITS_AT_ONCE", at_once)
     model = tiny_llama()
     parts = split_language_model(model)
@@ -43,7 +43,7 @@ def test_log_probabilities_equal_those_of_each_row_alone(monkeypatch, temperatur
 
 
 def test_the_states_of_a_row_are_those_before_each_token_and_the_one_after_the_last() -> None:
-    """Prompt of 3, response of 2: columns 2 and 3 choose its tokens, column 4 stands after."""
+    """Prompt of 3, response of 2: columns 2 and 3 choose its tokens, column 4 is the state after them."""
     rows = response_batch(PROMPTS[:1], RESPONSES[:1], device=CPU)
     assert rows.columns_K.tolist() == [2, 3, 4]
     assert rows.sampled_K.tolist() == [True, True, False]
@@ -111,8 +111,8 @@ def test_the_sampler_and_the_training_forward_agree_on_the_log_probabilities() -
     how = Sampling(stop_tokens=(2, 3, 4), max_new_tokens=12, min_new_tokens=3, temperature=0.8)
     found = generate(model, PROMPTS, sampling=how, samples=3, seed=5)
     parts = split_language_model(model)
-    asked = [prompt for prompt in PROMPTS for _ in range(3)]
-    rows = response_batch(asked, [answer.tokens for answer in found], device=CPU)
+    prompts = [prompt for prompt in PROMPTS for _ in range(3)]
+    rows = response_batch(prompts, [answer.tokens for answer in found], device=CPU)
     hidden = rows.states(parts.hidden(rows.tokens_BT))[rows.sampled_K]
     logps, _ = token_logps(parts, hidden, rows.targets_M, temperature=0.8)
     sampled = torch.tensor([logp for answer in found for logp in answer.logps])

@@ -1,4 +1,4 @@
-"""A prompt's tools reach those who score the answer, as the policy saw them."""
+"""The tools of a prompt reach reward models and functions as the policy sees them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aligner.data.options import DataOptions
 from aligner.registry import Completion
 from aligner.rl.prompts import read_prompts
 from aligner.testing import tiny_tokenizer, write_files
-from aligner.train.scoring import ConversationEncoder
+from aligner.train.scoring import RewardEncoder
 
 SHOWN = (
     "{%- for tool in tools or [] %}{{ '<|im_start|>' + (tool | tojson) + '<|im_end|>' }}{%- endfor %}"
@@ -37,12 +37,12 @@ class Here:
 def test_a_reward_model_reads_the_tools_of_a_prompt(tmp_path: Path) -> None:
     tokenizer = tiny_tokenizer()
     tokenizer.chat_template = SHOWN
-    write_files(tmp_path, {"asked.jsonl": [{"prompt": "1 + 1?", "tools": [TOOL]}]})
-    options = DataOptions(data="asked.jsonl")
+    write_files(tmp_path, {"prompts.jsonl": [{"prompt": "1 + 1?", "tools": [TOOL]}]})
+    options = DataOptions(data="prompts.jsonl")
     (prompt,), _ = read_prompts(options, Here(tmp_path), tokenizer)
     assert prompt.tools == (TOOL,)
     done = Completion(prompt=prompt.messages, text="2", ended=False, tools=prompt.tools)
-    (read,) = ConversationEncoder(tokenizer)([done])
+    (read,) = RewardEncoder(tokenizer)([done])
     assert tuple(read[: len(prompt.tokens)]) == prompt.tokens
-    asked = ChatEncoder(tokenizer).prompt(prompt.messages, prompt.tools)
-    assert "add" in "".join(piece.text for piece in asked.pieces)
+    encoded = ChatEncoder(tokenizer).prompt(prompt.messages, prompt.tools)
+    assert "add" in "".join(piece.text for piece in encoded.pieces)

@@ -12,12 +12,12 @@ from aligner.models.reward import parts_of
 from aligner.registry import Completion, RewardFunction
 from aligner.rl.experience import Scores
 from aligner.rl.normalization import RunningScale
-from aligner.rl.options import RewardOptions
+from aligner.rl.options import ScoreOptions
 from aligner.rl.processes import ProcessGroup
 from aligner.rl.rewards import final_scores, score
 from aligner.testing import tiny_tokenizer
 from aligner.testing.rl import tiny_llama
-from aligner.train.scoring import ConversationEncoder, RewardModel, RewardSource, sources_of
+from aligner.train.scoring import RewardEncoder, RewardModel, RewardSource, sources_of
 from aligner_rewards.length import LengthReward
 
 CPU = torch.device("cpu")
@@ -40,7 +40,7 @@ def test_a_response_is_encoded_as_the_reward_model_was_trained_on_it(text) -> No
     pair = encode_preference(
         Preference(prompt=QUESTION, chosen=answer(text), rejected=answer("no")), tokenizer
     )
-    encoder = ConversationEncoder(tokenizer)
+    encoder = RewardEncoder(tokenizer)
     [found, cut_off, empty] = encoder(
         [completion(text), completion(text, ended=False), completion("")]
     )
@@ -58,12 +58,16 @@ def test_the_score_is_read_at_the_last_token_though_padding_is_the_stop_token() 
     config.num_labels, config.pad_token_id = 1, None
     torch.manual_seed(1)
     model = LlamaForSequenceClassification(config).eval()
-    encoder = ConversationEncoder(tokenizer)
-    asked = [completion("yes"), completion("the big red dog sleeps"), completion("", ended=False)]
+    encoder = RewardEncoder(tokenizer)
+    completions = [
+        completion("yes"),
+        completion("the big red dog sleeps"),
+        completion("", ended=False),
+    ]
     reward = RewardModel(parts_of(model), encoder, batch_size=2, device=CPU, half=False)
     with torch.no_grad():
-        alone = [float(model(torch.tensor([ids])).logits) for ids in encoder(asked)]
-    assert reward.score(asked) == pytest.approx(alone, abs=1e-5)
+        alone = [float(model(torch.tensor([ids])).logits) for ids in encoder(completions)]
+    assert reward.score(completions) == pytest.approx(alone, abs=1e-5)
     assert len({round(score, 4) for score in alone}) == 3
 
 
@@ -81,15 +85,15 @@ class Fixed(RewardFunction):
 def test_sources_are_weighted_added_and_kept_apart() -> None:
     """2·(1, 3) + (−0.5)·(4, 0) = (0, 6)."""
     sources = [
-        RewardSource(name="one", weight=2.0, scorer=Fixed([1.0, 3.0])),
-        RewardSource(name="two", weight=-0.5, scorer=Fixed([4.0, 0.0])),
+        RewardSource(name="first", weight=2.0, scorer=Fixed([1.0, 3.0])),
+        RewardSource(name="second", weight=-0.5, scorer=Fixed([4.0, 0.0])),
     ]
-    asked = {0: completion("a"), 1: completion("b")}
-    found = score(sources, asked, number=2, processes=ALONE)
+    completions = {0: completion("a"), 1: completion("b")}
+    found = score(sources, completions, number=2, processes=ALONE)
     assert found.raw_N.tolist() == [0.0, 6.0]
     assert {name: score.tolist() for name, score in found.by_source.items()} == {
-        "one": [1.0, 3.0],
-        "two": [4.0, 0.0],
+        "first": [1.0, 3.0],
+        "second": [4.0, 0.0],
     }
 
 
@@ -104,8 +108,8 @@ def test_a_function_that_gives_another_count_is_named() -> None:
     assert str(stopped.value) == ("reward function 'fixed' returned 1 scores for 2 completions")
 
 
-def options(**more) -> RewardOptions:
-    return RewardOptions(**more)
+def options(**more) -> ScoreOptions:
+    return ScoreOptions(**more)
 
 
 def scored(*numbers: float) -> Scores:

@@ -31,7 +31,7 @@ def commit(store: Store, text: str = "weights") -> FinishedStep:
     )
 
 
-def test_a_committed_step_is_found_whole_with_paths_where_it_now_lies(tmp_path: Path) -> None:
+def test_a_committed_step_is_found_complete_with_current_paths(tmp_path: Path) -> None:
     store = Store(tmp_path)
     commit(store)
     found = store.find(KEY)
@@ -39,10 +39,10 @@ def test_a_committed_step_is_found_whole_with_paths_where_it_now_lies(tmp_path: 
     assert found.damage(hashes=True) == ""
     assert found.state().get("policy").path == str(found.folder / "policy")
     assert (found.step, found.metrics, found.seconds) == ("first", {"loss": 0.5}, 1.235)
-    assert [one.name for one in store.folder.iterdir()] == [KEY[:16]]
+    assert [path.name for path in store.folder.iterdir()] == [KEY[:16]]
 
 
-def test_what_was_not_committed_is_not_found(tmp_path: Path) -> None:
+def test_a_step_that_is_not_committed_is_not_found(tmp_path: Path) -> None:
     store = Store(tmp_path)
     (store.work_folder(KEY) / "half").write_text("written")
     assert store.find(KEY) is None
@@ -78,10 +78,10 @@ def test_committing_again_replaces_the_old_result(tmp_path: Path) -> None:
     commit(store)
     done = commit(store, "better")
     assert (done.folder / "policy" / "model.safetensors").read_text() == "better"
-    assert [one.name for one in store.folder.iterdir()] == [KEY[:16]]
+    assert [path.name for path in store.folder.iterdir()] == [KEY[:16]]
 
 
-def test_runs_can_be_moved_whole(tmp_path: Path) -> None:
+def test_the_folder_of_runs_can_be_moved(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     done = commit(Store(runs))
     run = RunFolder(runs / "mine")
@@ -94,7 +94,7 @@ def test_runs_can_be_moved_whole(tmp_path: Path) -> None:
     assert Path(step.state().get("policy").path).is_dir()
 
 
-def test_links_to_steps_the_recipe_no_longer_has_are_forgotten(tmp_path: Path) -> None:
+def test_links_to_steps_that_the_recipe_no_longer_has_are_removed(tmp_path: Path) -> None:
     done = commit(Store(tmp_path))
     run = RunFolder(tmp_path / "mine")
     run.begin("", ["first", "second"])

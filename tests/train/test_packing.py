@@ -11,7 +11,7 @@ from datasets import Dataset
 from trl import pack_dataset
 
 from aligner.data.store.token_rows import SequenceTokens
-from aligner.train.packing import LabeledRows, PackedRows, StreamedRows, labeled, streamed_rows
+from aligner.train.packing import LanguageRows, PackedRows, StreamedRows, labeled, streamed_rows
 
 
 def rows(count: int) -> list[SequenceTokens]:
@@ -26,7 +26,7 @@ def rows(count: int) -> list[SequenceTokens]:
 
 
 def test_labels_are_the_trained_tokens() -> None:
-    found = LabeledRows([SequenceTokens([5, 6, 7], [False, True, True])])
+    found = LanguageRows([SequenceTokens([5, 6, 7], [False, True, True])])
     assert list(found) == [{"input_ids": [5, 6, 7], "labels": [-100, 6, 7], "length": 3}]
     assert found[-1] == found[0] == found[0:1][0]
     with pytest.raises(IndexError, match=r"^there are 1 rows, and no row 1$"):

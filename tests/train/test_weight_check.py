@@ -1,4 +1,4 @@
-"""What training left is kept only if it moved and is made of numbers."""
+"""The result of training is kept only if a parameter changed and all are finite."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from aligner.errors import StageError
 from aligner.registry import Registry
 from aligner.stage import Plan, StepContext
 from aligner.state import ModelCache
-from aligner.train.weight_check import check_weights_changed, sample_of
+from aligner.train.weight_check import check_weights_changed, sample_weights
 
 
 def run_in(folder: Path) -> StepContext:
     return StepContext(
-        step="learn",
+        step="train",
         folder=folder,
         recipe_folder=folder,
         where="recipe.yaml:7",
@@ -33,32 +33,31 @@ def parameters() -> dict[str, nn.Parameter]:
     return {"one": nn.Parameter(torch.ones(100, 3)), "two": nn.Parameter(torch.zeros(2))}
 
 
-def test_one_parameter_that_moved_is_enough(tmp_path: Path) -> None:
+def test_one_parameter_that_changed_is_enough(tmp_path: Path) -> None:
     trained = parameters()
-    before = sample_of(trained)
+    before = sample_weights(trained)
     with torch.no_grad():
         trained["two"][1] = 1e-6
     check_weights_changed(before, trained, run_in(tmp_path))
 
 
-def test_nothing_moved_is_an_error_with_the_steps_own_hint(tmp_path: Path) -> None:
+def test_no_changed_parameter_is_an_error_with_the_steps_own_hint(tmp_path: Path) -> None:
     trained = parameters()
     with pytest.raises(StageError) as caught:
-        check_weights_changed(sample_of(trained), trained, run_in(tmp_path), hint="pay more")
+        check_weights_changed(sample_weights(trained), trained, run_in(tmp_path), hint="pay more")
     assert str(caught.value) == (
-        "recipe.yaml:7: training ended and not one of 2 trained parameters has moved\n"
-        "  hint: pay more"
+        "recipe.yaml:7: training changed none of 2 trained parameters\n  hint: pay more"
     )
 
 
-def test_what_is_no_number_is_an_error_that_names_the_parameter(tmp_path: Path) -> None:
+def test_an_infinite_parameter_is_an_error_that_names_it(tmp_path: Path) -> None:
     trained = parameters()
-    before = sample_of(trained)
+    before = sample_weights(trained)
     with torch.no_grad():
         trained["two"][0] = torch.inf
     with pytest.raises(StageError) as caught:
         check_weights_changed(before, trained, run_in(tmp_path))
     assert str(caught.value) == (
-        "recipe.yaml:7: 1 parameters are no numbers any more, 'two' first; nothing is kept\n"
+        "recipe.yaml:7: 1 parameters became NaN or infinite (first: 'two'); the result was discarded\n"
         "  hint: lower learning_rate or use precision: fp32"
     )

@@ -53,7 +53,7 @@ class DataInput:
         )
 
     def rows(self, stream: RowStream, tally: Tally) -> Iterator[Row]:
-        """Return the rows of `stream`, augmented, mixed and shuffled as the options say."""
+        """Return the rows of `stream`, augmented, mixed and shuffled according to the options."""
         rows = apply_entry_operations(
             stream.rows(), self.spec, "training entry", tally, context=self.context, option="data"
         )

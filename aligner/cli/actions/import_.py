@@ -74,7 +74,7 @@ def _output_path(arguments: argparse.Namespace) -> Path:
 def _read(path: Path, out: Path, method: str | None) -> ExternalConfig:
     shown = os.fspath(path)
     errors: list[AlignerError] = []
-    source = read_source(path, shown=shown, asked="", environment=os.environ, errors=errors)
+    source = read_source(path, label=shown, asked="", environment=os.environ, errors=errors)
     ErrorGroup.raise_if_any(errors)
     settings = source.tree.plain()
     if not isinstance(settings, Mapping):

@@ -43,10 +43,9 @@ def new_recipe(arguments: argparse.Namespace) -> int:
         if interactive
         else template.adapter
     )
+    default = f"{template.name}.yaml"
     out: Path = arguments.out or Path(
-        _ask("output file", f"{template.name}.yaml", interactive)
-        if interactive
-        else f"{template.name}.yaml"
+        _ask("output file", default, interactive) if interactive else default
     )
     _check_arguments(out, adapter, data, arguments, template)
     with capture_output():  # libraries print while they load

@@ -113,7 +113,7 @@ class _ErrorFiles:
                 self._file.write_text(sanitize(full_text(event.error)), encoding="utf-8")
 
     def hints(self, error: BaseException, capture: OutputCapture) -> list[str]:
-        """Return lines that name the full text of the error and say how to resume."""
+        """Return lines with the file of the traceback and a hint to resume."""
         lines = []
         if self._file is not None and not isinstance(error, AlignerError):
             lines.append(f"full traceback: {display_path(self._file)}")
@@ -126,7 +126,7 @@ class _ErrorFiles:
 
 @contextmanager
 def _display(arguments: argparse.Namespace, chain: Chain, console: Console) -> Iterator[Display]:
-    names = [link.name for link in chain.steps]
+    names = [step.name for step in chain.steps]
     if arguments.until in names:
         names = names[: names.index(arguments.until) + 1]
     tracker = ProgressTracker(names)

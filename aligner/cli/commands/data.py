@@ -19,6 +19,11 @@ NAME = "data"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_inspect(subparsers)
+    _add_convert(subparsers)
+
+
+def _add_inspect(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     inspect = subparsers.add_parser(
         "inspect",
         help="Show format, rows, lengths, labels and duplicates.",
@@ -42,12 +47,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     _add_reading_arguments(inspect)
     inspect.set_defaults(data_action=_inspect)
+
+
+def _add_convert(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     convert = subparsers.add_parser(
         "convert",
         help="Write the rows in another format, cleaned and filtered if requested.",
-        description="Read data as a recipe would and write the rows in a public format. "
-        "OUT is written completely or not at all, and an existing file is kept unless --force is "
-        "given.",
+        description="Read data as a recipe would and write the rows in a public format. OUT is "
+        "written completely or not at all; an existing file is replaced only with --force.",
         allow_abbrev=False,
     )
     convert.add_argument(

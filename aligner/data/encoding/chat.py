@@ -1,4 +1,4 @@
-"""Turn conversations into token ids, the same ids for the same conversation wherever it is used."""
+"""Tokenize conversations, with the same ids for the same conversation in every stage."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from aligner.data.reading.messages import MalformedRowError, raise_malformed
 from aligner.data.rows import Conversation, Messages, Preference, Prompt, Text, Tools
 from aligner.data.store.token_rows import PreferenceTokens, SequenceTokens
 from aligner.data.templates.rendering import (
-    ChatTemplate,
     RenderedChat,
     RewrittenTurnError,
     TemplateInput,
+    TokenizerTemplate,
     assistant_indices,
 )
 
 
 @dataclass(frozen=True)
 class RenderedSample:
-    """A conversation cut into pieces, before its pieces are encoded."""
+    """A rendered conversation in pieces, before these are tokenized."""
 
     pieces: tuple[TextPiece, ...]
     left_out: str = ""
-    """What the template does not show, in words."""
+    """Description of what the template omits."""
     special_text: bool = False
-    """Whether a turn spells a control token."""
+    """True if a turn contains the text of a control token."""
 
 
 def trained_answers(messages: Messages, train_on: TrainOn) -> list[int]:
@@ -44,16 +44,16 @@ def trained_answers(messages: Messages, train_on: TrainOn) -> list[int]:
 
 
 class ChatEncoder:
-    """Renders and encodes with one tokenizer; made once, then used for many rows."""
+    """Renderer and tokenizer of conversations, made once for a tokenizer and used for many rows."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, *, where: str = "") -> None:
-        """Raises ModelError where the tokenizer has no usable chat template."""
-        self.template = ChatTemplate(tokenizer, where=where)
+        """Raise ModelError if the tokenizer has no usable chat template."""
+        self.template = TokenizerTemplate(tokenizer, where=where)
         self.encoder = TextPieceEncoder(tokenizer)
         self.tokenizer = tokenizer
         end = self._end_of_turn()
         self.ends_answers = end is not None
-        """Whether answers end with a control token, so that generation can stop."""
+        """True if answers end with a control token, so that generation can stop."""
         eos = tokenizer.eos_token_id
         self.stops = list(dict.fromkeys(token for token in (end, eos) if token is not None))
 
@@ -72,13 +72,13 @@ class ChatEncoder:
     ) -> list[list[RenderedSample] | MalformedRowError]:
         """Cut conversations into pieces: each is one sample, or one for each trained turn.
 
-        Several come from a template that rewrites earlier turns (leaves out earlier reasoning, say):
+        There are several if the template rewrites earlier turns, for example omits earlier reasoning:
         each turn is then trained as the last of a conversation that ends with it.
         """
         wanted = []
         for messages, tools in rows:
             chosen = trained_answers(messages, train_on)
-            # Reasoning is what templates leave out of earlier turns; else the last turn's proof will do.
+            # Templates omit reasoning from earlier turns; without it, verifying the last turn suffices.
             proven = chosen if any(m.get("reasoning") for m in messages) else chosen[-1:]
             wanted.append(TemplateInput(messages, tools, prove=proven))
         return self.template.render_all(wanted, partial(self._samples, train_on=train_on))
@@ -150,7 +150,7 @@ class ChatEncoder:
         (first,) = wanted.prove
         answers = range(first, len(wanted.answers))
         if not all(self._aligned(wanted, rendered, number) for number in answers):
-            what = "the chat template does not show the answer as the model would write it"
+            what = "the chat template does not render the answer as the model would generate it"
             raise RewrittenTurnError(what)
         sample = self._sample(wanted, rendered, answers, "assistant")
         count = next(i for i, piece in enumerate(sample.pieces) if piece.answer is not None)
@@ -159,7 +159,7 @@ class ChatEncoder:
     def encode(
         self, samples: Sequence[RenderedSample], origins: Sequence[str] = ()
     ) -> list[SequenceTokens]:
-        """The token ids of samples, in one batch."""
+        """Tokenize samples, in one batch."""
         pieces = [piece for sample in samples for piece in sample.pieces]
         ids = iter(self.encoder.encode(pieces))
         encoded = []
@@ -192,26 +192,26 @@ class ChatEncoder:
         train_on: TrainOn,
     ) -> RenderedSample:
         everything = train_on == "everything"
-        stretches: list[tuple[int, bool, int | None]] = []
+        sections: list[tuple[int, bool, int | None]] = []
         end = 0
         for number, span in enumerate(rendered.turns):
-            # Every answer is a stretch, trained or not, so that its tokens are always the same.
+            # Every answer is a section, trained or not, so that its tokens are always the same.
             if span is not None:
                 trained = number in chosen
-                stretches.append((span[0], everything, None))
-                stretches.append((span[1], everything or trained, number if trained else None))
+                sections.append((span[0], everything, None))
+                sections.append((span[1], everything or trained, number if trained else None))
                 end = span[1]
-        # After the last answer the template may put white space, which no model will ever see.
+        # White space that the template adds after the last answer is never part of a prompt.
         if rendered.text[end:].strip() or wanted.messages[-1]["role"] != "assistant":
-            stretches.append((len(rendered.text), everything, None))
+            sections.append((len(rendered.text), everything, None))
         return RenderedSample(
-            pieces=tuple(self.encoder.split(rendered.text, stretches)),
+            pieces=tuple(self.encoder.split(rendered.text, sections)),
             left_out=self.template.left_out(wanted.messages, wanted.tools, rendered.text),
             special_text=self.template.spells_control(wanted.messages),
         )
 
     def _end_of_turn(self) -> int | None:
-        """The control token that the template ends answers with, where it ends them with one."""
+        """Return the control token with which the template ends answers; None if there is none."""
         question = {"role": "user", "content": "question"}
         sample, count = self.pair((question,), ({"role": "assistant", "content": "answer"},))
         answer = self.encode([RenderedSample(sample.pieces[count:])])[0].input_ids
@@ -221,7 +221,7 @@ class ChatEncoder:
 def encode_conversation(
     row: Conversation, tokenizer: PreTrainedTokenizerBase, *, train_on: TrainOn = "weighted"
 ) -> SequenceTokens:
-    """Token ids of a conversation, and which of them are trained.
+    """Tokenize a conversation, with the mask of trained tokens.
 
     Raises:
         MalformedRowError: the template refuses the row.
@@ -240,14 +240,14 @@ def encode_conversation(
 def encode_prompt(
     row: Prompt | Conversation | Messages, tokenizer: PreTrainedTokenizerBase
 ) -> list[int]:
-    """Token ids of turns that wait for an answer, up to where the answer begins."""
+    """Tokenize turns up to the start of an answer."""
     chat = ChatEncoder(tokenizer)
     messages, tools = (row, None) if isinstance(row, tuple | list) else (row.messages, row.tools)
     return chat.encode([chat.prompt(tuple(messages), tools)])[0].input_ids
 
 
 def encode_preference(row: Preference, tokenizer: PreTrainedTokenizerBase) -> PreferenceTokens:
-    """Token ids of a prompt and its two answers, as `encode_conversation` gives them.
+    """Tokenize a prompt and its two answers.
 
     Raises:
         MalformedRowError: the template refuses the row, or shows the prompt otherwise before either answer.
@@ -257,21 +257,19 @@ def encode_preference(row: Preference, tokenizer: PreTrainedTokenizerBase) -> Pr
     sides = [chat.pair(row.prompt, side, row.tools) for side in (row.chosen, row.rejected)]
     made = encode_pairs([row], sides, chat)[0]
     if made is None:
-        raise RewrittenTurnError(
-            "the chat template shows the prompt otherwise before either answer"
-        )
+        raise RewrittenTurnError("the chat template renders the prompt differently for each answer")
     return made
 
 
 def encode_pairs(
     rows: Sequence[Preference], sides: Sequence[tuple[RenderedSample, int]], chat: ChatEncoder
 ) -> list[PreferenceTokens | None]:
-    """Token ids of pairs, in one batch; None for a pair whose prompts are not the same tokens.
+    """Tokenize pairs, in one batch; return None for a pair whose prompts differ in their tokens.
 
     Args:
         rows: The pairs.
-        sides: What `Chat.pair` made of the chosen and the rejected side of each in turn.
-        chat: The same.
+        sides: Results of `ChatEncoder.pair` for the chosen and the rejected answer of each pair in turn.
+        chat: The encoder that made them.
     """
     prompts = chat.encode([RenderedSample(sample.pieces[:count]) for sample, count in sides])
     answers = chat.encode([RenderedSample(sample.pieces[count:]) for sample, count in sides])
@@ -294,20 +292,20 @@ def encode_pairs(
 
 
 def encode_texts(rows: Sequence[Text], encoder: TextPieceEncoder) -> list[list[int]]:
-    """Token ids of documents: begun as the tokenizer begins texts, ended by its `eos`, once."""
+    """Tokenize documents: with the ids that the tokenizer adds before texts, and one `eos` at the end."""
     first, last = encoder.frame()
     pieces = [TextPiece(row.text, trained=True, literal=True) for row in rows]
     return [[*first, *ids, *last] for ids in encoder.encode(pieces)]
 
 
 def encode_text(row: Text, tokenizer: PreTrainedTokenizerBase) -> SequenceTokens:
-    """Token ids of a document, all of them trained."""
+    """Tokenize a document; every token is trained."""
     ids = encode_texts([row], TextPieceEncoder(tokenizer))[0]
     return SequenceTokens(ids, [True] * len(ids), (len(ids),), row.origin)
 
 
 def stop_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """The tokens that end an answer: the template's end-of-turn token, then `eos`, each once."""
+    """Return the tokens that end an answer: the end-of-turn token of the template, and `eos`."""
     if tokenizer.chat_template:
         return ChatEncoder(tokenizer).stops
     return [] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)]

@@ -1,4 +1,7 @@
-"""Take the rows of several data entries as often, and in the order, that a mixture asks for."""
+"""Mix the rows of several data entries: how often each is used, and in which order.
+
+A mixture selects indices of stored rows, so that another weight or seed tokenizes nothing again.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from aligner.data.store.row_store import RowStore
 def apply_mixture(
     rows: RowStore[Any], ledger: Ledger, counts: Sequence[int], options: DataOptions, seed: int
 ) -> tuple[Sequence[Any], Ledger]:
-    """The rows as often and in the order that the mixture asks for, and the account of that."""
+    """Return the rows as often and in the order that the mixture asks for, and the ledger of that."""
     chosen = mixture_order(counts, options.data, options, seed=seed)
     if chosen is None:
         return rows, ledger
@@ -38,7 +41,7 @@ def apply_mixture(
 def _taken(
     chosen: NDArray[numpy.int64], counts: Sequence[int], options: DataOptions
 ) -> tuple[dict[str, Any], ...]:
-    """Of each entry its name, its rows, and how many are taken."""
+    """Return the name of each entry, the number of its rows, and how many are taken."""
     ends = numpy.cumsum(counts)
     taken = numpy.bincount(numpy.searchsorted(ends, chosen, side="right"), minlength=len(counts))
     return tuple(
@@ -50,7 +53,7 @@ def _taken(
 def mixture_order(
     counts: Sequence[int], specs: Sequence[DataSpec], options: DataOptions, *, seed: int
 ) -> NDArray[numpy.int64] | None:
-    """Which rows to take: indices into the rows of all entries, one entry after the other.
+    """Return indices of the rows to take, into the rows of all entries one after the other.
 
     An entry that is to give more rows than it has gives all of them, as often as they fit, and a
     random selection of what is still lacking; so does one that is to give fewer.
@@ -86,7 +89,7 @@ def mixture_order(
 def mixture_shares(
     counts: Sequence[int], specs: Sequence[DataSpec], options: DataOptions
 ) -> list[float] | None:
-    """The share of each entry in the mixture, summing to 1; None where none is asked for."""
+    """Return the share of each entry in the mixture, summing to 1; None without a mixture."""
     temperature = options.mixture.temperature if options.mixture else None
     if any(spec.weight is not None for spec in specs):
         weights = [
@@ -103,7 +106,7 @@ def mixture_shares(
 def _wanted(
     counts: Sequence[int], specs: Sequence[DataSpec], options: DataOptions
 ) -> list[int] | None:
-    """Rows that each entry is to give."""
+    """Return the number of rows to take of each entry."""
     parts = mixture_shares(counts, specs, options)
     if parts is None:
         return None
@@ -121,13 +124,13 @@ def _wanted(
 
 
 def _apportioned(total: int, parts: Sequence[float]) -> list[int]:
-    """`total` in whole numbers by these shares: the largest remainders are rounded up.
+    """Split `total` into whole numbers by these shares, rounding up the largest remainders.
 
     >>> _apportioned(10, [0.25, 0.25, 0.5])
     [3, 2, 5]
     """
     exact = [total * share for share in parts]
-    whole = [int(one + 1e-9) for one in exact]
+    whole = [int(number + 1e-9) for number in exact]
     largest = sorted(range(len(parts)), key=lambda i: (whole[i] - exact[i], i))
     for index in largest[: total - sum(whole)]:
         whole[index] += 1
@@ -135,7 +138,7 @@ def _apportioned(total: int, parts: Sequence[float]) -> list[int]:
 
 
 def _drawn(have: int, want: int, random: numpy.random.Generator) -> NDArray[numpy.int64]:
-    """`want` of `have` rows: whole passes first, then a random selection in its order."""
+    """Return `want` indices of `have` rows: whole passes, then a random selection in ascending order."""
     passes, rest = divmod(want, have) if have else (0, 0)
     some = numpy.sort(random.permutation(have)[:rest])
     return numpy.concatenate([*[numpy.arange(have)] * passes, some]).astype(numpy.int64)

@@ -1,4 +1,4 @@
-"""Turn texts into token ids piece by piece, so that no token crosses a border that matters."""
+"""Tokenize texts in pieces, so that no token crosses the start or end of a trained turn."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from aligner.data.templates.rendering import MARKED, OPEN, control_tokens
 
 
 class TextPiece(NamedTuple):
-    """A stretch of text that becomes whole tokens."""
+    """A section of text that becomes whole tokens."""
 
     text: str
     trained: bool = False
     answer: int | None = None
-    """Which of the assistant's turns it belongs to, where it is trained."""
+    """Number of the assistant turn that contains it, if that is trained."""
     literal: bool = False
-    """Spells a control token that must be encoded as text."""
+    """True for the text of a control token that must be tokenized as plain text."""
     continues: bool = False
-    """Follows text, not a control token and not the start."""
+    """True if text precedes it, rather than a control token or nothing."""
 
 
 class TextPieceEncoder:
-    """Encodes pieces with one tokenizer, the same whatever was encoded before."""
+    """Tokenizer of pieces; the ids of a piece do not depend on earlier calls."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
@@ -42,18 +42,18 @@ class TextPieceEncoder:
         added = tokenizer.added_tokens_decoder.values()
         self._names = tuple(self.control)
         self._swallowing = tuple(
-            one.content for one in added if one.rstrip and one.content in self.control
+            token.content for token in added if token.rstrip and token.content in self.control
         )
         self._spelled = re.compile("|".join(map(re.escape, self.control)) or "(?!)")
 
     def _ends_in_control(self, text: str) -> bool:
-        """Whether `text` ends with a control token, or with what such a token swallows."""
+        """Return True if `text` ends with a control token or white space that belongs to one."""
         if text.endswith(self._names):
             return True
         return bool(self._swallowing) and text.rstrip().endswith(self._swallowing)
 
     def _find_anchor(self) -> str:
-        """A text to encode in front of continuing pieces, where a tokenizer puts a space before texts.
+        """Return a text to tokenize before continuing pieces, if the tokenizer adds a space to texts.
 
         Empty where encoding a piece alone and after other text is the same.
         """
@@ -66,11 +66,13 @@ class TextPieceEncoder:
         return ""
 
     def _after(self, anchor: str, text: str) -> list[int] | None:
-        return self._cut(self._backend.encode(anchor + text, add_special_tokens=False), anchor)
+        return self._ids_after(
+            self._backend.encode(anchor + text, add_special_tokens=False), anchor
+        )
 
     @staticmethod
-    def _cut(encoded: object, anchor: str) -> list[int] | None:
-        """The ids after the anchor, or None where a token crosses its end."""
+    def _ids_after(encoded: object, anchor: str) -> list[int] | None:
+        """Return the ids after the anchor, or None if a token crosses its end."""
         ids, offsets = encoded.ids, encoded.offsets  # type: ignore[attr-defined]  # tokenizers.Encoding
         first = next((i for i, (_, end) in enumerate(offsets) if end > len(anchor)), len(ids))
         if first < len(ids) and offsets[first][0] < len(anchor):
@@ -78,11 +80,11 @@ class TextPieceEncoder:
         return list(ids[first:])
 
     def spells_control(self, text: str) -> bool:
-        """Whether `text` spells a control token."""
+        """Return True if `text` contains the text of a control token."""
         return bool(self._spelled.search(text))
 
     def frame(self) -> tuple[list[int], list[int]]:
-        """What a document begins and ends with: what the tokenizer itself adds, and `eos` once."""
+        """Return the ids before and after a document: those that the tokenizer adds, and one `eos`."""
         encode = self._backend.encode
         reset_batching(self._tokenizer)
         bare, whole = encode("a", add_special_tokens=False).ids, encode("a").ids
@@ -91,22 +93,20 @@ class TextPieceEncoder:
         eos = self._tokenizer.eos_token_id
         return begin, end if eos is None or eos in end else [*end, eos]
 
-    def split(
-        self, text: str, stretches: Sequence[tuple[int, bool, int | None]]
-    ) -> list[TextPiece]:
-        """Part rendered text into stretches, and these where users spelled control tokens.
+    def split(self, text: str, sections: Sequence[tuple[int, bool, int | None]]) -> list[TextPiece]:
+        """Split rendered text into sections, and these at control tokens that users wrote.
 
         Args:
             text: Rendered, with such spellings marked.
-            stretches: Of each, where it ends, whether it is trained, and which answer it is.
+            sections: Of each, where it ends, whether it is trained, and which answer it is.
         """
         pieces: list[TextPiece] = []
         start = 0
         marked = OPEN in text
         continues = False
-        for end, trained, answer in stretches:
-            stretch = text[start:end]
-            parts = MARKED.split(stretch) if marked and OPEN in stretch else (stretch,)
+        for end, trained, answer in sections:
+            section = text[start:end]
+            parts = MARKED.split(section) if marked and OPEN in section else (section,)
             literal = False
             for part in parts:
                 if part:
@@ -118,7 +118,7 @@ class TextPieceEncoder:
         return pieces
 
     def encode(self, pieces: Sequence[TextPiece]) -> list[list[int]]:
-        """The ids of each piece, in one batch; pieces that are the same share one list.
+        """Return the ids of each piece, in one batch; equal pieces share one list.
 
         Two threads may ask at once; they are served one after the other.
         """
@@ -134,13 +134,13 @@ class TextPieceEncoder:
             for anchored in (False, True):
                 # Each once: the same words of a template stand in every row.
                 chosen = list(
-                    dict.fromkeys(one for one in wanted if one[1] == literal and one[2] == anchored)
+                    dict.fromkeys(key for key in wanted if key[1] == literal and key[2] == anchored)
                 )
                 if chosen:
                     texts = [text for text, _, _ in chosen]
                     encoded = self._batch(texts, literal=literal, anchored=anchored)
                     ids.update(zip(chosen, encoded, strict=True))
-        return [ids[one] for one in wanted]
+        return [ids[key] for key in wanted]
 
     def _batch(self, texts: list[str], *, literal: bool, anchored: bool) -> list[list[int]]:
         reset_batching(self._tokenizer)
@@ -153,16 +153,18 @@ class TextPieceEncoder:
             )
         finally:
             self._backend.encode_special_tokens = False
-        cut = [self._cut(one, self.anchor) for one in encoded]
-        alone = [text for text, ids in zip(texts, cut, strict=True) if ids is None]
+        ids_after = [self._ids_after(encoding, self.anchor) for encoding in encoded]
+        alone = [text for text, ids in zip(texts, ids_after, strict=True) if ids is None]
         rest = iter(_plain_ids(self._backend, alone, literal=literal) if alone else ())
-        return [next(rest) if ids is None else ids for ids in cut]
+        return [next(rest) if ids is None else ids for ids in ids_after]
 
 
 def _plain_ids(backend: Tokenizer, texts: Sequence[str], *, literal: bool) -> list[list[int]]:
-    """The ids that the tokenizer itself gives texts, nothing added to them."""
+    """Return the ids of texts without added special tokens."""
     backend.encode_special_tokens = literal
     try:
-        return [one.ids for one in backend.encode_batch_fast(texts, add_special_tokens=False)]
+        return [
+            encoding.ids for encoding in backend.encode_batch_fast(texts, add_special_tokens=False)
+        ]
     finally:
         backend.encode_special_tokens = False

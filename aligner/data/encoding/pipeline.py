@@ -1,4 +1,4 @@
-"""Work out the data of a step: rows flow from where they lie into files of tokens, every loss counted."""
+"""Prepare the data of a step: stream rows through tokenization into files, and count every loss."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ from aligner.data.store.row_store import RowStore, RowStoreWriter
 from aligner.errors import AlignerError, DataError, ErrorCollector
 
 BATCH = 1000
-"""Rows that are encoded together."""
+"""Number of rows that are tokenized together."""
 OUTLYING = 8
-"""How many times as long as the 99th percentile a row is before it is pointed out."""
+"""Multiple of the 99th percentile of the lengths from which a row is an outlier."""
 
 
 @dataclass
 class Split:
-    """The rows that are trained on, or those that are measured on."""
+    """The rows to train on, or those to evaluate on, while they are prepared."""
 
     name: str
-    """The option that they come of."""
-    fitted: EncodedRows[Any]
+    """Option of the recipe: `data`, `eval_data` or `hold_out`."""
+    encoded_rows: EncodedRows[Any]
     writer: RowStoreWriter
     given: int = 0
-    """Rows that were to be fitted, changed copies among them."""
+    """Number of rows to tokenize, augmented copies included."""
     original: int = 0
     counts: list[int] = field(default_factory=list)
-    """How many rows each entry of the option became."""
+    """Number of tokenized rows of each entry of the option."""
     labels: dict[str, Count] = field(default_factory=dict)
-    """Rows of each class or verdict, where there are any."""
+    """Number of rows of each label, if there are labels."""
 
     def see(self, row: Row) -> None:
         self.original += 1
@@ -52,93 +52,93 @@ class Split:
             count_row(self.labels, str(row.label), row.origin)
 
     def keep(self, entry: int) -> None:
-        """Write down what was fitted since the last time, which is of the given entry."""
-        self.counts[entry] += len(self.fitted.rows)
-        self.writer.write(self.fitted.rows, self.fitted.sizes)
-        self.fitted.rows.clear()
-        self.fitted.sizes.clear()
+        """Write the rows tokenized since the last call, which belong to the given entry."""
+        self.counts[entry] += len(self.encoded_rows.rows)
+        self.writer.write(self.encoded_rows.rows, self.encoded_rows.sizes)
+        self.encoded_rows.rows.clear()
+        self.encoded_rows.sizes.clear()
 
 
 @dataclass
 class EncodeQueue:
-    """Renders rows while those before them are encoded in the background; their order stays."""
+    """Queue that renders rows while those before them are tokenized in the background."""
 
-    fitter: RowEncoder[Any]
+    encoder: RowEncoder[Any]
     pool: ThreadPoolExecutor
     _encoding: tuple[Split, int, RenderedRows[Any, Any], Future[list[Any]]] | None = None
 
-    def send(self, side: Split, entry: int, rows: list[Row]) -> None:
-        made = self.fitter.render(rows)
-        # Fitting may encode rows anew, so what is under way must have ended.
+    def send(self, split: Split, entry: int, rows: list[Row]) -> None:
+        made = self.encoder.render(rows)
+        # Truncation may tokenize rows again, so the batch in the background must be finished.
         self.settle()
-        self._encoding = (side, entry, made, self.pool.submit(self.fitter.encode, made))
+        self._encoding = (split, entry, made, self.pool.submit(self.encoder.encode, made))
 
     def settle(self) -> None:
         if self._encoding is not None:
-            side, entry, made, encoded = self._encoding
+            split, entry, made, encoded = self._encoding
             self._encoding = None
-            self.fitter.take(made, encoded.result(), side.fitted)
-            side.keep(entry)
+            self.encoder.take(made, encoded.result(), split.encoded_rows)
+            split.keep(entry)
 
 
 @dataclass(kw_only=True)
 class PreparePipeline:
-    """All that is needed to prepare the data of one step."""
+    """Preparation of the data of one step."""
 
     context: DataContext
     options: DataOptions
     flows: dict[str, RowStream]
     """By option: `data`, and `eval_data` where there is one."""
     form: type[Any]
-    """What a prepared row is."""
+    """Type of a tokenized row."""
     longest: int | None
-    fitter: Callable[[], RowEncoder[Any]]
-    """Makes what encodes; AlignerError where the tokenizer cannot."""
+    encoder: Callable[[], RowEncoder[Any]]
+    """Returns the encoder of rows; raises AlignerError if the tokenizer is unsuitable."""
 
-    def into(self, folder: Path) -> dict[str, Any]:
-        """Write all rows below `folder`, and give the account of them, ready for JSON.
+    def write(self, folder: Path) -> dict[str, Any]:
+        """Write all rows below `folder` and return their ledgers and counts as JSON values.
 
         Raises:
             AlignerError: every error of all the data.
         """
-        sides = {name: self._side(name, folder) for name in self._names()}
-        fitter = trouble = None
+        splits = {name: self._split(name, folder) for name in self._names()}
+        encoder = encoder_error = None
         try:
-            fitter = self.fitter()
+            encoder = self.encoder()
         except AlignerError as error:
-            trouble = error  # what is wrong with the data is told first
+            encoder_error = error  # errors of the data are reported first
         errors, shared = ErrorCollector(), SharedPrompts()
         with ThreadPoolExecutor(1) as pool:
-            line = EncodeQueue(fitter, pool) if fitter is not None else None
+            line = EncodeQueue(encoder, pool) if encoder is not None else None
             for name, flow in self.flows.items():
                 with errors:
-                    self._send(name, flow, sides, line, shared)
+                    self._send(name, flow, splits, line, shared)
             errors.raise_if_any()
-            if trouble is not None:
-                raise trouble
+            if encoder_error is not None:
+                raise encoder_error
             if line is not None:
                 line.settle()
-        for side in sides.values():
-            side.writer.close()
-        self._refuse_an_empty_side(sides)
+        for split in splits.values():
+            split.writer.close()
+        self._refuse_empty_split(splits)
         for name, flow in self.flows.items():
             write_skipped(flow.skipped, folder / f"skipped-{name}.jsonl")
         return {
-            "sides": {
-                name: self._account(side, sides["data"], shared, folder)
-                for name, side in sides.items()
+            "splits": {
+                name: self._account(split, splits["data"], shared, folder)
+                for name, split in splits.items()
             },
-            "hashes": {name: self._flow(name).hash for name in sides},
+            "hashes": {name: self._flow(name).hash for name in splits},
             "skipped": {name: len(flow.skipped) for name, flow in self.flows.items()},
         }
 
     def _names(self) -> list[str]:
         return ["data", "hold_out"] if self.options.hold_out else list(self.flows)
 
-    def _flow(self, side: str) -> RowStream:
-        return self.flows["data" if side == "hold_out" else side]
+    def _flow(self, split: str) -> RowStream:
+        return self.flows["data" if split == "hold_out" else split]
 
-    def _side(self, name: str, folder: Path) -> Split:
+    def _split(self, name: str, folder: Path) -> Split:
         writer = RowStoreWriter(folder / f"{name}.arrow", self.form)
         counts = [0] * len(self._flow(name).specs)
         return Split(name, EncodedRows(longest=self.longest), writer, counts=counts)
@@ -147,29 +147,29 @@ class PreparePipeline:
         self,
         name: str,
         flow: RowStream,
-        sides: dict[str, Split],
+        splits: dict[str, Split],
         line: EncodeQueue | None,
         shared: SharedPrompts,
     ) -> None:
-        """Let the rows of one option flow to the sides they belong to."""
-        waiting: dict[str, list[tuple[int, Row]]] = {one: [] for one in sides}
+        """Send the rows of one option to their splits."""
+        waiting: dict[str, list[tuple[int, Row]]] = {split: [] for split in splits}
 
-        def push(side: str, entry: int, row: Row) -> None:
-            queue = waiting[side]
+        def push(split: str, entry: int, row: Row) -> None:
+            queue = waiting[split]
             if line is not None and queue and (len(queue) == BATCH or queue[0][0] != entry):
-                line.send(sides[side], queue[0][0], [row for _, row in queue])
+                line.send(splits[split], queue[0][0], [row for _, row in queue])
                 queue.clear()
-            sides[side].given += 1
+            splits[split].given += 1
             if line is not None:
                 queue.append((entry, row))
 
         def trained_on() -> Iterator[tuple[int, Row]]:
             for row in flow.rows():
                 held = name == "data" and is_held_out(row, self.options.hold_out)
-                side = "hold_out" if held else name
-                sides[side].see(row)
+                split = "hold_out" if held else name
+                splits[split].see(row)
                 if held:
-                    push(side, flow.entry, row)
+                    push(split, flow.entry, row)
                     continue
                 if "eval_data" in self.flows:
                     (shared.train if name == "data" else shared.measure)(row)
@@ -178,78 +178,78 @@ class PreparePipeline:
         for entry, group in groupby(trained_on(), key=lambda one: one[0]):
             rows: Iterator[Row] = (row for _, row in group)
             if name == "data":
-                spec, tally = flow.specs[entry], sides[name].fitted.tally
+                spec, tally = flow.specs[entry], splits[name].encoded_rows.tally
                 rows = apply_entry_operations(
                     rows, spec, "training entry", tally, context=self.context, option=name
                 )
             for row in rows:
                 push(name, entry, row)
-        for side, queue in waiting.items():
+        for split, queue in waiting.items():
             if queue and line is not None:
-                line.send(sides[side], queue[0][0], [row for _, row in queue])
+                line.send(splits[split], queue[0][0], [row for _, row in queue])
 
-    def _refuse_an_empty_side(self, sides: dict[str, Split]) -> None:
+    def _refuse_empty_split(self, splits: dict[str, Split]) -> None:
         if not self.options.hold_out:
             return
-        train, held = sides["data"].original, sides["hold_out"].original
+        train, held = splits["data"].original, splits["hold_out"].original
         if not train or not held:
-            side = "nothing is left to train on" if held else "no row is held out"
-            what = f"{side}: {train + held} rows, hold_out {self.options.hold_out:g}"
+            problem = "no row is left to train on" if held else "no row is held out"
+            what = f"{problem}: {train + held} rows, hold_out {self.options.hold_out:g}"
             hint = "use more rows, another share, or eval_data"
             raise DataError(what, where=self.context.at("hold_out"), hint=hint)
 
     def _account(
-        self, side: Split, trained: Split, shared: SharedPrompts, folder: Path
+        self, split: Split, trained: Split, shared: SharedPrompts, folder: Path
     ) -> dict[str, Any]:
-        ledger = self._ledger(side, shared)
-        found = _of_labels(side, trained)
+        ledger = self._ledger(split, shared)
+        found = _label_findings(split, trained)
         if self.longest is None:
-            rows: RowStore[Any] = RowStore(folder / f"{side.name}.arrow", self.form)
+            rows: RowStore[Any] = RowStore(folder / f"{split.name}.arrow", self.form)
             found |= outliers(rows, ledger.lengths)
         return {
             "ledger": asdict(replace(ledger, found=merge_counts(ledger.found, found))),
-            "counts": side.counts,
-            "too_long": side.fitted.too_long,
-            "too_long_rows": side.fitted.too_long_rows,
+            "counts": split.counts,
+            "too_long": split.encoded_rows.too_long,
+            "too_long_rows": split.encoded_rows.too_long_rows,
         }
 
-    def _ledger(self, side: Split, shared: SharedPrompts) -> Ledger:
-        """What became of one side; what loading found is told once, with the side that is trained."""
-        before = self._flow(side.name).ledger()
-        if side.name == "hold_out":
+    def _ledger(self, split: Split, shared: SharedPrompts) -> Ledger:
+        """Return the ledger of a split; findings of reading count once, in the training split."""
+        before = self._flow(split.name).ledger()
+        if split.name == "hold_out":
             name = f"{before.name} (held out)"
-            before = Ledger(name=name, read=side.given, converted=side.given)
+            before = Ledger(name=name, read=split.given, converted=split.given)
         else:
-            elsewhere = before.used - side.given
+            elsewhere = before.used - split.given
             before = replace(before, converted=before.converted - elsewhere)
-        fitted = side.fitted
-        found = merge_counts(before.found, fitted.tally.found)
-        if side.name == "eval_data":
+        encoded_rows = split.encoded_rows
+        found = merge_counts(before.found, encoded_rows.tally.found)
+        if split.name == "eval_data":
             found = merge_counts(found, shared.found())
         return replace(
             before,
-            used=len(fitted.lengths),
-            labels={name: count.rows for name, count in side.labels.items()},
-            dropped=merge_counts(before.dropped, fitted.tally.dropped),
-            filtered=merge_counts(before.filtered, fitted.tally.filtered),
+            used=len(encoded_rows.lengths),
+            labels={name: count.rows for name, count in split.labels.items()},
+            dropped=merge_counts(before.dropped, encoded_rows.tally.dropped),
+            filtered=merge_counts(before.filtered, encoded_rows.tally.filtered),
             found=found,
-            phrases={**before.phrases, **fitted.tally.phrases},
-            lengths=summarize_lengths(fitted.lengths),
-            tokens=fitted.tokens,
-            trained=fitted.trained,
-            cut_tokens=fitted.cut_tokens,
-            unknown_tokens=fitted.unknown,
+            phrases={**before.phrases, **encoded_rows.tally.phrases},
+            lengths=summarize_lengths(encoded_rows.lengths),
+            tokens=encoded_rows.tokens,
+            trained=encoded_rows.trained,
+            truncated_tokens=encoded_rows.truncated_tokens,
+            unknown_tokens=encoded_rows.unknown,
         )
 
 
-def _of_labels(side: Split, trained: Split) -> dict[str, Count]:
-    """What is wrong with the verdicts or classes of one side, given those that are trained on."""
-    if side is trained:
-        if len(side.labels) != 1:
+def _label_findings(split: Split, trained: Split) -> dict[str, Count]:
+    """Return the findings about the labels of a split, compared with those of the training split."""
+    if split is trained:
+        if len(split.labels) != 1:
             return {}
-        ((name, count),) = side.labels.items()
+        ((name, count),) = split.labels.items()
         return {"one_label": replace(count, detail=name)}
-    unseen = {name: count for name, count in side.labels.items() if name not in trained.labels}
+    unseen = {name: count for name, count in split.labels.items() if name not in trained.labels}
     if not unseen:
         return {}
     both: dict[str, Count] = {}
@@ -259,7 +259,7 @@ def _of_labels(side: Split, trained: Split) -> dict[str, Count]:
 
 
 def outliers(rows: RowStore[Any], lengths: Mapping[str, float]) -> dict[str, Count]:
-    """Rows that are far longer than nearly all others."""
+    """Return the rows that are far longer than nearly all others, as a finding."""
     sizes = rows.sizes("length")
     far = numpy.flatnonzero(sizes > OUTLYING * lengths.get("p99", math.inf))
     if not len(far):

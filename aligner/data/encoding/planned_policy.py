@@ -1,4 +1,4 @@
-"""Look, at the check, at the tokenizer and the policy that a step will find, and whether they fit."""
+"""Find the tokenizer and the policy that a step will start from, and check that they fit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aligner.stage import PlanContext
 def planned_policy(
     context: PlanContext, errors: ErrorCollector
 ) -> tuple[PreTrainedTokenizerBase | None, ModelInfo | None]:
-    """The tokenizer and what is known of the policy; what is wrong with either goes to `errors`."""
+    """Return the tokenizer and the facts about the policy; errors of either are added to `errors`."""
     tokenizer = facts = None
     with errors:
         tokenizer = planned_tokenizer(context)

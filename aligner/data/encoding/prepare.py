@@ -1,4 +1,4 @@
-"""Prepare the data of a step: rows loaded, held out, encoded and fitted, with every loss accounted for."""
+"""Prepare the data of a step: rows are read, held out, tokenized and truncated, every loss in the ledger."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from aligner.data.encoding.pieces import TextPieceEncoder
 from aligner.data.encoding.pipeline import PreparePipeline
 from aligner.data.encoding.tokenizers import tokenizer_hash
 from aligner.data.encoding.truncation import RowEncoder, too_long_errors
-from aligner.data.encoding.truncation_pairs import LabelEncoder, PreferenceEncoder
+from aligner.data.encoding.truncation_pairs import LabelRowEncoder, PreferenceRowEncoder
 from aligner.data.encoding.truncation_sequences import (
-    ConversationEncoder,
-    PromptEncoder,
-    TextEncoder,
+    ConversationRowEncoder,
+    PromptRowEncoder,
+    TextRowEncoder,
 )
 from aligner.data.ledger import Ledger, ledger_from_json
 from aligner.data.options import DataOptions, Overflow, TrainOn
@@ -47,41 +47,41 @@ T = TypeVar("T", SequenceTokens, PreferenceTokens, PromptTokens, LabelTokens)
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedData(Generic[T]):
-    """The rows of a step as token ids, and the account of how they came about.
+    """The tokenized rows of a step and their ledgers.
 
-    Rows lie on the disk: each is read when it is asked for, so that any number needs no memory.
+    Rows are on the disk: each is read when it is accessed, so that any number needs no memory.
     """
 
     train: Sequence[T]
     held_out: Sequence[T]
-    """From `eval_data`, or held out of `data`; empty where neither was asked for."""
+    """Rows of `eval_data`, or held out of `data`; empty without either option."""
     ledgers: Mapping[str, Ledger]
-    """By option: `data`, and `eval_data` or `hold_out`."""
+    """Ledgers by option: `data`, and `eval_data` or `hold_out`."""
     hashes: Mapping[str, str]
-    """SHA-256 of what was read, by option."""
+    """SHA-256 of the content that was read, by option."""
     hash: str
-    """SHA-256 of all that determines the rows: content, options, tokenizer and chat template."""
+    """SHA-256 of everything that determines the rows: content, options, tokenizer and chat template."""
     tokens: int
-    """Tokens in `train`; a prompt that two answers share counts once for each."""
+    """Number of tokens in `train`; a prompt that two answers share counts twice."""
     trained: int
-    """Those of them that a loss is put on."""
+    """Number of tokens in `train` that are trained."""
     skipped: Mapping[str, Collection[SkippedRow]] = field(default_factory=dict)
-    """Malformed rows that were left out, by option, to be saved."""
+    """Malformed rows that were left out, by option."""
 
     def ledgers_as_dict(self) -> dict[str, dict[str, Any]]:
-        """The ledgers for `Plan.ledgers` or a JSON file."""
+        """Return the ledgers for `Plan.ledgers` or a JSON file."""
         return {name: ledger.as_dict() for name, ledger in self.ledgers.items()}
 
 
 def prepare_texts(
     context: DataContext, options: DataOptions, tokenizer: PreTrainedTokenizerBase
 ) -> PreparedData[SequenceTokens]:
-    """Documents for language modelling, every token trained.
+    """Prepare documents for language modeling; every token is trained.
 
     Raises:
         DataError: the data is missing, malformed, or beyond `options.limits`; all errors together.
     """
-    over = _overflow(options, context, {"split", "stop", "cut", "drop"}, "split")
+    over = _overflow(options, context, {"split", "stop", "truncate", "drop"}, "split")
 
     return _prepare(
         context,
@@ -89,7 +89,7 @@ def prepare_texts(
         tokenizer,
         "text",
         SequenceTokens,
-        lambda: TextEncoder(TextPieceEncoder(tokenizer), over),
+        lambda: TextRowEncoder(TextPieceEncoder(tokenizer), over),
         over,
     )
 
@@ -101,54 +101,56 @@ def prepare_conversations(
     *,
     train_on: TrainOn = "weighted",
 ) -> PreparedData[SequenceTokens]:
-    """Conversations for supervised fine-tuning, with exact loss masks.
+    """Prepare conversations for supervised fine-tuning, with exact loss masks.
 
     Raises:
         DataError: the data is missing, malformed, or beyond `options.limits`; all errors together.
         ModelError: the tokenizer has no usable chat template.
     """
-    over = _overflow(options, context, {"stop", "cut", "drop", "turns"}, "drop")
+    over = _overflow(options, context, {"stop", "truncate", "drop", "turns"}, "drop")
 
-    def fitter() -> RowEncoder[SequenceTokens]:
-        return ConversationEncoder(ChatEncoder(tokenizer, where=context.at("data")), over, train_on)
+    def encoder() -> RowEncoder[SequenceTokens]:
+        return ConversationRowEncoder(
+            ChatEncoder(tokenizer, where=context.at("data")), over, train_on
+        )
 
     return _prepare(
-        context, options, tokenizer, "conversation", SequenceTokens, fitter, over, extra=train_on
+        context, options, tokenizer, "conversation", SequenceTokens, encoder, over, extra=train_on
     )
 
 
 def prepare_preferences(
     context: DataContext, options: DataOptions, tokenizer: PreTrainedTokenizerBase
 ) -> PreparedData[PreferenceTokens]:
-    """Preference pairs.
+    """Prepare preference pairs.
 
     Raises:
         DataError: the data is missing, malformed, or beyond `options.limits`; all errors together.
         ModelError: the tokenizer has no usable chat template.
     """
-    over = _overflow(options, context, {"stop", "cut", "drop", "turns"}, "drop")
+    over = _overflow(options, context, {"stop", "truncate", "drop", "turns"}, "drop")
 
-    def fitter() -> RowEncoder[PreferenceTokens]:
-        return PreferenceEncoder(ChatEncoder(tokenizer, where=context.at("data")), over)
+    def encoder() -> RowEncoder[PreferenceTokens]:
+        return PreferenceRowEncoder(ChatEncoder(tokenizer, where=context.at("data")), over)
 
-    return _prepare(context, options, tokenizer, "preference", PreferenceTokens, fitter, over)
+    return _prepare(context, options, tokenizer, "preference", PreferenceTokens, encoder, over)
 
 
 def prepare_labels(
     context: DataContext, options: DataOptions, tokenizer: PreTrainedTokenizerBase
 ) -> PreparedData[LabelTokens]:
-    """Prompts with one answer each, and whether it is a good one.
+    """Prepare prompts with one labeled answer each.
 
     Raises:
         DataError: the data is missing, malformed, or beyond `options.limits`; all errors together.
         ModelError: the tokenizer has no usable chat template.
     """
-    over = _overflow(options, context, {"stop", "cut", "drop", "turns"}, "drop")
+    over = _overflow(options, context, {"stop", "truncate", "drop", "turns"}, "drop")
 
-    def fitter() -> RowEncoder[LabelTokens]:
-        return LabelEncoder(ChatEncoder(tokenizer, where=context.at("data")), over)
+    def encoder() -> RowEncoder[LabelTokens]:
+        return LabelRowEncoder(ChatEncoder(tokenizer, where=context.at("data")), over)
 
-    return _prepare(context, options, tokenizer, "label", LabelTokens, fitter, over)
+    return _prepare(context, options, tokenizer, "label", LabelTokens, encoder, over)
 
 
 def prepare_prompts(
@@ -158,13 +160,13 @@ def prepare_prompts(
     *,
     max_length: int | None = None,
 ) -> PreparedData[PromptTokens]:
-    """Prompts to generate from, with the other columns of their rows.
+    """Prepare prompts to generate from, with the other columns of their rows.
 
     Args:
-        place: Where relative paths start, and where errors point.
-        options: Which data.
-        tokenizer: With its chat template.
-        max_length: Longest prompt in tokens, in place of `options.max_length`.
+        context: Start of relative paths, and lines of the recipe for errors.
+        options: The data and its treatment.
+        tokenizer: Tokenizer with a chat template.
+        max_length: Maximum length of a prompt in tokens, instead of `options.max_length`.
 
     Raises:
         DataError: the data is missing, malformed, or beyond `options.limits`; all errors together.
@@ -173,8 +175,8 @@ def prepare_prompts(
     over = _overflow(options, context, {"stop", "drop", "turns"}, "drop")
     longest = options.max_length if max_length is None else max_length
 
-    def fitter() -> RowEncoder[PromptTokens]:
-        return PromptEncoder(ChatEncoder(tokenizer, where=context.at("data")), over)
+    def encoder() -> RowEncoder[PromptTokens]:
+        return PromptRowEncoder(ChatEncoder(tokenizer, where=context.at("data")), over)
 
     return _prepare(
         context,
@@ -182,7 +184,7 @@ def prepare_prompts(
         tokenizer,
         "prompt",
         PromptTokens,
-        fitter,
+        encoder,
         over,
         longest=longest,
         extra=str(longest),
@@ -195,8 +197,8 @@ def _overflow(
     if options.overflow == "auto":
         return default
     if options.overflow not in allowed:
-        what = f"overflow {options.overflow!r} does not go with these rows"
-        hint = f"it may be {', '.join(sorted(allowed))}"
+        what = f"overflow {options.overflow!r} is not available for these rows"
+        hint = f"choose one of {', '.join(sorted(allowed))}"
         raise DataError(what, where=context.at("overflow"), hint=hint)
     return options.overflow
 
@@ -207,7 +209,7 @@ def _prepare(
     tokenizer: PreTrainedTokenizerBase,
     want: RowKind,
     form: type[T],
-    fitter: Callable[[], RowEncoder[T]],
+    encoder: Callable[[], RowEncoder[T]],
     over: Overflow,
     *,
     longest: int | None = None,
@@ -225,11 +227,11 @@ def _prepare(
             flows=_flows(context, options, want),
             form=form,
             longest=options.max_length if longest is None else longest,
-            fitter=fitter,
+            encoder=encoder,
         )
-        # Not where the data lies, and not the limits: neither changes a row.
-        fitting = f"{options.max_length} {options.overflow} {options.hold_out}"
-        context.memo[key] = _prepared(work, f"{encoding} {fitting}", over)
+        # Neither the location of the data nor the limits change a row.
+        truncation = f"{options.max_length} {options.overflow} {options.hold_out}"
+        context.memo[key] = _prepared(work, f"{encoding} {truncation}", over)
     prepared: PreparedData[T] = context.memo[key]
     return prepared
 
@@ -248,8 +250,8 @@ def _operations(options: DataOptions) -> set[type[RowOperation]]:
     every = (options, *options.data, *(options.eval_data or ()))
     return {
         type(named.operation)
-        for one in every
-        for named in operations_of(one, "entry", "training entry", "step")
+        for options in every
+        for named in operations_of(options, "entry", "training entry", "step")
     }
 
 
@@ -260,20 +262,22 @@ def _prepared(work: PreparePipeline, determining: str, over: Overflow) -> Prepar
     key = json.dumps(
         [code_version(place.registry, _operations(options)), determining, over, together, parts]
     )
-    # What is not known before it is read cannot be found again, and is kept for this process alone.
+    # Data whose content is unknown before it is read cannot be found in the cache of another process.
     cache = Cache(place.cache) if place.cache is not None and None not in parts else None
     if cache is None or not cache.writable:
         cache = Cache(temporary_folder(place.memo))
-    entry, about = cache.get(hashlib.sha256(key.encode()).hexdigest(), work.into)
-    rows = {name: RowStore(entry / f"{name}.arrow", work.form) for name in about["sides"]}
-    ledgers = {name: ledger_from_json(one["ledger"]) for name, one in about["sides"].items()}
+    entry, about = cache.get(hashlib.sha256(key.encode()).hexdigest(), work.write)
+    rows = {name: RowStore(entry / f"{name}.arrow", work.form) for name in about["splits"]}
+    ledgers = {name: ledger_from_json(split["ledger"]) for name, split in about["splits"].items()}
     train, ledgers["data"] = apply_mixture(
-        rows["data"], ledgers["data"], about["sides"]["data"]["counts"], options, place.seed
+        rows["data"], ledgers["data"], about["splits"]["data"]["counts"], options, place.seed
     )
     errors: list[AlignerError] = []
-    for name, one in about["sides"].items():
-        first = [(origin, tokens) for origin, tokens in one["too_long"]]
-        errors += too_long_errors(first, one["too_long_rows"], work.longest, place.at("max_length"))
+    for name, split in about["splits"].items():
+        first = [(origin, tokens) for origin, tokens in split["too_long"]]
+        errors += too_long_errors(
+            first, split["too_long_rows"], work.longest, place.at("max_length")
+        )
         errors += ledgers[name].errors(options.limits, place.at(name))
     ErrorGroup.raise_if_any(errors)
     measured = next((name for name in rows if name != "data"), None)

@@ -1,4 +1,4 @@
-"""Spell tokens out, each by itself: the text it stands for, exactly, and whether it is a control token."""
+"""Decode single tokens exactly, and tell control tokens from text."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ _BYTE_OF = {chr(byte): byte for byte in _PLAIN} | {
 
 
 class TokenSpeller:
-    """Spells the tokens of one tokenizer, each once."""
+    """Decoder of the single tokens of a tokenizer; each is decoded once."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self.tokenizer = tokenizer
         self._control = {token: name for name, token in control_tokens(tokenizer).items()}
         added = tokenizer.added_tokens_decoder
-        self._added = {int(token): str(one.content) for token, one in added.items()}
+        self._added = {int(token): str(entry.content) for token, entry in added.items()}
         self._read = _reading(tokenizer)
         self._known: dict[int, str] = {}
 
     def special(self, token: int) -> bool:
-        """Whether `token` steers the model rather than says anything."""
+        """Return True if `token` is a control token."""
         return token in self._control
 
     def text(self, token: int) -> str:
-        """What `token` stands for; bytes that are no whole character are written as `\\xf0`."""
+        """Return the text of `token`; bytes that are not a whole character are written as `\\xf0`."""
         if token not in self._known:
             self._known[token] = self._spelled(token)
         return self._known[token]
@@ -54,7 +54,7 @@ class TokenSpeller:
 
 
 def _reading(tokenizer: PreTrainedTokenizerBase) -> Callable[[str], str | None]:
-    """How to read a piece of the vocabulary; it gives None for what it cannot."""
+    """Return a function that decodes an entry of the vocabulary, or returns None if it cannot."""
     decoder = tokenizer.backend_tokenizer.decoder
     kinds = _kinds(json.loads(decoder.__getstate__())) if decoder is not None else ()
     if "ByteLevel" in kinds:
@@ -63,18 +63,18 @@ def _reading(tokenizer: PreTrainedTokenizerBase) -> Callable[[str], str | None]:
 
 
 def _kinds(decoder: Any) -> Sequence[str]:
-    """The types of all decoders in `decoder`, and what they replace."""
+    """Return the types of all decoders in `decoder`, and the patterns that they replace."""
     if isinstance(decoder, dict):
         own = [str(decoder.get("type", ""))]
         own += [str(value) for key, value in decoder.items() if key == "pattern"]
-        return own + [kind for one in decoder.get("decoders", ()) for kind in _kinds(one)]
+        return own + [kind for inner in decoder.get("decoders", ()) for kind in _kinds(inner)]
     return ()
 
 
 def _of_byte_level(piece: str) -> str | None:
-    if any(one not in _BYTE_OF for one in piece):
+    if any(character not in _BYTE_OF for character in piece):
         return None
-    return bytes(_BYTE_OF[one] for one in piece).decode("utf-8", "backslashreplace")
+    return bytes(_BYTE_OF[character] for character in piece).decode("utf-8", "backslashreplace")
 
 
 def _of_metaspace(piece: str) -> str:

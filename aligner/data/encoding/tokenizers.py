@@ -1,4 +1,4 @@
-"""Load, train, save and tell apart tokenizers; a tokenizer here includes its chat template."""
+"""Load, train, save and hash tokenizers, chat template included."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ SPECIAL = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>", "pad_t
 def load_tokenizer(
     artifact: Artifact, model_cache: ModelCache, *, where: str = ""
 ) -> PreTrainedTokenizerBase:
-    """The tokenizer behind `artifact`: the live one where there is one, else from its folder or the hub.
+    """Return the tokenizer of `artifact`: from the model cache, its folder or the hub.
 
     Raises:
-        ModelError: there is none, it needs code of its own, or it has no fast implementation.
+        ModelError: there is none, it needs remote code, or it has no fast implementation.
     """
     kept = model_cache.take(artifact)
     if kept is not None:
@@ -39,8 +39,8 @@ def load_tokenizer(
             artifact.path, revision=artifact.revision, trust_remote_code=False
         )
     except Exception as error:  # the libraries beneath raise anything, bare Exception included
-        said = str(error).strip().split("\n")[0][:200]
-        what = f"no tokenizer can be loaded from {artifact.path!r}: {said}"
+        reason = str(error).strip().split("\n")[0][:200]
+        what = f"no tokenizer can be loaded from {artifact.path!r}: {reason}"
         hint = "it needs tokenizer.json and tokenizer_config.json; code of its own is never run"
         raise ModelError(what, where=where, hint=hint) from None
     if not isinstance(loaded, PreTrainedTokenizerBase) or not loaded.is_fast:
@@ -51,10 +51,10 @@ def load_tokenizer(
 
 
 def planned_tokenizer(context: PlanContext) -> PreTrainedTokenizerBase:
-    """The tokenizer that will be in its slot when the step of `context` starts.
+    """Return the tokenizer that will be in its slot when the step starts.
 
     Raises:
-        ModelError: no step before says which one that will be.
+        ModelError: no earlier step states which one that will be.
     """
     outlook = context.slots.get("tokenizer")
     facts = outlook.facts if outlook is not None else {}
@@ -77,7 +77,7 @@ def planned_tokenizer(context: PlanContext) -> PreTrainedTokenizerBase:
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> Artifact:
-    """Write the tokenizer, chat template included, and say what its content is.
+    """Save the tokenizer, chat template included, and return its artifact.
 
     The hash is the one that `aligner.models.resolve` gives a tokenizer's folder.
     """
@@ -92,7 +92,7 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> Artifact
 
 
 def _forget_origin(settings: Path) -> None:
-    """Leave out of the saved settings how the tokenizer was once loaded: equal ones are equal files."""
+    """Remove from the saved settings how the tokenizer was loaded, for equal files."""
     raw = json.loads(settings.read_text(encoding="utf-8"))
     kept = {name: value for name, value in raw.items() if name not in _ORIGIN}
     text = json.dumps(kept, indent=2, ensure_ascii=False, sort_keys=True)
@@ -100,7 +100,7 @@ def _forget_origin(settings: Path) -> None:
 
 
 def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
-    """SHA-256 of all that decides which ids a text or a conversation becomes."""
+    """Return the SHA-256 of everything that decides the ids of a text or a conversation."""
     reset_batching(tokenizer)
     backend: Tokenizer = tokenizer.backend_tokenizer
     parts = [
@@ -112,7 +112,7 @@ def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def reset_batching(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Take off the padding and truncation that the last call left on the tokenizer."""
+    """Remove padding and truncation that an earlier call set on the tokenizer."""
     tokenizer.backend_tokenizer.no_padding()
     tokenizer.backend_tokenizer.no_truncation()
 
@@ -126,17 +126,17 @@ def train_tokenizer(
 ) -> PreTrainedTokenizerFast:
     """Train a byte-level BPE tokenizer on `texts`; the same texts give the same tokenizer.
 
-    It knows every byte, so nothing is unknown to it; it begins texts with `<s>`, and its pad token is
-    no other token's.
+    It contains every byte, so that no text is unknown; it adds `<s>` before texts, and has a pad token
+    of its own.
 
     Args:
-        texts: What it is to be short on.
-        vocab_size: All tokens, the 256 bytes and the special ones included.
-        special: Further tokens that stand for themselves, such as a chat template's.
-        max_length: Longest text in tokens that the model will take.
+        texts: Texts to train on.
+        vocab_size: Number of tokens, the 256 bytes and the special tokens included.
+        special: Further special tokens, for example those of a chat template.
+        max_length: Maximum length of a text in tokens.
 
     Raises:
-        ModelError: `vocab_size` has no room for the bytes and the special tokens.
+        ModelError: `vocab_size` is too small for the bytes and the special tokens.
     """
     always = [*SPECIAL.values(), *special]
     if vocab_size < 256 + len(always):

@@ -1,4 +1,4 @@
-"""What fitting rows into a length yields: encoded rows, and the count of all that was lost."""
+"""Encode rows within a maximum length, and count everything that is lost."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ from aligner.errors import AlignerError, DataError
 T = TypeVar("T")
 R = TypeVar("R", bound=Row)
 NAMED = 5
-"""Rows that are named of those that are too long."""
+"""Number of rows that are named of those that are too long."""
 
 
 @dataclass
 class EncodedRows(Generic[T]):
-    """Encoded rows, and what became of the others."""
+    """Tokenized rows within the maximum length, and the counts of the others."""
 
     longest: int | None = None
     rows: list[T] = field(default_factory=list)
-    """Those that have not been taken on yet: whoever takes them on clears the list, and `sizes`."""
+    """Rows that have not been written yet; the writer clears this list and `sizes`."""
     sizes: list[tuple[int, int, int]] = field(default_factory=list)
-    """Of each of them its length (see `lengths`), its tokens, and those of them that are trained."""
+    """Of each of them its length (see `lengths`), its tokens, and its trained tokens."""
     tally: Tally = field(default_factory=Tally)
     lengths: array[int] = field(default_factory=lambda: array("i"))
-    """Tokens in each row as the model sees it: of a pair, the prompt with the longer answer."""
+    """Length in tokens of each row: of a pair, that of the prompt with the longer answer."""
     tokens: int = 0
     trained: int = 0
-    cut_tokens: int = 0
+    truncated_tokens: int = 0
     unknown: int = 0
     too_long: list[tuple[str, int]] = field(default_factory=list)
-    """Origin and tokens of the first rows that the check must stop for."""
+    """Origin and tokens of the first rows that stop the check."""
     too_long_rows: int = 0
 
     def take(self, row: T, *, length: int, tokens: int, trained: int) -> None:
-        """Use a row: its longest sequence, all its tokens, and those of them that are trained."""
+        """Add a row with its longest sequence, all its tokens, and its trained tokens."""
         self.rows.append(row)
         self.sizes.append((length, tokens, trained))
         self.lengths.append(length)
@@ -50,67 +50,68 @@ class EncodedRows(Generic[T]):
         self.trained += trained
 
     def refuse(self, origin: str, tokens: int, over: Overflow) -> None:
-        """Leave a row out that is too long."""
+        """Leave out a row that is too long."""
         if over == "stop":
             self.too_long_rows += 1
             self.too_long += [(origin, tokens)] if len(self.too_long) < NAMED else []
         self.tally.drop(f"longer than max_length {self.longest}", origin)
 
-    def cut(self, origin: str, tokens: int) -> None:
-        self.tally.find("cut", origin)
-        self.cut_tokens += tokens
+    def count_truncated(self, origin: str, tokens: int) -> None:
+        """Count a row that loses so many tokens."""
+        self.tally.find("truncated", origin)
+        self.truncated_tokens += tokens
 
 
 def too_long_errors(
     first: Sequence[tuple[str, int]], count: int, longest: int | None, where: str
 ) -> list[AlignerError]:
-    """The error that `overflow: stop` asks for, if any row is too long.
+    """Return the error that `overflow: stop` asks for if any row is too long.
 
     Args:
-        first: Origin and tokens of the first few.
-        count: How many there are.
-        longest: The length they must fit into.
-        where: The option that says so.
+        first: Origin and tokens of the first rows.
+        count: Number of rows that are too long.
+        longest: Maximum length in tokens.
+        where: Line of the recipe.
     """
     if not count:
         return []
     places = ", ".join(f"{origin} ({tokens})" for origin, tokens in first)
     more = ", …" if count > len(first) else ""
     what = f"{count} rows have more than max_length {longest} tokens: "
-    hint = "raise max_length, or set overflow to drop, cut or turns"
+    hint = "raise max_length, or set overflow to drop, truncate or turns"
     return [DataError(f"{what}{places}{more}", where=where, hint=hint)]
 
 
 @dataclass
 class RenderedRows(Generic[R, T]):
-    """Rows with what a template made of them, and those that it refuses, with why."""
+    """Rows with their rendered form, and the origins of rows that the template rejects, with reasons."""
 
     rows: list[tuple[R, T]]
     refused: list[tuple[str, str]]
 
 
 class RowEncoder(ABC, Generic[T]):
-    """Makes encoded rows of one kind, in three parts: the second may be done in the background."""
+    """Encoder of rows of one kind, in three steps; the second may run in the background."""
 
     @abstractmethod
     def render(self, rows: Sequence[Any]) -> RenderedRows[Any, Any]:
-        """Texts of rows, which become tokens."""
+        """Render rows as text."""
 
     @abstractmethod
     def encode(self, made: RenderedRows[Any, Any]) -> list[Any]:
-        """The tokens of what was rendered. Touches nothing else."""
+        """Tokenize rendered rows; changes nothing else."""
 
     @abstractmethod
     def take(
-        self, made: RenderedRows[Any, Any], encoded: list[Any], fitted: EncodedRows[T]
+        self, made: RenderedRows[Any, Any], encoded: list[Any], encoded_rows: EncodedRows[T]
     ) -> None:
-        """Fit what was encoded, into `fitted`."""
+        """Truncate or drop rows that are too long, and add the others to `encoded_rows`."""
 
-    def fit(self, rows: Sequence[Any], fitted: EncodedRows[T]) -> EncodedRows[T]:
-        """All three at once."""
+    def fit(self, rows: Sequence[Any], encoded_rows: EncodedRows[T]) -> EncodedRows[T]:
+        """Run all three steps."""
         made = self.render(rows)
-        self.take(made, self.encode(made), fitted)
-        return fitted
+        self.take(made, self.encode(made), encoded_rows)
+        return encoded_rows
 
 
 def render_rows(rows: Sequence[R], results: Sequence[T | MalformedRowError]) -> RenderedRows[R, T]:
@@ -124,26 +125,28 @@ def render_rows(rows: Sequence[R], results: Sequence[T | MalformedRowError]) -> 
     return made
 
 
-def count_refused(made: RenderedRows[Any, Any], fitted: EncodedRows[Any]) -> None:
+def count_refused(made: RenderedRows[Any, Any], encoded_rows: EncodedRows[Any]) -> None:
     for origin, why in made.refused:
-        fitted.tally.drop(why, origin)
+        encoded_rows.tally.drop(why, origin)
 
 
 def count_token_findings(
-    fitted: EncodedRows[Any], origin: str, ids: Sequence[int], chat: ChatEncoder
+    encoded_rows: EncodedRows[Any], origin: str, ids: Sequence[int], chat: ChatEncoder
 ) -> None:
     if chat.encoder.unknown >= 0:
-        fitted.unknown += ids.count(chat.encoder.unknown)
+        encoded_rows.unknown += ids.count(chat.encoder.unknown)
     bos = chat.tokenizer.bos_token_id
     if bos is not None and list(ids[:2]) == [bos, bos]:
-        fitted.tally.find("double_bos", origin)
+        encoded_rows.tally.find("double_bos", origin)
 
 
-def count_sample_findings(fitted: EncodedRows[Any], origin: str, sample: RenderedSample) -> None:
+def count_sample_findings(
+    encoded_rows: EncodedRows[Any], origin: str, sample: RenderedSample
+) -> None:
     if sample.left_out:
-        fitted.tally.find("left_out", origin, sample.left_out)
+        encoded_rows.tally.find("left_out", origin, sample.left_out)
     if sample.special_text:
-        fitted.tally.find("special_text", origin)
+        encoded_rows.tally.find("special_text", origin)
 
 
 def render_or_none(render: Callable[[], T]) -> T | None:
@@ -154,9 +157,9 @@ def render_or_none(render: Callable[[], T]) -> T | None:
 
 
 def drop_oldest_turns(messages: Messages) -> Iterator[Messages]:
-    """`messages` without their first exchange, without their first two, and so on.
+    """Yield `messages` without their first exchange, without their first two, and so on.
 
-    System turns stay, and what is left always begins with a user's turn.
+    System turns stay, and the rest always begins with a user turn.
     """
     system = tuple(message for message in messages if message["role"] == "system")
     rest = messages[len(system) :]

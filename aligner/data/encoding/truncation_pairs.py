@@ -1,4 +1,4 @@
-"""Encode preference pairs and labelled answers and fit them into the longest length."""
+"""Encode preference pairs and labeled answers within a maximum length."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from aligner.data.rows import LabeledCompletion, Preference
 from aligner.data.store.token_rows import LabelTokens, PreferenceTokens
 
 SplitSample = tuple[RenderedSample, int]
-"""A conversation in pieces, and how many of them are the prompt's."""
+"""A conversation in pieces, and the number of pieces of its prompt."""
 
 
 @dataclass(frozen=True)
-class PreferenceEncoder(RowEncoder[PreferenceTokens]):
-    """Pairs; the length of one is that of its prompt with the longer answer."""
+class PreferenceRowEncoder(RowEncoder[PreferenceTokens]):
+    """Encoder of pairs; the length of a pair is that of its prompt with the longer answer."""
 
     chat: ChatEncoder
     over: Overflow
@@ -52,37 +52,37 @@ class PreferenceEncoder(RowEncoder[PreferenceTokens]):
         self,
         made: RenderedRows[Preference, tuple[SplitSample, SplitSample]],
         encoded: list[PreferenceTokens | None],
-        fitted: EncodedRows[PreferenceTokens],
+        encoded_rows: EncodedRows[PreferenceTokens],
     ) -> None:
-        count_refused(made, fitted)
+        count_refused(made, encoded_rows)
         both = list(zip(made.rows, encoded, strict=True))
         for (row, (first, _)), pair in both:
             if pair is None:
-                what = "the template shows the prompt otherwise before either answer"
-                fitted.tally.drop(what, row.origin)
+                what = "the template renders the prompt differently for each answer"
+                encoded_rows.tally.drop(what, row.origin)
             else:
-                count_sample_findings(fitted, row.origin, first[0])
+                count_sample_findings(encoded_rows, row.origin, first[0])
         for (row, _), pair in both:
             if pair is not None:
-                self._fit(row, pair, fitted)
+                self._fit(row, pair, encoded_rows)
 
     def _fit(
-        self, row: Preference, pair: PreferenceTokens, fitted: EncodedRows[PreferenceTokens]
+        self, row: Preference, pair: PreferenceTokens, encoded_rows: EncodedRows[PreferenceTokens]
     ) -> None:
-        longest, short = fitted.longest, pair
+        longest, short = encoded_rows.longest, pair
         if longest is not None and _length(pair) > longest:
             fit = self._shorter(row, pair, longest)
             if fit is None:
-                fitted.refuse(row.origin, _length(pair), self.over)
+                encoded_rows.refuse(row.origin, _length(pair), self.over)
                 return
             short = fit
-            fitted.cut(row.origin, _length(pair) - _length(short))
-        self._take(short, fitted, cut=short is not pair)
+            encoded_rows.count_truncated(row.origin, _length(pair) - _length(short))
+        self._take(short, encoded_rows, truncated=short is not pair)
 
     def _shorter(
         self, row: Preference, pair: PreferenceTokens, longest: int
     ) -> PreferenceTokens | None:
-        if self.over == "cut" and len(pair.prompt_ids) < longest:
+        if self.over == "truncate" and len(pair.prompt_ids) < longest:
             room = longest - len(pair.prompt_ids)
             return replace(
                 pair,
@@ -99,26 +99,30 @@ class PreferenceEncoder(RowEncoder[PreferenceTokens]):
         return None
 
     def _take(
-        self, pair: PreferenceTokens, fitted: EncodedRows[PreferenceTokens], *, cut: bool
+        self,
+        pair: PreferenceTokens,
+        encoded_rows: EncodedRows[PreferenceTokens],
+        *,
+        truncated: bool,
     ) -> None:
         both = pair.chosen_ids + pair.rejected_ids
-        count_token_findings(fitted, pair.origin, pair.prompt_ids + both, self.chat)
+        count_token_findings(encoded_rows, pair.origin, pair.prompt_ids + both, self.chat)
         if pair.chosen_ids == pair.rejected_ids:
             what = (
-                "chosen and rejected are the same after cutting"
-                if cut
+                "chosen and rejected are the same after truncation"
+                if truncated
                 else ("chosen and rejected become the same tokens")
             )
-            fitted.tally.drop(what, pair.origin)
+            encoded_rows.tally.drop(what, pair.origin)
             return
         ends = (pair.chosen_ids, pair.rejected_ids)
-        if not cut and not all(ids[-1] in self.chat.stops for ids in ends):
-            fitted.tally.find("stop_untrained", pair.origin)
+        if not truncated and not all(ids[-1] in self.chat.stops for ids in ends):
+            encoded_rows.tally.find("stop_untrained", pair.origin)
         if len(pair.chosen_ids) > len(pair.rejected_ids):
-            fitted.tally.find("chosen_longer", pair.origin)
+            encoded_rows.tally.find("chosen_longer", pair.origin)
         tokens = 2 * len(pair.prompt_ids) + len(both)
         trained = sum(pair.chosen_trained) + sum(pair.rejected_trained)
-        fitted.take(pair, length=_length(pair), tokens=tokens, trained=trained)
+        encoded_rows.take(pair, length=_length(pair), tokens=tokens, trained=trained)
 
 
 def _both(
@@ -134,8 +138,8 @@ def _length(pair: PreferenceTokens) -> int:
 
 
 @dataclass(frozen=True)
-class LabelEncoder(RowEncoder[LabelTokens]):
-    """Labelled answers, as conversations whose last part is the answer."""
+class LabelRowEncoder(RowEncoder[LabelTokens]):
+    """Encoder of labeled answers."""
 
     chat: ChatEncoder
     over: Overflow
@@ -155,52 +159,59 @@ class LabelEncoder(RowEncoder[LabelTokens]):
             [RenderedSample(sample.pieces[count:]) for sample, count in cuts]
         )
         return [
-            LabelTokens(asked.input_ids, said.input_ids, row.label, said.trained, row.origin)
-            for (row, _), asked, said in zip(made.rows, prompts, answers, strict=True)
+            LabelTokens(
+                prompt.input_ids, completion.input_ids, row.label, completion.trained, row.origin
+            )
+            for (row, _), prompt, completion in zip(made.rows, prompts, answers, strict=True)
         ]
 
     def take(
         self,
         made: RenderedRows[LabeledCompletion, SplitSample],
         encoded: list[LabelTokens],
-        fitted: EncodedRows[LabelTokens],
+        encoded_rows: EncodedRows[LabelTokens],
     ) -> None:
-        count_refused(made, fitted)
-        for (row, (sample, _)), one in zip(made.rows, encoded, strict=True):
-            count_sample_findings(fitted, row.origin, sample)
-            self._take(row, one, fitted)
+        count_refused(made, encoded_rows)
+        for (row, (sample, _)), answer in zip(made.rows, encoded, strict=True):
+            count_sample_findings(encoded_rows, row.origin, sample)
+            self._take(row, answer, encoded_rows)
 
     def _take(
-        self, row: LabeledCompletion, one: LabelTokens, fitted: EncodedRows[LabelTokens]
+        self, row: LabeledCompletion, answer: LabelTokens, encoded_rows: EncodedRows[LabelTokens]
     ) -> None:
-        longest = fitted.longest
-        whole = len(one.prompt_ids) + len(one.completion_ids)
+        longest = encoded_rows.longest
+        whole = len(answer.prompt_ids) + len(answer.completion_ids)
         if longest is not None and whole > longest:
-            short = self._shorter(row, one, longest)
+            short = self._shorter(row, answer, longest)
             if short is None:
-                fitted.refuse(row.origin, whole, self.over)
+                encoded_rows.refuse(row.origin, whole, self.over)
                 return
-            one = short
-            fitted.cut(row.origin, whole - len(one.prompt_ids) - len(one.completion_ids))
-        elif one.completion_ids[-1] not in self.chat.stops:
-            fitted.tally.find("stop_untrained", row.origin)
-        count_token_findings(fitted, row.origin, one.prompt_ids + one.completion_ids, self.chat)
-        tokens = len(one.prompt_ids) + len(one.completion_ids)
-        fitted.take(one, length=tokens, tokens=tokens, trained=sum(one.completion_trained))
+            answer = short
+            encoded_rows.count_truncated(
+                row.origin, whole - len(answer.prompt_ids) - len(answer.completion_ids)
+            )
+        elif answer.completion_ids[-1] not in self.chat.stops:
+            encoded_rows.tally.find("stop_untrained", row.origin)
+        count_token_findings(
+            encoded_rows, row.origin, answer.prompt_ids + answer.completion_ids, self.chat
+        )
+        tokens = len(answer.prompt_ids) + len(answer.completion_ids)
+        trained = sum(answer.completion_trained)
+        encoded_rows.take(answer, length=tokens, tokens=tokens, trained=trained)
 
     def _shorter(
-        self, row: LabeledCompletion, one: LabelTokens, longest: int
+        self, row: LabeledCompletion, answer: LabelTokens, longest: int
     ) -> LabelTokens | None:
-        room = longest - len(one.prompt_ids)
-        if self.over == "cut" and room > 0:
+        room = longest - len(answer.prompt_ids)
+        if self.over == "truncate" and room > 0:
             return replace(
-                one,
-                completion_ids=one.completion_ids[:room],
-                completion_trained=one.completion_trained[:room],
+                answer,
+                completion_ids=answer.completion_ids[:room],
+                completion_trained=answer.completion_trained[:room],
             )
         if self.over == "turns":
             for messages in drop_oldest_turns(row.prompt):
-                made = LabelEncoder(self.chat, "drop").fit(
+                made = LabelRowEncoder(self.chat, "drop").fit(
                     [replace(row, prompt=messages)], EncodedRows(longest=longest)
                 )
                 if made.rows:

@@ -1,4 +1,4 @@
-"""Encode texts, conversations and prompts and fit them into the longest length, counting what is lost."""
+"""Encode texts, conversations and prompts within a maximum length."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from aligner.data.store.token_rows import PromptTokens, SequenceTokens
 
 
 @dataclass(frozen=True)
-class TextEncoder(RowEncoder[SequenceTokens]):
-    """Documents; a longer one becomes several rows, or is cut, dropped or refused."""
+class TextRowEncoder(RowEncoder[SequenceTokens]):
+    """Encoder of documents; a longer one is split, truncated, dropped or an error."""
 
     encoder: TextPieceEncoder
     over: Overflow
@@ -40,35 +40,35 @@ class TextEncoder(RowEncoder[SequenceTokens]):
         self,
         made: RenderedRows[Text, None],
         encoded: list[list[int]],
-        fitted: EncodedRows[SequenceTokens],
+        encoded_rows: EncodedRows[SequenceTokens],
     ) -> None:
         for (row, _), ids in zip(made.rows, encoded, strict=True):
-            self._take(row, ids, fitted)
+            self._take(row, ids, encoded_rows)
 
-    def _take(self, row: Text, ids: list[int], fitted: EncodedRows[SequenceTokens]) -> None:
-        longest, unknown = fitted.longest, self.encoder.unknown
+    def _take(self, row: Text, ids: list[int], encoded_rows: EncodedRows[SequenceTokens]) -> None:
+        longest, unknown = encoded_rows.longest, self.encoder.unknown
         parts = [ids]
         if longest is not None and len(ids) > longest:
             if self.over == "split":
-                fitted.tally.find("split", row.origin)
+                encoded_rows.tally.find("split", row.origin)
                 parts = [ids[i : i + longest] for i in range(0, len(ids), longest)]
-            elif self.over == "cut":
-                fitted.cut(row.origin, len(ids) - longest)
+            elif self.over == "truncate":
+                encoded_rows.count_truncated(row.origin, len(ids) - longest)
                 parts = [ids[:longest]]
             else:
-                fitted.refuse(row.origin, len(ids), self.over)
+                encoded_rows.refuse(row.origin, len(ids), self.over)
                 return
         if self.encoder.spells_control(row.text):
-            fitted.tally.find("special_text", row.origin)
+            encoded_rows.tally.find("special_text", row.origin)
         for part in parts:
-            one = SequenceTokens(part, [True] * len(part), (), row.origin)
-            fitted.take(one, length=len(part), tokens=len(part), trained=len(part))
-            fitted.unknown += part.count(unknown) if unknown >= 0 else 0
+            tokens = SequenceTokens(part, [True] * len(part), (), row.origin)
+            encoded_rows.take(tokens, length=len(part), tokens=len(part), trained=len(part))
+            encoded_rows.unknown += part.count(unknown) if unknown >= 0 else 0
 
 
 @dataclass(frozen=True)
-class ConversationEncoder(RowEncoder[SequenceTokens]):
-    """Conversations; one whose earlier turns the template rewrites becomes several rows."""
+class ConversationRowEncoder(RowEncoder[SequenceTokens]):
+    """Encoder of conversations; one whose earlier turns the template rewrites becomes several rows."""
 
     chat: ChatEncoder
     over: Overflow
@@ -90,53 +90,62 @@ class ConversationEncoder(RowEncoder[SequenceTokens]):
         self,
         made: RenderedRows[Conversation, list[RenderedSample]],
         encoded: list[SequenceTokens],
-        fitted: EncodedRows[SequenceTokens],
+        encoded_rows: EncodedRows[SequenceTokens],
     ) -> None:
-        count_refused(made, fitted)
+        count_refused(made, encoded_rows)
         for row, samples in made.rows:
             if len(samples) > 1:
-                fitted.tally.find("split", row.origin)
+                encoded_rows.tally.find("split", row.origin)
             if not samples:
-                fitted.tally.find("nothing_trained", row.origin)
+                encoded_rows.tally.find("nothing_trained", row.origin)
         flat = ((row, sample) for row, samples in made.rows for sample in samples)
-        for (row, sample), one in zip(flat, encoded, strict=True):
-            count_sample_findings(fitted, row.origin, sample)
-            self._fit(row, one, fitted)
+        for (row, sample), tokens in zip(flat, encoded, strict=True):
+            count_sample_findings(encoded_rows, row.origin, sample)
+            self._fit(row, tokens, encoded_rows)
 
     def _fit(
-        self, row: Conversation, one: SequenceTokens, fitted: EncodedRows[SequenceTokens]
+        self, row: Conversation, sequence: SequenceTokens, encoded_rows: EncodedRows[SequenceTokens]
     ) -> None:
-        longest, short = fitted.longest, one
-        if longest is not None and len(one.input_ids) > longest:
-            fit = self._shorter(row, one, longest)
+        longest, short = encoded_rows.longest, sequence
+        if longest is not None and len(sequence.input_ids) > longest:
+            fit = self._shorter(row, sequence, longest)
             if fit is None:
-                fitted.refuse(row.origin, len(one.input_ids), self.over)
+                encoded_rows.refuse(row.origin, len(sequence.input_ids), self.over)
                 return
             short = fit
-            fitted.cut(row.origin, len(one.input_ids) - len(short.input_ids))
-        self._take(short, fitted, cut=short is not one)
+            encoded_rows.count_truncated(row.origin, len(sequence.input_ids) - len(short.input_ids))
+        self._take(short, encoded_rows, truncated=short is not sequence)
 
-    def _take(self, one: SequenceTokens, fitted: EncodedRows[SequenceTokens], *, cut: bool) -> None:
-        count_token_findings(fitted, one.origin, one.input_ids, self.chat)
-        trained = sum(one.trained)
+    def _take(
+        self,
+        sequence: SequenceTokens,
+        encoded_rows: EncodedRows[SequenceTokens],
+        *,
+        truncated: bool,
+    ) -> None:
+        count_token_findings(encoded_rows, sequence.origin, sequence.input_ids, self.chat)
+        trained = sum(sequence.trained)
         if not trained:
-            fitted.tally.find("nothing_trained", one.origin)
-            fitted.tally.drop("nothing to train on", one.origin)
+            encoded_rows.tally.find("nothing_trained", sequence.origin)
+            encoded_rows.tally.drop("nothing to train on", sequence.origin)
             return
         stops = self.chat.stops
-        unstopped = any(one.input_ids[end - 1] not in stops for end in one.ends)
-        if unstopped or (not one.ends and not cut):
-            fitted.tally.find("stop_untrained", one.origin)
-        tokens = len(one.input_ids)
-        fitted.take(one, length=tokens, tokens=tokens, trained=trained)
+        unstopped = any(sequence.input_ids[end - 1] not in stops for end in sequence.ends)
+        if unstopped or (not sequence.ends and not truncated):
+            encoded_rows.tally.find("stop_untrained", sequence.origin)
+        tokens = len(sequence.input_ids)
+        encoded_rows.take(sequence, length=tokens, tokens=tokens, trained=trained)
 
     def _shorter(
-        self, row: Conversation, one: SequenceTokens, longest: int
+        self, row: Conversation, sequence: SequenceTokens, longest: int
     ) -> SequenceTokens | None:
-        if self.over == "cut":
-            ends = tuple(end for end in one.ends if end <= longest)
+        if self.over == "truncate":
+            ends = tuple(end for end in sequence.ends if end <= longest)
             return replace(
-                one, input_ids=one.input_ids[:longest], trained=one.trained[:longest], ends=ends
+                sequence,
+                input_ids=sequence.input_ids[:longest],
+                trained=sequence.trained[:longest],
+                ends=ends,
             )
         if self.over != "turns":
             return None
@@ -152,8 +161,8 @@ class ConversationEncoder(RowEncoder[SequenceTokens]):
 
 
 @dataclass(frozen=True)
-class PromptEncoder(RowEncoder[PromptTokens]):
-    """Prompts; a longer one loses its oldest turns, or is dropped or refused."""
+class PromptRowEncoder(RowEncoder[PromptTokens]):
+    """Encoder of prompts; a longer one loses its oldest turns, is dropped or an error."""
 
     chat: ChatEncoder
     over: Overflow
@@ -163,29 +172,29 @@ class PromptEncoder(RowEncoder[PromptTokens]):
 
     def encode(self, made: RenderedRows[Prompt, RenderedSample]) -> list[list[int]]:
         encoded = self.chat.encode([sample for _, sample in made.rows])
-        return [one.input_ids for one in encoded]
+        return [tokens.input_ids for tokens in encoded]
 
     def take(
         self,
         made: RenderedRows[Prompt, RenderedSample],
         encoded: list[list[int]],
-        fitted: EncodedRows[PromptTokens],
+        encoded_rows: EncodedRows[PromptTokens],
     ) -> None:
-        count_refused(made, fitted)
-        longest = fitted.longest
+        count_refused(made, encoded_rows)
+        longest = encoded_rows.longest
         for (row, sample), whole in zip(made.rows, encoded, strict=True):
-            count_sample_findings(fitted, row.origin, sample)
+            count_sample_findings(encoded_rows, row.origin, sample)
             ids, messages = whole, row.messages
             if longest is not None and len(ids) > longest:
                 short = self._shorter(row, longest) if self.over == "turns" else None
                 if short is None:
-                    fitted.refuse(row.origin, len(ids), self.over)
+                    encoded_rows.refuse(row.origin, len(ids), self.over)
                     continue
-                fitted.cut(row.origin, len(ids) - len(short[0]))
+                encoded_rows.count_truncated(row.origin, len(ids) - len(short[0]))
                 ids, messages = short
-            count_token_findings(fitted, row.origin, ids, self.chat)
+            count_token_findings(encoded_rows, row.origin, ids, self.chat)
             prompt = PromptTokens(ids, messages, row.row, row.origin, row.tools)
-            fitted.take(prompt, length=len(ids), tokens=len(ids), trained=0)
+            encoded_rows.take(prompt, length=len(ids), tokens=len(ids), trained=0)
 
     def _shorter(self, row: Prompt, longest: int) -> tuple[list[int], Messages] | None:
         for messages in drop_oldest_turns(row.messages):

@@ -1,4 +1,4 @@
-"""Rename the columns of rows as they stream by, and say where a name fits none of them."""
+"""Rename the columns of rows, and report names that match no column."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aligner.errors import AlignerError, DataError, ErrorGroup, did_you_mean
 
 
 class ColumnRenames:
-    """What `columns` of a data entry asks for, held against all columns that its rows have."""
+    """Renames that `columns` of a data entry asks for, and the columns that its rows have."""
 
     def __init__(self, spec: DataSpec, where: str) -> None:
         self._spec, self._where = spec, where
@@ -23,12 +23,12 @@ class ColumnRenames:
 
     @property
     def clash(self) -> bool:
-        """Whether a new name has been seen as the name of another column."""
+        """True if a new name is the name of another column that was seen."""
         names = self._spec.columns
         return any(to in self._there and to not in names for to in names.values())
 
     def raise_if_any(self) -> None:
-        """Raise what is wrong with the names, once all rows have been seen."""
+        """Raise the errors of the names, after all rows have been seen."""
         errors: list[AlignerError] = []
         named, where = self._spec.named, self._where
         for name, to in self._spec.columns.items():

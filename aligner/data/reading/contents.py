@@ -1,4 +1,4 @@
-"""Open what data is read from, local or remote, packed or not, as a stream that may be begun again."""
+"""Open files, local or remote, compressed or not, as streams that can be opened again."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 from aligner.errors import DataError
 
 _CHUNK = 1 << 18
-"""Bytes that are unpacked at one time."""
+"""Number of bytes that are decompressed at a time."""
 
 
 def _zstandard(packed: BinaryIO) -> Any:
@@ -34,11 +34,11 @@ PACKINGS: Mapping[str, Callable[[BinaryIO], Any]] = {
     "xz": lzma.LZMAFile,
     "zst": _zstandard,
 }
-"""By the end of a file's name, how it is unpacked while it is read."""
+"""Function that decompresses a stream, by the ending of the file name."""
 
 
 def suffixes(name: str) -> tuple[str, str]:
-    """The format and the packing that a file's name says it has.
+    """Return the format and the compression of a file, by its name.
 
     >>> suffixes("a/train.jsonl.gz"), suffixes("b.CSV")
     (('jsonl', 'gz'), ('csv', ''))
@@ -50,21 +50,21 @@ def suffixes(name: str) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class Content:
-    """One file, however it is reached. Its bytes are never all in memory unless `whole` is asked for."""
+    """A file, local or remote; only `whole` reads all its bytes into memory."""
 
     name: str
-    """What it is called in messages."""
+    """Name of the file in messages."""
     packed: Callable[[], BinaryIO]
-    """Opens the bytes as they lie there."""
+    """Opens the stored bytes."""
     path: Path | None = None
-    """Where they lie, if on this machine."""
+    """Path of the file on this machine, if it is local."""
 
     @property
     def packing(self) -> str:
         return suffixes(self.name)[1]
 
     def open(self) -> BinaryIO:
-        """The unpacked bytes; DataError while reading, when they are not packed so, or not whole."""
+        """Open the decompressed bytes; reading raises DataError if they are damaged or incomplete."""
         packed = self.packed()
         if not self.packing:
             return packed
@@ -75,9 +75,9 @@ class Content:
             return stream.read()
 
     def text(self, newline: str = "\n") -> io.TextIOWrapper:
-        """The content as UTF-8 text, without its byte order mark; lines end as `newline` says.
+        """Open the content as UTF-8 text without a byte order mark; `newline` is that of `open`.
 
-        What is no UTF-8 raises UnicodeDecodeError while it is read: see `not_utf8`.
+        Reading anything else raises UnicodeDecodeError: see `not_utf8`.
 
         Raises:
             DataError: it is UTF-16.
@@ -88,7 +88,7 @@ class Content:
         return io.TextIOWrapper(self.open(), encoding="utf-8-sig", newline=newline)
 
     def not_utf8(self) -> DataError:
-        """The error that names the first line that is not UTF-8."""
+        """Return an error that names the first line that is not UTF-8."""
         hint = "save the file as UTF-8"
         with self.open() as stream:
             for number, line in enumerate(stream, 1):
@@ -100,7 +100,7 @@ class Content:
         return DataError("the file is not UTF-8", where=self.name, hint=hint)
 
     def refuse_blank(self) -> None:
-        """Raises DataError where nothing is in it."""
+        """Raise DataError if the file is empty or blank."""
         with self.open() as stream:
             chunk = stream.read(_CHUNK)
             if not chunk:
@@ -112,7 +112,7 @@ class Content:
 
 
 class _Unpacked(io.RawIOBase):
-    """A packed stream, unpacked while it is read, whose errors are the user's to understand."""
+    """A compressed stream that is decompressed while it is read, and raises DataError."""
 
     def __init__(self, packed: BinaryIO, name: str, packing: str) -> None:
         self._packed, self._name, self._packing = packed, name, packing
@@ -145,7 +145,7 @@ class _Unpacked(io.RawIOBase):
 
 
 def hash_chunks(chunks: Iterable[bytes]) -> bytes:
-    """SHA-256 of bytes that come in parts."""
+    """Return the SHA-256 of bytes in chunks."""
     digest = hashlib.sha256()
     for chunk in chunks:
         digest.update(chunk)

@@ -1,4 +1,4 @@
-"""Turn one row as it is written into rows of the kind wanted, or say at which place it is malformed."""
+"""Convert a raw row to rows of the wanted kind, with its file and line in errors."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from aligner.errors import DataError
 from aligner.registry import DataFormat, RowKind
 
 
-def convert_row(one: Any, origin: str, chosen: DataFormat, want: RowKind) -> list[Row]:
-    """The rows that `one` becomes, written at `origin`.
+def convert_row(raw: Any, origin: str, chosen: DataFormat, want: RowKind) -> list[Row]:
+    """Return the rows that `raw` becomes; it was read at `origin`.
 
     Raises:
-        Different: it is a pair whose sides do not share their prompt.
-        DataError: it is malformed, or was no row in the first place.
+        DifferentPromptsError: it is a pair whose answers do not share a prompt.
+        DataError: it is malformed, or could not be read.
     """
-    if isinstance(one, DataError):
-        raise one
-    if not isinstance(one, Mapping):
-        raise DataError(f"a row should be an object, not {describe_value(one)}", where=origin)
+    if isinstance(raw, DataError):
+        raise raw
+    if not isinstance(raw, Mapping):
+        raise DataError(f"a row should be an object, not {describe_value(raw)}", where=origin)
     try:
-        made = chosen.convert(one)
+        made = chosen.convert(raw)
         rows = [made] if isinstance(made, Row) else list(made)
         return [
             replace(ready, origin=origin)
@@ -39,7 +39,7 @@ def convert_row(one: Any, origin: str, chosen: DataFormat, want: RowKind) -> lis
     except MalformedRowError as error:
         raise DataError(error.what, where=origin, hint=error.hint) from None
     except KeyError as error:
-        hint = f"{chosen.name} rows need it; the row has {', '.join(map(printable_name, one))}"
+        hint = f"{chosen.name} rows need it; the row has {', '.join(map(printable_name, raw))}"
         raise DataError(f"field {error} is missing", where=origin, hint=hint) from None
     except (ValueError, TypeError, RecursionError) as error:
         raise DataError(str(error).split("\n")[0][:300], where=origin) from None

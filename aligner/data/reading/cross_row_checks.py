@@ -1,4 +1,4 @@
-"""Notice what shows only when all rows of an option are seen together: repeats, conflicts, labels."""
+"""Find repeated rows, contradicting pairs and shared prompts among all rows of an option."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from aligner.data.rows import ClassifiedText, LabeledCompletion, Preference, Row
 from aligner.data.store.digest_set import DigestSet, digest_prefix
 
 _AT_ONCE = 1000
-"""Rows that are looked up together."""
+"""Number of rows that are looked up together."""
 
 
 class CrossRowChecks:
-    """Looks at one row after the other, and keeps eight bytes or twice as many of each."""
+    """Search for repeats and contradictions; keeps 8 bytes of each row, and 16 more of each pair."""
 
     def __init__(self) -> None:
         self.tally = Tally()
@@ -33,7 +33,7 @@ class CrossRowChecks:
             self.settle()
 
     def settle(self) -> None:
-        """Count what is still waiting."""
+        """Count the rows that wait to be looked up."""
         repeated = self._contents.add([content for _, content, _ in self._waiting])
         pairs = [pair for _, _, pair in self._waiting if pair is not None]
         contradicted = iter(self._pairs.has([other for _, other in pairs]))
@@ -50,17 +50,17 @@ class CrossRowChecks:
 
 
 def _both_ways(row: Preference) -> tuple[int, int]:
-    """A pair, and the pair that prefers the other answer to the same prompt."""
+    """Return digests of a pair, and of the pair that prefers the other answer."""
     prompt, sides = prompt_key(row), (str(row.chosen), str(row.rejected))
-    one, other = (
+    pair, other = (
         sha256(repr((prompt, *order)).encode("utf-8", "surrogatepass")).digest()
         for order in (sides, sides[::-1])
     )
-    return digest_prefix(one), digest_prefix(other)
+    return digest_prefix(pair), digest_prefix(other)
 
 
 class SharedPrompts:
-    """Which rows that are measured on have a prompt that is also trained on."""
+    """Search for evaluation rows whose prompt is also trained on."""
 
     def __init__(self) -> None:
         self._trained, self._tally = DigestSet(), Tally()

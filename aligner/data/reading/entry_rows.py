@@ -110,9 +110,9 @@ class EntryRows:
         stops = self.spec.on_bad_row == "stop"
         first: list[AlignerError] = []
         malformed = 0
-        for origin, one in raw:
+        for origin, row in raw:
             try:
-                made = list(drop_unusable(convert_row(one, origin, chosen, self._want), self.tally))
+                made = list(drop_unusable(convert_row(row, origin, chosen, self._want), self.tally))
             except DifferentPromptsError as error:
                 self.tally.drop(error.what, origin)
             except DataError as error:
@@ -120,9 +120,9 @@ class EntryRows:
                 if stops:
                     first += [error] if len(first) < NAMED else []
                 else:
-                    row = None if isinstance(one, DataError) else one
+                    written = None if isinstance(row, DataError) else row
                     self.tally.skip(error.what, origin)
-                    self.skipped.append(SkippedRow(origin, error.what, row))
+                    self.skipped.append(SkippedRow(origin, error.what, written))
             else:
                 if not first:
                     yield from made

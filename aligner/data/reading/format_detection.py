@@ -1,4 +1,4 @@
-"""Decide which format a data set's rows are written in, or say which it nearly is."""
+"""Detect the format of a data set's rows from their columns."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from aligner.errors import DataError, did_you_mean
 from aligner.registry import DataFormat, RowKind
 
 DETECTION_ROWS = 200
-"""Rows that are looked at."""
+"""Number of rows, from the start, that decide the format."""
 
 
 def detect_format(
     raw: Sequence[RawRow], spec: DataSpec, want: RowKind, context: DataContext, option: str
 ) -> DataFormat:
-    """The format of `raw`: the one the recipe names, or the only one that fits and suits.
+    """Return the format of `raw`: the one in the recipe, or the only one that matches.
 
-    Of several that fit, those are preferred whose rows are of the kind wanted already, then those
-    that use more of the columns.
+    Of several formats that match, those of the wanted kind are preferred, then those that use more of
+    the columns.
 
     Raises:
-        DataError: none fits, several do, or no rows of the kind wanted can be made from it.
+        DataError: none matches, several do, or its rows cannot be converted to the kind `want`.
     """
     known = {**FORMATS, **context.registry.data_formats}
     where = context.at(option)
@@ -44,28 +44,32 @@ def detect_format(
     rows = [row for _, row in raw[:DETECTION_ROWS] if isinstance(row, Mapping)]
     if not rows:
         _raise_first(raw, spec, where)
-    fitting = [one for one in known.values() if one.recognize(rows)]
+    fitting = [entry for entry in known.values() if entry.recognize(rows)]
     if not fitting:
         raise _unknown(rows, known, spec, where)
-    exact = [one for one in fitting if one.kind == want]
-    usable = _fullest(exact or [one for one in fitting if is_convertible(one.kind, want)])
+    exact = [entry for entry in fitting if entry.kind == want]
+    usable = _fullest(exact or [entry for entry in fitting if is_convertible(entry.kind, want)])
     if not usable:
         raise _wrong_kind(fitting, spec, want, where)
     if len(usable) > 1:
-        names = " and ".join(sorted(one.name for one in usable))
-        hint = f"say which with `format: {usable[0].name}`"
-        raise DataError(f"the rows of {spec.named} fit {names}", where=where, hint=hint)
+        names = " and ".join(sorted(entry.name for entry in usable))
+        hint = f"choose one with `format: {usable[0].name}`"
+        raise DataError(f"the rows of {spec.named} match {names}", where=where, hint=hint)
     return usable[0]
 
 
 def _fullest(fitting: Sequence[DataFormat]) -> list[DataFormat]:
-    """Leave out formats whose columns are but some of another's: labelled turns are turns, too."""
+    """Leave out formats whose columns are a subset of another's: labeled turns are turns as well."""
     needs = {
-        one.name: set(one.recognize.needed) if isinstance(one.recognize, ColumnTest) else set()
-        for one in fitting
+        entry.name: set(entry.recognize.needed)
+        if isinstance(entry.recognize, ColumnTest)
+        else set()
+        for entry in fitting
     }
     return [
-        one for one in fitting if not any(needs[one.name] < needs[other.name] for other in fitting)
+        entry
+        for entry in fitting
+        if not any(needs[entry.name] < needs[other.name] for other in fitting)
     ]
 
 
@@ -84,27 +88,29 @@ def _unknown(
     near = "; ".join(
         f"{name} lacks {' and '.join(lack)}" for name, lack in nearest_formats(known, rows)
     )
-    what = f"the rows of {spec.named} fit no known format; their columns are {', '.join(columns)}"
-    offer = f"rename with `columns: {{{columns[0]}: …}}`" if columns else ""
-    return DataError(what, where=where, hint=f"nearly: {near}; {offer}" if near else offer)
+    what = f"the rows of {spec.named} match no known format; their columns are {', '.join(columns)}"
+    offer = f"rename columns with `columns: {{{columns[0]}: …}}`" if columns else ""
+    return DataError(what, where=where, hint=f"nearest: {near}; {offer}" if near else offer)
 
 
 def _wrong_kind(
     fitting: Sequence[DataFormat], spec: DataSpec, want: RowKind, where: str
 ) -> DataError:
-    formats = " or ".join(f"{one.name} ({one.kind} rows)" for one in fitting)
-    makers = sorted(name for name, one in FORMATS.items() if is_convertible(one.kind, want))
-    what = f"{spec.named} is written as {formats}, from which no {want} rows can be made"
-    return DataError(what, where=where, hint=f"{want} rows are made from {', '.join(makers)}")
+    formats = " or ".join(f"{entry.name} ({entry.kind} rows)" for entry in fitting)
+    makers = sorted(
+        name for name, data_format in FORMATS.items() if is_convertible(data_format.kind, want)
+    )
+    what = f"{spec.named} has the format {formats}, which cannot be converted to {want} rows"
+    return DataError(what, where=where, hint=f"formats for {want} rows: {', '.join(makers)}")
 
 
 def detect_any_format(spec: DataSpec, context: DataContext, option: str) -> DataFormat:
-    """The format of `spec`: the one that it names, or the only one that fits its first rows.
+    """Return the format of `spec` whatever its kind: the one it names, or the only one that matches.
 
-    Of several that fit, those are preferred that use more of the columns.
+    Of several formats that match, those that use more of the columns are preferred.
 
     Raises:
-        DataError: none fits, or several do.
+        DataError: none matches, or several do.
     """
     known = {**FORMATS, **context.registry.data_formats}
     if spec.format in known:
@@ -112,16 +118,18 @@ def detect_any_format(spec: DataSpec, context: DataContext, option: str) -> Data
     first = islice(open_rows(spec, context, option).rows, DETECTION_ROWS)
     raw = [(origin, _with_names(row, spec.columns)) for origin, row in first]
     rows = [row for _, row in raw if isinstance(row, Mapping)]
-    fitting = [one for one in known.values() if one.recognize(rows)] if rows else []
-    fullest = [one for one in fitting if not any(_needs(one) < _needs(two) for two in fitting)]
+    fitting = [entry for entry in known.values() if entry.recognize(rows)] if rows else []
+    fullest = [
+        entry for entry in fitting if not any(_needs(entry) < _needs(two) for two in fitting)
+    ]
     if spec.format != "auto" or not fullest:
-        # What is wrong is the same whatever kind is wanted.
+        # The error does not depend on the kind.
         return detect_format(raw, spec, "text", context, option)
     if len(fullest) > 1:
-        names = " and ".join(sorted(one.name for one in fullest))
+        names = " and ".join(sorted(entry.name for entry in fullest))
         what, hint = (
-            f"the rows of {spec.named} fit {names}",
-            f"say which with `format: {fullest[0].name}`",
+            f"the rows of {spec.named} match {names}",
+            f"choose one with `format: {fullest[0].name}`",
         )
         raise DataError(what, where=context.at(option), hint=hint)
     return fullest[0]

@@ -1,4 +1,4 @@
-"""Aligner's own data formats: how each is recognised by its columns, and what kind of row it is."""
+"""Data formats of aligner: the columns that identify each, and its kind of row."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ Raw = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class ColumnTest:
-    """Recognises rows that have the `needed` columns, each of a type or passing a test.
+    """Test for rows with the `needed` columns, each of a type or passing a test.
 
-    A column may be malformed in some rows, up to half of them: naming those is the converter's part.
+    A column may be malformed in up to half of the rows; the conversion reports these.
     """
 
     needed: Mapping[str, Any]
     lacks: Mapping[str, Any] = field(default_factory=dict)
-    """Columns that make the rows something else where they hold this."""
+    """Columns whose presence with such a value makes the rows another format."""
 
     def __call__(self, rows: Sequence[Raw]) -> bool:
         for name, wanted in self.needed.items():
@@ -49,14 +49,14 @@ def _test_of(value: type | tuple[type, ...] | Callable[[Any], bool]) -> Callable
 def nearest_formats(
     known: Mapping[str, DataFormat], rows: Sequence[Raw]
 ) -> list[tuple[str, list[str]]]:
-    """Formats that lack the fewest columns, with the columns that are lacking."""
+    """Return the formats that lack the fewest columns, with these columns."""
     there = {name for row in rows for name in row}
     lacking = [
         (name, [column for column in test.needed if column not in there], len(test.needed))
-        for name, one in known.items()
-        if isinstance(test := one.recognize, ColumnTest)
+        for name, data_format in known.items()
+        if isinstance(test := data_format.recognize, ColumnTest)
     ]
-    # A format none of whose columns is there is not near.
+    # A format without any matching column is not near.
     near = [(name, lack) for name, lack, needed in lacking if 0 < len(lack) < needed]
     return sorted(near, key=lambda pair: (len(pair[1]), pair[0]))[:3]
 
@@ -79,7 +79,7 @@ def _is_list_of(*kinds: type) -> Callable[[Any], bool]:
     )
 
 
-SAID = (str, list, Mapping)
+CHAT = (str, list, Mapping)
 CLASS = (str, int, float)
 TURNS = _is_list_of(Mapping)
 TURN = (str, Mapping)
@@ -102,14 +102,14 @@ _TABLE: Sequence[tuple[str, RowKind, ColumnTest, Callable[[Raw], Row | list[Row]
  row_conversion.conversation("messages")),
 ("sharegpt", "conversation", has_columns(PAIR | VERDICT, conversations=TURNS),
  row_conversion.conversation("conversations")),
-("prompt-completion", "conversation", has_columns(PAIR | VERDICT, prompt=SAID, completion=SAID),
+("prompt-completion", "conversation", has_columns(PAIR | VERDICT, prompt=CHAT, completion=CHAT),
  row_conversion.prompt_completion),
-("question-answer", "conversation", has_columns(question=SAID, answer=SAID),
+("question-answer", "conversation", has_columns(question=CHAT, answer=CHAT),
  row_conversion.question_answer),
-("alpaca", "conversation", has_columns(PAIR, instruction=str, output=SAID), row_conversion.alpaca),
+("alpaca", "conversation", has_columns(PAIR, instruction=str, output=CHAT), row_conversion.alpaca),
 ("instances", "conversation", has_columns(instruction=str, instances=list), row_conversion.instances),
-("prompt", "prompt", has_columns(ANSWERS, prompt=SAID), row_conversion.prompt),
-("preference", "preference", has_columns(prompt=SAID, chosen=SAID, rejected=SAID), row_conversion.preference),
+("prompt", "prompt", has_columns(ANSWERS, prompt=CHAT), row_conversion.prompt),
+("preference", "preference", has_columns(prompt=CHAT, chosen=CHAT, rejected=CHAT), row_conversion.preference),
 ("implicit-preference", "preference", has_columns(BARE, chosen=TURNS, rejected=TURNS),
  row_conversion.implicit),
 ("implicit-preference-text", "preference",
@@ -120,18 +120,18 @@ _TABLE: Sequence[tuple[str, RowKind, ColumnTest, Callable[[Raw], Row | list[Row]
  row_conversion.two_lists),
 ("sharegpt-preference", "preference",
  has_columns(conversations=TURNS, chosen=TURN, rejected=TURN), row_conversion.sharegpt_pair),
-("ranking", "ranking", has_columns(prompt=SAID, completions=list, scores=list), row_conversion.ranking),
-("ranking-by-rank", "ranking", has_columns(prompt=SAID, completions=list, ranks=list),
+("ranking", "ranking", has_columns(prompt=CHAT, completions=list, scores=list), row_conversion.ranking),
+("ranking-by-rank", "ranking", has_columns(prompt=CHAT, completions=list, ranks=list),
  row_conversion.ranking),
 ("ultrafeedback", "ranking", has_columns(instruction=str, completions=_is_list_of(Mapping)),
  row_conversion.ultrafeedback),
-("prompt-completion-label", "label", has_columns(prompt=SAID, completion=SAID, label=_is_verdict),
+("prompt-completion-label", "label", has_columns(prompt=CHAT, completion=CHAT, label=_is_verdict),
  row_conversion.labelled(row_conversion.answered)),
 ("messages-label", "label", has_columns(messages=TURNS, label=_is_verdict),
  row_conversion.labelled(row_conversion.last_answer("messages"))),
 ("sharegpt-label", "label", has_columns(conversations=TURNS, label=_is_verdict),
  row_conversion.labelled(row_conversion.last_answer("conversations"))),
-("prompt-completion-score", "score", has_columns(prompt=SAID, completion=SAID, score=CLASS),
+("prompt-completion-score", "score", has_columns(prompt=CHAT, completion=CHAT, score=CLASS),
  row_conversion.scored(row_conversion.answered)),
 ("messages-score", "score", has_columns(messages=TURNS, score=CLASS),
  row_conversion.scored(row_conversion.last_answer("messages"))),
@@ -139,9 +139,9 @@ _TABLE: Sequence[tuple[str, RowKind, ColumnTest, Callable[[Raw], Row | list[Row]
 ("sentence-label", "class", has_columns(sentence=str, label=CLASS),
  row_conversion.classified("sentence")),
 *(
-    (f"{one}-{two}-label", "class", has_columns(label=CLASS, **{one: str, two: str}),
-     row_conversion.classified(one, two))
-    for one, two in TWO_TEXTS
+    (f"{first}-{second}-label", "class", has_columns(label=CLASS, **{first: str, second: str}),
+     row_conversion.classified(first, second))
+    for first, second in TWO_TEXTS
 ),
 )  # fmt: skip
 
@@ -149,4 +149,4 @@ FORMATS: Mapping[str, DataFormat] = {
     name: DataFormat(name=name, kind=kind, recognize=recognize, convert=convert)
     for name, kind, recognize, convert in _TABLE
 }
-"""Every format aligner reads by itself, by name; plugins add to them."""
+"""Every format of aligner itself, by name; plugins add others."""

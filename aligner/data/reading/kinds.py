@@ -1,4 +1,4 @@
-"""Turn rows of one kind into the kind a stage needs, where that loses nothing unsaid."""
+"""Convert rows of one kind to the kind that a stage needs, if nothing is lost silently."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from aligner.registry import RowKind
 
 
 def join_contents(messages: Messages) -> str:
-    """What the turns say, one after the other, without roles."""
+    """Join the contents of turns, without roles."""
     return "\n\n".join(message["content"] for message in messages if message["content"])
 
 
 def _asked(row: Any) -> Prompt:
-    """The prompt of a row that has one, with what else is known of it."""
+    """Return the prompt of a row, with its answers as further columns."""
     others: dict[str, Any] = {}
     if isinstance(row, Preference):
         others = {"chosen": join_contents(row.chosen), "rejected": join_contents(row.rejected)}
@@ -59,10 +59,12 @@ def _labels(row: Any) -> list[LabeledCompletion]:
 
 
 def _pairs(row: Any) -> list[Preference]:
-    """All pairs of answers of which one is scored higher."""
+    """Return all pairs of answers with different scores."""
     pairs = []
-    for one, other in combinations(range(len(row.scores)), 2):
-        better, worse = (one, other) if row.scores[one] > row.scores[other] else (other, one)
+    for first, second in combinations(range(len(row.scores)), 2):
+        better, worse = (
+            (first, second) if row.scores[first] > row.scores[second] else (second, first)
+        )
         margin = row.scores[better] - row.scores[worse]
         if margin > 0:
             pairs.append(
@@ -81,9 +83,13 @@ def _pairs(row: Any) -> list[Preference]:
 def _scores(row: Any) -> list[ScoredCompletion]:
     return [
         ScoredCompletion(
-            prompt=row.prompt, completion=one, score=score, tools=row.tools, origin=row.origin
+            prompt=row.prompt,
+            completion=completion,
+            score=score,
+            tools=row.tools,
+            origin=row.origin,
         )
-        for one, score in zip(row.completions, row.scores, strict=True)
+        for completion, score in zip(row.completions, row.scores, strict=True)
     ]
 
 
@@ -98,7 +104,7 @@ CONVERSIONS: Mapping[tuple[RowKind, RowKind], Callable[[Any], Row | Iterable[Row
     ("ranking", "preference"): _pairs,
     ("ranking", "score"): _scores,
 }
-"""What a row of the first kind gives when the second is needed."""
+"""Functions that convert rows of the first kind to the second."""
 
 
 def is_convertible(have: RowKind, want: RowKind) -> bool:
@@ -106,10 +112,10 @@ def is_convertible(have: RowKind, want: RowKind) -> bool:
 
 
 def convert_kind(row: Row, have: RowKind, want: RowKind) -> list[Row]:
-    """`row` as rows of the kind wanted.
+    """Return `row` as rows of the kind `want`.
 
     Raises:
-        Malformed: this row has no such form.
+        MalformedRowError: this row has no such form.
     """
     if have == want:
         return [row]
@@ -118,7 +124,7 @@ def convert_kind(row: Row, have: RowKind, want: RowKind) -> list[Row]:
 
 
 def has_empty_answer(messages: Messages) -> bool:
-    """Whether an answer has a turn of the assistant's that says and calls nothing."""
+    """Return True if an assistant turn has neither content nor tool calls."""
     return any(
         message["role"] == "assistant"
         and not message["content"].strip()

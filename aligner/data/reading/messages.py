@@ -1,4 +1,4 @@
-"""Read a turn, a list of turns or a transcript, whichever of the public ways it is written in."""
+"""Read turns, tools and transcripts in the spellings of public data sets."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ ROLES: Mapping[str, str] = {
     "function_response": "tool",
     "function_call": "function_call",
 }
-"""The roles of public data, and what they are called here; a `function_call` is an assistant turn."""
+"""Role for each spelling in public data sets; a `function_call` is an assistant turn."""
 
 
 class MalformedRowError(ValueError):
-    """A row does not say what its format must: which field, what was found, what may be meant."""
+    """A row that does not have the fields of its format; the message names field and value."""
 
     def __init__(self, what: str, *, hint: str = "") -> None:
         self.what, self.hint = what, hint
@@ -64,7 +64,7 @@ def raise_malformed(result: T | MalformedRowError) -> T:
 
 
 def read_text(value: Any, field: str) -> str:
-    """`value` as text that may be empty.
+    """Return `value` as text, which may be empty.
 
     Raises:
         MalformedRowError: it is something else, or holds half of a surrogate pair.
@@ -83,7 +83,7 @@ def read_text(value: Any, field: str) -> str:
 
 
 def read_nonempty_text(value: Any, field: str) -> str:
-    """`value` as text with something in it.
+    """Return `value` as text that is not blank.
 
     Raises:
         MalformedRowError: it is something else, or holds nothing but white space.
@@ -94,7 +94,7 @@ def read_nonempty_text(value: Any, field: str) -> str:
 
 
 def read_turns(value: Any, field: str) -> Messages:
-    """A list of turns in the OpenAI (`role`, `content`) or ShareGPT (`from`, `value`) spelling.
+    """Read a list of turns in the OpenAI (`role`, `content`) or ShareGPT (`from`, `value`) spelling.
 
     Raises:
         MalformedRowError: naming the turn and its field.
@@ -106,7 +106,7 @@ def read_turns(value: Any, field: str) -> Messages:
     if not value:
         raise MalformedRowError(f"field '{field}' has no turns")
     return tuple(
-        _simple(one) or read_turn(one, f"{field}[{index}]") for index, one in enumerate(value)
+        _simple(item) or read_turn(item, f"{field}[{index}]") for index, item in enumerate(value)
     )
 
 
@@ -114,19 +114,19 @@ _SIMPLE = {written: role for written, role in ROLES.items() if written != "funct
 
 
 def _simple(value: Any) -> dict[str, Any] | None:
-    """A turn of nothing but a role and a text, as nearly all are; None where it is any other."""
+    """Read a turn that has only a role and a text, as nearly all do; return None for any other."""
     if type(value) is not dict or len(value) != 2:
         return None
-    role, said = value.get("role"), value.get("content")
+    role, content = value.get("role"), value.get("content")
     if role is None:
-        role, said = value.get("from"), value.get("value")
-    if type(said) is not str or type(role) is not str or not said.isascii():
+        role, content = value.get("from"), value.get("value")
+    if type(content) is not str or type(role) is not str or not content.isascii():
         return None
-    return {"role": _SIMPLE[role], "content": said} if role in _SIMPLE else None
+    return {"role": _SIMPLE[role], "content": content} if role in _SIMPLE else None
 
 
 def read_turn(value: Any, field: str) -> dict[str, Any]:
-    """One turn; see `turns`."""
+    """Read one turn; see `read_turns`."""
     if not isinstance(value, Mapping):
         raise MalformedRowError(
             f"field '{field}' should be a turn with role and content, not {describe_value(value)}"
@@ -144,16 +144,16 @@ def read_turn(value: Any, field: str) -> dict[str, Any]:
         )
     content = value.get(content_key)
     if role == "function_call":
-        calls = [_call(one, f"{field}.{content_key}") for one in _parsed(content, field)]
+        calls = [_call(call, f"{field}.{content_key}") for call in _parsed(content, field)]
         return {"role": "assistant", "content": "", "tool_calls": calls}
-    said = _content(content, f"{field}.{content_key}", may_lack="tool_calls" in value)
-    message: dict[str, Any] = {"role": ROLES[role], **said}
+    content_fields = _content(content, f"{field}.{content_key}", may_lack="tool_calls" in value)
+    message: dict[str, Any] = {"role": ROLES[role], **content_fields}
     reasoning = value.get("reasoning_content") or value.get("reasoning") or value.get("thinking")
     if reasoning is not None:
         message["reasoning"] = read_text(reasoning, f"{field}.reasoning")
     if value.get("tool_calls"):
         message["tool_calls"] = [
-            _call(one, f"{field}.tool_calls") for one in _parsed(value["tool_calls"], field)
+            _call(call, f"{field}.tool_calls") for call in _parsed(value["tool_calls"], field)
         ]
     for name in ("name", "tool_call_id"):
         if value.get(name) is not None:
@@ -169,7 +169,7 @@ def read_turn(value: Any, field: str) -> dict[str, Any]:
 
 
 def _content(value: Any, field: str, *, may_lack: bool) -> dict[str, Any]:
-    """Content as text, or as parts of type text, reasoning and tool_call."""
+    """Read content: a text, or a list of parts of type text, reasoning and tool_call."""
     if value is None and may_lack:
         return {"content": ""}
     if not isinstance(value, list | tuple):
@@ -183,11 +183,11 @@ def _content(value: Any, field: str, *, may_lack: bool) -> dict[str, Any]:
         elif kind == "text":
             message["content"] += read_text(part.get("text", part.get("value")), f"{where}.text")
         elif kind in ("reasoning", "thinking"):
-            said = read_text(part.get(kind, part.get("value")), f"{where}.{kind}")
-            message["reasoning"] = message.get("reasoning", "") + said
+            reasoning = read_text(part.get(kind, part.get("value")), f"{where}.{kind}")
+            message["reasoning"] = message.get("reasoning", "") + reasoning
         elif kind == "tool_call":
             called = _parsed(part.get("value", part.get("tool_call")), where)
-            message.setdefault("tool_calls", []).extend(_call(one, where) for one in called)
+            message.setdefault("tool_calls", []).extend(_call(call, where) for call in called)
         else:
             hint = "text, reasoning and tool_call can be read"
             raise MalformedRowError(f"field '{where}' is of type {kind!r}, not text", hint=hint)
@@ -195,7 +195,7 @@ def _content(value: Any, field: str, *, may_lack: bool) -> dict[str, Any]:
 
 
 def _parsed(value: Any, field: str) -> Sequence[Any]:
-    """Calls or tools, which public data writes as objects or as JSON inside a text."""
+    """Read tool calls or tools, written as objects or as JSON inside a text."""
     if isinstance(value, str):
         try:
             value = json.loads(value)
@@ -205,7 +205,7 @@ def _parsed(value: Any, field: str) -> Sequence[Any]:
 
 
 def _call(value: Any, field: str) -> dict[str, Any]:
-    """A tool call as `{type: function, function: {name, arguments: object}}`."""
+    """Return a tool call as `{type: function, function: {name, arguments: object}}`."""
     function = value.get("function", value) if isinstance(value, Mapping) else value
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
         raise MalformedRowError(
@@ -224,7 +224,7 @@ def _call(value: Any, field: str) -> dict[str, Any]:
 
 
 def read_tools(value: Any, field: str) -> Tools | None:
-    """Function descriptions, given as objects or as JSON text; None where there are none.
+    """Read function descriptions, written as objects or as JSON; return None if there are none.
 
     Raises:
         MalformedRowError: a description has no name.
@@ -246,7 +246,7 @@ TRANSCRIPT = re.compile(r"\n\n(Human|Assistant):[ ]?")
 
 
 def read_transcript(value: Any, field: str) -> Messages:
-    r"""Turns of an Anthropic transcript.
+    r"""Read the turns of an Anthropic transcript.
 
     >>> [m["content"] for m in read_transcript("\n\nHuman: Hi\n\nAssistant: Yes?", "chosen")]
     ['Hi', 'Yes?']
@@ -261,11 +261,11 @@ def read_transcript(value: Any, field: str) -> Messages:
         )
     roles = {"Human": "user", "Assistant": "assistant"}
     pairs = zip(parts[::2], parts[1::2], strict=True)
-    return tuple({"role": roles[who], "content": said.strip()} for who, said in pairs)
+    return tuple({"role": roles[speaker], "content": text.strip()} for speaker, text in pairs)
 
 
 def read_answer(value: Any, field: str) -> Messages:
-    """An answer written as text, as one turn, or as several turns."""
+    """Read an answer written as text, as one turn, or as several turns."""
     if isinstance(value, Mapping):
         return (read_turn(value, field),)
     if isinstance(value, list | tuple):
@@ -274,7 +274,7 @@ def read_answer(value: Any, field: str) -> Messages:
 
 
 def read_prompt(value: Any, field: str) -> Messages:
-    """A prompt written as text, as one turn, or as several turns.
+    """Read a prompt written as text, as one turn, or as several turns.
 
     Raises:
         MalformedRowError: it is empty.
@@ -287,10 +287,10 @@ def read_prompt(value: Any, field: str) -> Messages:
 
 
 def role_order_error(messages: Messages) -> str:
-    """What is wrong with the order of roles, in words, or nothing.
+    """Describe the first error in the order of roles; return an empty text if there is none.
 
-    A system turn comes first; then users (or tools) and the assistant take turns. An assistant
-    answers tools or calls them, so tool results follow an assistant turn.
+    A system turn comes first; then users (or tools) and the assistant take turns. Tool results follow
+    an assistant turn.
     """
     before = "start"
     for index, message in enumerate(messages):

@@ -35,9 +35,9 @@ class NamedOperation(NamedTuple):
 def operations_of(options: StageOptions, *scopes: OperationScope) -> list[NamedOperation]:
     """Return the operations of these scopes that `options` name, in the order of their application."""
     return [
-        NamedOperation(name, one.operation(given), one.plugin)
-        for name, one in options.operations.items()
-        if one.operation.scope in scopes and (given := getattr(options, name)) is not None
+        NamedOperation(name, installed.operation(given), installed.plugin)
+        for name, installed in options.operations.items()
+        if installed.operation.scope in scopes and (given := getattr(options, name)) is not None
     ]
 
 

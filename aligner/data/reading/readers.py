@@ -1,4 +1,4 @@
-"""Read the rows of one file as a stream, each with the place it was written at, whatever its format."""
+"""Read the rows of a file as a stream, each with its file and line."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from aligner.data.reading.tables import RawRow
 from aligner.errors import AlignerError, DataError
 
 SEPARATOR = "<|endoftext|>"
-"""The line between documents in files of plain text, as GPT-2's training data had it."""
+"""Line between documents in files of plain text, as in the training data of GPT-2."""
 
 
 def read_rows(content: Content, spec: DataSpec) -> Iterator[RawRow]:
-    """Rows of a file, one after the other.
+    """Yield the rows of a file.
 
     Raises:
-        DataError: the file is not what its name says. What is wrong with a single row is yielded in
-            its place, so that it can be skipped.
+        DataError: the file does not have the format of its name. The error of a single row is yielded
+            instead of the row, so that it can be skipped.
     """
     content.refuse_blank()
     kind, _ = suffixes(content.name)
@@ -99,7 +99,7 @@ def _json(content: Content, spec: DataSpec) -> Iterator[RawRow]:
 
 
 def _holds_lines(content: Content) -> bool:
-    """Whether the first line is an object by itself, and not the only line."""
+    """Return True if the first of several lines is an object by itself."""
     with content.text() as text:
         written = (line for line in text if line.strip())
         first = next(written, "").lstrip()
@@ -156,4 +156,4 @@ READERS: Mapping[str, Callable[[Content, DataSpec], Iterator[RawRow]]] = {
     "arrow": tables.read_arrow,
 }
 READABLE = frozenset(READERS)
-"""The file name endings, packing aside, that can be read."""
+"""File name endings that can be read, without those of compression."""

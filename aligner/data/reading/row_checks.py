@@ -1,4 +1,4 @@
-"""Leave out rows that would do harm, and count what else is odd about them."""
+"""Leave out rows that cannot be trained on, and count other findings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aligner.data.rows import Conversation, LabeledCompletion, Messages, Prefere
 
 
 def drop_unusable(rows: Iterable[Row], tally: Tally) -> Iterator[Row]:
-    """Those of `rows` that can be used; `tally` counts the others, by why they cannot."""
+    """Yield the rows that can be used; `tally` counts the others by reason."""
     for row in rows:
         if isinstance(row, Preference) and has_empty_answer((*row.chosen, *row.rejected)):
             tally.drop("an answer is empty", row.origin)
@@ -31,7 +31,7 @@ def drop_unusable(rows: Iterable[Row], tally: Tally) -> Iterator[Row]:
             tally.find("role_order", row.origin, error)
             tally.drop("turns in the wrong order", row.origin)
         else:
-            _look_at(row, tally)
+            _count_findings(row, tally)
             yield row
 
 
@@ -43,7 +43,7 @@ def _messages(row: Row) -> Messages:
     return (*getattr(row, "prompt", ()), *answer)
 
 
-def _look_at(row: Row, tally: Tally) -> None:
+def _count_findings(row: Row, tally: Tally) -> None:
     if any(not m["content"].strip() and not m.get("tool_calls") for m in _messages(row)):
         tally.find("empty_turns", row.origin)
     if isinstance(row, Preference) and row.margin == 0:

@@ -1,4 +1,4 @@
-"""Convert a row, written in one of the public formats, to aligner's own form."""
+"""Convert rows of the public formats to the row types of aligner."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def _with_system(row: Raw, said: Messages) -> Messages:
 
 def conversation(column: str) -> Convert:
     def convert(row: Raw) -> Row:
-        said = _with_system(row, read_turns(row[column], column))
-        return Conversation(messages=said, tools=read_tools(row.get(TOOLS), TOOLS))
+        messages = _with_system(row, read_turns(row[column], column))
+        return Conversation(messages=messages, tools=read_tools(row.get(TOOLS), TOOLS))
 
     return convert
 
@@ -65,7 +65,7 @@ def question_answer(row: Raw) -> Row:
 
 
 def _instruction(row: Raw, given: Any) -> Messages:
-    """The user's turn: the instruction, and what it is about beneath it."""
+    """Return the user turn: the instruction, and the input below it."""
     asked = read_nonempty_text(row["instruction"], "instruction")
     about = "" if given is None else read_text(given, "input")
     return ({"role": "user", "content": f"{asked}\n{about}" if about.strip() else asked},)
@@ -76,8 +76,8 @@ def alpaca(row: Raw) -> Row:
     for index, pair in enumerate(row.get("history") or ()):
         if not isinstance(pair, list | tuple) or len(pair) != 2:
             raise MalformedRowError(f"field 'history[{index}]' should be a question and its answer")
-        said, answered = (read_text(one, f"history[{index}]") for one in pair)
-        past += [{"role": "user", "content": said}, {"role": "assistant", "content": answered}]
+        question, answer = (read_text(text, f"history[{index}]") for text in pair)
+        past += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
     last = (*_instruction(row, row.get("input")), *read_answer(row["output"], "output"))
     return Conversation(messages=_with_system(row, (*past, *last)))
 
@@ -105,7 +105,7 @@ def prompt(row: Raw) -> Row:
 
 
 def margin(row: Raw) -> float | None:
-    """By how much the chosen answer is the better one, from `margin` or the two scores."""
+    """Return the margin of the chosen answer, from `margin` or from two scores."""
     if row.get("margin") is not None:
         return number(row["margin"], "margin")
     rated = row if "score_chosen" in row else row.get("metadata")
@@ -128,7 +128,7 @@ def number(value: Any, field: str) -> float:
 
 
 def preference(row: Raw) -> Row:
-    """An explicit prompt; each side an answer, or the whole conversation with the prompt in it."""
+    """Convert a prompt with two answers, or with two conversations that begin with it."""
     prompt = _asked(row)
     sides = [read_answer(row[side], side) for side in ("chosen", "rejected")]
     if all(side[0]["role"] != "assistant" for side in sides):
@@ -144,14 +144,14 @@ def _pair(row: Raw, prompt: Messages, chosen: Messages, rejected: Messages) -> R
         if not side or side[0]["role"] != "assistant":
             what = f"the {side[0]['role']}'s turn" if side else "nothing"
             raise MalformedRowError(f"field '{name}' should be the assistant's answer, not {what}")
-    said = read_tools(row.get(TOOLS), TOOLS)
+    described = read_tools(row.get(TOOLS), TOOLS)
     return Preference(
-        prompt=prompt, chosen=chosen, rejected=rejected, margin=margin(row), tools=said
+        prompt=prompt, chosen=chosen, rejected=rejected, margin=margin(row), tools=described
     )
 
 
 def _shared_start(row: Raw, chosen: Messages, rejected: Messages) -> Row:
-    """Two whole conversations: what they share is the prompt, the last answers are the pair."""
+    """Convert two conversations that differ in their last answers only."""
     prompt, other = chosen[:-1], rejected[:-1]
     if prompt != other:
         raise DifferentPromptsError("the prompts of chosen and rejected differ")
@@ -168,7 +168,7 @@ def implicit(row: Raw) -> Row:
 
 
 def implicit_text(row: Raw) -> Row:
-    """Two texts: the prompt is what they begin with, up to the last word they share."""
+    """Convert two texts: the prompt is the beginning that they share, up to a whole word."""
     chosen, rejected = (read_text(row[side], side) for side in ("chosen", "rejected"))
     same = 0
     while same < min(len(chosen), len(rejected)) and chosen[same] == rejected[same]:
@@ -211,7 +211,7 @@ def sharegpt_pair(row: Raw) -> Row:
 def _ranked(
     prompt: Messages, answers: Sequence[Any], scores: Sequence[float], said: Tools | None = None
 ) -> Row:
-    sides = tuple(read_answer(one, f"completions[{i}]") for i, one in enumerate(answers))
+    sides = tuple(read_answer(answer, f"completions[{i}]") for i, answer in enumerate(answers))
     if len(sides) != len(scores) or not sides:
         raise MalformedRowError(f"{len(sides)} completions have {len(scores)} scores")
     return Ranking(prompt=prompt, completions=sides, scores=tuple(scores), tools=said)
@@ -222,7 +222,7 @@ def ranking(row: Raw) -> Row:
     marks = row["ranks"] if by_rank else row["scores"]
     if not isinstance(answers, list | tuple) or not isinstance(marks, list | tuple):
         raise MalformedRowError("fields 'completions' and 'scores' (or 'ranks') should be lists")
-    numbers = [number(one, "ranks" if by_rank else "scores") for one in marks]
+    numbers = [number(mark, "ranks" if by_rank else "scores") for mark in marks]
     scores = [-n for n in numbers] if by_rank else numbers
     return _ranked(_asked(row), answers, scores, read_tools(row.get(TOOLS), TOOLS))
 
@@ -240,12 +240,12 @@ def ultrafeedback(row: Raw) -> Row:
 
 def last_answer(column: str) -> Parts:
     def part(row: Raw) -> tuple[Messages, Messages]:
-        said = _with_system(row, read_turns(row[column], column))
-        if said[-1]["role"] != "assistant" or len(said) < 2:
+        messages = _with_system(row, read_turns(row[column], column))
+        if messages[-1]["role"] != "assistant" or len(messages) < 2:
             raise MalformedRowError(
                 f"field '{column}' should end with the assistant's answer to something"
             )
-        return said[:-1], said[-1:]
+        return messages[:-1], messages[-1:]
 
     return part
 
@@ -255,7 +255,7 @@ def answered(row: Raw) -> tuple[Messages, Messages]:
 
 
 def verdict(value: Any) -> bool | None:
-    """Whether an answer is called good, in any of the ways that is written; None if in none of them."""
+    """Return a label as a boolean, however it is written; None if it is not a label."""
     if isinstance(value, str):
         value = {"true": True, "false": False}.get(value.strip().lower())
     return bool(value) if value in (0, 1) else None
@@ -269,8 +269,8 @@ def labelled(part: Parts) -> Convert:
                 f"field 'label' should be true or false, not {describe_value(row['label'])}"
             )
         prompt, completion = part(row)
-        said = read_tools(row.get(TOOLS), TOOLS)
-        return LabeledCompletion(prompt=prompt, completion=completion, label=label, tools=said)
+        described = read_tools(row.get(TOOLS), TOOLS)
+        return LabeledCompletion(prompt=prompt, completion=completion, label=label, tools=described)
 
     return convert
 

@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class SkippedRow:
-    """A malformed row that was left out, to be saved for who wants to correct it."""
+    """A malformed row that was left out, with the reason."""
 
     origin: str
     reason: str
@@ -20,13 +20,13 @@ class SkippedRow:
 
 def write_skipped(skipped: Iterable[SkippedRow], path: Path) -> None:
     with path.open("w", encoding="utf-8") as file:
-        for one in skipped:
-            file.write(json.dumps([one.origin, one.reason, one.row], default=str) + "\n")
+        for row in skipped:
+            file.write(json.dumps([row.origin, row.reason, row.row], default=str) + "\n")
 
 
 @dataclass(frozen=True)
 class SkippedRows(Collection[SkippedRow]):
-    """The malformed rows of one option that were left out, as they lie on the disk."""
+    """The malformed rows of an option that were left out, read from the disk."""
 
     path: Path
     count: int

@@ -1,4 +1,4 @@
-"""Find what a recipe names as data — files, URLs, the hub, a plugin's source — and read its rows."""
+"""Open the data that a recipe names: files, URLs, hub data sets, sources of plugins, earlier steps."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ from aligner.data.store.temporary_folder import temporary_folder
 from aligner.errors import DataError, did_you_mean
 
 SCHEMES = ("https", "s3", "gs", "gcs", "az", "abfs", "hf", "memory")
-"""What a URL may begin with: the stores fsspec reads, none of which runs code or reads local files."""
+"""Schemes of URLs that are read, by fsspec; none of them runs code or reads local files."""
 
 
 @dataclass(kw_only=True)
 class OpenedRows:
-    """Rows as they are written, and what is known of all that they are read from."""
+    """Raw rows of a data set, and what identifies their content."""
 
     rows: Iterator[RawRow]
     hash: Callable[[], str]
-    """SHA-256 of what has been read; complete once `rows` is used up."""
+    """Returns the SHA-256 of what has been read; complete after the last row."""
     known: Callable[[], str | None] = lambda: None
-    """What decides the rows, known before the first of them is read; None where it is not."""
+    """Returns what identifies the content before it is read; None if that is unknown."""
     names: tuple[str, ...] = ()
-    """What the files are called in messages."""
+    """Names of the files in messages."""
 
 
 def open_rows(spec: DataSpec, context: DataContext, option: str) -> OpenedRows:
-    """Start reading what `spec` names.
+    """Open the data that `spec` names.
 
     Raises:
         DataError: it is not there, or not readable.
@@ -69,7 +69,7 @@ def open_rows(spec: DataSpec, context: DataContext, option: str) -> OpenedRows:
 
 
 def _made_up(spec: DataSpec, context: DataContext, option: str) -> str:
-    """The hash of the rows that a plugin's source makes: made once for it, the same every time."""
+    """Return the hash of the rows of a plugin's source, which are made once to compute it."""
     key = f"content {spec.source} {json.dumps(spec.options, default=str)} {spec.first}"
     if key not in context.memo:
         digest = hashlib.sha256()
@@ -80,7 +80,7 @@ def _made_up(spec: DataSpec, context: DataContext, option: str) -> str:
 
 
 def _committed(spec: DataSpec) -> str | None:
-    """What names the rows of a hub data set for ever: its id with a commit, not with a branch."""
+    """Return an identifier of the content of a hub data set; None unless its commit is given."""
     if spec.revision is None or not re.fullmatch("[0-9a-f]{40}", spec.revision):
         return None
     return f"{spec.hub} {spec.revision} {spec.subset} {spec.split}"
@@ -126,8 +126,8 @@ def _from_hub(spec: DataSpec, context: DataContext, option: str) -> Iterator[Raw
         for index, row in enumerate(loaded):
             yield f"{spec.hub}[{index}]", dict(row)
     except Exception as error:  # the hub's clients raise whatever their transports do
-        said = str(error).strip().split("\n")[0][:300]
-        what = f"the hub data set {spec.hub!r} cannot be read: {type(error).__name__}: {said}"
+        reason = str(error).strip().split("\n")[0][:300]
+        what = f"the hub data set {spec.hub!r} cannot be read: {type(error).__name__}: {reason}"
         hint = "without a network, download it first and give the folder as `path`"
         raise DataError(what, where=context.at(option), hint=hint) from None
 
@@ -136,7 +136,7 @@ def _from_files(spec: DataSpec, context: DataContext, option: str) -> OpenedRows
     files = _files(spec, context, option)
     remote = any("://" in path for _, path in files)
     if remote and spec.first is not None:
-        # Of a large file far away only the beginning is wanted.
+        # Of a large remote file only the beginning is downloaded.
         digest = hashlib.sha256()
         contents = [_guarded(name, _remote, path, context.at(option)) for name, path in files]
         rows = (row for content in contents for row in read_rows(content, spec))
@@ -159,22 +159,22 @@ def _from_files(spec: DataSpec, context: DataContext, option: str) -> OpenedRows
 def _guarded(name: str, open_it: Callable[[str, str], Any], path: str, where: str) -> Any:
     try:
         return open_it(name, path)
-    except Exception as error:  # fsspec's stores raise whatever their clients do
-        said = error.strerror if isinstance(error, OSError) else None
-        said = said or f"{type(error).__name__}: {str(error).strip().split(chr(10))[0][:200]}"
-        raise DataError(f"cannot read {name}: {said}", where=where) from None
+    except Exception as error:  # file systems of fsspec raise any error of their clients
+        reason = error.strerror if isinstance(error, OSError) else None
+        reason = reason or f"{type(error).__name__}: {str(error).strip().split(chr(10))[0][:200]}"
+        raise DataError(f"cannot read {name}: {reason}", where=where) from None
 
 
 def _remote(name: str, url: str) -> Content:
     opened = partial(fsspec.open, url, "rb")
-    opened().open().close()  # so that what cannot be read is told here
+    opened().open().close()  # so that a missing file is reported here
     return Content(name, lambda: cast("BinaryIO", opened().open()))
 
 
 def _kept(context: DataContext, name: str, path: str) -> tuple[Content, bytes]:
-    """A file on this machine and the hash of its bytes; what lies elsewhere is fetched once."""
+    """Return a local file and the hash of its bytes; a remote file is downloaded once."""
     local = Path(path)
-    # Only where a scheme has been checked: fsspec must not find one in a local path.
+    # `://` only remains where the scheme was checked: fsspec must not find one in a local path.
     if "://" in path:
         local = temporary_folder(context.memo) / hashlib.sha256(path.encode()).hexdigest()
         if not local.exists():
@@ -191,7 +191,7 @@ def _kept(context: DataContext, name: str, path: str) -> tuple[Content, bytes]:
 
 
 def _files(spec: DataSpec, context: DataContext, option: str) -> list[tuple[str, str]]:
-    """The files `spec.path` means: how each is called in messages, and where it is."""
+    """Return the files of `spec.path`: the name of each in messages, and its path or URL."""
     where, path = context.at(option), str(spec.path)
     if "://" in path or path.startswith("file:"):
         return [(path, _allowed(path, where))]
@@ -202,7 +202,7 @@ def _files(spec: DataSpec, context: DataContext, option: str) -> list[tuple[str,
         return [(path, str(full))]
     if glob.has_magic(path):
         found = sorted(glob.glob(str(full), recursive=True))
-        files = [(_shown(Path(one), context), one) for one in found if Path(one).is_file()]
+        files = [(_shown(Path(name), context), name) for name in found if Path(name).is_file()]
         if files:
             return files
         raise DataError(f"no file matches {path!r}", where=where, hint=f"looked in {full.parent}")
@@ -210,7 +210,7 @@ def _files(spec: DataSpec, context: DataContext, option: str) -> list[tuple[str,
 
 
 def _missing(full: Path, path: str, where: str) -> DataError:
-    beside = [one.name for one in full.parent.iterdir()] if full.parent.is_dir() else []
+    beside = [file.name for file in full.parent.iterdir()] if full.parent.is_dir() else []
     hint = did_you_mean(full.name, beside) if beside else f"there is no folder {full.parent}"
     if len(beside) > 20 and hint.startswith("known:"):
         hint = f"{full.parent} has {len(beside)} other files"
@@ -231,10 +231,10 @@ def _allowed(url: str, where: str) -> str:
 def _in_folder(folder: Path, spec: DataSpec, where: str) -> list[tuple[str, str]]:
     if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
         return _saved(folder, spec, where)
-    inside = sorted(one for one in folder.rglob("*") if one.is_file() and _is_data(one, folder))
+    inside = sorted(file for file in folder.rglob("*") if file.is_file() and _is_data(file, folder))
     kinds: dict[str, list[Path]] = {}
-    for one in inside:
-        kinds.setdefault(suffixes(one.name)[0], []).append(one)
+    for file in inside:
+        kinds.setdefault(suffixes(file.name)[0], []).append(file)
     if not kinds:
         hint = f"readable: {', '.join('.' + kind for kind in sorted(READABLE))}"
         raise DataError(f"the folder {spec.path!r} has no data files", where=where, hint=hint)
@@ -243,7 +243,7 @@ def _in_folder(folder: Path, spec: DataSpec, where: str) -> list[tuple[str, str]
         hint = f"give a glob, such as '{spec.path}/*.{sorted(kinds)[0]}'"
         what = f"the folder {spec.path!r} has files of several formats ({counts})"
         raise DataError(what, where=where, hint=hint)
-    return [(f"{spec.path}/{one.relative_to(folder)}", str(one)) for one in inside]
+    return [(f"{spec.path}/{file.relative_to(folder)}", str(file)) for file in inside]
 
 
 def _shown(file: Path, context: DataContext) -> str:
@@ -258,7 +258,7 @@ def _is_data(file: Path, folder: Path) -> bool:
 
 
 def _saved(folder: Path, spec: DataSpec, where: str) -> list[tuple[str, str]]:
-    """The Arrow files of what `datasets.save_to_disk` wrote."""
+    """Return the Arrow files in a folder that `datasets.save_to_disk` wrote."""
     if (folder / "dataset_dict.json").is_file():
         splits: list[str] = _read_json(folder / "dataset_dict.json", where).get("splits", [])
         if spec.split not in splits:

@@ -1,4 +1,4 @@
-"""Rows that one step of a chain makes for a later one: stand-ins while it is planned, then the real ones."""
+"""Rows that a step generates for a later one: forecasts while planning, then the real rows."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ ROWS = "rows.jsonl"
 
 
 def forecast_rows(rows: Sequence[Mapping[str, Any]], *, made_by: str) -> SlotForecast:
-    """What a step says it will leave in the slot `data`.
+    """Return the forecast of the slot `data` after a step that generates rows.
 
     Args:
-        rows: Stand-ins, as many as there may be at most: true in all that is known already, prompts for
-            instance, and short where it is not.
-        made_by: The step.
+        rows: Placeholders for the rows, as many as there may be: with the known parts, for example
+            prompts, and short texts for the others.
+        made_by: Name of the step.
     """
     return SlotForecast(made_by=made_by, facts={"rows": tuple(rows)})
 
 
 def save_rows(rows: Iterable[Mapping[str, Any]], folder: Path, *, made_by: str) -> Artifact:
-    """Write rows, in a format aligner reads, for the slot `data`."""
+    """Write rows in a format that aligner reads, for the slot `data`."""
     folder.mkdir(parents=True, exist_ok=True)
     write_lines(folder / ROWS, rows)
     return Artifact(path=str(folder), hash=hash_file(folder / ROWS), made_by=made_by)
 
 
 def read_step_rows(step: str, context: DataContext, option: str) -> Iterator[RawRow]:
-    """The rows that `step` has made; stand-ins where it has not run yet.
+    """Yield the rows that `step` generated; placeholders if it has not run yet.
 
     Raises:
-        ChainError: it makes none.
+        ChainError: it generates none.
     """
     found = _made(step, context)
     if found is None:
@@ -56,7 +56,7 @@ def read_step_rows(step: str, context: DataContext, option: str) -> Iterator[Raw
 
 
 def step_rows_hash(options: StageOptions, context: DataContext) -> str:
-    """SHA-256 of all made rows that `options` name; other for stand-ins than for the real ones."""
+    """Return the SHA-256 of all generated rows that `options` name; placeholders have another one."""
     digest = sha256()
     for step in options.rows_from().values():
         found = _made(step, context)
@@ -66,13 +66,13 @@ def step_rows_hash(options: StageOptions, context: DataContext) -> str:
 
 
 def step_dataset_hash(step: str, context: DataContext) -> str | None:
-    """The hash of the rows that `step` has made; None where it has not run yet."""
+    """Return the hash of the rows that `step` generated; None if it has not run yet."""
     found = _made(step, context)
     return found.hash if isinstance(found, Artifact) else None
 
 
 def _made(step: str, context: DataContext) -> Artifact | Sequence[Mapping[str, Any]] | None:
-    # A running step sees the states that earlier ones left, a planning one what they will leave.
+    # A running step has the states of earlier steps, a planning one their forecasts.
     there = context.past.get(step)
     if there is None:
         return None

@@ -1,4 +1,4 @@
-"""Read rows that stand in tables: CSV and TSV with or without a header, Parquet and Arrow."""
+"""Read rows of tables: CSV and TSV with or without a header, Parquet and Arrow."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from aligner.data.reading.contents import Content
 from aligner.errors import DataError
 
 HEADER_ROWS = 10_000
-"""Lines of a table without names that are looked at to name its columns."""
+"""Number of lines of a table without a header that decide the names of its columns."""
 _AT_ONCE = 1 << 20
-"""Bytes of a table that are searched for quotation marks at one time."""
+"""Number of bytes that are searched for quotation marks at a time."""
 
 RawRow = tuple[str, Any]
-"""A row's origin and the row; or, in place of the row, the error that says why it cannot be read."""
+"""The origin of a row, and the row or the error because of which it cannot be read."""
 
 
 def separated_reader(delimiter: str) -> Callable[[Content, DataSpec], Iterator[RawRow]]:
@@ -70,7 +70,7 @@ def _next_line(table: Iterator[list[str]], where: str) -> list[str] | None:
 
 
 def _quotes(content: Content) -> bool:
-    """Whether cells of tab-separated text are quoted: some begin and end with the mark."""
+    """Return True if a cell of tab-separated text begins and ends with a quotation mark."""
     quoted = re.compile(r'(?:^|\t)"[^\t]*"(?:\t|\r?$)', re.MULTILINE)
     rest = ""
     with content.text() as text:
@@ -84,14 +84,14 @@ def _quotes(content: Content) -> bool:
 
 
 def _names_columns(cells: Sequence[str]) -> bool:
-    """Whether a table's first line reads like names: short, distinct, and none of them a number."""
+    """Return True if the first line looks like column names: short, distinct, no numbers."""
     names = [cell.strip() for cell in cells]
     wordy = all(re.fullmatch(r"[^\W\d][\w .()/#-]{0,40}", n) and n.count(" ") < 3 for n in names)
     return wordy and len(set(names)) == len(names)
 
 
 def _unnamed(lines: Sequence[Sequence[str]]) -> list[str]:
-    """Names for the columns of a table that has none: a text and its label where it looks so."""
+    """Return column names for a table without a header: `text` and `label` if it looks like that."""
     width = len(lines[0])
     if width == 1:
         return ["text"]
@@ -103,7 +103,7 @@ def _unnamed(lines: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _value(column: str, cell: str) -> Any:
-    """A cell as text; the columns that hold numbers or verdicts by their meaning as those."""
+    """Return a cell as text; in columns of labels, scores and margins as a number or boolean."""
     if column in ("label", "score", "margin") and cell.strip():
         word = cell.strip()
         if word.lower() in ("true", "false"):
@@ -117,12 +117,12 @@ def _value(column: str, cell: str) -> Any:
 
 
 def drop_nulls(value: Any, *, top: bool = True) -> Any:
-    """Leave out the nested keys that Arrow's structs hold as null because a sibling row has them."""
+    """Remove nested keys with null, which Arrow adds where another row has the key."""
     if isinstance(value, dict):
         kept = value.items() if top else ((k, v) for k, v in value.items() if v is not None)
-        return {key: drop_nulls(one, top=False) for key, one in kept}
+        return {key: drop_nulls(item, top=False) for key, item in kept}
     if isinstance(value, list):
-        return [drop_nulls(one, top=False) for one in value]
+        return [drop_nulls(item, top=False) for item in value]
     return value
 
 
@@ -151,7 +151,7 @@ def read_arrow(content: Content, _: DataSpec) -> Iterator[RawRow]:
 
 
 def _seekable(content: Content) -> Any:
-    """A file that may be read in any order, as these formats are."""
+    """Open a file with random access, which these formats need."""
     if content.packing:
         return pyarrow.BufferReader(content.whole())
     if content.path is not None:

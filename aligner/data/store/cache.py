@@ -1,4 +1,4 @@
-"""Keep what was prepared under the hash of all that determines it, for every step and recipe to use."""
+"""Cache prepared data under the hash of all that determines it, for every step and recipe."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ ENTRY = "entry.json"
 
 
 class Cache:
-    """A folder of entries, complete or absent: each in a folder of its own, sealed by `entry.json`."""
+    """Folder of entries that are complete or absent; `entry.json` has the hashes of an entry."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     @property
     def writable(self) -> bool:
-        """Whether entries can be kept here; the folder is made where it can be."""
+        """True if entries can be written; the folder is created if possible."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError:
@@ -38,32 +38,32 @@ class Cache:
     def get(
         self, key: str, make: Callable[[Path], Mapping[str, Any]]
     ) -> tuple[Path, dict[str, Any]]:
-        """The entry with this key, made now if it is not there or not what was written.
+        """Return the entry with this key, and make it if it is absent or damaged.
 
-        Of several processes that want the same, one makes it, and the others wait.
+        Of several processes that need the same entry, one makes it and the others wait.
 
         Args:
-            key: SHA-256 of all that determines the entry.
-            make: Writes files into the folder it is given, and says what is to be known of them.
+            key: SHA-256 of everything that determines the entry.
+            make: Writes files into the given folder, and returns values about them for JSON.
 
         Returns:
-            The entry's folder, and what is known of it.
+            The folder of the entry, and the values about it.
 
         Raises:
-            DataError: there is no room for it.
+            DataError: the disk is full.
         """
         place = self.folder / key[:16]
         with self._alone(place.name):
-            entry = _whole(place, key)
+            entry = _verified(place, key)
             if entry is None:
                 entry = self._made(place, key, make)
-        # How long ago it was last used decides when it may go.
+        # The time of the last use decides when `aligner runs --prune` removes it.
         with contextlib.suppress(OSError):
             os.utime(place / ENTRY)
         return place, entry["about"]
 
     def unused(self, since: float) -> Iterator[tuple[Path, float | None]]:
-        """Entries that nobody has used since then, and when they last were; half made ones with None.
+        """Yield entries not used since a time, with the time of their last use; None for incomplete ones.
 
         Args:
             since: Seconds since 1970.
@@ -102,7 +102,7 @@ class Cache:
 
     @contextmanager
     def _alone(self, name: str) -> Iterator[None]:
-        """Hold an entry; wait for who holds it. The kernel lets go when a process ends."""
+        """Lock an entry, waiting for another process; the lock ends with the process."""
         locks = self.folder / ".locks"
         locks.mkdir(parents=True, exist_ok=True)
         handle = os.open(locks / name, os.O_RDWR | os.O_CREAT, 0o644)
@@ -113,8 +113,8 @@ class Cache:
             os.close(handle)
 
 
-def _whole(place: Path, key: str) -> dict[str, Any] | None:
-    """The entry at `place`, if it is this one and every file is what was written."""
+def _verified(place: Path, key: str) -> dict[str, Any] | None:
+    """Return the entry at `place` if its key and the hashes of all files are right."""
     try:
         entry: dict[str, Any] = json.loads((place / ENTRY).read_text(encoding="utf-8"))
         seal = entry.pop("sha256")

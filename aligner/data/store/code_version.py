@@ -24,8 +24,8 @@ def code_version(registry: Registry, operations: Iterable[type[RowOperation]] = 
         operations: Row operations that are used.
     """
     digest = sha256(_own().encode())
-    for name, one in sorted(registry.data_formats.items()):
-        digest.update(f"\0{name}\0{_source(inspect.getmodule(one.convert))}".encode())
+    for name, data_format in sorted(registry.data_formats.items()):
+        digest.update(f"\0{name}\0{_source(inspect.getmodule(data_format.convert))}".encode())
     for name in sorted({operation.__module__.partition(".")[0] for operation in operations}):
         digest.update(f"\0{name}\0{_package(name)}".encode())
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Remember which rows have been seen, in eight bytes a row."""
+"""Set of digests of rows, in eight bytes each."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from numpy.typing import NDArray
 
 
 class DigestSet:
-    """A growing set of 64-bit digests, in sorted runs of which each is longer than all after it.
+    """A growing set of 64-bit digests, in sorted arrays of decreasing length.
 
-    Two among ten million different rows have the same digest once in 400,000 times.
+    The probability that two of ten million different rows share a digest is 1 in 400,000.
     """
 
     def __init__(self) -> None:
         self._runs: list[NDArray[numpy.uint64]] = []
 
     def has(self, digests: Sequence[int]) -> list[bool]:
-        """Which of `digests`, (N,), were added before."""
+        """Return for each of `digests`, (N,), True if it was added before."""
         asked = numpy.array(digests, dtype=numpy.uint64)
         found = numpy.zeros(len(asked), dtype=bool)
         for run in self._runs:
             at = numpy.minimum(numpy.searchsorted(run, asked), len(run) - 1)
             found |= run[at] == asked
-        return [bool(one) for one in found]
+        return [bool(value) for value in found]
 
     def add(self, digests: Sequence[int]) -> list[bool]:
-        """Add `digests`, (N,); which of them had been there, or stand in `digests` twice by now.
+        """Add `digests`, (N,), and return for each True if it was there or precedes itself in them.
 
         >>> DigestSet().add([3, 1, 3])
         [False, False, True]
@@ -46,5 +46,5 @@ class DigestSet:
 
 
 def digest_prefix(digest: bytes) -> int:
-    """The 64 bits by which a row is remembered."""
+    """Return the first 64 bits of a digest."""
     return int.from_bytes(digest[:8])

@@ -45,8 +45,8 @@ class RowStore(LazyRows[T]):
     """Tokenized rows in a file; each is read when it is accessed, so that they need no memory.
 
     The file is an Arrow stream with one column for each field of the row and those in `SIZES`. It is
-    memory-mapped: one process writes it, any number read it at the same time. Trainers read its columns
-    without a copy: see `aligner.data.store.arrow_dataset.to_dataset`.
+    memory-mapped: one process writes it, any number read it at the same time. Trainers read
+    rows from it as they need them: see `aligner.train.row_dataset`.
     """
 
     def __init__(self, path: Path, form: type[T]) -> None:

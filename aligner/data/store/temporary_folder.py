@@ -1,4 +1,4 @@
-"""A folder for what a process writes down for itself, gone when the process is done with it."""
+"""Temporary folder of a process, removed at its end."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class _Folder:
 
 
 def temporary_folder(memo: dict[str, Any]) -> Path:
-    """The folder that goes with `memo`: removed when that is dropped, or the process ends."""
+    """Return the folder of `memo`; it is removed with it, or at the end of the process."""
     folder: _Folder = memo.setdefault("temporary folder", None) or _Folder()
     memo["temporary folder"] = folder
     return folder.path

@@ -11,25 +11,25 @@ from aligner.data.rows import Messages, Tools
 
 @dataclass(frozen=True)
 class SequenceTokens:
-    """A row as the model sees it."""
+    """Tokens of a document or a conversation."""
 
     input_ids: list[int]
     trained: list[bool]
-    """Whether a loss is put on each token."""
+    """True for each token that is trained."""
     ends: tuple[int, ...] = ()
-    """Where each of the assistant's trained turns ends, as a number of tokens."""
+    """Number of tokens up to the end of each trained turn of the assistant."""
     origin: str = ""
 
 
 @dataclass(frozen=True)
 class PreferenceTokens:
-    """A pair as the model sees it: either answer goes right after the prompt."""
+    """Tokens of a preference pair: each answer follows the prompt."""
 
     prompt_ids: list[int]
     chosen_ids: list[int]
     rejected_ids: list[int]
     chosen_trained: list[bool] = field(default_factory=list)
-    """False for what the assistant did not say, tool results between its turns for instance."""
+    """False for tokens that are not the assistant's, for example tool results between its turns."""
     rejected_trained: list[bool] = field(default_factory=list)
     margin: float | None = None
     origin: str = ""
@@ -37,7 +37,7 @@ class PreferenceTokens:
 
 @dataclass(frozen=True)
 class PromptTokens:
-    """A prompt as the model sees it."""
+    """Tokens of a prompt."""
 
     input_ids: list[int]
     messages: Messages
@@ -49,7 +49,7 @@ class PromptTokens:
 
 @dataclass(frozen=True)
 class LabelTokens:
-    """An answer as the model sees it, and whether it is a good one."""
+    """Tokens of a prompt with a labeled answer."""
 
     prompt_ids: list[int]
     completion_ids: list[int]

@@ -66,7 +66,7 @@ class RenderedChat:
         return raise_malformed(self.proven[answer])
 
 
-class ChatTemplate:
+class TokenizerTemplate:
     """A tokenizer's chat template, and how to read what it writes."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, *, where: str = "") -> None:

@@ -1,4 +1,4 @@
-"""A foreign plugin with small stages, for trying the command line on a chain that takes no time."""
+"""A third-party plugin with small stages, for fast tests of the command line."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def _file(context: StepContext, slot: str, text: str) -> Artifact:
     return Artifact(path=str(folder), hash=hashlib.sha256(text.encode()).hexdigest())
 
 
-class MakeConfig(StageOptions):
+class MakeOptions(StageOptions):
     width: int = Field(8, gt=0)
-    """How wide the model is."""
+    """Width of the model."""
 
 
-class Make(Stage[MakeConfig]):
+class Make(Stage[MakeOptions]):
     """Make a model out of nothing."""
 
     name = "make"
@@ -63,22 +63,22 @@ class Make(Stage[MakeConfig]):
         )
 
 
-class TuneConfig(StageOptions):
+class TuneOptions(StageOptions):
     rate: float = Field(0.1, gt=0)
     """How far each optimizer step goes."""
     steps: int = Field(4, ge=0)
     """Optimizer steps."""
     error: str = ""
-    """What goes wrong: `library`, `secret` or `stop`; nothing where empty."""
+    """Error to raise: `library`, `secret` or `stop`; empty for none."""
     pause: float = 0.0
-    """Seconds each optimizer step takes."""
+    """Seconds per optimizer step."""
     says: str = ""
-    """What it prints while it runs."""
+    """Text to print."""
     log_every: int = Field(1, gt=0, json_schema_extra={"determines": False})
     """Optimizer steps between two reports."""
 
 
-class Tune(Stage[TuneConfig]):
+class Tune(Stage[TuneOptions]):
     """Move the model towards what is wanted."""
 
     name = "tune"
@@ -108,9 +108,9 @@ class Tune(Stage[TuneConfig]):
             loss = 1 / (1 + self.options.rate * done)
             context.progress(done, self.options.steps, loss=loss, tokens_per_second=12_345.6)
         if self.options.says:
-            said = os.path.expandvars(self.options.says)
-            print(said)
-            print(said, file=sys.stderr)
+            text = os.path.expandvars(self.options.says)
+            print(text)
+            print(text, file=sys.stderr)
             os.write(2, b"written past Python\n")
             warnings.warn("a library warns", FutureWarning, stacklevel=1)
         error = self.options.error or os.environ.get("TOY_FAULT")
@@ -125,12 +125,12 @@ class Tune(Stage[TuneConfig]):
         return state.put(context.step, policy=_file(context, "policy", f"{weights} {loss}"))
 
 
-class MeasureConfig(StageOptions):
+class MeasureOptions(StageOptions):
     prompts: int = 3
-    """How many questions to ask."""
+    """Number of prompts."""
 
 
-class Measure(Stage[MeasureConfig]):
+class Measure(Stage[MeasureOptions]):
     """See how good the model is."""
 
     name = "measure"

@@ -39,7 +39,7 @@ def run(recipe: Recipe, tmp_path: Path, **more: Any) -> Any:
     return recipe.run(runs=tmp_path / "runs", show=False, **more)
 
 
-def test_pairs_are_of_the_answers_with_most_and_fewest_letters(
+def test_pairs_contain_the_completions_with_most_and_fewest_letters(
     recipe: Make, tmp_path: Path
 ) -> None:
     """Worked out again from every answer that was kept beside the rows."""
@@ -72,9 +72,7 @@ def test_pairs_are_of_the_answers_with_most_and_fewest_letters(
     assert rows(folder, "samples.jsonl") == answers
 
 
-def test_the_best_of_many_answers_are_what_the_next_step_learns(
-    recipe: Make, tmp_path: Path
-) -> None:
+def test_the_next_step_trains_on_the_best_completions(recipe: Make, tmp_path: Path) -> None:
     sft = DPO.replace("dpo", "sft")
     result = run(recipe(ANNOTATE + "    keep: best\n" + sft), tmp_path)
     folder = Path(result["annotate"].folder)
@@ -88,9 +86,7 @@ def test_the_best_of_many_answers_are_what_the_next_step_learns(
     assert account["data"]["name"] == "step annotate"
 
 
-def test_the_account_of_the_step_that_learns_is_of_the_real_rows(
-    recipe: Make, tmp_path: Path
-) -> None:
+def test_the_ledger_of_the_training_step_counts_the_real_rows(recipe: Make, tmp_path: Path) -> None:
     """The check counts as many as there may be; the run, those that were made."""
     checked = recipe(ANNOTATE + DPO).check(runs=tmp_path / "runs")
     assert checked.plans["dpo"].rows == 6
@@ -142,9 +138,7 @@ def test_finished_steps_are_reused_and_a_later_change_reruns_only_what_follows(
     assert reused(ANNOTATE + "    margin: 4\n" + DPO) == {"annotate": False, "dpo": False}
 
 
-def test_what_a_step_is_called_does_not_matter_to_who_reads_its_rows(
-    recipe: Make, tmp_path: Path
-) -> None:
+def test_the_rows_of_a_step_do_not_depend_on_its_name(recipe: Make, tmp_path: Path) -> None:
     run(recipe(ANNOTATE + DPO), tmp_path)
     renamed = ANNOTATE + "    as: pairs\n" + DPO.replace("step: annotate", "step: pairs")
     assert all(step.reused for step in run(recipe(renamed), tmp_path).steps.values())
@@ -211,9 +205,7 @@ def test_the_reward_slot_scores_as_the_reward_model_does(recipe: Make, tmp_path:
     assert {"reward_model", "reward_variety"} <= set(result["annotate"].metrics)
 
 
-def test_what_is_answered_together_does_not_matter_to_an_answer(
-    recipe: Make, tmp_path: Path
-) -> None:
+def test_completions_do_not_depend_on_the_batch(recipe: Make, tmp_path: Path) -> None:
     found = []
     for size in (4, 24):
         result = run(
@@ -233,9 +225,7 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("at", [8, 16, 24, 32, 40])
-def test_killed_at_any_time_it_goes_on_to_the_same_rows(
-    recipe: Make, tmp_path: Path, at: int
-) -> None:
+def test_a_killed_step_resumes_to_the_same_rows(recipe: Make, tmp_path: Path, at: int) -> None:
     whole = run(recipe(ANNOTATE), tmp_path / "whole")
 
     def kill(event: Any) -> None:
@@ -261,22 +251,21 @@ def test_killed_at_any_time_it_goes_on_to_the_same_rows(
     assert not [name for name in left if name.startswith(("written", "scored"))]
 
 
-def test_scores_that_are_no_numbers_stop_the_step(recipe: Make, tmp_path: Path) -> None:
+def test_scores_that_are_not_finite_are_an_error(recipe: Make, tmp_path: Path) -> None:
     with pytest.raises(AlignerError) as error:
         run(recipe(ANNOTATE.replace("variety", "broken")), tmp_path)
     assert str(error.value) == (
-        f"{tmp_path}/recipe.yaml:7: reward function 'broken' gave 8 numbers for 8 answers, "
-        "0 of them finite\n  hint: a source of reward returns one finite number an answer"
+        f"{tmp_path}/recipe.yaml:7: reward function 'broken' returned 8 scores for 8 completions, "
+        "0 of them finite\n  hint: a reward function must return one finite number per completion"
     )
 
 
-def test_a_step_that_can_make_no_row_says_what_became_of_the_answers(
-    recipe: Make, tmp_path: Path
-) -> None:
+def test_a_step_without_any_row_fails_with_the_reasons(recipe: Make, tmp_path: Path) -> None:
     with pytest.raises(AlignerError) as error:
         run(recipe(ANNOTATE.replace("variety", "same")), tmp_path)
     [work] = (tmp_path / "runs" / ".steps").glob("*.partial")
     assert str(error.value) == (
-        f"{tmp_path}/recipe.yaml:4: no row can be made of 6 prompts with 4 answers each: 6 ties\n"
-        f"  hint: {work}/answers.jsonl has every answer with its scores"
+        f"{tmp_path}/recipe.yaml:4: no row can be made of 6 prompts with 4 completions each: 6 "
+        f"ties\n"
+        f"  hint: {work}/answers.jsonl lists every completion with its scores"
     )

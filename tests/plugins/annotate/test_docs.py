@@ -1,4 +1,4 @@
-"""What docs/annotating.md says is what there is, and its recipes run."""
+"""docs/annotating.md documents all metrics, and its recipes run."""
 
 from __future__ import annotations
 
@@ -10,32 +10,31 @@ from typing import Any, get_args
 import yaml
 
 from aligner.api import Recipe
-from aligner_annotate.paraphrase_stage import ParaphraseOptions
-from aligner_annotate.stage import AnnotateOptions, Keep, metrics_of
+from aligner_annotate.options import AnnotateOptions, Keep, ParaphraseOptions, annotate_metrics
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "annotating.md").read_text(encoding="utf-8")
 RECIPES = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
 
 
-def test_the_page_tells_of_every_figure_and_every_kind_of_rows() -> None:
+def test_the_page_documents_every_metric_and_every_kind_of_rows() -> None:
     metrics: set[str] = set()
     for options in ({"above": 0.0}, {"keep": "best", "above": 0.0}):
-        config = AnnotateOptions(prompts="x", score="SOURCE", **options)
-        metrics |= set(metrics_of(config))
+        annotate = AnnotateOptions(prompts="x", score="SOURCE", **options)
+        metrics |= set(annotate_metrics(annotate))
     tables = [line.split("|")[1] for line in PAGE.splitlines() if line.startswith("| `")]
     names = [name for cell in tables for name in re.findall(r"`(\w+)`", cell)]
     assert sorted(names) == sorted([*metrics, "keep", *get_args(Keep)])
 
 
 def test_the_steps_on_the_page_are_valid() -> None:
-    configs: dict[str, Any] = {"annotate": AnnotateOptions, "paraphrase": ParaphraseOptions}
+    types: dict[str, Any] = {"annotate": AnnotateOptions, "paraphrase": ParaphraseOptions}
     made = 0
     for text in RECIPES:
         for step in yaml.safe_load(text)["steps"]:
             options = {k: v for k, v in step.items() if k not in ("stage", "as", "before")}
-            if step["stage"] in configs:
-                configs[step["stage"]](**options)
+            if step["stage"] in types:
+                types[step["stage"]](**options)
                 made += 1
     assert made == 5
 

@@ -1,4 +1,4 @@
-"""A model of the chain as judge: the odds of its yes, read where it would say it."""
+"""A model of the chain as judge: the log-odds of yes to no at the start of its reply."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from aligner.models.load import load_model
 from aligner.registry import Completion
 from aligner.state import ModelCache
 from aligner.testing import tiny_model, tiny_tokenizer
-from aligner_annotate.judge import Judge, Questions
-from aligner_annotate.stage import JudgeSpec
+from aligner_annotate.judge import Judge, JudgeEncoder
+from aligner_annotate.options import JudgeOptions
 
 from .conftest import rows
 
 Make = Callable[..., Recipe]
-ASKED = ({"role": "user", "content": "which cat {answer}?"},)
+PROMPT = ({"role": "user", "content": "which cat {answer}?"},)
 
 JUDGED = """\
   - stage: annotate
@@ -32,8 +32,8 @@ JUDGED = """\
 """
 
 
-def spec(**options: str) -> JudgeSpec:
-    return JudgeSpec(
+def judge_options(**options: str) -> JudgeOptions:
+    return JudgeOptions(
         **({"question": "{prompt} is {answer} ok", "yes": "happy", "no": "sad"} | options)
     )
 
@@ -41,10 +41,10 @@ def spec(**options: str) -> JudgeSpec:
 def test_the_score_is_the_log_odds_of_yes_against_no_by_hand() -> None:
     """Each question alone, written out, through the model's own forward and a softmax."""
     tokenizer, model = tiny_tokenizer(), tiny_model().eval()
-    judge = Judge(model, Questions(spec(), tokenizer), batch_size=2)
-    said = ["the big dog sleeps", "a", "red"]
-    scores = judge.score([Completion(prompt=ASKED, text=text) for text in said])
-    for text, score in zip(said, scores, strict=True):
+    judge = Judge(model, JudgeEncoder(judge_options(), tokenizer), batch_size=2)
+    texts = ["the big dog sleeps", "a", "red"]
+    scores = judge.score([Completion(prompt=PROMPT, text=text) for text in texts])
+    for text, score in zip(texts, scores, strict=True):
         question = f"<|user|>which cat {{answer}}? is {text} ok<|end|><|assistant|>"
         ids = tokenizer(question, add_special_tokens=False)["input_ids"]
         yes, no = (
@@ -56,20 +56,20 @@ def test_the_score_is_the_log_odds_of_yes_against_no_by_hand() -> None:
     assert len(set(scores)) == 3
 
 
-def test_several_turns_are_shown_with_who_said_them() -> None:
+def test_several_turns_are_shown_with_their_roles() -> None:
     tokenizer = tiny_tokenizer()
-    turns = ({"role": "system", "content": "be sad"}, *ASKED)
-    [ids] = Questions(spec(), tokenizer).encode([(turns, "no")])
+    turns = ({"role": "system", "content": "be sad"}, *PROMPT)
+    [ids] = JudgeEncoder(judge_options(), tokenizer).encode([(turns, "no")])
     assert tokenizer.decode(ids) == (
         "<|user|>system: be sad\n\nuser: which cat {answer}? is no ok<|end|><|assistant|>"
     )
 
 
-def test_words_that_begin_alike_are_no_verdicts() -> None:
+def test_equal_words_for_yes_and_no_are_refused() -> None:
     with pytest.raises(AlignerError) as error:
-        Questions(spec(yes="same", no="same"), tiny_tokenizer(), where="r.yaml:3")
+        JudgeEncoder(judge_options(yes="same", no="same"), tiny_tokenizer())
     assert str(error.value) == (
-        "r.yaml:3: 'same' and 'same' do not differ in what the judge's template shows\n"
+        "'same' and 'same' are the same tokens in the judge's template\n"
         "  hint: choose other words for `judge.yes` and `judge.no`"
     )
 
@@ -82,20 +82,22 @@ def test_the_policy_judges_its_own_answers_or_an_earlier_model_does(
     result = recipe(JUDGED + dpo + again).run(runs=tmp_path / "runs", show=False)
     start = result["annotate"].state
     model = load_model(start.policy, ModelCache()).eval()
-    questions = Questions(
-        JudgeSpec(question="{prompt} so {answer} ok", yes="happy", no="sad"),
+    encoder = JudgeEncoder(
+        JudgeOptions(question="{prompt} so {answer} ok", yes="happy", no="sad"),
         load_tokenizer(start.tokenizer, ModelCache()),
     )
-    judge = Judge(model, questions, batch_size=8)
+    judge = Judge(model, encoder, batch_size=8)
     for name, weight in (("annotate", 1), ("again", 2)):
-        for one in rows(Path(result[name].folder), "answers.jsonl"):
-            asked = [
-                Completion(prompt=tuple(one["prompt"]), text=answer["answer"])
-                for answer in one["answers"]
+        for sample in rows(Path(result[name].folder), "answers.jsonl"):
+            completions = [
+                Completion(prompt=tuple(sample["prompt"]), text=answer["answer"])
+                for answer in sample["answers"]
             ]
-            odds = judge.score(asked)
-            assert [a["scores"]["judge"] for a in one["answers"]] == pytest.approx(odds, abs=1e-4)
-            assert [a["score"] for a in one["answers"]] == pytest.approx(
+            odds = judge.score(completions)
+            assert [a["scores"]["judge"] for a in sample["answers"]] == pytest.approx(
+                odds, abs=1e-4
+            )
+            assert [a["score"] for a in sample["answers"]] == pytest.approx(
                 [weight * number for number in odds], abs=1e-3
             )
     assert "reward_judge" in result["annotate"].metrics
@@ -105,7 +107,7 @@ def test_the_policy_judges_its_own_answers_or_an_earlier_model_does(
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "message"),
     [
         ("{prompt} so {answer}", "{answer} so {prompt}",
          "6: judge.question: write {prompt} and after it {answer}, each once"),
@@ -113,16 +115,16 @@ def test_the_policy_judges_its_own_answers_or_an_earlier_model_does(
          "4: step 'annotate' reads the state of 'chat', which is not an earlier step\n"
          "  hint: known: model"),
         ("max_new_tokens: 6", "max_new_tokens: 84",
-         "6: the longest question to the judge has 16 tokens and an answer 84, and the judge 96 "
-         "positions\n  hint: shorten the question, or lower max_new_tokens"),
+         "6: the longest question to the judge has 16 tokens and a completion up to 84, but the "
+         "judge has 96 positions\n  hint: shorten the question, or lower max_new_tokens"),
         ("no: sad}", "no: happy}",
-         "6: 'happy' and 'happy' do not differ in what the judge's template shows\n"
+         "6: 'happy' and 'happy' are the same tokens in the judge's template\n"
          "  hint: choose other words for `judge.yes` and `judge.no`"),
     ],
 )  # fmt: skip
-def test_a_judge_that_cannot_be_asked_is_refused(
-    recipe: Make, tmp_path: Path, old: str, new: str, said: str
+def test_an_impossible_judge_is_refused(
+    recipe: Make, tmp_path: Path, old: str, new: str, message: str
 ) -> None:
     with pytest.raises(AlignerError) as error:
         recipe(JUDGED.replace(old, new)).check(runs=tmp_path / "runs")
-    assert str(error.value) == f"{tmp_path}/recipe.yaml:{said}"
+    assert str(error.value) == f"{tmp_path}/recipe.yaml:{message}"

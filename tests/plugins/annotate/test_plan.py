@@ -40,23 +40,23 @@ def plans(recipe: Recipe, tmp_path: Path) -> Any:
     return recipe.check(runs=tmp_path / "runs").plans
 
 
-def test_the_plan_says_what_is_made_at_most(recipe: Make, tmp_path: Path) -> None:
+def test_the_plan_states_the_largest_number_of_rows(recipe: Make, tmp_path: Path) -> None:
     plan = plans(recipe(ANNOTATE), tmp_path)["annotate"]
     assert plan.summary == (
-        "answer each prompt 4 times at temperature 1, score by variety, "
+        "complete each prompt 4 times at temperature 1, score by variety, "
         "keep the best and the worst as a pair"
     )
     assert plan.rows == 6
-    assert plan.notes == ("24 answers, of which at most 6 preference pairs are made",)
+    assert plan.notes == ("24 completions, of which at most 6 preference pairs are made",)
     assert plan.ledgers["prompts"]["used"] == 6
     wide = ANNOTATE + "    keep: pairs\n    pairs_per_prompt: 3\n"
     plan = plans(recipe(wide), tmp_path)["annotate"]
     assert plan.summary.endswith("keep at most 3 pairs")
-    assert plan.notes == ("24 answers, of which at most 18 preference pairs are made",)
+    assert plan.notes == ("24 completions, of which at most 18 preference pairs are made",)
     good = ANNOTATE + "    keep: above\n    above: 2.5\n"
     plan = plans(recipe(good), tmp_path)["annotate"]
     assert plan.summary.endswith("keep those above 2.5")
-    assert plan.notes == ("24 answers, of which at most 24 conversations are made",)
+    assert plan.notes == ("24 completions, of which at most 24 conversations are made",)
 
 
 def test_the_step_that_reads_made_rows_is_planned_on_as_many_with_the_real_prompts(
@@ -74,8 +74,8 @@ def test_the_step_that_reads_made_rows_is_planned_on_as_many_with_the_real_promp
 def test_a_prompt_that_is_too_long_for_the_next_step_is_found_before_anything_runs(
     recipe: Make, tmp_path: Path
 ) -> None:
-    said = refused(recipe(ANNOTATE + DPO + "    max_length: 9\n    overflow: stop\n"), tmp_path)
-    assert said.startswith(
+    message = refused(recipe(ANNOTATE + DPO + "    max_length: 9\n    overflow: stop\n"), tmp_path)
+    assert message.startswith(
         "recipe.yaml:12: 4 rows have more than max_length 9 tokens: annotate:3 (11), annotate:4 (12)"
     )
 
@@ -96,7 +96,7 @@ def test_evaluate_reads_made_rows_beside_the_steps_it_looks_back_at(
 
 
 @pytest.mark.parametrize(
-    ("steps", "said"),
+    ("steps", "message"),
     [
         (ANNOTATE + DPO.replace("step: annotate", "step: anotate"),
          "recipe.yaml:10: step 'dpo' reads the rows of 'anotate', which is not an earlier step\n"
@@ -117,60 +117,65 @@ def test_evaluate_reads_made_rows_beside_the_steps_it_looks_back_at(
          "recipe.yaml:4: step 'annotate' requires 'reward', and nothing before it fills that slot\n"
          "  hint: put a step before it that fills 'reward': reward"),
         (ANNOTATE.replace("max_new_tokens: 6", "max_new_tokens: 90"),
-         "recipe.yaml:8: the longest prompt has 10 tokens and an answer 90, and the policy 96 positions\n"
-         "  hint: lower max_new_tokens to 86 or less, or set max_length to 6 to leave longer prompts out"),
+         "recipe.yaml:8: the longest prompt has 10 tokens and a completion up to 90, but the policy has 96 "
+         "positions\n"
+         "  hint: lower max_new_tokens to 86 or less, or set max_length to 6 to drop longer prompts"),
         (ANNOTATE + "    max_length: 2\n    limits: {dropped: 1}\n",
          "recipe.yaml:5: prompts.jsonl: no row is left to use"),
         (ANNOTATE + "    keep: best\n" + DPO,
-         "recipe.yaml:11: step annotate is written as messages (conversation rows), from which no "
-         "preference rows can be made\n  hint: preference rows are made from"),
+         "recipe.yaml:11: step annotate has the format messages (conversation rows), which cannot be "
+         "converted to preference rows\n  hint: formats for preference rows:"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_is_refused_with_file_and_line(
-    recipe: Make, tmp_path: Path, steps: str, said: str
+def test_impossible_steps_are_refused_with_file_and_line(
+    recipe: Make, tmp_path: Path, steps: str, message: str
 ) -> None:
     (tmp_path / "pairs.jsonl").write_text(
         json.dumps({"prompt": "a", "chosen": "b", "rejected": "c"}) + "\n"
     )
     found = refused(recipe(steps), tmp_path)
-    assert found == said or (said.endswith("made from") and found.startswith(said)), found
+    assert found == message or (
+        message.endswith("preference rows:") and found.startswith(message)
+    ), found
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
-        ("    score: []\n", "score is empty: nothing would tell a good answer from a bad one"),
+        ("    score: []\n", "score is empty: completions cannot be compared without scores"),
         ("    score: [variety, {name: variety, weight: 2}]\n",
          "score names a source twice; give it once, with the summed weight"),
         ("    score: variety\n    samples_per_prompt: 1\n",
-         "keep: best_and_worst compares answers: samples_per_prompt must be 2 or more"),
+         "keep: best_and_worst compares completions: samples_per_prompt must be 2 or more"),
         ("    score: variety\n    temperature: 0\n",
-         "at temperature 0 all answers to a prompt are the same"),
+         "at temperature 0 all completions of a prompt are the same"),
         ("    score: variety\n    min_new_tokens: 256\n",
          "min_new_tokens must be below max_new_tokens"),
-        ("    score: variety\n    keep: above\n", "keep: above needs a bound: `above: 0.5`"),
+        ("    score: variety\n    keep: above\n", "keep: above needs a threshold: `above: 0.5`"),
         ("    score: variety\n    keep: all\n    above: 1\n",
-         "keep: all keeps every answer; above would leave some out"),
+         "keep: all keeps every completion, but above would drop some"),
         ("    score: variety\n    keep: best\n    margin: 1\n",
-         "margin is for pairs, and keep: best makes none"),
+         "margin is for pairs, but keep: best makes none"),
         ("    score: variety\n    pairs_per_prompt: 2\n", "pairs_per_prompt is for keep: pairs"),
     ],
 )  # fmt: skip
 def test_options_that_contradict_each_other_are_refused(
-    recipe: Make, tmp_path: Path, options: str, said: str
+    recipe: Make, tmp_path: Path, options: str, message: str
 ) -> None:
     found = refused(recipe("  - stage: annotate\n    prompts: prompts.jsonl\n" + options), tmp_path)
-    assert found == f"recipe.yaml:4: stage 'annotate': {said}"
+    assert found == f"recipe.yaml:4: stage 'annotate': {message}"
 
 
-def test_a_fault_of_the_step_that_makes_rows_is_told_alone(recipe: Make, tmp_path: Path) -> None:
+def test_only_the_error_of_the_step_that_makes_rows_is_reported(
+    recipe: Make, tmp_path: Path
+) -> None:
     """Who reads the rows cannot be planned then, and has nothing to say of its own."""
-    said = refused(recipe(ANNOTATE.replace("score: variety", "score: varity") + DPO), tmp_path)
-    assert said == (
+    message = refused(recipe(ANNOTATE.replace("score: variety", "score: varity") + DPO), tmp_path)
+    assert message == (
         "recipe.yaml:6: no installed plugin offers a reward function 'varity'\n"
         "  hint: did you mean 'variety'?"
     )
-    said = refused(recipe(ANNOTATE.replace("annotate", "anotate") + DPO), tmp_path)
-    assert said == (
+    message = refused(recipe(ANNOTATE.replace("annotate", "anotate") + DPO), tmp_path)
+    assert message == (
         "recipe.yaml:4: no plugin offers a stage 'anotate'\n  hint: did you mean 'annotate'?"
     )

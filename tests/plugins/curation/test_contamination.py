@@ -155,6 +155,6 @@ def test_data_to_compare_with_that_fits_two_formats_is_refused(place: Any) -> No
     with pytest.raises(Exception) as refused:  # noqa: PT011  # its whole text is below
         combine([text("a")], place, decontaminate={"against": "two.jsonl"})
     assert str(refused.value) == (
-        "recipe.yaml:decontaminate.against: the rows of two.jsonl fit alpaca and question-answer\n"
-        "  hint: say which with `format: question-answer`"
+        "recipe.yaml:decontaminate.against: the rows of two.jsonl match alpaca and question-answer\n"
+        "  hint: choose one with `format: question-answer`"
     )

@@ -15,6 +15,7 @@ from pydantic import Field
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import aligner
+import aligner_curation
 import aligner_evaluate
 import aligner_sft
 from aligner import chain
@@ -188,7 +189,7 @@ class Helpers:
 
 @pytest.fixture
 def host() -> Host:
-    return host_of([aligner_evaluate, aligner_sft, Helpers()])
+    return host_of([aligner_curation, aligner_evaluate, aligner_sft, Helpers()])
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""What docs/evaluating.md says is what there is."""
+"""docs/evaluating.md documents all metrics, and its recipes are valid."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from typing import Any
 
 import yaml
 
-from aligner_evaluate.stage import METRICS, EvaluateOptions, metrics_of
+from aligner_evaluate.options import TEXT_METRICS, EvaluateOptions, metric_names
 
 PAGE = (Path(__file__).parents[3] / "docs" / "evaluating.md").read_text(encoding="utf-8")
 
 
-def test_the_page_tells_of_every_figure_and_of_no_other() -> None:
+def test_the_page_documents_exactly_the_metrics_there_are() -> None:
     rows = [line.split("|")[1] for line in PAGE.splitlines() if line.startswith("| `")]
-    told = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+    documented = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
     everything: dict[str, Any] = dict.fromkeys(("prompts", "conversations", "text", "pairs"), "x")
-    config = EvaluateOptions(
-        **everything, judge="j", against="STEP", kl_to="STEP", metrics=list(METRICS)
+    options = EvaluateOptions(
+        **everything, judge="j", against="STEP", kl_to="STEP", metrics=list(TEXT_METRICS)
     )
-    assert sorted(told) == sorted(metrics_of(config, reward=True))
+    assert sorted(documented) == sorted(metric_names(options, reward=True))
 
 
 def test_the_steps_on_the_page_are_valid_and_so_are_their_gates() -> None:
-    recipes = [yaml.safe_load(one) for one in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)]
-    steps = [step for one in recipes for step in one["steps"] if step["stage"] == "evaluate"]
+    recipes = [yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)]
+    steps = [step for recipe in recipes for step in recipe["steps"] if step["stage"] == "evaluate"]
     assert len(steps) == 2
     for step in steps:
         gate = step.pop("gate", {})
         step.pop("stage")
-        assert gate.keys() <= set(metrics_of(EvaluateOptions(**step), reward=True))
+        assert gate.keys() <= set(metric_names(EvaluateOptions(**step), reward=True))

@@ -8,17 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aligner_evaluate.metrics import CLASSES, compute_metrics
-from aligner_evaluate.stage import COMPARING, METRICS, Metric
+from aligner_evaluate.metrics import CLASSES, text_metrics
+from aligner_evaluate.options import REFERENCE_METRICS, TEXT_METRICS, TextMetric
 
 
-def of(metric: Metric, answers: list[str], references: list[str] | None = None) -> float:
-    return compute_metrics([metric], answers, references or [""] * len(answers))[metric]
+def of(metric: TextMetric, answers: list[str], references: list[str] | None = None) -> float:
+    return text_metrics([metric], answers, references or [""] * len(answers))[metric]
 
 
 def test_the_declared_metrics_are_those_there_are() -> None:
-    assert tuple(CLASSES) == METRICS
-    assert {name for name, one in CLASSES.items() if one.compares} == COMPARING
+    assert tuple(CLASSES) == TEXT_METRICS
+    assert {name for name, one in CLASSES.items() if one.compares} == REFERENCE_METRICS
     assert all(one.about for one in CLASSES.values())
 
 
@@ -73,8 +73,8 @@ def test_metrics_write_no_file_and_leave_the_random_state(
     home = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface")) / "metrics"
     there = sorted(home.rglob("*"))
     before = np.random.get_state()[1].copy()
-    metrics = compute_metrics(METRICS, ["a b", "c"], ["a b", "d"])
-    assert list(metrics) == list(METRICS)
+    metrics = text_metrics(TEXT_METRICS, ["a b", "c"], ["a b", "d"])
+    assert list(metrics) == list(TEXT_METRICS)
     assert sorted(home.rglob("*")) == there
     assert list(tmp_path.iterdir()) == []
     assert (np.random.get_state()[1] == before).all()

@@ -12,18 +12,19 @@ import pytest
 
 from aligner.errors import AlignerError
 from aligner.run.fingerprint import determining_options
-from aligner_evaluate.stage import Evaluate, EvaluateOptions, metrics_of
+from aligner_evaluate.options import EvaluateOptions, metric_names
+from aligner_evaluate.stage import Evaluate
 
 from .conftest import conversation, lines, prompt
 
 
-def complaint(check: Callable[..., Any], steps: str, **more: Any) -> str:
+def error(check: Callable[..., Any], steps: str, **more: Any) -> str:
     with pytest.raises(AlignerError) as caught:
         check(steps, **more)
     return str(caught.value)
 
 
-def test_everything_wrong_is_told_at_once(check: Callable[..., Any], desk: Path) -> None:
+def test_all_errors_are_reported_at_once(check: Callable[..., Any], desk: Path) -> None:
     lines(desk / "bare.jsonl", [{"prompt": "say one"}, {"prompt": "say two", "answer": "two"}])
     steps = """
 - {stage: shake, as: plain, template: false, words: [extra]}
@@ -39,43 +40,43 @@ def test_everything_wrong_is_told_at_once(check: Callable[..., Any], desk: Path)
   attn_implementation: flash_attention_2
 """
     mine = f"{desk}/mine.yaml"
-    assert complaint(check, steps).splitlines() == [
+    assert error(check, steps).splitlines() == [
         f"{mine}:7: step 'evaluate' reads the state of 'wdie', which is not an earlier step",
         "  hint: did you mean 'wide'?",
         f"{mine}:9: no file or folder 'absent.jsonl'",
         "  hint: did you mean 'bare.jsonl'?",
         f"{mine}:11: metrics exact_match need a reference answer, and 1 of 2 prompts have none: "
         "bare.jsonl:1",
-        "  hint: reference answers stand in a column `answer`; rename one with "
+        "  hint: reference answers are in the column `answer`; rename one with "
         "`columns: {NAME: answer}`",
-        f"{mine}:12: the tokenizer after 'plain' has no chat template, so its model cannot be asked",
-        "  hint: name a later step, such as the chat step that gives it one",
-        f"{mine}:13: the model after 'model' has other tokens than the policy, so it has no "
-        "probability for the policy's answers",
-        "  hint: name a step after the tokens were made, such as the chat step",
-        f"{mine}:14: the longest prompt has 8 tokens, and with 60 new ones it is longer than the "
+        f"{mine}:12: the tokenizer after 'plain' has no chat template, so its model cannot be prompted",
+        "  hint: name a later step, such as the chat step that sets one",
+        f"{mine}:13: the tokenizer after 'model' has other tokens than the policy's, so its model "
+        "assigns no probability to the policy's completions",
+        "  hint: name a step after the last change of tokens, such as the chat step",
+        f"{mine}:14: the longest prompt has 8 tokens, and with 60 new tokens it exceeds the "
         "64 positions of the policy",
         "  hint: set max_new_tokens to 56 or less, or max_length to 4",
         f"{mine}:15: `attn_implementation: flash_attention_2` needs a CUDA GPU",
         "  hint: leave `attn_implementation` out: auto takes sdpa",
-        f"{mine}:10: no plugin offers a reward function 'cuont' to judge by",
+        f"{mine}:10: no installed plugin offers the reward function 'cuont' for `judge`",
         "  hint: did you mean 'count'?",
     ]
 
 
 def test_a_win_rate_needs_a_judge_or_a_reward_model(check: Callable[..., Any], desk: Path) -> None:
-    told = complaint(
+    message = error(
         check, "- {stage: evaluate, prompts: prompts.jsonl, max_new_tokens: 4, against: model}\n"
     )
-    assert told == (
-        f"{desk}/mine.yaml:4: win rates need scores, and there is neither a judge nor a reward model\n"
-        "  hint: name a `judge`, or put a step before this one that fills 'reward'"
+    assert message == (
+        f"{desk}/mine.yaml:4: win rates need scores, but there is neither a judge nor a reward model\n"
+        "  hint: name a `judge`, or add a step before this one that fills the reward slot"
     )
 
 
 def test_pairs_need_a_reward_model(check: Callable[..., Any], desk: Path) -> None:
-    told = complaint(check, "- {stage: evaluate, pairs: pairs.jsonl}\n")
-    assert told == (
+    message = error(check, "- {stage: evaluate, pairs: pairs.jsonl}\n")
+    assert message == (
         f"{desk}/mine.yaml:4: step 'evaluate' requires 'reward', and nothing before it fills that slot\n"
         "  hint: put a step before it that fills 'reward': head"
     )
@@ -90,19 +91,19 @@ def test_the_options_of_a_judge_are_checked(check: Callable[..., Any], desk: Pat
     name: count
     options: {leter: e}
 """
-    assert complaint(check, steps) == (
+    assert error(check, steps) == (
         f"{desk}/mine.yaml:10: judge 'count' has no option 'leter'\n  hint: did you mean 'letter'?"
     )
 
 
-def test_answers_that_go_beyond_the_positions_are_refused(
+def test_completions_beyond_the_positions_are_refused(
     check: Callable[..., Any], desk: Path
 ) -> None:
     steps = "- {stage: evaluate, prompts: prompts.jsonl, max_new_tokens: 60}\n"
-    told = complaint(check, steps)
-    assert told == (
-        f"{desk}/mine.yaml:4: the longest prompt has 14 tokens, and with 60 new ones it is longer than "
-        "the 64 positions of the policy\n"
+    message = error(check, steps)
+    assert message == (
+        f"{desk}/mine.yaml:4: the longest prompt has 14 tokens, and with 60 new tokens it exceeds the "
+        "64 positions of the policy\n"
         "  hint: set max_new_tokens to 50 or less, or max_length to 4"
     )
 
@@ -111,9 +112,9 @@ def test_rows_longer_than_the_model_are_refused(check: Callable[..., Any], desk:
     long = conversation(0)
     long["messages"][0]["content"] = "moon " * 80
     lines(desk / "conversations.jsonl", [long])
-    told = complaint(check, "- {stage: evaluate, conversations: conversations.jsonl}\n")
-    assert told == (
-        f"{desk}/mine.yaml:4: the longest row of conversations has 409 tokens, and the policy 64 "
+    message = error(check, "- {stage: evaluate, conversations: conversations.jsonl}\n")
+    assert message == (
+        f"{desk}/mine.yaml:4: the longest row of conversations has 409 tokens, but the policy has 64 "
         "positions\n  hint: set max_length to 64 or less"
     )
 
@@ -125,17 +126,17 @@ def test_a_gate_on_what_is_not_measured_is_refused(check: Callable[..., Any], de
   max_new_tokens: 4
   gate: {jugde: ">= 1"}
 """
-    assert complaint(check, steps) == (
+    assert error(check, steps) == (
         f"{desk}/mine.yaml:8: step 'evaluate' has a gate on 'jugde', which it does not compute\n"
         "  hint: known: ended, length_tokens"
     )
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "expected"),
     [
-        ("", "give prompts, conversations, text or pairs to measure on"),
-        ("text: text.txt, judge: count, kl_to: model", "judge and kl_to look at answers: give prompts"),
+        ("", "there is nothing to evaluate on: give prompts, conversations, text or pairs"),
+        ("text: text.txt, judge: count, kl_to: model", "judge and kl_to need completions: give prompts"),
         ("prompts: prompts.jsonl, compare_by: judge", "compare_by: judge needs a judge"),
         (
             "prompts: prompts.jsonl, against: model, reward_model: false",
@@ -143,19 +144,19 @@ def test_a_gate_on_what_is_not_measured_is_refused(check: Callable[..., Any], de
         ),
         (
             "text: {path: text.txt, weight: 2}",
-            "weight is for what is trained on, not for text",
+            "weight applies to training data only, not to text",
         ),
         (
             "prompts: {path: prompts.jsonl, augment: {swap: 0.1}}",
-            "augment is for what is trained on, not for prompts",
+            "augment applies to training data only, not to prompts",
         ),
     ],
 )  # fmt: skip
 def test_options_that_do_not_go_together_are_refused(
-    check: Callable[..., Any], desk: Path, options: str, said: str
+    check: Callable[..., Any], desk: Path, options: str, expected: str
 ) -> None:
-    told = complaint(check, f"- {{stage: evaluate, {options}}}\n")
-    assert told == f"{desk}/mine.yaml:4: stage 'evaluate': {said}"
+    message = error(check, f"- {{stage: evaluate, {options}}}\n")
+    assert message == f"{desk}/mine.yaml:4: stage 'evaluate': {expected}"
 
 
 def test_what_is_required_used_and_looked_back_at_follows_from_the_options() -> None:
@@ -174,10 +175,10 @@ def test_what_is_required_used_and_looked_back_at_follows_from_the_options() -> 
 
 def test_figures_are_named_in_the_order_of_the_table() -> None:
     config = EvaluateOptions(prompts="p", judge="j", against="a", metrics=["rouge_l"])
-    assert list(metrics_of(config, reward=True)) == [
+    assert list(metric_names(config, reward=True)) == [
         "judge", "reward", "win_rate_vs_a", "judge_a", "reward_a", "rouge_l", "length_tokens", "ended",
     ]  # fmt: skip
-    assert list(metrics_of(EvaluateOptions(text="t"), reward=True)) == [
+    assert list(metric_names(EvaluateOptions(text="t"), reward=True)) == [
         "text_loss",
         "text_perplexity",
     ]

@@ -1,4 +1,4 @@
-"""Who is asked through which tokenizer, and how answers are scored."""
+"""Tokenizers of earlier models, and scores of completions."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from transformers import AutoTokenizer, LlamaForSequenceClassification
 from aligner.data.encoding.chat import ChatEncoder
 from aligner.data.encoding.tokenizers import tokenizer_hash, train_tokenizer
 from aligner.data.rows import Prompt
-from aligner.errors import ModelError
+from aligner.errors import ModelError, error_location
 from aligner.models.generate import Answer
 from aligner.state import Artifact
-from aligner_evaluate.scores import Scorer, win_rate
-from aligner_evaluate.voices import Completions, EvaluatedModel, spoken_through
+from aligner_evaluate.models import Completions, EvaluatedModel, choose_tokenizer
+from aligner_evaluate.scores import RewardScorer, win_rate
 
 from .conftest import ROLES, TEMPLATE, WORDS, conversation
 
@@ -40,25 +40,26 @@ def changed(tokenizer: Any, *, template: bool = True, words: list[str] | None = 
     return made
 
 
-def through(tokenizer: Any, own: Any, *, same_tokens: bool) -> Any:
-    return spoken_through(tokenizer, own, step="base", same_tokens=same_tokens, where="r.yaml:3")
+def choose(tokenizer: Any, own: Any, *, same_tokens: bool) -> Any:
+    with error_location("r.yaml:3"):
+        return choose_tokenizer(tokenizer, own, step="base", same_tokens=same_tokens)
 
 
-def test_an_earlier_model_is_asked_through_its_own_tokenizer_where_that_can_ask(
+def test_an_earlier_model_is_prompted_through_its_own_tokenizer_if_that_has_a_template(
     tokenizer: Any,
 ) -> None:
     other, bare = changed(tokenizer, words=["extra"]), changed(tokenizer, template=False)
-    assert through(other, tokenizer, same_tokens=False) is other
-    assert through(bare, tokenizer, same_tokens=False) is tokenizer
-    assert through(bare, tokenizer, same_tokens=True) is tokenizer
-    assert through(changed(tokenizer), tokenizer, same_tokens=True) is tokenizer
+    assert choose(other, tokenizer, same_tokens=False) is other
+    assert choose(bare, tokenizer, same_tokens=False) is tokenizer
+    assert choose(bare, tokenizer, same_tokens=True) is tokenizer
+    assert choose(changed(tokenizer), tokenizer, same_tokens=True) is tokenizer
 
 
-def test_an_earlier_model_that_cannot_be_asked_is_refused(tokenizer: Any) -> None:
+def test_an_earlier_model_that_cannot_be_prompted_is_refused(tokenizer: Any) -> None:
     with pytest.raises(ModelError) as caught:
-        through(None, tokenizer, same_tokens=False)
+        choose(None, tokenizer, same_tokens=False)
     assert str(caught.value) == (
-        "r.yaml:3: nothing has filled policy and tokenizer after 'base', so no model could answer\n"
+        "r.yaml:3: policy and tokenizer are not both filled after 'base', so there is no model to prompt\n"
         "  hint: name a step after the one that fills them"
     )
 
@@ -70,7 +71,7 @@ def rows() -> list[Prompt]:
     ]
 
 
-def scorer(tokenizer: Any, *, pad_to: int = 64) -> Scorer:
+def scorer(tokenizer: Any, *, pad_to: int = 64) -> RewardScorer:
     from transformers import LlamaConfig
 
     torch.manual_seed(1)
@@ -88,13 +89,17 @@ def scorer(tokenizer: Any, *, pad_to: int = 64) -> Scorer:
         )
     ).eval()
     chat = ChatEncoder(tokenizer)
-    return Scorer(model=model, chat=chat, words=tokenizer_hash(tokenizer), batch_size=2)
+    return RewardScorer(
+        model=model, chat=chat, tokenizer_hash=tokenizer_hash(tokenizer), batch_size=2
+    )
 
 
-def said_by(tokenizer: Any, voice: EvaluatedModel) -> Completions:
-    """Five answers as `voice` would write them; the last two do not end."""
+def completions_of(tokenizer: Any, evaluated: EvaluatedModel) -> Completions:
+    """Return five completions in the tokens of `evaluated`; the last two are truncated."""
     end = tokenizer.convert_tokens_to_ids("<|end|>")
-    prompts = [voice.chat.encode([voice.chat.prompt(row.messages)])[0].input_ids for row in rows()]
+    prompts = [
+        evaluated.chat.encode([evaluated.chat.prompt(row.messages)])[0].input_ids for row in rows()
+    ]
     answers = []
     for number in range(5):
         ids = tokenizer(WORDS[number], add_special_tokens=False)["input_ids"]
@@ -103,29 +108,35 @@ def said_by(tokenizer: Any, voice: EvaluatedModel) -> Completions:
     return Completions(prompts=prompts, answers=answers, texts=list(WORDS[:5]))
 
 
-def test_answers_are_read_anew_where_the_reward_model_has_other_words(tokenizer: Any) -> None:
-    """A model with other words says the same texts in other tokens, and is scored the same."""
+def test_completions_are_tokenized_again_for_a_reward_model_with_another_tokenizer(
+    tokenizer: Any,
+) -> None:
+    """The same texts in the tokens of another tokenizer get the same scores."""
     judge = scorer(tokenizer)
-    other_words = train_tokenizer(["dog moon sun cat"] * 9, 280, special=ROLES[::-1])
-    other_words.chat_template = TEMPLATE
+    other_tokenizer = train_tokenizer(["dog moon sun cat"] * 9, 280, special=ROLES[::-1])
+    other_tokenizer.chat_template = TEMPLATE
     same, other = (
         EvaluatedModel(
-            step="a", policy=Artifact(path="a"), tokenizer=one, words=tokenizer_hash(one)
+            step="a",
+            policy=Artifact(path="a"),
+            tokenizer=own,
+            tokenizer_hash=tokenizer_hash(own),
         )
-        for one in (tokenizer, other_words)
+        for own in (tokenizer, other_tokenizer)
     )
-    heard: list[int] = []
-    said, said_otherwise = said_by(tokenizer, same), said_by(other_words, other)
-    assert said.prompts != said_otherwise.prompts
-    direct = judge.answers(same, rows(), said, heard.append)
-    anew = judge.answers(other, rows(), said_otherwise, heard.append)
-    assert direct == pytest.approx(anew, abs=1e-6)
-    assert heard == [2, 2, 1, 2, 2, 1]
-    for score, prompt, answer in zip(direct, said.prompts, said.answers, strict=True):
+    counts: list[int] = []
+    own = completions_of(tokenizer, same)
+    others = completions_of(other_tokenizer, other)
+    assert own.prompts != others.prompts
+    direct = judge.score(same, rows(), own, counts.append)
+    again = judge.score(other, rows(), others, counts.append)
+    assert direct == pytest.approx(again, abs=1e-6)
+    assert counts == [2, 2, 1, 2, 2, 1]
+    for score, prompt, answer in zip(direct, own.prompts, own.answers, strict=True):
         with torch.no_grad():
             alone = judge.model(input_ids=torch.tensor([[*prompt, *answer.tokens]])).logits
         assert score == pytest.approx(float(alone), abs=1e-5)
-    # The end of an answer matters, so one that was cut off is not read as if it had ended.
+    # The stop token changes the score, so a truncated completion must be scored without it.
     end = tokenizer.convert_tokens_to_ids("<|end|>")
-    as_if_ended = judge.tokens([[*said.prompts[4], *said.answers[4].tokens, end]])[0]
+    as_if_ended = judge.score_rows([[*own.prompts[4], *own.answers[4].tokens, end]])[0]
     assert abs(as_if_ended - direct[4]) > 1e-3

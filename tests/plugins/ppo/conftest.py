@@ -11,12 +11,13 @@ import pytest
 import torch
 from transformers import LlamaForSequenceClassification
 
+from aligner.models.side_adapter import SideAdapter
 from aligner.rl.context import RLContext
 from aligner.stage import StepContext
 from aligner.testing.rl import SMALL, step_context, tiny_llama, tiny_rl
 from aligner_ppo.algorithm import PPOAlgorithm
 from aligner_ppo.options import PPOOptions
-from aligner_ppo.value import PPOValue, ValueAdapter, ValueHead, ValueModel, add_value_adapter
+from aligner_ppo.value import ADAPTER, PPOValue, ValueAdapter, ValueHead, ValueModel
 
 
 def options(**more: Any) -> PPOOptions:
@@ -39,8 +40,8 @@ def tiny_ppo(
     def value(policy: Any, parts: Any) -> PPOValue:
         width = parts.trunk.config.hidden_size
         if kind == "adapter":
-            add_value_adapter(policy, seed=context.seed, step="ppo")
-            made: PPOValue = ValueAdapter(policy, parts.trunk, width)
+            adapter = SideAdapter.add(policy, ADAPTER, seed=context.seed, label="ppo value")
+            made: PPOValue = ValueAdapter(adapter, parts.trunk, width)
         else:
             made = ValueModel(separate) if kind == "model" else ValueHead(width)
         made.learning_rate = options.value_learning_rate or made.learning_rate

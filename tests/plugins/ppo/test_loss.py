@@ -41,7 +41,7 @@ def test_the_policy_loss_is_that_worked_by_hand() -> None:
     assert float(moved["step_kl"]) == pytest.approx(k3, abs=1e-6)
 
 
-def test_unequal_clips_hold_each_side_by_its_own() -> None:
+def test_unequal_limits_clip_each_side_by_its_own() -> None:
     """epsilon 0.1, epsilon_high 0.3: ρ 1.25, A 1 is free (1.25); ρ 0.8, A −1 is held at −0.9."""
     found = policy_loss(
         torch.tensor([1.25, 0.8]).log(),

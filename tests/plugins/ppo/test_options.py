@@ -1,4 +1,4 @@
-"""Options: what is refused, and in which words."""
+"""Options that are refused, with their messages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def config(**more) -> PPOOptions:
 
 
 @pytest.mark.parametrize(
-    ("more", "said"),
+    ("more", "message"),
     [
         ({"rewards": []}, "rewards is empty: there would be nothing to train on"),
         (
@@ -52,13 +52,13 @@ def config(**more) -> PPOOptions:
         ),
     ],
 )
-def test_options_that_make_no_sense_are_refused(more, said) -> None:
+def test_options_that_make_no_sense_are_refused(more, message) -> None:
     with pytest.raises(ValidationError) as refused:
         config(**more)
-    assert refused.value.errors()[0]["msg"] == f"Value error, {said}"
+    assert refused.value.errors()[0]["msg"] == f"Value error, {message}"
 
 
-def test_short_spellings_mean_what_they_say() -> None:
+def test_short_forms_of_rewards_and_guards_are_expanded() -> None:
     made = config(rewards="length", guards={"kl": 7, "entropy": None})
     assert [reward.name for reward in made.rewards] == ["length"]
     assert made.guards.kl == Guard(limit=7.0)
@@ -90,10 +90,10 @@ def test_the_reward_slot_is_needed_only_where_it_is_used(more, needed) -> None:
         ({"value": "head"}, False, "model", "head"),
     ],
 )
-def test_the_value_function_is_chosen_by_what_the_policy_is(more, lora, slot, kind) -> None:
+def test_the_kind_of_value_function_follows_from_policy_and_slot(more, lora, slot, kind) -> None:
     assert value_kind(config(**more), lora=lora, slot=slot) == kind
 
 
-def test_rounds_take_every_prompt_once_unless_the_recipe_says() -> None:
+def test_iterations_are_one_pass_over_the_prompts_unless_given() -> None:
     assert config(prompts=64).total_iterations(129) == 3
     assert config(iterations=7).total_iterations(129) == 7

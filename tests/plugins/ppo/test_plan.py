@@ -1,4 +1,4 @@
-"""Planning: what a ppo step says it will do, and every reason why it cannot, all at once."""
+"""Plan of a ppo step, and all its errors at once."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def refused(folder: Path, **more: Any) -> str:
     return str(error.value)
 
 
-def test_the_plan_says_what_is_pursued_on_how_much_and_held_to_what(tmp_path) -> None:
+def test_the_plan_names_rewards_sizes_kl_and_reference(tmp_path) -> None:
     plan = checked(tmp_path, kl_target=6.0, hold_out=0.3)
     assert plan.summary == (
         "maximize the reward model in 4 iterations of 4 × 2 responses, KL 0.05 (k1) adapted to 6 "
@@ -55,7 +55,7 @@ def test_the_plan_says_what_is_pursued_on_how_much_and_held_to_what(tmp_path) ->
     assert plan.slots["value"].facts == {"value": "model"}
 
 
-def test_the_plan_shows_which_models_are_held_and_their_memory(tmp_path) -> None:
+def test_the_plan_shows_the_models_in_memory(tmp_path) -> None:
     """11,680 parameters trained whole: 16 bytes each for policy and for the value model, which has
     5,104 fewer in its head; 4 each for reference and reward model.
     """
@@ -71,7 +71,7 @@ def test_the_plan_shows_which_models_are_held_and_their_memory(tmp_path) -> None
     assert lora.reference == "model's policy (new adapter off)"
 
 
-def test_every_fault_is_told_at_once(tmp_path) -> None:
+def test_all_errors_are_found_at_once(tmp_path) -> None:
     assert refused(
         tmp_path,
         rewards=[
@@ -151,7 +151,7 @@ def test_a_value_adapter_and_recomputed_activations_exclude_each_other(tmp_path)
     )
 
 
-def test_missing_pretraining_data_is_told_at_its_option(tmp_path) -> None:
+def test_missing_pretraining_data_is_an_error_at_its_option(tmp_path) -> None:
     found = refused(tmp_path, rewards=["length"], pretraining={"data": "nowhere.jsonl"})
     assert "steps[0].pretraining.data: no file or folder 'nowhere.jsonl'" in found
 
@@ -180,11 +180,11 @@ LEARNS = {
 @pytest.mark.parametrize(
     ("kind", "adapter"), [("model", {}), ("head", {}), ("head", LORA), ("adapter", LORA)]
 )
-def test_a_second_ppo_step_goes_on_with_the_value_function_of_the_first(
+def test_a_second_ppo_step_continues_the_value_function_of_the_first(
     tmp_path, kind, adapter
 ) -> None:
-    """The first starts from values of 0. The second starts from what the first has learnt, of the
-    same kind without being told, and trains the first one's adapter further.
+    """The first starts from values of 0. The second starts from the first's trained values, of the
+    same kind without an option for it, and trains the first's adapter further.
     """
     result = two_steps(tmp_path, LEARNS | {"value": kind} | adapter, LEARNS)
     assert _first_values(result["one"].folder) == 0.0
@@ -196,7 +196,7 @@ def test_a_second_ppo_step_may_start_a_new_value_function(tmp_path) -> None:
     assert _first_values(result["two"].folder) == 0.0
 
 
-def test_another_kind_than_the_slot_will_hold_is_refused_before_anything_runs(tmp_path) -> None:
+def test_another_kind_than_that_of_the_slot_is_refused_before_anything_runs(tmp_path) -> None:
     with pytest.raises(AlignerError) as error:
         two_steps(tmp_path, LEARNS | {"value": "head"}, LEARNS | {"value": "model"})
     assert str(error.value) == (

@@ -90,22 +90,22 @@ def test_a_shared_backbone_gives_the_policy_that_separate_models_give(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: dict[str, Any]
 ) -> None:
     """Every metric of every iteration as well, the first ones to 1e-5."""
-    asked: list[Any] = []
+    shared_parts: list[Any] = []
     found = online.shared_reward
 
     def watched(*args: Any, **more: Any) -> Any:
-        asked.append(found(*args, **more))
-        return asked[-1]
+        shared_parts.append(found(*args, **more))
+        return shared_parts[-1]
 
     monkeypatch.setattr(online, "shared_reward", watched)
     how = {"reward": LORA} | how
     shared = run(tmp_path, **how)
     assert SHARED in recipe(tmp_path, **how).check(runs=tmp_path / "runs").plans["ppo"].notes
-    assert [parts is not None for parts in asked] == [True]
+    assert [parts is not None for parts in shared_parts] == [True]
     monkeypatch.setattr(online, "shared_reward", lambda *_, **__: None)
     separate = run(tmp_path, "apart", **how)
-    for one, other in zip(*(curves(result) for result in (shared, separate)), strict=True):
-        assert one == pytest.approx(other, rel=1e-3, abs=1e-4)
+    for first, second in zip(*(curves(result) for result in (shared, separate)), strict=True):
+        assert first == pytest.approx(second, rel=1e-3, abs=1e-4)
     first, alone = (curves(result)[0] for result in (shared, separate))
     for name in ("reward_model", "reward_deviation", "kl", "value", "entropy"):
         assert first[name] == pytest.approx(alone[name], abs=1e-5), name
@@ -125,7 +125,7 @@ def policy_weights(result: Result) -> dict[str, torch.Tensor]:
     return load_file(result["ppo"].folder / "policy" / "adapter_model.safetensors")
 
 
-def test_the_reward_model_is_handed_on_as_it_was_and_nothing_of_it_stays(
+def test_the_reward_model_is_unchanged_and_nothing_of_it_stays_on_the_policy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained: list[str] = []
@@ -133,7 +133,9 @@ def test_the_reward_model_is_handed_on_as_it_was_and_nothing_of_it_stays(
 
     def watched(rl: Any, run: Any) -> Any:
         names = [name for name, _ in rl.actor.policy.named_parameters()]
-        assert any(f".{REWARD}." in name for name in names), "it is there while it is needed"
+        assert any(f".{REWARD}." in name for name in names), (
+            "the reward adapter is on the policy in training"
+        )
         trained.extend(rl.optimizer.parameters)
         return train(rl, run)
 
@@ -170,7 +172,7 @@ def test_the_reward_model_is_handed_on_as_it_was_and_nothing_of_it_stays(
     ],
     ids=["both adapters", "policy trained whole", "reward trained whole"],
 )
-def test_the_plan_says_whether_the_reward_has_a_backbone(
+def test_the_plan_names_the_backbone_of_the_reward_model(
     tmp_path: Path, reward: dict[str, Any], more: dict[str, Any], note: str
 ) -> None:
     plan = recipe(tmp_path, reward=reward, sft=False, **more).check(runs=tmp_path / "runs")

@@ -1,4 +1,4 @@
-"""The ppo stage as a chain runs it: the contract of every stage, and what PPO leaves behind."""
+"""The ppo stage in a chain: the contract of every stage, and the files that it saves."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 
 import pytest
 
-from aligner.testing import StageContract, prompts, texts
+from aligner.errors import StageError
+from aligner.testing import StageContract, prompts, run_stage, texts
 from aligner_ppo.stage import PPO
 
 SMALL = {
@@ -57,7 +58,7 @@ class TestHeadOnTrunkWithPretrainingMix(Contract):
 
 
 class TestContinuousBatching(Contract):
-    """Resumed to the same end as well: on the CPU one seed gives one set of responses."""
+    """Also resumed to the same result: on the CPU the responses follow from the seed."""
 
     options: ClassVar[dict[str, Any]] = SMALL | {
         "rewards": LENGTH,
@@ -73,8 +74,6 @@ class TestValueFromRewardAndAnotherReference(Contract):
 
 @pytest.mark.parametrize(("kind", "files"), [("model", "config.json"), ("head", "value.json")])
 def test_policy_and_value_are_saved_and_the_checkpoints_gone(tmp_path, kind, files) -> None:
-    from aligner.testing import run_stage
-
     config = PPO.Options(**SMALL, rewards=LENGTH, value=kind)
     result = run_stage(PPO(config), tmp_path, files=FILES)
     folder = result["ppo"].folder
@@ -83,3 +82,18 @@ def test_policy_and_value_are_saved_and_the_checkpoints_gone(tmp_path, kind, fil
     assert not (folder / "checkpoints").exists()
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["done"] for line in lines] == [1, 2, 3, 4]
+
+
+def test_a_guard_that_stops_the_step_names_its_line_in_the_recipe(tmp_path) -> None:
+    config = PPO.Options(**SMALL | {"max_new_tokens": 1}, rewards=LENGTH, guards={"unending": 0.5})
+    with pytest.raises(StageError) as stopped:
+        run_stage(PPO(config), tmp_path, files=FILES)
+    lines = str(stopped.value).splitlines()
+    assert lines[0] == (
+        "steps[0]: guard 'unending' at iteration 1: 100% of the responses were truncated, above 50%"
+    )
+    assert len(lines) == 5
+    assert lines[4] == (
+        "  hint: set missing_eos_penalty, raise max_new_tokens, and check that the stop token was "
+        "trained; or set guards.unending"
+    )

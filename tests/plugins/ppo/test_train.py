@@ -1,4 +1,4 @@
-"""The whole algorithm on tiny models: laws it obeys, and tasks whose optimum is known."""
+"""PPO on tiny models: its laws, and tasks whose optimum is known."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def seen_by_update(monkeypatch) -> list[dict[str, float]]:
 )
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 def test_the_first_ratio_is_exactly_one(make, monkeypatch, kind, more, temperature) -> None:
-    """With one minibatch of one micro-batch the mean ratio of the first step is 1.0 to the bit."""
+    """With one minibatch of one micro-batch the mean ratio of the first step is exactly 1.0."""
     rl, run = make(
         parts={"kind": kind},
         temperature=temperature,
@@ -74,13 +74,13 @@ def test_while_nothing_moves_every_ratio_of_the_first_pass_is_one(make, monkeypa
     seen = seen_by_update(monkeypatch)
     train_iteration(rl, RLProgress(kl_coefficient=0.05), run)
     assert len(seen) == 6
-    assert sum(one["ratio"] for one in seen) == pytest.approx(2.0, abs=1e-7)
-    assert all(one["step_kl"] == 0.0 for one in seen)
+    assert sum(metrics["ratio"] for metrics in seen) == pytest.approx(2.0, abs=1e-7)
+    assert all(metrics["step_kl"] == 0.0 for metrics in seen)
 
 
 @pytest.mark.parametrize(("kind", "more"), [("model", {}), ("adapter", LORA)])
 def test_with_zero_advantage_the_policy_does_not_move(make, monkeypatch, kind, more) -> None:
-    """Whatever the value function learns meanwhile."""
+    """Also where the value function is trained."""
     rl, run = make(parts={"kind": kind}, **more)
 
     def nothing(self, experience):
@@ -187,19 +187,19 @@ def test_micro_batches_change_no_metric(make) -> None:
             torch.testing.assert_close(after[name], tensor, atol=2e-4, rtol=1e-3)
 
 
-def test_a_shared_backbone_and_separate_models_agree_where_they_must(make, tiny) -> None:
+def test_a_shared_backbone_and_separate_models_give_the_same_metrics(make, tiny) -> None:
     """A LoRA policy over a shared trunk, and the same policy merged beside a separate reference: same
-    samples, log-probabilities, reference and KL before anything is learnt; and once the LoRA policy has
-    learnt, its shared reference still is the model that came in.
+    samples, log-probabilities, reference and KL before any update; and after an update of the LoRA
+    policy, its shared reference is still the model that came in.
     """
     shared, run_a = make(parts={"kind": "adapter"}, **LORA)
     apart, run_b = make(parts={"kind": "model"})
-    one, seen_a = train_iteration(shared, RLProgress(kl_coefficient=0.05), run_a)
+    progress, seen_a = train_iteration(shared, RLProgress(kl_coefficient=0.05), run_a)
     other, seen_b = train_iteration(apart, RLProgress(kl_coefficient=0.05), run_b)
     for name in ("reward", "kl", "entropy", "length", "ended", "value", "explained_variance"):
         assert seen_a[name] == pytest.approx(seen_b[name], abs=1e-5), name
     assert seen_a["kl"] == seen_b["kl"] == 0.0
-    _, later = train_iteration(shared, one, run_a)
+    _, later = train_iteration(shared, progress, run_a)
     assert later["kl"] != 0.0
     tokens = torch.tensor([[1, 5, 6, 7]])
     with shared.reference.active() as reference:
@@ -209,7 +209,7 @@ def test_a_shared_backbone_and_separate_models_agree_where_they_must(make, tiny)
 
 
 def test_the_value_adapter_and_the_policy_adapter_do_not_touch_each_other(make) -> None:
-    """Values train through their adapter, and the policy's log-probabilities do not notice."""
+    """Values are trained through their adapter; log-probabilities of the policy do not change."""
     rl, run = make(parts={"kind": "adapter"}, kl_coef=0.0, **LORA)
     before = weights(rl)
     train_iteration(rl, RLProgress(kl_coefficient=0.0), run)
@@ -266,9 +266,9 @@ def test_curves_and_samples_are_written(make) -> None:
     rl, run = make(samples_shown=2, samples_every=2)
     train(rl, run)
     curve = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
-    assert [one["done"] for one in curve] == [1, 2, 3]
+    assert [row["done"] for row in curve] == [1, 2, 3]
     samples = [json.loads(line) for line in (run.folder / "samples.jsonl").read_text().splitlines()]
-    assert [one["iteration"] for one in samples] == [1, 1, 3, 3]
+    assert [row["iteration"] for row in samples] == [1, 1, 3, 3]
     assert samples[0].keys() == {
         "iteration", "prompt", "response", "ended", "tokens", "reward", "reward_table"
     }  # fmt: skip

@@ -11,7 +11,7 @@ from aligner.cli.parser import COMMANDS
 PAGE = (Path(__file__).parents[2] / "docs" / "command-line.md").read_text(encoding="utf-8")
 
 
-def test_the_page_lists_the_commands_there_are() -> None:
+def test_the_page_lists_all_commands() -> None:
     table = PAGE.split("## Exit codes")[0]
     assert set(re.findall(r"^\| `aligner (\w+)", table, re.M)) == set(COMMANDS)
 

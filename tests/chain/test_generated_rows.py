@@ -1,4 +1,4 @@
-"""Rows that one step makes and another reads: by name, by content, stand-ins before and real ones after."""
+"""Rows that one step generates and another reads: placeholders at the check, real ones in the run."""
 
 from __future__ import annotations
 
@@ -94,8 +94,10 @@ def read(result: Any) -> list[str]:
     return texts
 
 
-def test_a_stage_that_takes_data_reads_made_rows_without_a_line_of_its_own(tmp_path: Path) -> None:
-    """The check counts stand-ins; the running step has the real rows, and its plan counts them."""
+def test_a_stage_with_data_options_reads_generated_rows_without_further_code(
+    tmp_path: Path,
+) -> None:
+    """The check counts placeholders; the running step has the real rows, and its plan counts them."""
     recipe = chain(tmp_path)
     assert recipe.check(runs=tmp_path / "runs").plans["reader"].rows == 3
     result = run(recipe, tmp_path)
@@ -105,7 +107,7 @@ def test_a_stage_that_takes_data_reads_made_rows_without_a_line_of_its_own(tmp_p
     assert account["data"]["read"] == 2
 
 
-def test_what_stand_ins_say_is_no_ground_to_leave_them_out_and_what_real_rows_say_is(
+def test_filters_keep_placeholder_answers_and_apply_to_the_real_rows(
     tmp_path: Path,
 ) -> None:
     reads = {"step": "maker", "clean": {"min_chars": 4}}
@@ -114,13 +116,13 @@ def test_what_stand_ins_say_is_no_ground_to_leave_them_out_and_what_real_rows_sa
     assert read(run(recipe, tmp_path)) == ["three"]
 
 
-def test_made_rows_stand_beside_files(tmp_path: Path) -> None:
+def test_generated_rows_are_combined_with_files(tmp_path: Path) -> None:
     (tmp_path / "more.jsonl").write_text('{"text": "three"}\n')
     result = run(chain(tmp_path, reads=[{"step": "maker"}, {"path": "more.jsonl"}]), tmp_path)
     assert read(result) == ["one", "two", "three"]
 
 
-def test_only_the_content_of_made_rows_decides_whether_they_are_read_again(tmp_path: Path) -> None:
+def test_only_the_content_of_generated_rows_decides_about_a_rerun(tmp_path: Path) -> None:
     def reused(**plugin_version: Any) -> bool:
         return bool(run(chain(tmp_path, **plugin_version), tmp_path)["reader"].reused)
 
@@ -131,7 +133,7 @@ def test_only_the_content_of_made_rows_decides_whether_they_are_read_again(tmp_p
     assert not reused(most=4), "another plan may be another reading"
 
 
-def test_made_rows_are_found_where_the_runs_have_been_moved_to(tmp_path: Path) -> None:
+def test_generated_rows_are_found_after_the_runs_were_moved(tmp_path: Path) -> None:
     run(chain(tmp_path), tmp_path)
     shutil.move(tmp_path / "runs", tmp_path / "moved")
     again = Recipe(
@@ -147,22 +149,22 @@ def test_made_rows_are_found_where_the_runs_have_been_moved_to(tmp_path: Path) -
     assert read(result) == ["one", "two"]
 
 
-def test_a_malformed_row_ends_the_step_that_reads_it_before_it_works(tmp_path: Path) -> None:
-    told: list[Any] = []
+def test_a_malformed_row_ends_the_step_that_reads_it_before_it_trains(tmp_path: Path) -> None:
+    events: list[Any] = []
     with pytest.raises(AlignerError) as error:
         chain(tmp_path, words=("one", 2)).run(
-            runs=tmp_path / "runs", show=False, on_event=told.append
+            runs=tmp_path / "runs", show=False, on_event=events.append
         )
-    assert [type(one) for one in told] == [StepStarted, StepFinished, StepStarted, StepFailed]
+    assert [type(event) for event in events] == [StepStarted, StepFinished, StepStarted, StepFailed]
     assert str(error.value) == "maker:2: field 'text' should be text, not the number 2"
 
 
-def test_a_step_that_does_not_say_what_it_makes_cannot_be_planned_on(tmp_path: Path) -> None:
+def test_a_step_without_a_forecast_of_its_rows_is_an_error_for_the_reader(tmp_path: Path) -> None:
     with pytest.raises(AlignerError) as error:
         chain(tmp_path, says=False).check(runs=tmp_path / "runs")
     assert str(error.value) == ("steps[1].data: step 'maker' does not say which rows it will make")
 
 
-def test_a_changed_content_of_made_rows_is_explained(tmp_path: Path) -> None:
-    then, now = ({"made": {"data.0.step": digest}} for digest in ("a", "b"))
+def test_a_change_of_generated_rows_is_explained(tmp_path: Path) -> None:
+    then, now = ({"step_rows": {"data.0.step": digest}} for digest in ("a", "b"))
     assert list(differences(then, now)) == ["rows generated for 'data'"]

@@ -1,4 +1,4 @@
-"""What comes after an export: a GGUF file, and the hub."""
+"""GGUF files and uploads to the Hub."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pathlib.Path(out).write_bytes(b"GGUF" + kind.encode())
 
 @pytest.fixture
 def converter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder as llama.cpp's, whose converter writes no real file."""
+    """A folder like that of llama.cpp, with a converter that writes a placeholder."""
     home = tmp_path / "llama.cpp"
     (home / "gguf-py" / "gguf").mkdir(parents=True)
     (home / "convert_hf_to_gguf.py").write_text(CONVERTER)
@@ -36,7 +36,7 @@ def converter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return home
 
 
-def test_a_gguf_file_is_made_of_the_merged_weights(
+def test_a_gguf_file_is_converted_from_the_merged_weights(
     aligner: Aligner, converter: Path, tmp_path: Path
 ) -> None:
     to = tmp_path / "tiny"

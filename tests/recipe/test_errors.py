@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 
-def test_every_fault_of_a_recipe_is_reported_at_once(complaint: Callable[..., str]) -> None:
+def test_all_errors_of_a_recipe_are_reported_at_once(error_text: Callable[..., str]) -> None:
     text = """\
         naem: zephyr
         seed: soon
@@ -27,7 +27,7 @@ def test_every_fault_of_a_recipe_is_reported_at_once(complaint: Callable[..., st
             gate: {loss: 2.5, kl: "3 .. 2", length: short}
           - as: ppo
     """
-    assert complaint(text).splitlines() == [
+    assert error_text(text).splitlines() == [
         "r.yaml:1: a recipe has no key 'naem'",
         "  hint: did you mean 'name'?",
         "r.yaml:2: 'seed' is 'soon', not a whole number from 0 to 4294967295",
@@ -70,7 +70,7 @@ MODEL = "not text\n  hint: write 'model: FOLDER_OR_HUB_ID', or 'model: {path: â€
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("steps: {stage: sft}", f"r.yaml:1: 'steps' is a mapping, not a list\n{BEGIN}"),
         ("steps:", f"r.yaml:1: 'steps' is empty, not a list\n{BEGIN}"),
@@ -93,13 +93,15 @@ MODEL = "not text\n  hint: write 'model: FOLDER_OR_HUB_ID', or 'model: {path: â€
         ("steps: [{stage: b}]\n? [a]\n: 1", "r.yaml:2: a key must be a word"),
     ],
 )  # fmt: skip
-def test_one_fault_is_said_in_full(complaint: Callable[..., str], text: str, said: str) -> None:
-    assert complaint(text) == said
-
-
-def test_a_fault_beside_a_recipe_that_is_no_mapping_is_still_reported(
-    complaint: Callable[..., str],
+def test_a_single_error_has_its_whole_text(
+    error_text: Callable[..., str], text: str, message: str
 ) -> None:
-    assert complaint("- a: ${NO}\n").splitlines()[0] == (
+    assert error_text(text) == message
+
+
+def test_an_error_next_to_a_recipe_that_is_not_a_mapping_is_reported(
+    error_text: Callable[..., str],
+) -> None:
+    assert error_text("- a: ${NO}\n").splitlines()[0] == (
         "r.yaml:1: the environment variable 'NO' is not set"
     )

@@ -21,7 +21,7 @@ class Longer(RewardFunction):
     name = "longer"
 
     def score(self, completions: Sequence[Completion]) -> list[float]:
-        return [float(len(one.text)) for one in completions]
+        return [float(len(c.text)) for c in completions]
 
 
 class Options(StageOptions):
@@ -29,7 +29,7 @@ class Options(StageOptions):
 
 
 class Score(Stage[Options]):
-    """Asks for the function it is told to ask for."""
+    """Look up the reward function named in the options."""
 
     name = "score"
     requires = frozenset()

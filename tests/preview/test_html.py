@@ -1,4 +1,4 @@
-"""The page: everything in it, safe whatever the rows hold, and readable without colours."""
+"""The HTML page: complete, safe for any text of rows, and readable without colors."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ steps:
 
 
 class Reading(HTMLParser):
-    """Takes a page apart: its elements, and what it says."""
+    """Parses a page into its elements and its text."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class Reading(HTMLParser):
 
 
 def _tokens(text: str) -> list[tuple[int, str]]:
-    """Id and role of every token that is drawn by itself, from its title and its class."""
+    """Return id and role of every single token, from its title and its class."""
     found = []
     for tag, attributes in Reading(text).elements:
         classes = str(attributes.get("class")).split()
@@ -75,11 +75,11 @@ def _expected(tokens: tuple[PreviewToken, ...]) -> list[tuple[int, str]]:
 def test_every_token_is_in_the_page_with_its_id_and_its_role(preview_steps: PlanContext) -> None:
     shown = preview_steps(SFT)
     rows = shown.steps[0].sections[0].rows
-    expected = [one for row in rows for one in _expected(row.sequences[0].tokens)]
+    expected = [item for row in rows for item in _expected(row.sequences[0].tokens)]
     assert _tokens(preview_html(shown)) == expected
 
 
-def test_a_shared_prompt_is_in_it_once_and_both_answers_beside_each_other(
+def test_a_shared_prompt_is_in_the_page_once_followed_by_both_answers(
     preview_steps: PlanContext,
 ) -> None:
     shown = preview_steps(DPO, rows=(1,))
@@ -94,7 +94,7 @@ def test_a_shared_prompt_is_in_it_once_and_both_answers_beside_each_other(
     assert text.index("chosen") < text.index("rejected")
 
 
-def test_what_rows_hold_cannot_become_part_of_the_page(tmp_path: Path, desk: Path) -> None:
+def test_text_of_rows_cannot_become_html(tmp_path: Path, desk: Path) -> None:
     talks = [
         {"messages": [{"role": "user", "content": ask}, {"role": "assistant", "content": "<b>"}]}
         for ask in HOSTILE
@@ -118,7 +118,7 @@ def test_what_rows_hold_cannot_become_part_of_the_page(tmp_path: Path, desk: Pat
     assert not handlers
 
 
-def test_the_page_needs_nothing_and_runs_nothing(preview_steps: PlanContext) -> None:
+def test_the_page_has_no_external_resources_and_no_scripts(preview_steps: PlanContext) -> None:
     text = preview_html(preview_steps(SFT, DPO))
     elements = Reading(text).elements
     assert not any("src" in attributes for _, attributes in elements)
@@ -131,7 +131,7 @@ def test_the_page_needs_nothing_and_runs_nothing(preview_steps: PlanContext) -> 
     assert policies == ["default-src 'none'; style-src 'unsafe-inline'"]
 
 
-def test_roles_differ_by_more_than_colour_and_there_is_a_dark_page_too(
+def test_roles_differ_by_more_than_color_and_there_is_a_dark_style(
     preview_steps: PlanContext,
 ) -> None:
     text = preview_html(preview_steps(SFT))
@@ -148,7 +148,7 @@ def test_roles_differ_by_more_than_colour_and_there_is_a_dark_page_too(
     assert "masked context without a loss" in legend
 
 
-def test_the_middle_of_a_long_stretch_waits_until_it_is_asked_for(tmp_path: Path) -> None:
+def test_the_middle_of_a_long_group_is_folded(tmp_path: Path) -> None:
     write_files(tmp_path, {"long.txt": " ".join(f"{number}" for number in range(400))})
     (tmp_path / "r.yaml").write_text(LONG)
     shown = aligner.Recipe.load(tmp_path / "r.yaml").preview()
@@ -162,7 +162,7 @@ def test_the_middle_of_a_long_stretch_waits_until_it_is_asked_for(tmp_path: Path
     )
 
 
-def test_the_bar_says_its_shares_in_words(preview_steps: PlanContext) -> None:
+def test_the_bar_has_its_counts_as_a_label(preview_steps: PlanContext) -> None:
     bars = [
         attributes["aria-label"]
         for _, attributes in Reading(preview_html(preview_steps(SFT, rows=(1,)))).elements

@@ -23,7 +23,7 @@ from aligner.chain import StepProgress
 from aligner.errors import GateError, StageError
 from aligner.models.generate import Sampling, generate
 from aligner.models.load import load_model
-from aligner_evaluate import voices
+from aligner_evaluate import models
 
 from .conftest import conversation, pair, prompt
 
@@ -44,7 +44,7 @@ ALL = """
 """
 
 
-def test_every_measure_is_recorded_under_the_name_the_plan_gave(
+def test_exactly_the_planned_metrics_are_recorded(
     go: Callable[..., Any], check: Callable[..., Any]
 ) -> None:
     planned = check(ALL).plans[-1]
@@ -98,7 +98,7 @@ def plain_logps(model: Any, prompt_ids: list[int], answer: list[int]) -> torch.T
     return logps.gather(1, torch.tensor(answer)[:, None])[:, 0]
 
 
-def test_every_figure_is_what_the_libraries_alone_compute(
+def test_every_metric_equals_what_the_libraries_compute(
     go: Callable[..., Any], model_folder: Path
 ) -> None:
     ran = go(ALL)
@@ -130,25 +130,25 @@ def test_every_figure_is_what_the_libraries_alone_compute(
     assert metrics["text_loss"] == pytest.approx(-float(torch.cat(losses).mean()), **near)
 
     asked = [prompt(number) for number in range(20, 29)]
-    said = {
+    completions = {
         "own": plain_answers(folders["second"] / "policy", words, asked),
         "model": plain_answers(model_folder, model_folder, asked),
         "first": plain_answers(folders["first"] / "policy", words, asked),
     }
     texts = {
         name: [tokenizer.decode(a, skip_special_tokens=True) for _, a in answers]
-        for name, answers in said.items()
+        for name, answers in completions.items()
     }
     end = tokenizer.convert_tokens_to_ids("<|end|>")
     ended = {
         name: [a[-1] in (end, tokenizer.eos_token_id) for _, a in answers]
-        for name, answers in said.items()
+        for name, answers in completions.items()
     }
     judge = {
         name: [t.count("o") - (not e) for t, e in zip(texts[name], ended[name], strict=True)]
-        for name in said
+        for name in completions
     }
-    assert metrics["length_tokens"] == mean([len(answer) for _, answer in said["own"]])
+    assert metrics["length_tokens"] == mean([len(answer) for _, answer in completions["own"]])
     assert metrics["ended"] == mean(ended["own"])
     assert metrics["judge"] == pytest.approx(mean(judge["own"]))
     assert metrics["judge_first"] == pytest.approx(mean(judge["first"]))
@@ -167,7 +167,7 @@ def test_every_figure_is_what_the_libraries_alone_compute(
             return float(scorer(input_ids=torch.tensor([ids])).logits)
 
     for name, metric in (("own", "reward"), ("first", "reward_first"), ("model", "reward_model")):
-        expected = mean([score(p + a) for p, a in said[name]])
+        expected = mean([score(p + a) for p, a in completions[name]])
         assert metrics[metric] == pytest.approx(expected, **near)
     margins = []
     for number in range(30, 40):
@@ -182,7 +182,7 @@ def test_every_figure_is_what_the_libraries_alone_compute(
 
     free = generate(
         policy,
-        [p for p, _ in said["own"]],
+        [p for p, _ in completions["own"]],
         sampling=Sampling(
             stop_tokens=(end, tokenizer.eos_token_id), max_new_tokens=8, temperature=1.0
         ),
@@ -194,7 +194,7 @@ def test_every_figure_is_what_the_libraries_alone_compute(
             [
                 plain_logps(other, p, list(answer.tokens))
                 - plain_logps(policy, p, list(answer.tokens))
-                for (p, _), answer in zip(said["own"], free, strict=True)
+                for (p, _), answer in zip(completions["own"], free, strict=True)
             ]
         )
         assert metrics[f"kl_to_{name}_k1"] == pytest.approx(-float(ratio.mean()), **near)
@@ -208,17 +208,21 @@ def test_every_figure_is_what_the_libraries_alone_compute(
         "prompt": asked[0]["prompt"],
         "reference": asked[0]["answer"],
         "answer": texts["own"][0],
-        "tokens": len(said["own"][0][1]),
+        "tokens": len(completions["own"][0][1]),
         "ended": ended["own"][0],
         "judge": judge["own"][0],
-        "reward": pytest.approx(score([*said["own"][0][0], *said["own"][0][1]]), **near),
+        "reward": pytest.approx(
+            score([*completions["own"][0][0], *completions["own"][0][1]]), **near
+        ),
         "against": {
             name: {
                 "answer": texts[name][0],
-                "tokens": len(said[name][0][1]),
+                "tokens": len(completions[name][0][1]),
                 "ended": ended[name][0],
                 "judge": judge[name][0],
-                "reward": pytest.approx(score([*said[name][0][0], *said[name][0][1]]), **near),
+                "reward": pytest.approx(
+                    score([*completions[name][0][0], *completions[name][0][1]]), **near
+                ),
             }
             for name in ("model", "first")
         },
@@ -226,7 +230,7 @@ def test_every_figure_is_what_the_libraries_alone_compute(
 
 
 class Watcher:
-    """Looks at the live policy before and after an evaluate step."""
+    """Record the models in memory before and after an evaluate step."""
 
     def __init__(self) -> None:
         self.seen: list[Any] = []
@@ -294,7 +298,7 @@ def test_the_step_after_it_is_the_same_as_without_it(go: Callable[..., Any], ada
     assert with_it.steps[1].metrics["kl_to_model"] > 0
 
 
-def test_each_model_answers_once_for_all_measures_and_earlier_ones_are_dropped_at_once(
+def test_each_model_generates_once_and_earlier_ones_are_freed_at_once(
     go: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[float] = []
@@ -312,8 +316,8 @@ def test_each_model_answers_once_for_all_measures_and_earlier_ones_are_dropped_a
         loaded.append(weakref.ref(model))
         return model
 
-    monkeypatch.setattr(voices, "generate", generate_once)
-    monkeypatch.setattr(voices, "load_model", load_one)
+    monkeypatch.setattr(models, "generate", generate_once)
+    monkeypatch.setattr(models, "load_model", load_one)
     steps = """
 - {stage: shake, as: first}
 - {stage: shake, as: second}
@@ -326,29 +330,30 @@ def test_each_model_answers_once_for_all_measures_and_earlier_ones_are_dropped_a
   max_new_tokens: 4
 """
     metrics = go(steps).evaluate
-    # The policy, which is what `second` left, the start and `first`.
+    # The policy, which `second` made, the start, and `first`.
     assert asked == [1.0, 1.0, 1.0]
-    # The policy stays live for the next step; of the others one is gone before the next comes.
+    # The policy stays in memory for the next step; each other model is freed before the next loads.
     assert alive == [0, 1, 1]
     assert metrics["win_rate_vs_second"] == 0.5
     assert (metrics["kl_to_second"], metrics["kl_to_second_k1"]) == (0, 0)
 
 
-def test_the_same_figures_come_out_whatever_the_batch_size(go: Callable[..., Any]) -> None:
+def test_metrics_do_not_depend_on_the_batch_size(go: Callable[..., Any]) -> None:
     one = go(ALL + "  per_device_eval_batch_size: 1\n", runs="one").evaluate
     many = go(ALL + "  per_device_eval_batch_size: 50\n", runs="many").evaluate
     assert one == pytest.approx(many, abs=1e-4)
 
 
-def test_it_tells_how_far_it_is_and_ends_when_all_is_done(go: Callable[..., Any]) -> None:
-    heard = [e.progress for e in go(ALL).events if isinstance(e, StepProgress)]
-    assert {one.unit for one in heard} == {"row"}
-    assert [one.done for one in heard] == sorted(one.done for one in heard)
-    # 12 + 3 rows of text, 2 x 10 sides of pairs; 9 prompts: 3 answers, freely, weighed by 3, 3 rewards.
-    assert (heard[-1].done, heard[-1].total) == (125, 125)
+def test_progress_increases_and_ends_at_the_total(go: Callable[..., Any]) -> None:
+    reports = [e.progress for e in go(ALL).events if isinstance(e, StepProgress)]
+    assert {report.unit for report in reports} == {"row"}
+    assert [report.done for report in reports] == sorted(report.done for report in reports)
+    # 12 + 3 rows of text, 2 x 10 sides of pairs; 9 prompts: completed by 3 models and at temperature 1,
+    # scored by 3 models and by the reward model for 3.
+    assert (reports[-1].done, reports[-1].total) == (125, 125)
 
 
-def test_a_gate_on_a_figure_stops_the_chain(go: Callable[..., Any]) -> None:
+def test_a_gate_on_a_metric_stops_the_chain(go: Callable[..., Any]) -> None:
     steps = """
 - stage: evaluate
   prompts: prompts.jsonl
@@ -359,7 +364,7 @@ def test_a_gate_on_a_figure_stops_the_chain(go: Callable[..., Any]) -> None:
         go(steps)
 
 
-def test_a_model_that_computes_nothing_is_named(go: Callable[..., Any], desk: Path) -> None:
+def test_metrics_that_are_not_finite_are_an_error(go: Callable[..., Any], desk: Path) -> None:
     steps = """
 - {stage: shake, blow_up: true}
 - {stage: evaluate, conversations: conversations.jsonl}
@@ -367,12 +372,14 @@ def test_a_model_that_computes_nothing_is_named(go: Callable[..., Any], desk: Pa
     with pytest.raises(StageError) as caught:
         go(steps)
     assert str(caught.value) == (
-        f"{desk}/mine.yaml:6: what was measured is no number: eval_loss is nan, perplexity is nan\n"
+        f"{desk}/mine.yaml:6: metrics are not finite: eval_loss is nan, perplexity is nan\n"
         "  hint: the model's weights have diverged; train the step before with a lower learning_rate"
     )
 
 
-def test_a_judge_that_gives_no_numbers_is_named(go: Callable[..., Any], desk: Path) -> None:
+def test_scores_of_a_judge_that_are_not_finite_are_an_error(
+    go: Callable[..., Any], desk: Path
+) -> None:
     steps = """
 - stage: evaluate
   prompts: prompts.jsonl
@@ -382,8 +389,8 @@ def test_a_judge_that_gives_no_numbers_is_named(go: Callable[..., Any], desk: Pa
     with pytest.raises(StageError) as caught:
         go(steps)
     assert str(caught.value) == (
-        f"{desk}/mine.yaml:8: judge 'broken' gave 9 scores for 9 answers, 0 of them finite\n"
-        "  hint: a reward function returns one finite number an answer"
+        f"{desk}/mine.yaml:8: judge 'broken' returned 9 scores for 9 completions, 0 of them finite\n"
+        "  hint: a reward function must return one finite number per completion"
     )
 
 
