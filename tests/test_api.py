@@ -267,7 +267,7 @@ def test_an_invalid_start_model_is_refused(sft: SFT) -> None:
     for start, said in (
         ((torch.nn.Linear(1, 1), tokenizer), "a Linear is not a transformers model"),
         ((model, "tiny"), "a str is not a fast transformers tokenizer"),
-        ((empty, tokenizer), "the live model has no weights: it is on the meta device"),
+        ((empty, tokenizer), "the model has no weights: it is on the meta device"),
     ):
         with pytest.raises(ModelError) as refused:
             aligner.Recipe([sft], model=start)

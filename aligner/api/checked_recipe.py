@@ -24,7 +24,7 @@ from aligner.terminal.progress import Display, LineDisplay, NoDisplay, live_disp
 from aligner.terminal.progress_state import ProgressTracker
 
 if TYPE_CHECKING:
-    from aligner.models.live_model import Given
+    from aligner.models.live_model import LiveModel
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -35,7 +35,7 @@ class CheckedRecipe:
     host: Host = field(repr=False)
     runs: Path
     """Folder of all runs."""
-    given: Given | None = field(default=None, repr=False)
+    given: LiveModel | None = field(default=None, repr=False)
     """The live model that the chain starts from, if any."""
 
     @property

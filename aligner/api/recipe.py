@@ -21,7 +21,7 @@ from aligner.recipe import ModelSpec, RecipeSpec, read_recipe, recipe_from
 from aligner.stage import Stage
 
 if TYPE_CHECKING:
-    from aligner.models.live_model import Given
+    from aligner.models.live_model import LiveModel
 
 Start = str | os.PathLike[str] | tuple[Any, Any]
 """A folder, a Hub id, or a pair of a live transformers model and its tokenizer."""
@@ -223,9 +223,9 @@ def _entry(step: Step) -> dict[str, Any]:
     return entry | options
 
 
-def _live_model(model: Start | None) -> Given | None:
+def _live_model(model: Start | None) -> LiveModel | None:
     if not isinstance(model, tuple):
         return None
-    from aligner.models.live_model import Given  # loads torch
+    from aligner.models.live_model import LiveModel  # loads torch
 
-    return Given(*model)
+    return LiveModel(*model)

@@ -50,9 +50,9 @@ class _Models:
         return tokenizer
 
     def _model(self, slot: Slot) -> Any:
-        from aligner.models.live_model import hand_out  # loads torch
+        from aligner.models.live_model import load_for_user  # loads torch
 
-        return hand_out(self._artifact(slot), self.model_cache, reward=slot == "reward")
+        return load_for_user(self._artifact(slot), self.model_cache, reward=slot == "reward")
 
     def _artifact(self, slot: Slot) -> Artifact:
         if slot not in self.state.filled():

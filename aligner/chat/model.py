@@ -10,10 +10,10 @@ from aligner.data.encoding.chat import ChatEncoder
 from aligner.data.encoding.tokenizers import load_tokenizer
 from aligner.data.rows import Messages, Tools
 from aligner.errors import ModelError, error_location
-from aligner.models.clean import base_model
-from aligner.models.generate import Sampling, Written, stream
-from aligner.models.load import load_model, quiet
-from aligner.models.stops import answer_ends
+from aligner.models.generate import GeneratedToken, Sampling, stream
+from aligner.models.load import load_model, silence_transformers
+from aligner.models.restore import base_model
+from aligner.models.stop_tokens import add_model_stop_tokens
 from aligner.run.selection import SelectedStep
 from aligner.state import ModelCache
 
@@ -50,7 +50,7 @@ class ChatModel:
     @property
     def stop_tokens(self) -> tuple[int, ...]:
         """Ids of the tokens that end an answer."""
-        return answer_ends(base_model(self.model), self.chat.stops)
+        return add_model_stop_tokens(base_model(self.model), self.chat.stops)
 
     @property
     def default_tokens(self) -> int:
@@ -101,7 +101,9 @@ class ChatModel:
             input_ids=ids, dropped_turns=dropped, max_new_tokens=min(free, max_new_tokens)
         )
 
-    def answer(self, ids: Sequence[int], *, sampling: Sampling, seed: int) -> Iterator[Written]:
+    def answer(
+        self, ids: Sequence[int], *, sampling: Sampling, seed: int
+    ) -> Iterator[GeneratedToken]:
         """Generate an answer token by token."""
         return stream(self.model, ids, sampling=sampling, seed=seed)
 
@@ -114,7 +116,7 @@ def load_chat_model(step: SelectedStep) -> ChatModel:
         ModelError: They cannot be loaded, or there is no chat template.
     """
     policy, tokenizer_artifact = step.artifact("policy"), step.artifact("tokenizer")
-    with quiet(), error_location(str(step.run.link_of(step.number, step.name))):
+    with silence_transformers(), error_location(str(step.run.link_of(step.number, step.name))):
         tokenizer = load_tokenizer(tokenizer_artifact, ModelCache())
         if not tokenizer.chat_template:
             raise ModelError(

@@ -54,7 +54,7 @@ def _messages(row: Any, plain: bool) -> Raw:
 
 
 def _prompt_completion(row: Any, plain: bool) -> Raw:
-    asked, answer = _parted(row.messages)
+    asked, answer = _split_answer(row.messages)
     if not asked or not answer:
         what = "the conversation has no last question that is answered"
         hint = "correct it, or write --to messages"
@@ -62,7 +62,7 @@ def _prompt_completion(row: Any, plain: bool) -> Raw:
     return _with_tools({"prompt": _side(asked, plain), "completion": _side(answer, plain)}, row)
 
 
-def _parted(messages: Messages) -> tuple[Messages, Messages]:
+def _split_answer(messages: Messages) -> tuple[Messages, Messages]:
     """Split a conversation before its last answers."""
     start = len(messages)
     while start and messages[start - 1]["role"] != "user":
@@ -85,7 +85,7 @@ def _ranking(row: Any, plain: bool) -> Raw:
     return _with_tools(raw, row)
 
 
-def _judged(name: str) -> Callable[[Any, bool], Raw]:
+def _completion_with(name: str) -> Callable[[Any, bool], Raw]:
     def raw(row: Any, plain: bool) -> Raw:
         sides = {side: _side(getattr(row, side), plain) for side in ("prompt", "completion")}
         return _with_tools(sides | {name: getattr(row, name)}, row)
@@ -93,7 +93,7 @@ def _judged(name: str) -> Callable[[Any, bool], Raw]:
     return raw
 
 
-def _classified(row: Any, plain: bool) -> Raw:
+def _classification(row: Any, plain: bool) -> Raw:
     pair = {} if row.pair is None else {"pair": row.pair}
     return {"text": row.text, **pair, "label": row.label}
 
@@ -104,10 +104,10 @@ TARGETS: Mapping[str, Target] = {
     "prompt": Target("prompt", _prompt),
     "preference": Target("preference", _preference),
     "ranking": Target("ranking", _ranking),
-    "prompt-completion-label": Target("label", _judged("label")),
-    "prompt-completion-score": Target("score", _judged("score")),
+    "prompt-completion-label": Target("label", _completion_with("label")),
+    "prompt-completion-score": Target("score", _completion_with("score")),
     "text": Target("text", lambda row, plain: {"text": row.text}),
-    "text-label": Target("class", _classified),
+    "text-label": Target("class", _classification),
 }
 """Formats that can be written; aligner reads the same rows from them."""
 
@@ -141,7 +141,7 @@ def is_plain(row: Row) -> bool:
     """Return True if a row has only a text of the user and one of the assistant."""
     given = vars(row)
     if "messages" in given:
-        asked, answer = _parted(row.messages)  # type: ignore[attr-defined]
+        asked, answer = _split_answer(row.messages)  # type: ignore[attr-defined]
         sides = [asked, answer] if answer else [asked]
     else:
         sides = [
@@ -177,10 +177,10 @@ def write_rows(path: Path, rows: Callable[[], Iterable[Row]], to: Target) -> int
         return 0
     made = chain([first], made)
     try:
-        with _replacing(path) as beside:
+        with _replace_on_success(path) as beside:
             if kind == "parquet":
                 return _parquet(beside, list(made), path)
-            with _opened(beside, packed) as file:
+            with _open_text(beside, packed) as file:
                 return {"jsonl": _lines, "json": _array, "csv": _cells(","), "tsv": _cells("\t")}[
                     kind
                 ](file, made)
@@ -192,13 +192,13 @@ def _refuse_turns(plain: bool, to: Target, path: Path) -> None:
     if to.kind in ("text", "class"):
         return
     if to.raw is _messages or not plain or to.kind == "ranking":
-        what = f"cells of {path.name} hold texts, and the rows have lists of turns"
+        what = f"cells of {path.name} contain text, but the rows have lists of turns"
         hint = "write .jsonl or .parquet; prompts and answers of one turn each fit `--to prompt-completion`"
         raise DataError(what, hint=hint)
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
+def _replace_on_success(path: Path) -> Iterator[Path]:
     """Yield a temporary path, which replaces `path` if there is no error."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
@@ -212,7 +212,7 @@ def _replacing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _opened(path: Path, packed: bool) -> Iterator[TextIO]:
+def _open_text(path: Path, packed: bool) -> Iterator[TextIO]:
     with path.open("wb") as file:
         # Without a name and a time in it, the same rows make the same file.
         packer = gzip.GzipFile("", "wb", fileobj=file, mtime=0) if packed else None
@@ -273,6 +273,6 @@ def _parquet(file: Path, rows: Sequence[Raw], path: Path) -> int:
         pyarrow.parquet.write_table(pyarrow.table(columns), file)
     except pyarrow.ArrowException as error:
         reason = str(error).strip().split("\n")[0][:200]
-        what = f"the rows do not fit one table, as {path.name} would hold: {reason}"
+        what = f"the rows do not fit one table, as {path.name} must contain: {reason}"
         raise DataError(what, hint="write .jsonl") from None
     return len(rows)

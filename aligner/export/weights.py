@@ -20,12 +20,12 @@ from aligner.data.encoding.chat import ChatEncoder, stop_tokens
 from aligner.export.options import ExportFailed, ExportOptions
 from aligner.export.result import Verification
 from aligner.models.adapters import is_reward, merge_stack
-from aligner.models.clean import base_model, snapshot_settings
 from aligner.models.files import read_json, stored_dtypes
-from aligner.models.load import cast, load_as, quiet
-from aligner.models.resolve import folder_of
+from aligner.models.load import cast, load_as, silence_transformers
+from aligner.models.resolve import local_folder
+from aligner.models.restore import base_model, snapshot_settings
 from aligner.models.save import save_model
-from aligner.models.stops import answer_ends
+from aligner.models.stop_tokens import add_model_stop_tokens
 from aligner.models.tokens import set_token_ids
 from aligner.state import Artifact, ModelCache
 
@@ -50,7 +50,7 @@ def write_weights(
     Raises:
         ExportFailed: The loaded model differs from the run's model.
     """
-    stored = stored_dtypes(folder_of(artifact))
+    stored = stored_dtypes(local_folder(artifact))
     own = _DTYPES.get(next(iter(stored)), torch.float32) if len(stored) == 1 else torch.float32
     dtype = own if options.dtype is None else getattr(torch, options.dtype)
     prompts = _encode_prompts(tokenizer)
@@ -75,11 +75,13 @@ def _write_merged(
     )
     outputs, device = _outputs(model, prompts), model.device
     if not reward:
-        set_token_ids(model, tokenizer, stop_ids=answer_ends(model, stop_tokens(tokenizer)))
+        set_token_ids(
+            model, tokenizer, stop_ids=add_model_stop_tokens(model, stop_tokens(tokenizer))
+        )
     save_model(model, folder, model_cache=ModelCache())
     del model  # frees memory for the model that is loaded back
     kind: Any = AutoModelForSequenceClassification if reward else AutoModelForCausalLM
-    with quiet():
+    with silence_transformers():
         loaded = kind.from_pretrained(folder, dtype="auto", local_files_only=True).to(device)
     if loaded.dtype != dtype:
         raise ExportFailed(f"the model was written as {dtype} but loads as {loaded.dtype}")
@@ -139,11 +141,11 @@ def _write_adapter(
     text = json.dumps(settings, indent=2, sort_keys=True) + "\n"
     (folder / "adapter_config.json").write_text(text, encoding="utf-8")
     base = base_model(model)
-    set_token_ids(base, tokenizer, stop_ids=answer_ends(base, stop_tokens(tokenizer)))
+    set_token_ids(base, tokenizer, stop_ids=add_model_stop_tokens(base, stop_tokens(tokenizer)))
     if base.generation_config is not None:
         base.generation_config.save_pretrained(folder)
     del model, base
-    with quiet():
+    with silence_transformers():
         loaded = AutoPeftModelForCausalLM.from_pretrained(folder, dtype=dtype).to(device)
     difference = _check_identical(loaded, outputs, prompts)
     return Verification(

@@ -5,15 +5,19 @@ from aligner.data.encoding.prepare import PreparedData
 from aligner.data.encoding.tokenizers import load_tokenizer, save_tokenizer
 from aligner.data.store.lazy_rows import MappedRows
 from aligner.models.fresh import fresh_model
-from aligner.models.inspect import ModelInfo, fresh_info, planned_model, reward_info
-from aligner.models.inspect import Training as PlannedTraining
 from aligner.models.language_model import LanguageModel
+from aligner.models.model_info import (
+    ModelInfo,
+    PlannedTraining,
+    fresh_info,
+    planned_model,
+    reward_info,
+)
 from aligner.models.options import adapter_plan
 from aligner.models.padding import pad_id
-from aligner.models.policy import Prepared as PreparedModel
-from aligner.models.policy import prepare_policy
+from aligner.models.policy import PreparedModel, prepare_policy
 from aligner.models.precision import precision_of
-from aligner.models.reward import head_of, load_reward_to_train
+from aligner.models.reward import load_reward_to_train, reward_head
 from aligner.models.save import save_model
 from aligner.models.side_adapter import SideAdapter
 from aligner.models.tensor_artifact import load_tensors, read_about, save_tensors
@@ -80,7 +84,6 @@ __all__ = [
     "fresh_info",
     "fresh_model",
     "fresh_tokenizer",
-    "head_of",
     "kl_estimate",
     "load_reward_to_train",
     "load_tensors",
@@ -93,6 +96,7 @@ __all__ = [
     "preview_section",
     "prompt_layout",
     "read_about",
+    "reward_head",
     "reward_info",
     "save_model",
     "save_tensors",

@@ -1,4 +1,4 @@
-"""Adapters on a model: attached, switched on and off, merged, and always under the same names."""
+"""Attach, activate, copy and merge LoRA adapters, under fixed names."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from aligner.models.options import Adapter
 from aligner.models.precision import device
 
 TOP = "default"
-"""The topmost adapter: the one that is trained. Trainers of trl look for this name."""
+"""Name of the topmost adapter, which is trained. TRL's trainers expect this name."""
 REFERENCE = "aligner_reference"
-"""A frozen copy of the topmost adapter, while a step needs its incoming policy."""
+"""Name of a frozen copy of the topmost adapter, for the reference policy."""
 _PART = r"\.(?:lora_\w+|modules_to_save)\."
 
 
-def names_of(count: int) -> tuple[str, ...]:
-    """The names of a stack of `count` adapters, the lowest first.
+def adapter_names(count: int) -> tuple[str, ...]:
+    """Return the names of a stack of `count` adapters, lowest first.
 
     >>> names_of(3)
     ('below0', 'below1', 'default')
@@ -37,24 +37,24 @@ def names_of(count: int) -> tuple[str, ...]:
     return (*(f"below{number}" for number in range(count - 1)), TOP) if count else ()
 
 
-def stack_of(model: PreTrainedModel | PeftModel) -> tuple[str, ...]:
-    """The adapters on `model`, the lowest first; copies made for a reference are not among them."""
+def adapter_stack(model: PreTrainedModel | PeftModel) -> tuple[str, ...]:
+    """Return the names of the adapters of `model`, lowest first, without the reference's copy."""
     if not isinstance(model, PeftModel):
         return ()
     kept = [name for name in model.peft_config if name == TOP or re.fullmatch(r"below\d+", name)]
-    return names_of(len(kept))
+    return adapter_names(len(kept))
 
 
 def is_reward(model: PreTrainedModel | PeftModel) -> bool:
-    """Whether `model` ends in a head that scores, not in one that predicts tokens."""
+    """Return True if `model` is a sequence classifier, as reward models are."""
     whole = model.get_base_model() if isinstance(model, PeftModel) else model
     return type(whole).__name__.endswith("ForSequenceClassification")
 
 
 def activate(model: PeftModel, names: Sequence[str], *, train: bool) -> None:
-    """Let exactly `names` take part in the forward pass, and train the topmost alone, or nothing.
+    """Activate exactly `names`, and train the topmost adapter or nothing.
 
-    peft's own switches turn on the gradients of whatever they activate, frozen or not.
+    peft's own methods enable gradients of every adapter that they activate.
     """
     tuner: Any = model.base_model
     if names:
@@ -70,23 +70,23 @@ def activate(model: PeftModel, names: Sequence[str], *, train: bool) -> None:
 
 
 def belongs_to(parameter: str, adapter: str) -> bool:
-    """Whether the parameter of this name is part of `adapter`."""
+    """Return True if the parameter of this name is part of `adapter`."""
     return re.search(rf"{_PART}{adapter}(?:\.|$)", parameter) is not None
 
 
 @contextmanager
 def seeded(seed: int, step: str) -> Iterator[None]:
-    """Draw random numbers that depend on nothing but `seed` and `step`, and leave the others alone."""
+    """Seed the random numbers of the body by `seed` and `step`, and restore the generators after it."""
     number = int.from_bytes(hashlib.sha256(f"{seed}:{step}".encode()).digest()[:4], "big")
-    here = device()
-    devices = [here] if here.type == "cuda" else []
+    accelerator = device()
+    devices = [accelerator] if accelerator.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(number)
         yield
 
 
 def lora_config(adapter: Adapter, model: nn.Module, *, reward: bool) -> LoraConfig:
-    """The settings of peft for `adapter`; a reward model's head is always trained with it."""
+    """Return peft's config for `adapter`; the head of a reward model is trained with it."""
     head = _head_names(model) if reward else ()
     conv = any(isinstance(module, Conv1D) for module in model.modules())
     return LoraConfig(
@@ -105,7 +105,7 @@ def lora_config(adapter: Adapter, model: nn.Module, *, reward: bool) -> LoraConf
 
 
 def attach_config(model: PreTrainedModel | PeftModel, config: LoraConfig, name: str) -> PeftModel:
-    """Put the adapter that `config` describes on `model` under `name`, with peft's own first weights."""
+    """Add the adapter of `config` to `model` as `name`, with peft's initial weights."""
     with warnings.catch_warnings():
         # peft 0.21 asks transformers 5.23 for a property under its old name.
         warnings.filterwarnings(
@@ -122,7 +122,7 @@ def attach_config(model: PreTrainedModel | PeftModel, config: LoraConfig, name: 
             if "ParamWrapper" not in str(error):
                 raise
             raise _expert_adapter() from error
-    # For a mixture of experts peft turns targets into fused tensors, which it cannot stack or copy.
+    # In a mixture of experts peft targets fused tensors, which it cannot stack or copy.
     if config.target_parameters:
         raise _expert_adapter()
     return wrapped
@@ -130,7 +130,7 @@ def attach_config(model: PreTrainedModel | PeftModel, config: LoraConfig, name: 
 
 def _expert_adapter() -> ModelError:
     return ModelError(
-        "an adapter on the experts of a mixture cannot be carried along a chain",
+        "adapters on the experts of a mixture-of-experts model are not supported",
         hint="name other modules, such as `target_modules: [q_proj, k_proj, v_proj, o_proj]`",
     )
 
@@ -138,22 +138,22 @@ def _expert_adapter() -> ModelError:
 def attach_fresh(
     model: PreTrainedModel | PeftModel, adapter: Adapter, *, seed: int, step: str
 ) -> PeftModel:
-    """Put a new adapter on top that adds nothing yet; those that are on stay on, frozen."""
+    """Add a new adapter on top whose update is zero; adapters below stay active and frozen."""
     if isinstance(model, PeftModel):
-        count = len(stack_of(model))
+        count = len(adapter_stack(model))
         _rename_top(model, f"below{count - 1}")
     reward = is_reward(model)
     whole = model.get_base_model() if isinstance(model, PeftModel) else model
     config = lora_config(adapter, whole, reward=reward)
     with seeded(seed, step):
         model = attach_config(model, config, TOP)
-    activate(model, stack_of(model), train=True)
+    activate(model, adapter_stack(model), train=True)
     return model
 
 
 @contextmanager
-def gradients_kept(model: nn.Module) -> Iterator[None]:
-    """Let what requires a gradient be as it was after the body; what the body adds requires none."""
+def preserve_requires_grad(model: nn.Module) -> Iterator[None]:
+    """Restore `requires_grad` after the body; parameters that the body adds get False."""
     before = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
     try:
         yield
@@ -164,9 +164,9 @@ def gradients_kept(model: nn.Module) -> Iterator[None]:
 
 
 def copy_top(model: PeftModel, name: str) -> None:
-    """Add a copy of the topmost adapter under `name`, equal to the bit."""
+    """Add a bit-identical copy of the topmost adapter as `name`."""
     with seeded(0, name):
-        attach_config(model, copied(model.peft_config[TOP]), name)
+        attach_config(model, copy_config(model.peft_config[TOP]), name)
     state = get_peft_model_state_dict(model, adapter_name=TOP, save_embedding_layers=False)
     set_peft_model_state_dict(model, {k: v.detach().clone() for k, v in state.items()}, name)
     parameters = dict(model.named_parameters())
@@ -176,11 +176,11 @@ def copy_top(model: PeftModel, name: str) -> None:
 
 
 def merge_stack(model: PeftModel) -> PreTrainedModel:
-    """Fold every adapter into the weights, the lowest first, and train all of them from here on."""
+    """Merge all adapters into the weights, lowest first, and make all weights trainable."""
     merged: PreTrainedModel = model.merge_and_unload(
-        safe_merge=True, adapter_names=list(stack_of(model))
+        safe_merge=True, adapter_names=list(adapter_stack(model))
     )
-    # peft leaves every merged weight frozen: what followed would train nothing.
+    # peft leaves the merged weights frozen.
     return merged.requires_grad_(True)
 
 
@@ -190,8 +190,8 @@ def _rename_top(model: PeftModel, name: str) -> None:
     model.delete_adapter(TOP)
 
 
-def copied(config: Any) -> LoraConfig:
-    """Settings of their own: peft adds to those that it is given."""
+def copy_config(config: Any) -> LoraConfig:
+    """Copy a config: peft modifies the ones that it receives."""
     raw = {field.name: getattr(config, field.name) for field in fields(config) if field.init}
     return LoraConfig(**raw)
 

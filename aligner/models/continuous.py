@@ -1,4 +1,4 @@
-"""Let a model answer prompts by transformers' continuous batching: rows join as others leave."""
+"""Generate completions by transformers' continuous batching, which replaces finished rows at once."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from peft import PeftModel
 from transformers import ContinuousBatchingConfig, GenerationConfig, PreTrainedModel
 
 from aligner.errors import StageError
-from aligner.models.clean import base_model
-from aligner.models.generate import Answer, Sampling, at_rest
-from aligner.models.load import quiet
+from aligner.models.generate import Answer, Sampling, eval_mode
+from aligner.models.load import silence_transformers
+from aligner.models.restore import base_model
 
 _PAGE = 16
-"""Tokens of one row that are cached side by side."""
+"""Tokens per page of the cache."""
 _SECONDS = 1.0
-"""How long to wait before looking whether the writing thread is still alive."""
+"""Seconds between checks that the generation thread is alive."""
 
 
 def batches_continuously(kind: type[PreTrainedModel]) -> bool:
-    """Whether models of this class can be asked so: their attention must be exchangeable."""
+    """Return True if models of this class support continuous batching."""
     return bool(kind._supports_attention_backend) and not kind._is_stateful
 
 
@@ -34,59 +34,64 @@ def generate_continuously(
     samples: int = 1,
     batch_size: int = 32,
 ) -> list[Answer]:
-    """Answer every prompt `samples` times, with the weights that `model` has now.
+    """Generate `samples` completions of every prompt with the current weights of `model`.
 
-    Unlike `generate`, answers follow from `seed` and all that is asked together, `batch_size` among
-    it: one random stream serves all rows. On the CPU the same call gives the same answers.
+    Unlike in `generate`, completions depend on all prompts and on `batch_size`: all rows share one random
+    stream. On the CPU equal calls give equal completions.
 
     Args:
-        model: A causal language model of a kind that `batches_continuously`; left exactly as it was.
-        prompts: Token ids, the generation prompt included; none may be empty.
-        sampling: How tokens are chosen, with no least length and nothing cut.
-        seed: What the random numbers follow from.
-        samples: Answers a prompt, which is computed once for all of them.
-        batch_size: Answers written at one time.
+        model: Causal language model of a class that `batches_continuously`; not changed.
+        prompts: Token ids, generation prompt included; none may be empty.
+        sampling: Sampling of tokens, without `min_new_tokens`, `top_k` and `top_p`.
+        seed: Seed of the random numbers.
+        samples: Completions per prompt; the prompt is computed once for all.
+        batch_size: Completions generated at once.
 
     Returns:
-        Answers in the order of the prompts, each prompt's samples together.
+        Completions in the order of the prompts, those of a prompt together.
 
     Raises:
-        StageError: transformers does not answer all of them.
+        StageError: transformers did not complete all prompts.
     """
     assert not sampling.min_new_tokens, "refused when the step was planned"
     assert (sampling.top_k, sampling.top_p) == (0, 1.0), "refused when the step was planned"
     whole: Any = base_model(model)
     devices = [whole.device] if whole.device.type == "cuda" else []
-    # It seeds the random numbers of the whole process, and never puts them back.
-    with at_rest(model), quiet(), torch.no_grad(), torch.random.fork_rng(devices=devices):
+    # It seeds the random numbers of the process and does not restore them.
+    with (
+        eval_mode(model),
+        silence_transformers(),
+        torch.no_grad(),
+        torch.random.fork_rng(devices=devices),
+    ):
         manager = whole.init_continuous_batching(
             generation_config=_generation(sampling, samples),
             continuous_batching_config=_batching(prompts, sampling, seed, batch_size),
         )
         try:
-            # All are there before it starts: what shares a batch then does not hang on the clock.
+            # All requests are added before it starts, so that batches do not depend on timing.
             names = manager.add_requests([list(prompt) for prompt in prompts])
             manager.start()
             found = _results(manager, len(prompts) * samples)
         finally:
             manager.stop(block=True)
             manager.destroy()
-    wanted = [f"{name}{child}" for name in names for child in _children(samples)]
-    failed = [one for one in wanted if one not in found or found[one].error]
+    expected = [f"{name}{child}" for name in names for child in _children(samples)]
+    failed = [name for name in expected if name not in found or found[name].error]
     if failed:
         cause = manager.background_thread_status.fatal_error or (
             found[failed[0]].error if failed[0] in found else "no reason given"
         )
         raise StageError(
-            f"transformers' continuous batching left {len(failed)} of {len(wanted)} prompts "
-            f"unanswered: {cause}",
+            f"transformers' continuous batching did not complete {len(failed)} of {len(expected)} "
+            f"prompts: {cause}",
             hint="use `sampler: built_in`",
         )
-    return [_answer(found[one], sampling) for one in wanted]
+    return [_answer(found[name], sampling) for name in expected]
 
 
 def _generation(sampling: Sampling, samples: int) -> GenerationConfig:
-    how = {"temperature": sampling.temperature} if sampling.temperature else {}
+    options = {"temperature": sampling.temperature} if sampling.temperature else {}
     return GenerationConfig(  # type: ignore[no-untyped-call]
         max_new_tokens=sampling.max_new_tokens,
         do_sample=bool(sampling.temperature),
@@ -95,7 +100,7 @@ def _generation(sampling: Sampling, samples: int) -> GenerationConfig:
         num_return_sequences=samples,
         top_k=0,
         top_p=1.0,
-        **how,
+        **options,
     )
 
 
@@ -111,7 +116,7 @@ def _batching(
         max_requests_per_batch=batch_size,
         return_logprobs=True,
         seed=seed % 2**63,
-        # The kernel is the recipe's choice, and graphs would hold weights that have changed since.
+        # The recipe sets the kernel, and CUDA graphs would keep outdated weights.
         auto_switch_to_flash=False,
         use_cuda_graph=False,
         use_async_batching=False,

@@ -1,7 +1,7 @@
-"""Rows being written by a causal model: their past, their next logits, and which have left.
+"""State of a batch in generation: key-value cache, next logits, and finished rows.
 
 Shapes: P prompts, B rows in the batch at the moment, Q columns computed at once, T columns so far,
-V words.
+V vocabulary size.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from aligner.models.padding import left_padded
+from aligner.models.padding import pad_left
 
 
-def keeps_cache(model: nn.Module) -> bool:
-    """Whether the past of `model` can be kept as keys and values, one row apart from another.
+def supports_cache(model: nn.Module) -> bool:
+    """Return True if `model` has a key-value cache with separate rows.
 
-    Recurrent states and the virtual tokens of prompt-learning adapters cannot; such models are run
-    afresh over the whole row for each token, and only rows of one length share a batch.
+    Recurrent models and prompt-learning adapters have none; they compute the full row for each token, and
+    only rows of equal length share a batch.
     """
     active = getattr(model, "active_peft_config", None)
     if active is not None and active.is_prompt_learning:
@@ -31,7 +31,7 @@ def keeps_cache(model: nn.Module) -> bool:
 
 
 class DecodingBatch:
-    """Prompts padded on the left, each computed once for all its samples; finished rows leave."""
+    """Prompts padded on the left, each computed once for all its samples; finished rows are removed."""
 
     def __init__(
         self,
@@ -41,21 +41,21 @@ class DecodingBatch:
         samples: int,
         device: torch.device,
     ) -> None:
-        """Compute the prompts; `logits_BV` then has a row a sample, those of one prompt side by side."""
-        tokens_PT, mask_PT = left_padded(prompts)
+        """Compute the prompts; `logits_BV` then has a row per sample, those of a prompt adjacent."""
+        tokens_PT, mask_PT = pad_left(prompts)
         base = _base(model)
         self._model, self._accepts = model, _accepts(base)
-        self._cache = DynamicCache(config=base.config) if keeps_cache(model) else None
+        self._cache = DynamicCache(config=base.config) if supports_cache(model) else None
         self._padded = bool((mask_PT == 0).any())
         self._tokens_BT, self._mask_BT = tokens_PT.to(device), mask_PT.to(device)
         self.logits_BV = self._forward(self._tokens_BT)
-        """What the next tokens are chosen by, fp32."""
+        """Logits of the next tokens, fp32."""
         if samples > 1:
             self._repeat(samples)
-        self.places_B = torch.arange(len(self.logits_BV), device=device)
-        """Which row of the beginning each one is."""
+        self.rows_B = torch.arange(len(self.logits_BV), device=device)
+        """Index of each row in the initial batch."""
         self.finished_B = torch.zeros(len(self.logits_BV), dtype=torch.bool, device=device)
-        """Rows that have ended and not left yet."""
+        """True for rows that have ended and are not removed yet."""
 
     def _repeat(self, samples: int) -> None:
         if self._cache is not None:
@@ -66,12 +66,12 @@ class DecodingBatch:
 
     @torch.no_grad()
     def _forward(self, tokens_BQ: Tensor) -> Tensor:
-        """The logits after the last of these tokens, (B, V), fp32."""
+        """Compute the logits after the last of these tokens, (B, V), fp32."""
         inputs: dict[str, Any] = {"input_ids": tokens_BQ, "use_cache": self._cache is not None}
         if self._cache is not None:
             inputs["past_key_values"] = self._cache
         if self._padded:
-            # Without padding the mask says nothing, and its absence spares building (B, 1, Q, T).
+            # Without padding no mask is needed, which saves a (B, 1, Q, T) tensor.
             inputs["attention_mask"] = self._mask_BT
             if "position_ids" in self._accepts:
                 positions_BT = (self._mask_BT.cumsum(1) - 1).clamp(min=0)
@@ -80,20 +80,20 @@ class DecodingBatch:
             inputs["logits_to_keep"] = 1
         return self._model(**inputs).logits[:, -1].float()  # type: ignore[no-any-return]
 
-    def go_on(self, tokens_B: Tensor, stopped_B: Tensor) -> bool:
-        """Append the tokens just chosen, after finished rows have left; false when none is left."""
+    def append(self, tokens_B: Tensor, stopped_B: Tensor) -> bool:
+        """Append sampled tokens and compute the next logits; return False if all rows have finished."""
         self.finished_B = self.finished_B | stopped_B
         finished = int(self.finished_B.sum())
         if finished == len(self.finished_B):
             return False
-        # Leaving copies the cache, so rows leave by the eighth and not one by one.
+        # Removing rows copies the cache, so an eighth of the batch is removed at once.
         if finished * 8 >= len(self.finished_B):
-            staying = torch.nonzero(~self.finished_B)[:, 0]
+            remaining = torch.nonzero(~self.finished_B)[:, 0]
             if self._cache is not None:
-                self._cache.batch_select_indices(staying)
-            self._tokens_BT, self._mask_BT = self._tokens_BT[staying], self._mask_BT[staying]
-            self.places_B, self.finished_B = self.places_B[staying], self.finished_B[staying]
-            tokens_B = tokens_B[staying]
+                self._cache.batch_select_indices(remaining)
+            self._tokens_BT, self._mask_BT = self._tokens_BT[remaining], self._mask_BT[remaining]
+            self.rows_B, self.finished_B = self.rows_B[remaining], self.finished_B[remaining]
+            tokens_B = tokens_B[remaining]
         self._mask_BT = torch.cat([self._mask_BT, self._mask_BT.new_ones(len(tokens_B), 1)], 1)
         self._tokens_BT = torch.cat([self._tokens_BT, tokens_B[:, None]], 1)
         cached = self._cache is not None

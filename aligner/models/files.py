@@ -1,4 +1,4 @@
-"""Which files of a model folder are read, what they hash to, and which are refused, without torch."""
+"""Read, hash and check the files of model folders, without torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from aligner.errors import ModelError
 from aligner.state import Artifact
 
 READ = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
-"""What is ever read of a model folder, and downloaded from a hub."""
+"""Patterns of the files that are read from a model folder or downloaded from a hub."""
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer.model",
@@ -30,7 +30,7 @@ TOKENIZER_FILES = (
 )
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack")
 
-# What the libraries write about themselves, and where things happened to lie: equal models differ in these.
+# Versions and paths that libraries write: equal models differ in them.
 _NOISE = frozenset(
     {"_name_or_path", "transformers_version", "base_model_name_or_path", "revision", "peft_version"}
 )
@@ -39,38 +39,38 @@ _KERNEL_KEYS = ("attn_implementation", "experts_implementation")
 
 
 def hash_folder(folder: Path, *, only: Iterable[str] | None = None) -> str:
-    """SHA-256 over the files of `folder` that are ever read, by name; notes about paths and versions aside.
+    """Compute the SHA-256 of the files of `folder` that are read, without recorded paths and versions.
 
     Args:
-        folder: Of weights, of an adapter, or of a tokenizer; sub-folders are not part of it.
-        only: Names of files to take, if they are there; None takes weights and settings but no
+        folder: Folder of a model, an adapter or a tokenizer; subfolders are ignored.
+        only: Names of the files to hash, if they exist; None hashes weights and configs but no
             tokenizer.
     """
     names = set(only) if only is not None else None
-    whole = hashlib.sha256()
+    digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):
         if not path.is_file():
             continue
         wanted = is_model_file(path.name) if names is None else path.name in names
         if wanted:
-            whole.update(f"{path.name}\0{_hash_file(path)}\n".encode())
-    return whole.hexdigest()
+            digest.update(f"{path.name}\0{_hash_file(path)}\n".encode())
+    return digest.hexdigest()
 
 
 def hash_adapters(base: str, folders: Iterable[str]) -> str:
-    """The hash of a stack: that of what lies below, and each adapter folder's, from the lowest up."""
+    """Compute the hash of a stack of adapters from the hash of its base, lowest adapter first."""
     for folder in folders:
         base = hashlib.sha256(f"{base}\n{hash_folder(Path(folder))}".encode()).hexdigest()
     return base
 
 
 def hash_hub(name: str, commit: str, *, part: str = "model") -> str:
-    """The hash of a hub model: the hub's commit stands for its content."""
+    """Compute the hash of a hub model from its commit."""
     return hashlib.sha256(f"hub\0{name}\0{commit}\0{part}".encode()).hexdigest()
 
 
 def artifact_hash(artifact: Artifact) -> str:
-    """The content hash of `artifact`, worked out afresh from its files."""
+    """Compute the content hash of `artifact` from its files."""
     if artifact.local:
         base = hash_folder(Path(artifact.path))
     else:
@@ -79,10 +79,10 @@ def artifact_hash(artifact: Artifact) -> str:
 
 
 def verify(artifact: Artifact) -> None:
-    """Compare the files of `artifact` with its hash.
+    """Verify the files of `artifact` against its hash.
 
     Raises:
-        ModelError: a file was changed, lost or damaged since it was saved.
+        ModelError: a file was changed, deleted or damaged since it was saved.
     """
     for folder in (*((artifact.path,) if artifact.revision is None else ()), *artifact.adapters):
         if not os.path.isdir(folder):
@@ -90,13 +90,17 @@ def verify(artifact: Artifact) -> None:
     if artifact.hash and artifact_hash(artifact) != artifact.hash:
         folder = artifact.adapters[-1] if artifact.adapters else artifact.path
         raise ModelError(
-            f"the files of {artifact.made_by!r} in {folder} are not what was saved",
+            f"the files of {artifact.made_by!r} in {folder} have changed since they were saved",
             hint="a file was changed or damaged; run the step again with --fresh",
         )
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object, with nothing in it that names code to run."""
+    """Read a JSON object.
+
+    Raises:
+        ModelError: it is not one, or it names code to run or a kernel to download.
+    """
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
@@ -106,33 +110,35 @@ def read_json(path: Path) -> dict[str, Any]:
     for key, value in _walk(raw):
         if key in _CODE_KEYS and value:
             raise ModelError(
-                f"{path} names code of its own to run ({key})",
-                hint="aligner runs no code that comes with a model; use one that transformers knows itself",
+                f"{path} refers to code of the model ({key})",
+                hint="aligner does not run code of a model; use an architecture that transformers supports",
             )
         if key.removeprefix("_").removesuffix("_internal") in _KERNEL_KEYS and "/" in str(value):
             raise ModelError(
                 f"{path} names a kernel to download ({key}: {value})",
-                hint="remove that line; a step's `attn_implementation` option chooses the kernel",
+                hint="remove that line; the option `attn_implementation` of a step sets the kernel",
             )
     return raw
 
 
 def check_model_folder(folder: Path) -> dict[str, Any]:
-    """Make sure that `folder` can be loaded without running or reading anything foreign; its config.
+    """Check that `folder` can be loaded safely, and return its config.
 
     Raises:
-        ModelError: no config, no safetensors weights, code of its own, or an index that points out.
+        ModelError: no config, no safetensors weights, code, or files outside the folder.
     """
     if not (folder / "config.json").is_file():
-        hint = "a model folder holds config.json and *.safetensors, as save_pretrained writes them"
+        hint = (
+            "a model folder contains config.json and *.safetensors, as save_pretrained writes them"
+        )
         if (folder / "adapter_config.json").is_file():
-            hint = "it holds an adapter: name the model it belongs on, and this folder under `adapters`"
-        raise ModelError(f"{folder} holds no config.json", hint=hint)
+            hint = "it contains an adapter: name its base model, and this folder under `adapters`"
+        raise ModelError(f"{folder} contains no config.json", hint=hint)
     config = check_config(folder)
     if (folder / "adapter_config.json").exists():
         raise ModelError(
-            f"{folder} holds whole weights and an adapter as well",
-            hint="put them into folders of their own",
+            f"{folder} contains both full weights and an adapter",
+            hint="move them to separate folders",
         )
     for path in weight_files(folder):
         tensor_headers(path)
@@ -140,7 +146,7 @@ def check_model_folder(folder: Path) -> dict[str, Any]:
 
 
 def check_config(folder: Path) -> dict[str, Any]:
-    """`config.json` and its companions, refused if they name code, kernels or other weights."""
+    """Read `config.json`, and check it and related files for code, kernels and other weights."""
     for name in ("generation_config.json", "tokenizer_config.json", "processor_config.json"):
         if (folder / name).is_file():
             read_json(folder / name)
@@ -148,20 +154,20 @@ def check_config(folder: Path) -> dict[str, Any]:
     for key in ("quantization_config", "transformers_weights"):
         if config.get(key):
             raise ModelError(
-                f"{folder / 'config.json'} has a `{key}`, which aligner does not follow",
-                hint="start from plain weights, and say `quantize: nf4` in the step",
+                f"{folder / 'config.json'} has a `{key}`, which aligner does not support",
+                hint="start from unquantized weights, with `quantize: nf4` in the step",
             )
     return config
 
 
 def check_adapter_folder(folder: Path) -> dict[str, Any]:
-    """Make sure that `folder` holds an adapter in safetensors; its settings."""
+    """Check that `folder` contains an adapter in safetensors, and return its config."""
     if not (folder / "adapter_config.json").is_file():
-        raise ModelError(f"{folder} holds no adapter_config.json")
+        raise ModelError(f"{folder} contains no adapter_config.json")
     weights = folder / "adapter_model.safetensors"
     if not weights.is_file():
         raise ModelError(
-            f"{folder} holds no adapter_model.safetensors{_pickles(folder)}",
+            f"{folder} contains no adapter_model.safetensors{_pickles(folder)}",
             hint="save the adapter again with a current version of peft",
         )
     _inside(weights, folder)
@@ -170,14 +176,14 @@ def check_adapter_folder(folder: Path) -> dict[str, Any]:
 
 
 def weight_files(folder: Path) -> tuple[Path, ...]:
-    """The safetensors files that make up the model, each really inside `folder`."""
+    """Return the safetensors files of the model, all of them inside `folder`."""
     single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
     if single.is_file():
         _inside(single, folder)
         return (single,)
     if not index.is_file():
         raise ModelError(
-            f"{folder} holds no weights: model.safetensors is missing{_pickles(folder)}",
+            f"{folder} contains no weights: model.safetensors is missing{_pickles(folder)}",
             hint="aligner reads safetensors only; load the model with transformers and save it again",
         )
     files = read_json(index).get("weight_map")
@@ -194,12 +200,12 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
 
 
 def tensor_headers(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Names, dtypes (as safetensors writes them: F32, BF16, ...) and shapes in a safetensors file."""
+    """Read names, data types (as safetensors names them: F32, BF16, …) and shapes of a safetensors file."""
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if not 2 <= length <= min(size - 8, 100_000_000):
-            raise ModelError(f"{path} is damaged: its header does not fit")
+            raise ModelError(f"{path} is damaged: its header is longer than the file")
         try:
             raw = json.loads(file.read(length))
             tensors = {n: (str(t["dtype"]), tuple(t["shape"])) for n, t in _tensors(raw)}
@@ -208,20 +214,20 @@ def tensor_headers(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
             raise ModelError(f"{path} is damaged: its header is not readable") from None
     if end + length + 8 != size:
         raise ModelError(
-            f"{path} is damaged: it holds {size} bytes and describes {end + length + 8}",
+            f"{path} is damaged: it has {size} bytes, but its header describes {end + length + 8}",
             hint="copy or download it again",
         )
     return tensors
 
 
 def stored_dtypes(folder: Path) -> frozenset[str]:
-    """The dtypes of the floating-point weights in a model folder, as safetensors writes them."""
+    """Return the data types of the floating-point weights of a model, as safetensors names them."""
     headers = (tensor_headers(path) for path in weight_files(folder))
     return frozenset(dtype for header in headers for dtype, _ in header.values() if "F" in dtype)
 
 
 def is_model_file(name: str) -> bool:
-    """Whether a file of this name is part of a saved model or adapter, tokenizers aside."""
+    """Return True if a file of this name is part of a model or adapter, and not of a tokenizer."""
     if name.endswith((".safetensors", ".safetensors.index.json")):
         return True
     return name in {"config.json", "generation_config.json", "adapter_config.json"}
@@ -245,21 +251,21 @@ def _hash_file(path: Path) -> str:
 
 
 def _inside(path: Path, folder: Path) -> None:
-    # A hub cache links each file to a blob beside the snapshots; nothing else may be a link outward.
+    # A hub cache links files to blobs beside the snapshots; no other link may leave the folder.
     home = folder.resolve()
     roots = [home]
     if re.fullmatch(r"[0-9a-f]{40}", home.name) and home.parent.name == "snapshots":
         roots.append(home.parent.parent / "blobs")
     if not any(path.resolve().is_relative_to(root) for root in roots):
         raise ModelError(
-            f"{folder} reads weights from outside itself: {path.name!r} is {path.resolve()}",
+            f"{folder} links to weights outside of it: {path.name!r} is {path.resolve()}",
             hint="copy the weights into the folder if you trust them",
         )
 
 
 def _pickles(folder: Path) -> str:
     found = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLED)
-    return f", and {', '.join(found)} may run code when read" if found else ""
+    return f", and {', '.join(found)} may run code when loaded" if found else ""
 
 
 def _walk(value: Any) -> Iterator[tuple[str, Any]]:

@@ -1,4 +1,4 @@
-"""Make a small Llama-like model with random weights, the same for the same seed."""
+"""Create a small Llama model with random weights, determined by a seed."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from aligner.errors import ModelError
 from aligner.models.adapters import seeded
-from aligner.models.clean import snapshot_settings
-from aligner.models.load import place
+from aligner.models.load import move_to
 from aligner.models.options import FreshModel
 from aligner.models.precision import device
+from aligner.models.restore import snapshot_settings
 
 
 def fresh_config(options: FreshModel, *, vocab_size: int) -> LlamaConfig:
-    """The settings of the model that `fresh_model` makes.
+    """Return the config of the model that `fresh_model` creates.
 
     Raises:
-        ModelError: widths that do not divide.
+        ModelError: the numbers of heads do not divide the widths.
     """
     heads = options.num_attention_heads
     kv_heads = options.num_key_value_heads or heads
@@ -49,7 +49,7 @@ def fresh_config(options: FreshModel, *, vocab_size: int) -> LlamaConfig:
 
 
 def fresh_model(options: FreshModel, *, vocab_size: int, seed: int) -> PreTrainedModel:
-    """A LlamaForCausalLM in fp32 on `device()`, trainable, its random weights decided by `seed`.
+    """Create a LlamaForCausalLM in fp32 on `device()` with random weights.
 
     Args:
         options: Its shape.
@@ -60,7 +60,7 @@ def fresh_model(options: FreshModel, *, vocab_size: int, seed: int) -> PreTraine
     config._attn_implementation = "sdpa"
     with seeded(seed, "fresh model"):
         model: PreTrainedModel = LlamaForCausalLM(config)
-    place(model, device())
+    move_to(model, device())
     model.train(False)
     snapshot_settings(model)
     return model

@@ -1,4 +1,4 @@
-"""Take a user's live model into a chain without a reload, and hand the trained one out."""
+"""Use a model in memory as the start of a chain, and return trained models to the user."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ from safetensors import safe_open
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from aligner.errors import ModelError
-from aligner.models.clean import clean, freeze
 from aligner.models.files import TOKENIZER_FILES, check_config, hash_folder, weight_files
-from aligner.models.load import load_as, quiet
-from aligner.models.resolve import folder_of, resolve
+from aligner.models.load import load_as, silence_transformers
+from aligner.models.resolve import local_folder, resolve
+from aligner.models.restore import freeze, restore_model
 from aligner.run.durable import flush_folder, flush_tree
 from aligner.state import Artifact, ModelCache
 
 
-class Given:
-    """A model and tokenizer that a chain begins with, while the model is still its owner's.
+class LiveModel:
+    """Model and tokenizer in memory that a chain starts from.
 
-    Checking only reads the model. The first run takes it over: a training step changes that very
-    object. What the chain means stays what was written down at the first check.
+    Checks only read the model. The first run takes it over, and a training step changes the object in
+    place. The chain starts from the weights that the first check saved.
     """
 
     def __init__(self, model: Any, tokenizer: Any) -> None:
         """Raises ModelError for anything but a whole transformers model and a fast tokenizer."""
         if isinstance(model, PeftModel):
             raise ModelError(
-                "a live model with adapters cannot begin a chain",
-                hint="give `model.merge_and_unload()`",
+                "a model in memory with adapters cannot start a chain",
+                hint="pass `model.merge_and_unload()`",
             )
         if not isinstance(model, PreTrainedModel):
             raise ModelError(f"a {type(model).__name__} is not a transformers model")
         if getattr(model.config, "quantization_config", None) is not None:
             raise ModelError(
-                "a live quantised model cannot begin a chain",
-                hint="name its folder or hub id, and say `quantize` in the step",
+                "a quantized model in memory cannot start a chain",
+                hint="name its folder or hub id, and set `quantize` in the step",
             )
         if any(parameter.is_meta for parameter in model.parameters()):
-            raise ModelError("the live model has no weights: it is on the meta device")
+            raise ModelError("the model has no weights: it is on the meta device")
         if not isinstance(tokenizer, PreTrainedTokenizerBase) or not tokenizer.is_fast:
             raise ModelError(f"a {type(tokenizer).__name__} is not a fast transformers tokenizer")
         self._model: PreTrainedModel | None = model
@@ -61,7 +61,7 @@ class Given:
         folder.mkdir(parents=True, exist_ok=True)
         beside = Path(tempfile.mkdtemp(prefix=".new-", dir=folder))
         try:
-            with quiet():
+            with silence_transformers():
                 self._model.save_pretrained(beside)
             self._save_tokenizer(beside)
             words = hash_folder(beside, only=TOKENIZER_FILES)
@@ -103,17 +103,17 @@ class Given:
         model_cache.keep(resolve(str(self._folder)), model)
 
 
-def hand_out(artifact: Artifact, model_cache: ModelCache, *, reward: bool = False) -> Any:
+def load_for_user(artifact: Artifact, model_cache: ModelCache, *, reward: bool = False) -> Any:
     """The model behind `artifact` for its user: live where it is, else loaded as it was saved.
 
     In eval mode, frozen, and without what trainers leave behind. It stays in `model_cache`.
     """
     model = model_cache.take(artifact)
     if model is None:
-        config = check_config(folder_of(artifact))
+        config = check_config(local_folder(artifact))
         dtype = getattr(torch, config.get("dtype") or "float32")
         model = load_as(artifact, ModelCache(), dtype=dtype, reward=reward)
-    clean(model)
+    restore_model(model)
     freeze(model)
     model_cache.keep(artifact, model)
     return model.eval()

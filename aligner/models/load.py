@@ -1,4 +1,4 @@
-"""Bring an artifact into memory: from the step before if it is still there, else safely from disk."""
+"""Load an artifact: from the model cache if it is there, else from disk."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from transformers import BitsAndBytesConfig, PreTrainedModel
 from transformers.utils import logging
 
 from aligner.errors import ModelError
-from aligner.models.adapters import seeded, stack_of
-from aligner.models.clean import base_model, clean, freeze, settings_of, snapshot_settings
+from aligner.models.adapters import adapter_stack, seeded
 from aligner.models.files import check_model_folder, stored_dtypes
+from aligner.models.meta_model import model_class, parse_config
 from aligner.models.options import Attention, Precision, Quantize
 from aligner.models.precision import (
     check_attention,
@@ -25,9 +25,9 @@ from aligner.models.precision import (
     precision_of,
     weights_dtype,
 )
-from aligner.models.resolve import folder_of
+from aligner.models.resolve import local_folder
+from aligner.models.restore import base_model, freeze, restore_model, settings_of, snapshot_settings
 from aligner.models.saved_adapters import attach_saved
-from aligner.models.skeleton import config_from, model_class
 from aligner.state import Artifact, ModelCache
 
 _STORED = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
@@ -44,23 +44,23 @@ def load_model(
     reward: bool = False,
     on: torch.device | None = None,
 ) -> PreTrainedModel | PeftModel:
-    """The model behind `artifact`, in eval mode, and the caller's to keep.
+    """Load a model in eval mode; the caller owns it.
 
-    What a step left in memory and what a reload gives are the same to the bit. Whoever takes a model
-    only to look at it gives it back with `model_cache.keep(artifact, model)`.
+    The model in the cache and a reload are bit-identical. A caller that does not change the model returns
+    it by `model_cache.keep(artifact, model)`.
 
     Args:
-        artifact: Whole weights, with adapters on top or not.
-        live: Where the step before may have left it.
-        precision: Decides how whole weights are held; see `weights_dtype`.
-        quantize: Hold them in 4 or 8 bits.
-        attn_implementation: Kernel that computes attention.
-        trainable: All weights are to be trained; else none requires a gradient.
-        reward: A model with a head that scores.
-        on: Where to put it; None takes `device()`.
+        artifact: The model, with or without adapters.
+        model_cache: May contain the model in memory.
+        precision: Determines the data type of full weights; see `weights_dtype`.
+        quantize: Quantize the full weights.
+        attn_implementation: Attention kernel.
+        trainable: All weights require a gradient; else none does.
+        reward: Load a reward model.
+        on: Device; `device()` by default.
 
     Raises:
-        ModelError: it cannot be loaded whole and safely, or not so on this machine.
+        ModelError: the files are incomplete or unsafe, or this machine lacks what the options need.
     """
     check_quantize(quantize)
     check_attention(attn_implementation)
@@ -75,7 +75,7 @@ def load_model(
         on=on,
     )
     if trainable:
-        assert quantize is None, "quantised weights cannot be trained whole"
+        assert quantize is None, "quantized weights cannot be trained"
         model.requires_grad_(True)
         snapshot_settings(model)
     return model
@@ -91,30 +91,32 @@ def load_as(
     reward: bool = False,
     on: torch.device | None = None,
 ) -> PreTrainedModel | PeftModel:
-    """As `load_model`, with whole weights held as `dtype` and everything frozen."""
-    there = on or device()
-    folder = folder_of(artifact)
+    """Load a model as `load_model` does, with full weights in `dtype` and all parameters frozen."""
+    target = on or device()
+    folder = local_folder(artifact)
     model = model_cache.take(artifact)
-    if model is not None and _serves(model, folder, dtype=dtype, quantize=quantize):
-        clean(model)
+    if model is not None and _is_usable(model, folder, dtype=dtype, quantize=quantize):
+        restore_model(model)
         if quantize is None:
             cast(model, dtype)
-            place(model, there)
+            move_to(model, target)
         whole = base_model(model)
         whole.set_attn_implementation(_kernel(type(whole), attn_implementation))
     else:
-        del model  # its memory is wanted for the one that is loaded now
+        del model  # free its memory before the next one loads
         model = _read(
             folder,
             dtype=dtype,
             quantize=quantize,
             attn_implementation=attn_implementation,
             reward=reward,
-            on=there,
+            on=target,
         )
         if artifact.adapters:
             model = attach_saved(model, artifact.adapters)
-    assert len(stack_of(model)) == len(artifact.adapters), "the live model is not this artifact"
+    assert len(adapter_stack(model)) == len(artifact.adapters), (
+        "the cached model is not this artifact"
+    )
     freeze(model)
     model.eval()
     snapshot_settings(model, quantize=quantize)
@@ -122,7 +124,7 @@ def load_as(
 
 
 def cast(model: PreTrainedModel | PeftModel, dtype: torch.dtype) -> None:
-    """Hold whole weights as `dtype`, in place, just as loading them so would; adapters stay as they are.
+    """Cast full weights in place, as loading them in `dtype` would; adapters do not change.
 
     `model.to(dtype)` would also round what transformers always computes in 32 bits, such as the
     frequencies of rotary embeddings.
@@ -139,32 +141,32 @@ def cast(model: PreTrainedModel | PeftModel, dtype: torch.dtype) -> None:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Keep the library's bars and reports off the terminal: the chain has its own."""
-    shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
+def silence_transformers() -> Iterator[None]:
+    """Disable progress bars and reports of transformers in the body: the chain has its own."""
+    bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
         logging.set_verbosity(verbosity)
-        if shown:
+        if bars:
             logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
-def place(model: nn.Module, on: torch.device) -> None:
-    """Move `model` in place."""
+def move_to(model: nn.Module, on: torch.device) -> None:
+    """Move `model` to a device, in place."""
     model.to(on)
 
 
-def _serves(
+def _is_usable(
     model: PreTrainedModel | PeftModel,
     folder: Path,
     *,
     dtype: torch.dtype,
     quantize: Quantize | None,
 ) -> bool:
-    """Whether the live object holds all that the files do, so that it can become what is wanted."""
+    """Return True if a cast of the cached model gives what loading the files would."""
     settings = settings_of(model)
     if (settings.quantize if settings else None) != quantize:
         return False
@@ -186,17 +188,17 @@ def _read(
     reward: bool,
     on: torch.device,
 ) -> PreTrainedModel:
-    config = config_from(check_model_folder(folder))
+    config = parse_config(check_model_folder(folder))
     kind = model_class(config, reward=reward)
     if reward and getattr(config, "num_labels", None) != 1:
         raise ModelError(
-            f"{folder} is no reward model: its head gives {config.num_labels} metrics, not one",
+            f"{folder} is no reward model: its head has {config.num_labels} outputs, not one",
             hint="train a reward model first, or name one with num_labels 1",
         )
-    more: dict[str, Any] = {}
+    extra: dict[str, Any] = {}
     if quantize is not None:
-        more = {"quantization_config": _quantised(quantize, dtype), "device_map": {"": on}}
-    with seeded(0, "load"), quiet():
+        extra = {"quantization_config": _quantization(quantize, dtype), "device_map": {"": on}}
+    with seeded(0, "load"), silence_transformers():
         loaded: Any = kind.from_pretrained(
             folder,
             config=config,
@@ -206,18 +208,18 @@ def _read(
             trust_remote_code=False,
             local_files_only=True,
             output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are in the report, and refused below
-            **more,
+            ignore_mismatched_sizes=True,  # the report lists them, and they are refused below
+            **extra,
         )
     model, report = loaded
     assert isinstance(model, PreTrainedModel)
     _refuse_incomplete(report, folder)
     if quantize is None:
-        place(model, on)
+        move_to(model, on)
     module: Any
     for module in model.modules():
-        # On some CPUs bitsandbytes repacks weights in place when it is first asked without gradients,
-        # and from then on computes otherwise than in training: a reference would not be the policy.
+        # On some CPUs bitsandbytes repacks weights at the first forward pass without gradients, and then
+        # computes differently than in training: a reference would not equal the policy.
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
     return model
@@ -230,16 +232,16 @@ def _refuse_incomplete(report: dict[str, Any], folder: Path) -> None:
         (
             missing,
             "lacks",
-            "it is another kind of model, or was saved in part; a fresh weight is not a trained one",
+            "it is another kind of model, or was saved incompletely; missing weights would be random",
         ),
         (
             unexpected,
-            "holds, besides the model,",
-            "it is another kind of model than is wanted here",
+            "contains, besides the model,",
+            "it is another kind of model than this step needs",
         ),
         (
             wrong_shape,
-            "holds in another shape than config.json says",
+            "contains in another shape than config.json defines",
             "weights and config.json do not belong together",
         ),
     ):
@@ -254,7 +256,7 @@ def _kernel(kind: type[PreTrainedModel], attn_implementation: Attention) -> str:
     return "sdpa" if kind._supports_sdpa else "eager"
 
 
-def _quantised(quantize: Quantize, dtype: torch.dtype) -> BitsAndBytesConfig:
+def _quantization(quantize: Quantize, dtype: torch.dtype) -> BitsAndBytesConfig:
     if quantize == "int8":
         return BitsAndBytesConfig(load_in_8bit=True)  # type: ignore[no-untyped-call]
     return BitsAndBytesConfig(  # type: ignore[no-untyped-call]

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from aligner.models.language_model import LanguageModel
-from aligner.models.padding import right_padded
+from aligner.models.padding import pad_right
 
 LOGITS_AT_ONCE = 1 << 24
 """Logits that `token_logps` holds at a time (64 MiB in fp32)."""
@@ -141,7 +141,7 @@ def row_logps(
 
 def pad_scored_rows(rows: Sequence[ScoredRow]) -> tuple[Tensor, Tensor]:
     """Pad rows on the right; return ids, (B, T) int64, and the mask of scored tokens, (B, T) bool."""
-    return right_padded([row.tokens for row in rows], [row.mask for row in rows])
+    return pad_right([row.tokens for row in rows], [row.mask for row in rows])
 
 
 def _batch_rows(model: Any, rows: Sequence[ScoredRow], order: Sequence[int], most: int) -> int:

@@ -1,4 +1,4 @@
-"""How a recipe describes models: adapters, precision, and small fresh ones; light to import."""
+"""Options of models: adapters, loading, sampling, and fresh models. Imports no torch."""
 
 from __future__ import annotations
 
@@ -15,41 +15,42 @@ Precision = Literal["auto", "fp32", "bf16", "fp16", "pure_bf16"]
 Quantize = Literal["nf4", "int8"]
 Attention = Literal["auto", "eager", "sdpa", "flash_attention_2", "flex_attention"]
 AdapterPlan = Literal["full", "fresh", "continue", "merge", "merge and fresh", "stack"]
-"""What a step does with the weights it gets.
+"""How a step trains the weights that it receives.
 
-`full` trains all of them; `fresh` puts a new adapter on them; `continue` trains the topmost adapter
-that came in; `merge` folds all adapters in and trains all weights; `merge and fresh` folds them in
-and puts a new adapter on the sum; `stack` leaves them on, frozen, and puts a new adapter on top.
+`full` trains all weights; `fresh` adds a new adapter; `continue` trains the topmost incoming adapter;
+`merge` merges all adapters and trains all weights; `merge and fresh` merges them and adds a new adapter;
+`stack` freezes them and adds a new adapter on top.
 """
 
 
 class Adapter(StageOptions):
-    """A low-rank adapter, trained in place of the whole model."""
+    """Low-rank adapter, trained instead of the full weights."""
 
     method: Literal["lora", "rslora", "dora"] = "lora"
-    """`lora` (Hu 2021), `rslora` (scaled by alpha/sqrt(r), Kalajdzievski 2023) or `dora` (direction
-    and magnitude apart, Liu 2024)."""
+    """`lora` (Hu 2021), `rslora` (scaled by `lora_alpha` / sqrt(`r`), Kalajdzievski 2023) or `dora`
+    (direction and magnitude separately, Liu 2024)."""
     r: int = Field(16, gt=0)
-    """Rank of the update."""
+    """Rank of the update matrices."""
     lora_alpha: float = Field(32, gt=0)
     """Scale of the update: `lora_alpha` / `r`, or `lora_alpha` / sqrt(`r`) for rslora."""
     lora_dropout: float = Field(0.0, ge=0, lt=1)
-    """Dropout on the adapter's input while training."""
+    """Dropout probability of the adapter's input in training."""
     target_modules: Literal["all-linear"] | tuple[str, ...] = "all-linear"
-    """Modules that get the adapter: every linear one but the head, or names such as `q_proj`."""
+    """Modules that the adapter applies to: all linear modules except the LM head (`all-linear`), or names
+    such as `q_proj`."""
     modules_to_save: tuple[str, ...] = ()
-    """Modules trained whole and saved with the adapter, such as `embed_tokens`."""
+    """Modules that are trained in full and saved with the adapter, such as `embed_tokens`."""
 
     @field_validator("target_modules", mode="before")
     @classmethod
-    def _a_list_of_names(cls, value: Any) -> Any:
+    def _check_type(cls, value: Any) -> Any:
         if isinstance(value, str) and value != "all-linear":
             raise ValueError(f"give 'all-linear' or a list of module names, such as [{value}]")
         return value
 
     @field_validator("target_modules")
     @classmethod
-    def _not_empty(cls, value: Any) -> Any:
+    def _check_length(cls, value: Any) -> Any:
         if not value:
             raise ValueError("an adapter needs at least one target module")
         return value
@@ -94,41 +95,40 @@ class ModelOptions(LoadOptions):
     """Options of the model that a step trains; a stage's options inherit them."""
 
     adapter: Adapter | None = None
-    """Train this adapter in place of the whole model."""
+    """Train this adapter instead of the full weights."""
     incoming: Incoming | None = None
-    """What to do with adapters that an earlier step left on the model: `continue` trains the topmost
-    one further, `merge` folds all of them into the weights, `stack` leaves them on, frozen, below a
-    new one. Unset: `continue` if adapters come in and `adapter` is not given. If both come together
-    it must be said, and without adapters coming in there is nothing to say."""
+    """Treatment of adapters that earlier steps trained: `continue` trains the topmost further, `merge` merges
+    all into the weights, `stack` freezes them below a new one. By default `continue` if there are some and
+    `adapter` is not given. Required if there are some and `adapter` is given; an error without any."""
 
 
 class FreshModel(StageOptions):
-    """The shape of a small Llama-like model that starts from random weights."""
+    """Shape of a small Llama model with random weights."""
 
     hidden_size: int = Field(128, gt=0)
-    """Width of the residual stream."""
+    """Width of the hidden states."""
     num_hidden_layers: int = Field(4, gt=0)
-    """Number of blocks."""
+    """Number of transformer layers."""
     num_attention_heads: int = Field(4, gt=0)
-    """Attention heads; must divide `hidden_size` into even widths."""
+    """Number of attention heads; `hidden_size` must be a multiple of twice this number."""
     num_key_value_heads: int | None = Field(None, gt=0)
-    """Key and value heads; must divide `num_attention_heads`. Unset: as many as attention heads."""
+    """Number of key and value heads; must divide `num_attention_heads`. By default as many."""
     intermediate_size: int | None = Field(None, gt=0)
-    """Width of the feed-forward layer; unset, 8/3 of `hidden_size`, rounded up to a multiple of 8."""
+    """Width of the feed-forward layers; by default 8/3 of `hidden_size`, rounded up to a multiple of 8."""
     max_position_embeddings: int = Field(512, gt=0)
     """Longest sequence in tokens."""
     tie_word_embeddings: bool = True
-    """Use one matrix for the embedding and the head."""
+    """Share the weights of the embedding and the LM head."""
     initializer_range: float = Field(0.02, gt=0)
-    """Standard deviation of the random weights; narrow models learn far faster from about
+    """Standard deviation of the random weights; narrow models train much faster from about
     1/sqrt(`hidden_size`)."""
 
 
 def adapter_plan(adapters: Sequence[object], options: ModelOptions) -> AdapterPlan:
-    """What a step with `options` does with a model on which `adapters` come in.
+    """Decide how a step with `options` trains a model with `adapters`.
 
     Raises:
-        ModelError: the options leave it open, or ask for what is not there.
+        ModelError: the options are ambiguous, or refer to adapters that do not exist.
 
     >>> adapter_plan([], ModelOptions())
     'full'
@@ -139,25 +139,26 @@ def adapter_plan(adapters: Sequence[object], options: ModelOptions) -> AdapterPl
     if not adapters:
         if incoming is not None:
             raise ModelError(
-                f"`incoming: {incoming}`, but no adapter comes in",
-                hint="leave `incoming` out: the model that comes in is whole weights",
+                f"`incoming: {incoming}`, but the incoming model has no adapter",
+                hint="remove `incoming`",
             )
         return "full" if adapter is None else "fresh"
     if adapter is not None and incoming is None:
         raise ModelError(
-            f"{_count(adapters)} in and `adapter` describes a new one: which is meant is unclear",
-            hint="say `incoming: merge` or `incoming: stack`, or leave `adapter` out to train the "
-            "incoming one further",
+            f"the incoming model has {_count(adapters)} and `adapter` describes a new one, so `incoming` "
+            "is required",
+            hint="add `incoming: merge` or `incoming: stack`, or remove `adapter` to train the "
+            "incoming adapter further",
         )
     if incoming == "stack" and adapter is None:
         raise ModelError(
-            "`incoming: stack`, but no `adapter` to put on top",
-            hint="describe it, as in `adapter: {method: lora, r: 16}`",
+            "`incoming: stack` needs an `adapter` to add on top",
+            hint="add one, such as `adapter: {method: lora, r: 16}`",
         )
     if incoming == "continue" and adapter is not None:
         raise ModelError(
-            "`incoming: continue` trains the adapter that comes in, and `adapter` describes another",
-            hint="leave `adapter` out, or say `incoming: merge` or `incoming: stack`",
+            "`incoming: continue` trains the incoming adapter, but `adapter` describes another",
+            hint="remove `adapter`, or use `incoming: merge` or `incoming: stack`",
         )
     if incoming == "merge":
         return "merge" if adapter is None else "merge and fresh"
@@ -165,4 +166,4 @@ def adapter_plan(adapters: Sequence[object], options: ModelOptions) -> AdapterPl
 
 
 def _count(adapters: Sequence[object]) -> str:
-    return "an adapter comes" if len(adapters) == 1 else f"{len(adapters)} adapters come"
+    return "an adapter" if len(adapters) == 1 else f"{len(adapters)} adapters"

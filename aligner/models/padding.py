@@ -1,4 +1,4 @@
-"""Lay rows of unlike length in one tensor, the way models that answer and models that are measured want."""
+"""Pad rows of tokens into batches, on the left for generation and on the right for scoring."""
 
 from __future__ import annotations
 
@@ -11,66 +11,66 @@ from torch import Tensor
 from aligner.errors import ModelError
 
 
-def left_padded(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """Token ids that all end in the last column, where a model goes on writing.
+def pad_left(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Pad rows on the left, so that generation continues all of them in the same column.
 
     Returns:
-        Ids and mask, (B, T) int64 each; the mask is 1 on tokens and 0 on padding, whose id is 0.
+        Ids and attention mask, (B, T) int64 each; the mask is 1 on tokens and 0 on padding, whose id is 0.
     """
     width = max(map(len, rows))
     tokens_BT = torch.zeros(len(rows), width, dtype=torch.long)
     mask_BT = torch.zeros_like(tokens_BT)
-    for place, row in enumerate(rows):
-        tokens_BT[place, width - len(row) :] = torch.tensor(row)
-        mask_BT[place, width - len(row) :] = 1
+    for index, row in enumerate(rows):
+        tokens_BT[index, width - len(row) :] = torch.tensor(row)
+        mask_BT[index, width - len(row) :] = 1
     return tokens_BT, mask_BT
 
 
-def right_padded(
-    rows: Sequence[Sequence[int]], counted: Sequence[Sequence[bool]]
+def pad_right(
+    rows: Sequence[Sequence[int]], scored: Sequence[Sequence[bool]]
 ) -> tuple[Tensor, Tensor]:
-    """Token ids that begin in the first column, and which of them count.
+    """Pad rows on the right.
 
-    A causal model's tokens never see what stands to their right, so padding needs no mask there.
+    Tokens of a causal model never attend to their right, so padding there needs no attention mask.
 
     Returns:
-        Ids, (B, T) int64, 0 where padded, and whether each counts, (B, T) bool. The first column never
-        counts, since nothing predicts it.
+        Ids, (B, T) int64, 0 for padding, and the mask of scored tokens, (B, T) bool. The first column is
+        never scored: nothing predicts it.
     """
-    tokens_BT, _ = from_the_left(rows)
-    counted_BT = torch.zeros(tokens_BT.shape, dtype=torch.bool)
-    for place, (row, counts) in enumerate(zip(rows, counted, strict=True)):
-        counted_BT[place, 1 : len(row)] = torch.tensor(counts[1:])
-    return tokens_BT, counted_BT
+    tokens_BT, _ = pad_with_lengths(rows)
+    scored_BT = torch.zeros(tokens_BT.shape, dtype=torch.bool)
+    for index, (row, mask) in enumerate(zip(rows, scored, strict=True)):
+        scored_BT[index, 1 : len(row)] = torch.tensor(mask[1:])
+    return tokens_BT, scored_BT
 
 
-def from_the_left(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """Token ids that begin in the first column, (B, T) int64, 0 where padded; and lengths, (B,) int64."""
+def pad_with_lengths(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Pad rows on the right; return ids, (B, T) int64, 0 for padding, and lengths, (B,) int64."""
     lengths_B = torch.tensor([len(row) for row in rows])
     tokens_BT = torch.zeros(len(rows), int(lengths_B.max()), dtype=torch.long)
-    for place, row in enumerate(rows):
-        tokens_BT[place, : len(row)] = torch.tensor(row)
+    for index, row in enumerate(rows):
+        tokens_BT[index, : len(row)] = torch.tensor(row)
     return tokens_BT, lengths_B
 
 
-def longest_first(
+def map_longest_first(
     rows: Sequence[Sequence[int]],
     measure: Callable[[Sequence[Sequence[int]]], Sequence[float]],
     *,
     batch_size: int,
 ) -> list[float]:
-    """What `measure` says of each row, asked in batches of rows of like length; in the order of `rows`."""
-    order = sorted(range(len(rows)), key=lambda place: -len(rows[place]))
+    """Apply `measure` to batches of rows of similar length; return its numbers in the order of `rows`."""
+    order = sorted(range(len(rows)), key=lambda index: -len(rows[index]))
     found = [0.0] * len(rows)
     for start in range(0, len(order), batch_size):
-        places = order[start : start + batch_size]
-        for place, one in zip(places, measure([rows[place] for place in places]), strict=True):
-            found[place] = one
+        batch = order[start : start + batch_size]
+        for index, value in zip(batch, measure([rows[i] for i in batch]), strict=True):
+            found[index] = value
     return found
 
 
 def pad_id(tokenizer: Any) -> int:
-    """The token that fills rows up in training: `pad`, or `eos` where there is none.
+    """Return the id of the padding token, or of the eos token if there is none.
 
     Raises:
         ModelError: there is neither.
@@ -78,7 +78,7 @@ def pad_id(tokenizer: Any) -> int:
     found = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     if found is None:
         raise ModelError(
-            "the tokenizer has neither a pad token nor an eos token to fill rows up with",
-            hint="put a step before this one that gives it both: `stage: chat`",
+            "the tokenizer has neither a pad token nor an eos token",
+            hint="add a `chat` step before this one, which sets both",
         )
     return int(found)

@@ -1,4 +1,4 @@
-"""Make the model that comes in ready to be trained as a step's options say."""
+"""Load and prepare the model that a step trains: merge, freeze, and add adapters."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from peft import PeftModel
 from transformers import PreTrainedModel
 
 from aligner.errors import ErrorGroup, ModelError, StageError
-from aligner.models.adapters import activate, attach_fresh, merge_stack, stack_of
-from aligner.models.clean import clean, settings_of, snapshot_settings
+from aligner.models.adapters import activate, adapter_stack, attach_fresh, merge_stack
 from aligner.models.load import cast, load_as
 from aligner.models.options import AdapterPlan, ModelOptions, adapter_plan
 from aligner.models.precision import option_errors, precision_of, weights_dtype
+from aligner.models.restore import restore_model, settings_of, snapshot_settings
 from aligner.models.saved_adapters import read_adapter
 from aligner.state import Artifact, ModelCache
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prepared:
-    """A model that a step can train, and what must be known to save it and to find its reference."""
+class PreparedModel:
+    """Model that is ready for training, with what saving it and its reference need."""
 
     model: PreTrainedModel | PeftModel
     adapter_plan: AdapterPlan
     base: Artifact | None
-    """What the trained adapter belongs on; None where the weights below are themselves new."""
+    """Base of the trained adapter; None if the weights below it are new themselves."""
     incoming: str
-    """How the adapters that came in are treated, for the table."""
+    """Treatment of incoming adapters, for the plan table."""
     trained: int
-    """Parameters that require a gradient."""
+    """Number of parameters that require a gradient."""
     parameters: int
-    """All parameters, adapters among them."""
+    """Number of all parameters, adapters included."""
 
 
 def load_policy(
@@ -45,30 +45,30 @@ def load_policy(
     seed: int,
     reward: bool = False,
     on: torch.device | None = None,
-) -> Prepared:
-    """Load `artifact` in the precision it is to be trained in, and prepare it.
+) -> PreparedModel:
+    """Load a model in its training precision, and prepare it for training.
 
     Args:
-        artifact: The policy (or reward model) that comes in.
-        live: Where the step before may have left it.
-        options: Adapter, adapter_plan of incoming ones, precision, quantisation, attention.
-        step: Name of the step; with `seed` it decides a new adapter's weights.
-        seed: The run's.
-        reward: A model with a head that scores.
-        on: Where to put it; None takes `device()`.
+        artifact: The incoming policy or reward model.
+        model_cache: May contain the model in memory.
+        options: Adapter, treatment of incoming adapters, precision, quantization, attention kernel.
+        step: Name of the stage; with `seed` it determines the weights of a new adapter.
+        seed: Seed of the run.
+        reward: Load a reward model.
+        on: Device; `device()` by default.
 
     Raises:
-        ModelError: it cannot be loaded, or not treated so.
-        StageError: nothing of it would be trained.
+        ModelError: the model cannot be loaded or prepared as the options say.
+        StageError: no parameter would be trained.
     """
     ErrorGroup.raise_if_any(option_errors(options))
     how = adapter_plan(artifact.adapters, options)
     if options.quantize is not None and how == "full":
         raise ModelError(
-            f"`quantize: {options.quantize}` holds weights that cannot be trained",
-            hint="add an `adapter`, or leave `quantize` out",
+            f"`quantize: {options.quantize}`, but quantized weights cannot be trained",
+            hint="add an `adapter`, or remove `quantize`",
         )
-    exact = how.startswith("merge")  # sums are taken in 32 bits, whatever follows
+    exact = how.startswith("merge")  # merged weights are computed in 32 bits
     dtype = weights_dtype(precision_of(options.precision), trainable=how == "full")
     model = load_as(
         artifact,
@@ -89,18 +89,18 @@ def prepare_policy(
     options: ModelOptions,
     step: str,
     seed: int,
-) -> Prepared:
-    """Merge, freeze and attach as `options` say; the model computes the same before and after.
+) -> PreparedModel:
+    """Merge, freeze and add adapters as `options` say; the outputs do not change.
 
     Args:
-        model: Clean, and the caller's own; it is changed in place.
-        artifact: What `model` is; None if it was just made and is saved nowhere.
+        model: Restored model, owned by the caller; changed in place.
+        artifact: Artifact of `model`; None if it is new and not saved.
         options: As for `load_policy`.
-        step: Name of the step.
-        seed: The run's.
+        step: Name of the stage.
+        seed: Seed of the run.
     """
-    came = stack_of(model)
-    how = adapter_plan(came, options)
+    incoming = adapter_stack(model)
+    how = adapter_plan(incoming, options)
     precision = precision_of(options.precision)
     quantize = settings.quantize if (settings := settings_of(model)) else None
     if how == "stack":
@@ -116,69 +116,69 @@ def prepare_policy(
         model = attach_fresh(model, options.adapter, seed=seed, step=step)
     elif how == "continue":
         assert isinstance(model, PeftModel)
-        activate(model, stack_of(model), train=True)
+        activate(model, adapter_stack(model), train=True)
     else:
         model.requires_grad_(True)
     snapshot_settings(model, quantize=quantize)
-    clean(model)
+    restore_model(model)
     base = artifact
     if artifact is not None and how == "continue":
         base = replace(artifact, adapters=artifact.adapters[:-1], hash="")
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     if not trained:
-        raise StageError(f"step {step!r} would train nothing")
-    return Prepared(
+        raise StageError(f"step {step!r} would train no parameter")
+    return PreparedModel(
         model=model,
         adapter_plan=how,
         base=None if how in ("full", "merge") else base,
-        incoming=incoming_text(how, len(came)),
+        incoming=describe_incoming(how, len(incoming)),
         trained=trained,
         parameters=sum(p.numel() for p in model.parameters()),
     )
 
 
 def check_stack(adapters: Sequence[str], options: ModelOptions) -> None:
-    """Refuse to stack what cannot share a forward pass.
+    """Check that saved adapters and a new one can be stacked.
 
     Raises:
-        ModelError: one rescales the whole weight (dora), or replaces a whole module.
+        ModelError: an adapter rescales the full weight (dora), or replaces a full module.
     """
     for folder in adapters:
         config = read_adapter(Path(folder))
-        stackable(bool(config.use_dora), tuple(config.modules_to_save or ()))
+        check_stackable(bool(config.use_dora), tuple(config.modules_to_save or ()))
     assert options.adapter is not None
-    stackable(options.adapter.method == "dora", options.adapter.modules_to_save)
+    check_stackable(options.adapter.method == "dora", options.adapter.modules_to_save)
 
 
-def stackable(dora: bool, modules_to_save: tuple[str, ...]) -> None:
-    """Whether an adapter of this kind can be one of a stack; see `check_stack`."""
+def check_stackable(dora: bool, modules_to_save: tuple[str, ...]) -> None:
+    """Check that an adapter of this kind can be part of a stack; see `check_stack`."""
     hint = "use `incoming: merge`, or `incoming: continue`"
     if dora:
         raise ModelError(
-            "a dora adapter rescales the whole weight, so it cannot be one of a stack",
+            "a dora adapter rescales the full weight, so it cannot be part of a stack",
             hint=hint,
         )
     if modules_to_save:
         raise ModelError(
-            f"an adapter that replaces {', '.join(modules_to_save)} cannot be one of a stack",
+            f"an adapter that replaces {', '.join(modules_to_save)} cannot be part of a stack",
             hint=hint,
         )
 
 
-def incoming_text(how: AdapterPlan, count: int) -> str:
-    """What becomes of `count` incoming adapters, for the plan table.
+def describe_incoming(how: AdapterPlan, count: int) -> str:
+    """Describe the treatment of `count` incoming adapters, for the plan table.
 
     >>> incoming_text("stack", 2)
     '2 adapters kept, frozen; new adapter on top'
     """
-    came = "adapter" if count == 1 else f"{count} adapters"
+    adapters = "adapter" if count == 1 else f"{count} adapters"
     return {
         "full": "",
         "fresh": "",
         "continue": "adapter trained further"
         if count == 1
-        else f"topmost of {came} trained further",
-        "merge": f"{came} merged",
-        "merge and fresh": f"{came} merged; new adapter",
-        "stack": f"{came} kept, frozen; new adapter on top",
+        else f"topmost of {adapters} trained further",
+        "merge": f"{adapters} merged",
+        "merge and fresh": f"{adapters} merged; new adapter",
+        "stack": f"{adapters} kept, frozen; new adapter on top",
     }[how]

@@ -1,4 +1,4 @@
-"""Where tensors live and in how many bits: the one place that chooses device and precision."""
+"""Device, precision and kernels of this machine."""
 
 from __future__ import annotations
 
@@ -12,40 +12,40 @@ import torch
 from aligner.errors import AlignerError, ErrorCollector, ModelError, error_location
 from aligner.models.options import Attention, LoadOptions, ModelOptions, Precision, Quantize
 
-Resolved = Literal["fp32", "bf16", "fp16", "pure_bf16"]
+ResolvedPrecision = Literal["fp32", "bf16", "fp16", "pure_bf16"]
 
 
 def device() -> torch.device:
-    """This process's accelerator, or the CPU where there is none."""
+    """Return the accelerator of this process, or the CPU if there is none."""
     if torch.cuda.is_available():
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def precision_of(precision: Precision) -> Resolved:
-    """`precision` with `auto` decided by this machine.
+def precision_of(precision: Precision) -> ResolvedPrecision:
+    """Resolve `auto`, and check that this machine supports the precision.
 
     Raises:
-        ModelError: this machine cannot compute so.
+        ModelError: it does not.
     """
     kind = device().type
     if precision == "auto":
         return "bf16" if kind == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
-    hint = "leave `precision` out: auto takes what the machine has"
+    hint = "remove `precision`: auto is what the machine supports"
     if precision == "fp16" and kind != "cuda":
-        raise ModelError(f"`precision: fp16` needs a CUDA GPU, and this is {kind}", hint=hint)
+        raise ModelError(f"`precision: fp16` needs a CUDA GPU, but the device is {kind}", hint=hint)
     if precision in ("bf16", "pure_bf16") and not _has_bf16(kind):
-        raise ModelError(f"`precision: {precision}`, but this {kind} computes no bf16", hint=hint)
+        raise ModelError(f"`precision: {precision}` is not supported on {kind} here", hint=hint)
     return precision
 
 
-def weights_dtype(precision: Resolved, *, trainable: bool) -> torch.dtype:
-    """How whole weights are held in memory; adapters are always held in 32 bits.
+def weights_dtype(precision: ResolvedPrecision, *, trainable: bool) -> torch.dtype:
+    """Return the data type of full weights in memory; adapters are always in fp32.
 
     Args:
-        precision: What `precision_of` decided.
-        trainable: Whether an optimizer will move them: then mixed precision keeps them in 32 bits,
-            so that small updates are not lost (Micikevicius 2018, section 3.1).
+        precision: Result of `precision_of`.
+        trainable: True if the weights are trained: then mixed precision keeps them in 32 bits, so that
+            small updates are not lost (Micikevicius 2018, section 3.1).
     """
     if precision == "pure_bf16":
         return torch.bfloat16
@@ -73,7 +73,7 @@ def option_errors(
             ModelError(
                 f"`incoming: merge` with `quantize: {options.quantize}` would round the merged model",
                 where=at("quantize"),
-                hint="use `incoming: stack` or `continue`, or leave `quantize` out of this step",
+                hint="use `incoming: stack` or `continue`, or remove `quantize` from this step",
             )
         )
     with errors, error_location(at("attn_implementation")):
@@ -107,13 +107,12 @@ def check_attention(attn_implementation: Attention) -> None:
         missing = "the package flash-attn" if on_gpu else "a CUDA GPU"
         raise ModelError(
             f"`attn_implementation: {attn_implementation}` needs {missing}",
-            hint="leave `attn_implementation` out: auto takes sdpa",
+            hint="remove `attn_implementation`: auto is sdpa",
         )
 
 
 def _has_bf16(kind: str) -> bool:
     if kind == "cuda":
         return bool(torch.cuda.is_bf16_supported())
-    # Any CPU that torch supports computes bf16, if slowly, and in agreement with a GPU; older
-    # Apple GPUs refuse.
+    # Every CPU that torch supports computes bf16, slowly but as a GPU does; older Apple GPUs cannot.
     return kind == "cpu" or torch.backends.mps.is_macos_or_newer(14, 0)

@@ -1,4 +1,4 @@
-"""The policy as a step found it, frozen: the reference, right by construction."""
+"""Reference models: by default the frozen policy that a step received."""
 
 from __future__ import annotations
 
@@ -11,30 +11,36 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedModel
 
-from aligner.models.adapters import REFERENCE, activate, copy_top, gradients_kept, stack_of
+from aligner.models.adapters import (
+    REFERENCE,
+    activate,
+    adapter_stack,
+    copy_top,
+    preserve_requires_grad,
+)
 from aligner.models.load import load_model
 from aligner.models.options import AdapterPlan, Attention, Precision
-from aligner.models.policy import Prepared
+from aligner.models.policy import PreparedModel
 from aligner.state import Artifact, ModelCache
 
 
 @dataclass(frozen=True)
 class Reference:
-    """A model that computes as the reference does, whenever it is asked for.
+    """Reference model, as a frozen copy or as the policy with other adapters active.
 
-    `with reference.active() as model:` gives the module to run: a frozen copy, or the very policy
-    with its new adapter off. Outside, the policy is as it was. `close` when the step is over.
+    `with reference.active() as model:` gives the module to run; after the body the policy is unchanged.
+    Call `close` at the end of the step.
     """
 
     policy: PreTrainedModel | PeftModel
     copy: PreTrainedModel | PeftModel | None = None
-    """A model of its own, where the reference is one."""
+    """Separate model, if the reference is one."""
     adapters: tuple[str, ...] = ()
-    """Else: the adapters of the policy that are on while it plays the reference."""
+    """Otherwise: adapters of the policy that are active in the reference."""
 
     @contextmanager
     def active(self) -> Iterator[PreTrainedModel | PeftModel]:
-        """The module to run, in eval mode and without gradients."""
+        """Yield the module to run, in eval mode and without gradients."""
         with torch.no_grad():
             if self.copy is not None:
                 yield self.copy
@@ -44,30 +50,30 @@ class Reference:
                     yield self.policy
 
     def close(self) -> None:
-        """Take whatever the reference needed off the policy again."""
+        """Remove the reference's adapter from the policy."""
         if isinstance(self.policy, PeftModel) and REFERENCE in self.policy.peft_config:
-            with gradients_kept(self.policy):
-                activate(self.policy, stack_of(self.policy), train=False)
+            with preserve_requires_grad(self.policy):
+                activate(self.policy, adapter_stack(self.policy), train=False)
                 self.policy.delete_adapter(REFERENCE)
-                activate(self.policy, stack_of(self.policy), train=False)
+                activate(self.policy, adapter_stack(self.policy), train=False)
 
 
-def reference_of(prepared: Prepared) -> Reference:
-    """The incoming policy of the step for which `prepared` was made; call it before training.
+def reference_of(prepared: PreparedModel) -> Reference:
+    """Return the incoming policy as reference; call this before training.
 
-    Whole weights that are trained need a frozen copy. A new adapter is switched off, with those
-    below it on. An adapter that is trained further is copied, under a name of ours.
+    If full weights are trained, it is a frozen copy. A new adapter is inactive in it, with those below
+    active. An adapter that is trained further is copied.
     """
     model, how = prepared.model, prepared.adapter_plan
     if how in ("full", "merge"):
         return Reference(model, copy=frozen_copy(model))
     assert isinstance(model, PeftModel)
-    below = stack_of(model)[:-1]
+    below = adapter_stack(model)[:-1]
     if how != "continue":
         return Reference(model, adapters=below)
-    with gradients_kept(model):
+    with preserve_requires_grad(model):
         copy_top(model, REFERENCE)
-        activate(model, stack_of(model), train=False)
+        activate(model, adapter_stack(model), train=False)
     return Reference(model, adapters=(*below, REFERENCE))
 
 
@@ -79,7 +85,7 @@ def reference_from(
     precision: Precision = "auto",
     attn_implementation: Attention = "auto",
 ) -> Reference:
-    """Another model as the reference: what the chain put into the slot of that name."""
+    """Load the model in the reference slot as reference."""
     model = load_model(
         artifact,
         model_cache,
@@ -90,15 +96,17 @@ def reference_from(
 
 
 def frozen_copy(model: PreTrainedModel | PeftModel) -> PreTrainedModel | PeftModel:
-    """A copy of a clean model that shares nothing with it and is never trained."""
-    # A trainer's patched forward is bound to the original: the copy would run the original's weights.
+    """Copy a restored model; the copy shares no tensors and is frozen."""
+    # A patched forward is bound to the original: the copy would compute with the original's weights.
     patched = [name for name, module in model.named_modules() if "forward" in module.__dict__]
-    assert not patched, f"clean the model before it is copied: {patched[0]!r} has a patched forward"
+    assert not patched, (
+        f"restore the model before it is copied: {patched[0]!r} has a patched forward"
+    )
     return copy.deepcopy(model).eval().requires_grad_(False)
 
 
-def reference_text(how: AdapterPlan, policy_by: str, *, slot_by: str | None = None) -> str:
-    """Which model is the reference, for the plan table.
+def describe_reference(how: AdapterPlan, policy_by: str, *, slot_by: str | None = None) -> str:
+    """Describe the reference for the plan table.
 
     >>> reference_text("fresh", "sft")
     "sft's policy (new adapter off)"
@@ -114,12 +122,12 @@ def reference_text(how: AdapterPlan, policy_by: str, *, slot_by: str | None = No
 @contextmanager
 def _only(model: PeftModel, names: tuple[str, ...]) -> Iterator[None]:
     training = [module for module in model.modules() if module.training]
-    with gradients_kept(model):
+    with preserve_requires_grad(model):
         try:
             activate(model, names, train=False)
             model.eval()
             yield
         finally:
-            activate(model, stack_of(model), train=False)
+            activate(model, adapter_stack(model), train=False)
             for module in training:
                 module.training = True

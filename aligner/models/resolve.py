@@ -1,4 +1,4 @@
-"""What the recipe's `model` is: a folder or a hub commit that holds all it must, found without torch."""
+"""Resolve model names to folders or hub commits with their content hash, without torch."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ from aligner.state import Artifact
 
 
 def resolve(path: str, revision: str | None = None, *, adapters: Sequence[str] = ()) -> Artifact:
-    """The model at `path`, a folder or a hub id, with its content hash.
+    """Resolve a folder or hub id to a model with its content hash.
 
     Raises:
-        ModelError: missing, without config or safetensors weights, or with code of its own.
+        ModelError: it is missing, has no config or no safetensors weights, or contains code.
     """
     for adapter in adapters:
         check_adapter_folder(Path(adapter))
     if _is_folder(path):
         if revision is not None:
-            raise ModelError(f"{path} is a folder, and has no revision {revision!r}")
+            raise ModelError(f"{path} is a folder, so it has no revision {revision!r}")
         folder = Path(path).resolve()
         check_model_folder(folder)
         base, place, commit = hash_folder(folder), str(folder), None
     else:
         commit = _commit(path, revision)
-        folder_of(Artifact(path=path, revision=commit), weights=False)
+        local_folder(Artifact(path=path, revision=commit), weights=False)
         base, place = hash_hub(path, commit), path
     stack = tuple(str(Path(adapter).resolve()) for adapter in adapters)
     return Artifact(path=place, revision=commit, adapters=stack, hash=hash_adapters(base, stack))
 
 
 def resolve_tokenizer(path: str, revision: str | None = None) -> Artifact:
-    """The tokenizer at `path`, a folder or a hub id, with its content hash."""
+    """Resolve a folder or hub id to a tokenizer with its content hash."""
     if not _is_folder(path):
         commit = _commit(path, revision)
         return Artifact(path=path, revision=commit, hash=hash_hub(path, commit, part="tokenizer"))
@@ -53,18 +53,18 @@ def resolve_tokenizer(path: str, revision: str | None = None) -> Artifact:
         (folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")
     ):
         raise ModelError(
-            f"{folder} holds no tokenizer",
-            hint="a tokenizer folder holds tokenizer.json, as save_pretrained writes it",
+            f"{folder} contains no tokenizer",
+            hint="a tokenizer folder contains tokenizer.json, as save_pretrained writes it",
         )
     return Artifact(path=str(folder), hash=hash_folder(folder, only=TOKENIZER_FILES))
 
 
-def folder_of(artifact: Artifact, *, weights: bool = True) -> Path:
-    """The local folder of the whole weights of `artifact`, fetched from the hub if it must be.
+def local_folder(artifact: Artifact, *, weights: bool = True) -> Path:
+    """Return the local folder of the full weights of `artifact`; download it if needed.
 
     Args:
-        artifact: Its adapters are folders already.
-        weights: False needs the settings only.
+        artifact: The model; its adapters are local folders.
+        weights: False if the config is enough.
     """
     if artifact.local:
         folder = Path(artifact.path)
@@ -75,7 +75,7 @@ def folder_of(artifact: Artifact, *, weights: bool = True) -> Path:
     if weights:
         check_model_folder(folder)
     elif not (folder / "config.json").is_file():
-        raise ModelError(f"{artifact.path} holds no config.json")
+        raise ModelError(f"{artifact.path} contains no config.json")
     else:
         check_config(folder)
     return folder
@@ -93,7 +93,7 @@ def _is_folder(path: str) -> bool:
 
 
 def _commit(name: str, revision: str | None) -> str:
-    """The commit that `revision` of a hub model is, from the cache or else from the hub."""
+    """Return the commit of a hub model's `revision`, from the cache or from the hub."""
     from huggingface_hub import HfApi, constants, snapshot_download  # only hub ids need it
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
@@ -101,18 +101,18 @@ def _commit(name: str, revision: str | None) -> str:
         return Path(snapshot_download(name, revision=revision, local_files_only=True)).name
     except HFValidationError:
         raise ModelError(
-            f"there is no model folder {name!r}, and it is no hub id either",
+            f"{name!r} is neither a model folder nor a hub id",
             hint="give a folder, or a hub id as org/name",
         ) from None
     except LocalEntryNotFoundError:
         if constants.HF_HUB_OFFLINE:
             raise ModelError(
-                f"{name!r} is neither a folder nor in the local cache, and the hub is switched off",
+                f"{name!r} is neither a folder nor in the local cache, and HF_HUB_OFFLINE is set",
                 hint="give a folder, or unset HF_HUB_OFFLINE",
             ) from None
     try:
         found = HfApi().model_info(name, revision=revision)
-    except Exception as error:  # the hub's client raises errors of the library beneath it, too
+    except Exception as error:  # the hub's client also raises errors of its HTTP library
         raise ModelError(
             f"the hub has no model {name!r}, or cannot be reached: {type(error).__name__}",
             hint="check the name, the revision, your network, and `hf auth login` for a gated model",
@@ -141,7 +141,7 @@ def _snapshot(name: str, revision: str | None, *, weights: bool) -> Path:
 
 
 def _complete(folder: Path, *, weights: bool) -> bool:
-    """Whether a snapshot in the cache holds all that is wanted; a tokenizer alone may have been fetched."""
+    """Return True if a cached snapshot is complete; it may contain a tokenizer only."""
     if not (folder / "config.json").is_file():
         return False
     try:

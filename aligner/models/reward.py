@@ -1,4 +1,4 @@
-"""Reward models: a policy's weights under a head that gives one metric."""
+"""Load, create and split reward models: sequence classifiers with one output."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from transformers import PreTrainedModel
 
 from aligner.errors import ModelError
 from aligner.models.adapters import merge_stack, seeded
-from aligner.models.clean import base_model, clean, snapshot_settings
-from aligner.models.load import load_as, load_model, place
+from aligner.models.load import load_as, load_model, move_to
+from aligner.models.meta_model import model_class
 from aligner.models.options import Attention, ModelOptions, Precision
-from aligner.models.policy import Prepared, prepare_policy
-from aligner.models.skeleton import model_class
+from aligner.models.policy import PreparedModel, prepare_policy
+from aligner.models.restore import base_model, restore_model, snapshot_settings
 from aligner.state import Artifact, ModelCache
 
 
@@ -32,10 +32,10 @@ def load_reward(
     attn_implementation: Attention = "auto",
     on: torch.device | None = None,
 ) -> PreTrainedModel | PeftModel:
-    """The reward model behind `artifact`, head and all, frozen; see `load_model`.
+    """Load a reward model, frozen; see `load_model`.
 
     Raises:
-        ModelError: its files hold no head, or one that gives more than one metric.
+        ModelError: the files contain no head, or one with several outputs.
     """
     return load_model(
         artifact,
@@ -49,36 +49,36 @@ def load_reward(
 
 @dataclass(frozen=True, kw_only=True)
 class RewardParts:
-    """A reward model taken apart, so that its score can be read at any position."""
+    """Trunk and head of a reward model, to read scores at any position."""
 
     trunk: Any
-    """A transformers model without its head: embeddings and layers."""
+    """The transformers model without its head: embeddings and layers."""
     head: nn.Module
-    """Gives one metric for each hidden state."""
+    """Computes a score for each hidden state."""
     active: Callable[[], AbstractContextManager[Any]] = nullcontext
-    """While this is entered the two compute as the reward model; trunks may be shared."""
+    """Context in which both compute as the reward model; the trunk may be shared."""
 
 
-def parts_of(model: PreTrainedModel | PeftModel) -> RewardParts:
-    """The parts of a reward model that shares nothing.
+def split_reward_model(model: PreTrainedModel | PeftModel) -> RewardParts:
+    """Split a reward model that shares no weights.
 
     Raises:
-        ModelError: it has no head that is known here.
+        ModelError: it has no head called `score`.
     """
     whole = base_model(model)
-    return RewardParts(trunk=whole.base_model, head=head_of(whole))
+    return RewardParts(trunk=whole.base_model, head=reward_head(whole))
 
 
-def head_of(model: Any) -> nn.Module:
-    """The head of a sequence-classification model that gives one metric.
+def reward_head(model: Any) -> nn.Module:
+    """Return the head of a sequence classifier.
 
     Raises:
-        ModelError: it has none that can be read by itself.
+        ModelError: it has no head called `score`.
     """
     head = getattr(model, "score", None)
     if not isinstance(head, nn.Module):
         raise ModelError(
-            f"{type(model).__name__} has no head called `score`, which is what is read",
+            f"{type(model).__name__} has no head called `score`",
             hint="use a reward model of a decoder-only architecture",
         )
     return head
@@ -93,18 +93,18 @@ def make_reward(
     attn_implementation: Attention = "auto",
     on: torch.device | None = None,
 ) -> PreTrainedModel:
-    """A reward model with the policy's weights and a new head, in fp32; the policy is not touched.
+    """Create a reward model with the policy's weights and a new head, in fp32; the policy is not changed.
 
-    Adapters on the policy are merged into the copy. The head's weights are drawn from a normal
-    distribution of variance 1/(width + 1) (Stiennon et al. 2020, appendix B.1).
+    Adapters of the policy are merged into the copy. The head is initialized from a normal distribution of
+    variance 1/(width + 1) (Stiennon et al. 2020, appendix B.1).
 
     Args:
-        policy: Where the weights come from: the chain's policy, or any other base.
-        live: Where it may be; it is there again afterwards.
-        seed: Of the head.
-        pad: Id of the padding token: the last token that is not padding is the one that is scored.
-        attn_implementation: Kernel that computes attention.
-        on: Where to put it; None takes `device()`.
+        policy: Model with the initial weights: the chain's policy, or another base.
+        model_cache: May contain the policy in memory, and keeps it.
+        seed: Seed of the head.
+        pad: Id of the padding token; the last token that is not padding is scored.
+        attn_implementation: Attention kernel.
+        on: Device; `device()` by default.
     """
     source = _copy_of(policy, model_cache, attn_implementation=attn_implementation, on=on)
     if isinstance(source, PeftModel):
@@ -119,10 +119,10 @@ def make_reward(
         getattr(model, prefix).load_state_dict(getattr(source, prefix).state_dict())
         for name, parameter in model.named_parameters():
             if not name.startswith(f"{prefix}."):
-                _draw(name, parameter)
-    place(model, source.device)
+                _initialize(name, parameter)
+    move_to(model, source.device)
     snapshot_settings(model)
-    clean(model)
+    restore_model(model)
     return model
 
 
@@ -135,12 +135,12 @@ def load_reward_to_train(
     seed: int,
     pad: int,
     on: torch.device | None = None,
-) -> Prepared:
-    """`make_reward`, prepared to be trained as `options` say; the policy's adapters are merged."""
+) -> PreparedModel:
+    """Create a reward model by `make_reward`, and prepare it for training as `options` say."""
     if options.quantize is not None:
         raise ModelError(
-            f"`quantize: {options.quantize}` takes saved weights, and a new reward model is not saved yet",
-            hint="leave `quantize` out of this step",
+            f"`quantize: {options.quantize}` needs saved weights, but a new reward model is not saved yet",
+            hint="remove `quantize` from this step",
         )
     model = make_reward(
         policy,
@@ -171,18 +171,18 @@ def _copy_of(
     model = model_cache.take(policy)
     assert model is not None
     model_cache.keep(policy, model)
-    lent = ModelCache()
-    lent.keep(policy, copy.deepcopy(clean(model)))
+    temporary = ModelCache()
+    temporary.keep(policy, copy.deepcopy(restore_model(model)))
     return load_as(
         policy,
-        lent,
+        temporary,
         dtype=torch.float32,
         attn_implementation=attn_implementation,
         on=on,
     )
 
 
-def _draw(name: str, parameter: torch.nn.Parameter) -> None:
+def _initialize(name: str, parameter: torch.nn.Parameter) -> None:
     with torch.no_grad():
         if parameter.dim() > 1:
             parameter.normal_(std=1 / math.sqrt(parameter.shape[-1] + 1))

@@ -1,4 +1,4 @@
-"""Write a model as an ordinary folder, read it back, and leave the live one for the next step."""
+"""Save a model in transformers' format, verify the files, and keep the model in memory."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
 from aligner.errors import StageError
-from aligner.models.adapters import TOP, stack_of
-from aligner.models.clean import base_model, clean
+from aligner.models.adapters import TOP, adapter_stack
 from aligner.models.files import (
     artifact_hash,
     hash_adapters,
@@ -26,8 +25,9 @@ from aligner.models.files import (
     tensor_headers,
     weight_files,
 )
-from aligner.models.load import quiet
-from aligner.models.skeleton import skeleton
+from aligner.models.load import silence_transformers
+from aligner.models.meta_model import meta_model
+from aligner.models.restore import base_model, restore_model
 from aligner.run.processes import write_once
 from aligner.run.store import path_when_finished
 from aligner.state import Artifact, ModelCache
@@ -41,28 +41,28 @@ def save_model(
     base: Artifact | None = None,
     made_by: str = "model",
 ) -> Artifact:
-    """Clean `model`, write it, prove that what lies there is the model, and keep it live.
+    """Restore `model`, save it, verify the files, and put it into the cache.
 
-    Whole weights go into `folder`. Of a model with adapters only the topmost goes there; what it
-    belongs on is not copied, unless it is saved nowhere yet: then into `folder/base`.
+    Full weights are written to `folder`. Of a model with adapters only the topmost is written; its base
+    is not copied, unless it is new: then it is written to `folder/base`.
 
     Args:
-        model: Trained. It stays in memory, for the step that takes the artifact.
-        folder: Made if it is not there.
-        live: Where the model is kept.
-        base: `Prepared.base`.
-        made_by: The step.
+        model: Trained model. It stays in memory for the step that loads the artifact.
+        folder: Folder to write; created if missing.
+        model_cache: Keeps the model in memory.
+        base: `PreparedModel.base`.
+        made_by: Name of the step.
 
     Raises:
-        StageError: a weight is not finite, or what was written does not read back the same.
+        StageError: a weight is not finite, or the files differ from the model.
     """
-    clean(model)
+    restore_model(model)
     folder.mkdir(parents=True, exist_ok=True)
 
     def write() -> Artifact:
         for path in folder.iterdir():
             if is_model_file(path.name):
-                path.unlink()  # of an interrupted attempt: a shard too many would be read as ours
+                path.unlink()  # of an interrupted save: an additional shard would be read, too
         if isinstance(model, PeftModel):
             return _save_adapter(model, folder, base=base, made_by=made_by)
         _save_whole(model, folder)
@@ -77,11 +77,9 @@ def _save_adapter(
     model: PeftModel, folder: Path, *, base: Artifact | None, made_by: str
 ) -> Artifact:
     if base is None:
-        assert len(stack_of(model)) == 1, "new weights below more than one adapter"
+        assert len(adapter_stack(model)) == 1, "new weights below more than one adapter"
         base = _save_base(model, folder / "base", made_by=made_by)
-    assert len(base.adapters) + 1 == len(stack_of(model)), (
-        "the base is not what the adapter lies on"
-    )
+    assert len(base.adapters) + 1 == len(adapter_stack(model)), "the base does not fit the adapter"
     state = get_peft_model_state_dict(model, adapter_name=TOP, save_embedding_layers=False)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
@@ -90,7 +88,7 @@ def _save_adapter(
     raw = json.loads(settings.read_text(encoding="utf-8"))
     below = str(path_when_finished(Path(base.path))) if base.local else base.path
     raw |= {"base_model_name_or_path": below, "revision": base.revision, "inference_mode": True}
-    # peft writes sets of names in any order, or twice, and equal adapters must be equal files.
+    # peft writes sets of names in any order, and equal adapters must be equal files.
     raw |= {key: sorted(set(value)) for key, value in raw.items() if _names(value)}
     settings.write_text(json.dumps(raw, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     _share_mode(folder, like=settings)
@@ -105,15 +103,15 @@ def _save_adapter(
 
 
 def _save_base(model: PeftModel, folder: Path, *, made_by: str) -> Artifact:
-    """Save the weights below the adapters, under the names they have without adapters."""
+    """Save the weights below the adapters, with their names in the model without adapters."""
     whole = base_model(model)
     state = {
         name.replace(".base_layer.", ".").replace(".original_module.", "."): tensor
         for name, tensor in whole.state_dict().items()
         if ".lora_" not in name and ".modules_to_save." not in name
     }
-    asked = set(skeleton(whole.config, like=type(whole)).state_dict())
-    assert set(state) == asked, f"names below the adapters differ: {set(state) ^ asked}"
+    expected = set(meta_model(whole.config, like=type(whole)).state_dict())
+    assert set(state) == expected, f"names below the adapters differ: {set(state) ^ expected}"
     _save_whole(whole, folder, state)
     return Artifact(path=str(folder), hash=hash_folder(folder), made_by=made_by)
 
@@ -121,7 +119,7 @@ def _save_base(model: PeftModel, folder: Path, *, made_by: str) -> Artifact:
 def _save_whole(
     model: PreTrainedModel, folder: Path, state: Mapping[str, torch.Tensor] | None = None
 ) -> None:
-    with quiet():
+    with silence_transformers():
         model.save_pretrained(folder, state_dict=None if state is None else dict(state))
     _share_mode(folder, like=folder / "config.json")
     files = weight_files(folder)
@@ -133,16 +131,14 @@ def _save_whole(
 
 
 def _read_back(tensors: Mapping[str, torch.Tensor], files: tuple[Path, ...]) -> None:
-    """Compare every tensor with what the files hold; a tied one is there under one of its names."""
+    """Compare every tensor with the files; a tied tensor is stored under one of its names."""
     found: set[str] = set()
     for path in files:
         with safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118  # not a mapping
                 written = file.get_tensor(name)
                 if name not in tensors or not torch.equal(written, tensors[name].cpu()):
-                    raise _not_saved(
-                        f"{name} in {path} is not what the model holds", tensors.get(name)
-                    )
+                    raise _not_saved(f"{name} in {path} differs from the model", tensors.get(name))
                 found.add(name)
     places = {tensors[name].data_ptr() for name in found}
     lost = [n for n, t in tensors.items() if n not in found and t.data_ptr() not in places]
@@ -151,14 +147,14 @@ def _read_back(tensors: Mapping[str, torch.Tensor], files: tuple[Path, ...]) -> 
 
 
 def _load_back(model: PreTrainedModel, tensors: Mapping[str, torch.Tensor], folder: Path) -> None:
-    """As `_read_back`, for architectures whose files name and cut their weights in another way."""
-    with quiet():
+    """Compare as `_read_back` does, for architectures whose files name or split weights differently."""
+    with silence_transformers():
         loaded = type(model).from_pretrained(
             folder, dtype=model.dtype, use_safetensors=True, local_files_only=True
         )
     for name, tensor in loaded.state_dict().items():
         if name not in tensors or not torch.equal(tensor, tensors[name].cpu()):
-            raise _not_saved(f"{name} in {folder} is not what the model holds", tensors.get(name))
+            raise _not_saved(f"{name} in {folder} differs from the model", tensors.get(name))
 
 
 def _not_saved(what: str, tensor: torch.Tensor | None) -> StageError:
@@ -168,16 +164,17 @@ def _not_saved(what: str, tensor: torch.Tensor | None) -> StageError:
             hint="the training diverged; use a lower learning_rate",
         )
     return StageError(
-        f"the model was not saved as it is: {what}", hint="is the disk full or failing?"
+        f"the saved model differs from the model in memory: {what}",
+        hint="check the disk",
     )
 
 
 def _share_mode(folder: Path, *, like: Path) -> None:
-    # safetensors writes files that only their owner may read, whatever the umask says.
+    # safetensors ignores the umask: only the owner could read its files.
     mode = stat.S_IMODE(like.stat().st_mode)
     for path in folder.glob("*.safetensors"):
         path.chmod(mode)
 
 
 def _names(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)

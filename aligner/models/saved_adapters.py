@@ -1,4 +1,4 @@
-"""Adapters that lie in folders: read, refused where a chain cannot carry them, and put on a model."""
+"""Load saved adapters: check that they are supported, and attach them to a model."""
 
 from __future__ import annotations
 
@@ -17,18 +17,17 @@ from aligner.errors import ModelError
 from aligner.models.adapters import (
     TOP,
     activate,
+    adapter_names,
+    adapter_stack,
     attach_config,
     belongs_to,
-    copied,
-    gradients_kept,
-    names_of,
+    copy_config,
+    preserve_requires_grad,
     seeded,
-    stack_of,
 )
 from aligner.models.files import check_adapter_folder
 
-# Settings of an adapter from elsewhere that change the weights below it, run code, or that a frozen
-# copy or a stack would not carry over.
+# Settings that change the weights below the adapter, run code, or would be lost in a frozen copy or a stack.
 _UNSUPPORTED = (
     "megatron_config",
     "layer_replication",
@@ -47,56 +46,60 @@ _HARMLESS_INITS: tuple[Any, ...] = (True, False, None, "gaussian", "orthogonal")
 
 
 def attach_saved(model: PreTrainedModel, folders: Sequence[str]) -> PeftModel:
-    """Put saved adapters on whole weights, the lowest first, all on and all frozen.
+    """Attach saved adapters to a model, lowest first, all active and frozen.
 
     Raises:
-        ModelError: not a LoRA adapter in safetensors, or one that does not fit this model.
+        ModelError: not a LoRA adapter in safetensors, or one of another model.
     """
     assert folders, "no adapter to attach"
     wrapped: PreTrainedModel | PeftModel = model
-    for folder, name in zip(folders, names_of(len(folders)), strict=True):
+    for folder, name in zip(folders, adapter_names(len(folders)), strict=True):
         config = read_adapter(Path(folder))
         weights = load_file(Path(folder) / "adapter_model.safetensors")
         with seeded(0, folder):
             wrapped = _add_checked(wrapped, config, name, folder)
         _fill(wrapped, weights, name, folder)
     assert isinstance(wrapped, PeftModel)
-    activate(wrapped, stack_of(wrapped), train=False)
+    activate(wrapped, adapter_stack(wrapped), train=False)
     return wrapped
 
 
-def attach_beside(model: PeftModel, folder: str, name: str, *, without: Collection[str]) -> None:
-    """Put a saved adapter beside those of `model`, off and frozen; the model computes as before.
+def attach_inactive(model: PeftModel, folder: str, name: str, *, without: Collection[str]) -> None:
+    """Attach a saved adapter to `model`, inactive and frozen; the outputs do not change.
 
     Args:
-        model: Has adapters of its own.
-        folder: The saved adapter.
-        name: What it is called from here on; `clean` takes off all but the model's own.
-        without: Whole modules among its weights that `model` does not have.
+        model: Model with adapters of its own.
+        folder: Folder of the saved adapter.
+        name: Name of the adapter; `restore_model` removes all but the model's own.
+        without: Full modules among its weights that `model` does not have.
 
     Raises:
-        ModelError: it does not fit.
+        ModelError: the adapter belongs to another model.
     """
-    config = copied(read_adapter(Path(folder)))
+    config = copy_config(read_adapter(Path(folder)))
     config.task_type, config.inference_mode = model.peft_config[TOP].task_type, True
     config.modules_to_save = sorted({*(config.modules_to_save or ())} - {*without}) or None
     weights = load_file(Path(folder) / "adapter_model.safetensors")
     weights = {k: v for k, v in weights.items() if not {*without} & {*k.split(".")}}
-    with gradients_kept(model):
+    with preserve_requires_grad(model):
         with seeded(0, folder):
             _add_checked(model, config, name, folder)
         _fill(model, weights, name, folder)
-        activate(model, stack_of(model), train=False)
+        activate(model, adapter_stack(model), train=False)
 
 
 def read_adapter(folder: Path) -> LoraConfig:
-    """The settings of a saved adapter, refused if it is of a kind that chains cannot carry."""
+    """Read the config of a saved adapter.
+
+    Raises:
+        ModelError: the adapter is of a kind that is not supported.
+    """
     raw = check_adapter_folder(folder)
     kind = str(raw.get("peft_type", ""))
     if kind != "LORA":
         raise ModelError(
-            f"{folder} is an adapter of kind {kind!r}, which cannot be continued, merged or stacked",
-            hint="aligner carries lora, rslora and dora",
+            f"{folder} contains an adapter of type {kind!r}, which is not supported",
+            hint="supported are lora, rslora and dora",
         )
     found = [name for name in _UNSUPPORTED if raw.get(name)]
     init = raw.get("init_lora_weights", True)
@@ -104,10 +107,10 @@ def read_adapter(folder: Path) -> LoraConfig:
         found.append(f"init_lora_weights: {init}")
     if found:
         raise ModelError(
-            f"{folder} is a LoRA adapter with {', '.join(found)}, which cannot be carried along a chain",
-            hint="merge it into its model with peft first, and start from the merged model",
+            f"{folder} contains a LoRA adapter with {', '.join(found)}, which is not supported",
+            hint="merge it into its model with peft, and start from the merged model",
         )
-    # peft warns of a base that lies elsewhere now, and finished steps lie elsewhere than they were made.
+    # peft warns if the base model was moved, and finished steps are moved.
     known = {field.name for field in fields(LoraConfig)} - {"base_model_name_or_path"}
     return LoraConfig(**{key: value for key, value in raw.items() if key in known})
 
@@ -120,7 +123,7 @@ def _add_checked(
     except ValueError as error:
         raise ModelError(
             f"the adapter in {folder} does not fit this model: {error}",
-            hint="it belongs on another model",
+            hint="it belongs to another model",
         ) from error
 
 
@@ -146,5 +149,5 @@ def _fill(
         raise ModelError(
             f"the adapter in {folder} does not fit this model: it has {wrong[0]}"
             + (f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""),
-            hint="it belongs on another model",
+            hint="it belongs to another model",
         )

@@ -1,4 +1,4 @@
-"""A reward model that is an adapter and a head on the policy's own frozen weights: one backbone."""
+"""Reward models as an adapter and a head on the policy's own frozen weights: a shared backbone."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import PreTrainedModel
 
-from aligner.models.clean import base_model, settings_of
 from aligner.models.files import check_config, weight_files
-from aligner.models.inspect import ModelInfo, Training
+from aligner.models.meta_model import meta_model, model_class, parse_config
+from aligner.models.model_info import ModelInfo, PlannedTraining
 from aligner.models.options import Quantize
-from aligner.models.policy import Prepared
+from aligner.models.policy import PreparedModel
 from aligner.models.reference import Reference
-from aligner.models.resolve import folder_of
-from aligner.models.reward import RewardParts, head_of
-from aligner.models.saved_adapters import attach_beside, read_adapter
-from aligner.models.skeleton import config_from, model_class, skeleton
+from aligner.models.resolve import local_folder
+from aligner.models.restore import base_model, settings_of
+from aligner.models.reward import RewardParts, reward_head
+from aligner.models.saved_adapters import attach_inactive, read_adapter
 from aligner.state import Artifact, ModelCache
 
 REWARD = "aligner_reward"
@@ -30,27 +30,29 @@ _HEADS = frozenset({"score", "classifier"})
 """What peft says of every adapter that scores, whichever of them the model has."""
 
 
-def can_share_backbone(training: Training, reward: ModelInfo, *, quantize: Quantize | None) -> bool:
-    """Whether `reward_beside` will find the reward model's weights below the policy's adapter.
+def can_share_backbone(
+    training: PlannedTraining, reward: ModelInfo, *, quantize: Quantize | None
+) -> bool:
+    """Return True if the reward model and the policy will have the same frozen weights.
 
     Args:
-        training: What is planned for the policy.
+        training: Planned training of the policy.
         reward: The reward model.
-        quantize: Of the policy; rounded weights are not those that the reward model was trained on.
+        quantize: Quantization of the policy; the reward model was trained on unquantized weights.
     """
     return (
         training.adapter_plan in ("fresh", "continue", "stack")
         and quantize is None
         and len(reward.adapters) == 1
         and _replaces_its_head_alone(reward.adapters[0])
-        and reward.whole == training.after.whole
+        and reward.backbone == training.after.backbone
     )
 
 
 def shared_reward(
-    prepared: Prepared, artifact: Artifact, model_cache: ModelCache
+    prepared: PreparedModel, artifact: Artifact, model_cache: ModelCache
 ) -> RewardParts | None:
-    """The reward model of `artifact` on the policy's frozen weights, or None where it has others.
+    """Load a reward model onto the policy's frozen weights, or return None if it has others.
 
     Its adapter is put beside the policy's, inactive and never trained; `clean` takes it off. What of
     the reward model is live is let go of, so that its memory is free.
@@ -73,11 +75,11 @@ def shared_reward(
     if rounded or not _replaces_its_head_alone(config):
         return None
     whole = base_model(policy)
-    if not _same_weights(whole, folder_of(artifact)):
+    if not _same_weights(whole, local_folder(artifact)):
         return None
     model_cache.take(artifact)
     head = _head(artifact, like=whole)
-    attach_beside(policy, folder, REWARD, without=_HEADS)
+    attach_inactive(policy, folder, REWARD, without=_HEADS)
     active = Reference(policy, adapters=(REWARD,)).active
     return RewardParts(trunk=whole.base_model, head=head, active=active)
 
@@ -108,9 +110,9 @@ def _same_weights(whole: PreTrainedModel, folder: Path) -> bool:
 
 def _head(artifact: Artifact, *, like: PreTrainedModel) -> nn.Module:
     """The trained head, which the adapter holds whole, in the precision of the weights `like` has."""
-    config = config_from(check_config(folder_of(artifact)))
-    shape = skeleton(config, like=model_class(config, reward=True))
-    head = head_of(shape).to_empty(device=like.device)
+    config = parse_config(check_config(local_folder(artifact)))
+    shape = meta_model(config, like=model_class(config, reward=True))
+    head = reward_head(shape).to_empty(device=like.device)
     saved = load_file(Path(artifact.adapters[0]) / "adapter_model.safetensors")
     marked = {name.rpartition(f".{_HEAD}.") for name in saved if f".{_HEAD}." in name}
     head.load_state_dict({last: saved[f"{before}.{_HEAD}.{last}"] for before, _, last in marked})

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from aligner.models.adapters import TOP, activate, belongs_to, seeded, stack_of
+from aligner.models.adapters import TOP, activate, adapter_stack, belongs_to, seeded
 
 
 class SideAdapter:
@@ -19,7 +19,7 @@ class SideAdapter:
     def __init__(self, policy: Any, name: str) -> None:
         """Use the adapter that `add` has put on `policy`."""
         self._policy, self._name = policy, name
-        self._stack = (*stack_of(policy)[:-1], name)
+        self._stack = (*adapter_stack(policy)[:-1], name)
 
     @classmethod
     def add(cls, policy: Any, name: str, *, seed: int, label: str) -> SideAdapter:
@@ -39,7 +39,7 @@ class SideAdapter:
             # peft 0.21 asks transformers 5.23 for a property under its old name.
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is dep", FutureWarning)
             policy.add_adapter(name, settings)
-        activate(policy, stack_of(policy), train=False)
+        activate(policy, adapter_stack(policy), train=False)
         for key, parameter in policy.named_parameters():
             if parameter.is_floating_point():
                 parameter.requires_grad_(marks.get(key, belongs_to(key, name)))
@@ -71,4 +71,4 @@ class SideAdapter:
         try:
             yield
         finally:
-            switch(stack_of(self._policy))
+            switch(adapter_stack(self._policy))

@@ -1,4 +1,4 @@
-"""Fit a model to its tokenizer: as many embedding rows as tokens, and the same special ids."""
+"""Fit a model to its tokenizer: rows of the embedding, and ids of special tokens."""
 
 from __future__ import annotations
 
@@ -9,42 +9,42 @@ import torch
 from transformers import PreTrainedModel
 
 from aligner.models.adapters import seeded
-from aligner.models.clean import snapshot_settings
+from aligner.models.restore import snapshot_settings
 
 
 def resize_embeddings(model: PreTrainedModel, tokenizer: Any) -> int:
-    """Give `model` a row for every token; new rows are the mean of the old. The number added.
+    """Add embedding rows until there is one per token, and return the number of added rows.
 
-    A model that has more rows than tokens keeps them. Tied weights stay tied.
+    New rows are the mean of the old ones. More rows than tokens are kept, and tied weights stay tied.
 
     Args:
-        model: Without adapters.
-        tokenizer: What it will be used with.
+        model: Model without adapters.
+        tokenizer: Tokenizer of the model.
     """
     ends = [end for end in _ends(model) if end is not None]
-    wanted, rows = len(tokenizer), ends[0].weight.shape[0]
-    if wanted <= rows:
+    needed, rows = len(tokenizer), ends[0].weight.shape[0]
+    if needed <= rows:
         return 0
     kept = [{n: p.detach().clone() for n, p in end.named_parameters(recurse=False)} for end in ends]
-    noted = "vocab_size" in model.__dict__
+    had_attribute = "vocab_size" in model.__dict__
     with seeded(0, "resize"):
-        model.resize_token_embeddings(wanted, mean_resizing=False)
-    if not noted:
-        model.__dict__.pop("vocab_size", None)  # the config says it
+        model.resize_token_embeddings(needed, mean_resizing=False)
+    if not had_attribute:
+        model.__dict__.pop("vocab_size", None)  # it is in the config
     for end, old in zip(_ends(model), kept, strict=False):
         for name, parameter in old.items():
             _mean_rows(getattr(end, name), parameter)
     snapshot_settings(model)
-    return int(wanted - rows)
+    return int(needed - rows)
 
 
 def set_token_ids(model: PreTrainedModel, tokenizer: Any, *, stop_ids: Sequence[int] = ()) -> None:
-    """Tell `model` how texts begin, stop and are padded, for training and generation alike.
+    """Set the ids of bos, eos and pad tokens in the model's config and generation config.
 
     Args:
-        model: Changed in place, without adapters.
-        tokenizer: Where `bos`, `eos` and `pad` come from.
-        stop_ids: Tokens that end an answer; empty means the tokenizer's `eos`.
+        model: Model without adapters; changed in place.
+        tokenizer: Tokenizer with `bos`, `eos` and `pad`.
+        stop_ids: Tokens that end an answer; by default the tokenizer's `eos`.
     """
     stops = list(dict.fromkeys(stop_ids)) or [tokenizer.eos_token_id]
     for settings in (model.config, model.generation_config):
@@ -58,7 +58,7 @@ def set_token_ids(model: PreTrainedModel, tokenizer: Any, *, stop_ids: Sequence[
 
 
 def _ends(model: PreTrainedModel) -> tuple[Any, Any]:
-    """The embedding, and the head that predicts tokens or None."""
+    """Return the embedding, and the LM head or None."""
     return model.get_input_embeddings(), model.get_output_embeddings()  # type: ignore[no-untyped-call]
 
 

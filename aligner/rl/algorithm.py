@@ -13,9 +13,9 @@ from typing import Any, ClassVar, Generic, TypeVar
 import torch
 from torch import Tensor
 
-from aligner.models.inspect import ModelInfo, Training
 from aligner.models.language_model import LanguageModel
-from aligner.models.policy import Prepared
+from aligner.models.model_info import ModelInfo, PlannedTraining
+from aligner.models.policy import PreparedModel
 from aligner.rl.experience import AdvantageTargets, Experience
 from aligner.rl.options import RLOptions
 from aligner.rl.value import ValueFunction
@@ -24,7 +24,7 @@ from aligner.state import Artifact, ModelState, Slot
 
 OptionsT = TypeVar("OptionsT", bound=RLOptions)
 
-ValueFactory = Callable[[Prepared, LanguageModel], ValueFunction]
+ValueFactory = Callable[[PreparedModel, LanguageModel], ValueFunction]
 """Makes the value function from the prepared policy and its trunk and head."""
 
 
@@ -126,7 +126,9 @@ class Algorithm(ABC, Generic[OptionsT]):
         """
         raise NotImplementedError
 
-    def plan(self, training: Training, info: ModelInfo, context: PlanContext) -> PlanAddition:
+    def plan(
+        self, training: PlannedTraining, info: ModelInfo, context: PlanContext
+    ) -> PlanAddition:
         """Return the algorithm's own part of the plan.
 
         Raises:

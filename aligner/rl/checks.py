@@ -9,8 +9,8 @@ from aligner.data.encoding.prepare import PreparedData
 from aligner.data.store.token_rows import PromptTokens
 from aligner.errors import AlignerError, ChainError, ModelError
 from aligner.models.continuous import batches_continuously
-from aligner.models.inspect import ModelInfo
-from aligner.models.skeleton import config_from, model_class
+from aligner.models.meta_model import model_class, parse_config
+from aligner.models.model_info import ModelInfo
 from aligner.rl.options import RLOptions, RolloutOptions
 from aligner.stage import PlanContext
 
@@ -75,7 +75,7 @@ def sampler_errors(options: RLOptions, info: ModelInfo, context: PlanContext) ->
                 hint="use sdpa or flash_attention_2, or `sampler: built_in`",
             )
         )
-    kind = model_class(config_from(info.config), reward=False)
+    kind = model_class(parse_config(info.config), reward=False)
     if not batches_continuously(kind):
         errors.append(
             ModelError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from aligner.models.inspect import ModelInfo, Training, adapter_parameters, planned_model
+from aligner.models.model_info import ModelInfo, PlannedTraining, adapter_parameters, planned_model
 from aligner.models.precision import precision_of
 from aligner.models.shared_reward import can_share_backbone
 from aligner.rl.options import RLOptions
@@ -17,7 +17,7 @@ _BYTES_TRAINED = 16
 
 def memory_note(
     options: RLOptions,
-    training: Training,
+    training: PlannedTraining,
     info: ModelInfo,
     context: PlanContext,
     trained: Mapping[str, int],
@@ -47,7 +47,9 @@ def memory_note(
     return f"memory: {_size(sum(needed.values()))} before activations ({parts})"
 
 
-def separate_reward(options: RLOptions, training: Training, context: PlanContext) -> bool | None:
+def separate_reward(
+    options: RLOptions, training: PlannedTraining, context: PlanContext
+) -> bool | None:
     """Return True if the reward model needs a backbone of its own; None without reward model."""
     if all(reward.name != MODEL for reward in options.rewards):
         return None

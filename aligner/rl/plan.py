@@ -9,14 +9,14 @@ from aligner.data.encoding.prepare import PreparedData, prepare_prompts
 from aligner.data.encoding.tokenizers import planned_tokenizer
 from aligner.data.store.token_rows import PromptTokens, SequenceTokens
 from aligner.errors import ErrorCollector
-from aligner.models.inspect import (
+from aligner.models.model_info import (
     ModelInfo,
-    Training,
+    PlannedTraining,
     plan_training,
     planned_model,
     vocabulary_errors,
 )
-from aligner.models.reference import reference_text
+from aligner.models.reference import describe_reference
 from aligner.rl.algorithm import Algorithm, PlanAddition
 from aligner.rl.checks import check_stop_token, length_errors, sampler_errors
 from aligner.rl.memory import memory_note, separate_reward
@@ -53,7 +53,7 @@ METRICS = frozenset(
 class CheckedInputs:
     """Inputs of an online step, found to be without errors."""
 
-    training: Training
+    training: PlannedTraining
     info: ModelInfo
     data: PreparedData[PromptTokens]
     mix: PreparedData[SequenceTokens] | None
@@ -80,7 +80,7 @@ def plan_online(algorithm: Algorithm[Any], context: PlanContext) -> Plan:
         trained=training.trained,
         parameters=training.parameters,
         incoming=training.incoming,
-        reference=reference_text(
+        reference=describe_reference(
             training.adapter_plan,
             context.slots["policy"].made_by,
             slot_by=None if reference is None else reference.made_by,

@@ -13,7 +13,7 @@ from aligner.data.encoding.prepare import PreparedData, prepare_conversations, p
 from aligner.data.options import DataOptions
 from aligner.data.store.token_rows import SequenceTokens
 from aligner.models.logps import token_logps
-from aligner.models.padding import right_padded
+from aligner.models.padding import pad_right
 from aligner.rl.actor import Actor
 from aligner.rl.context import Mix
 from aligner.rl.minibatches import derived_seed
@@ -65,7 +65,7 @@ def make_mix(
 
 def mix_batch(rows: Sequence[SequenceTokens]) -> tuple[Tensor, Tensor]:
     """Pad the token ids (B, T) of rows, and the mask (B, T) of trained tokens."""
-    return right_padded([row.input_ids for row in rows], [row.trained for row in rows])
+    return pad_right([row.input_ids for row in rows], [row.trained for row in rows])
 
 
 def _negative_logps(rows: Sequence[SequenceTokens], actor: Actor) -> Tensor:

@@ -10,7 +10,7 @@ from aligner.data.encoding.chat import stop_tokens
 from aligner.data.encoding.tokenizers import load_tokenizer
 from aligner.models.generate import sampling_of
 from aligner.models.language_model import LanguageModel, split_language_model
-from aligner.models.policy import Prepared, load_policy
+from aligner.models.policy import PreparedModel, load_policy
 from aligner.models.precision import device, precision_of
 from aligner.models.reference import Reference, reference_from, reference_of
 from aligner.models.reward import RewardParts
@@ -78,7 +78,7 @@ def run_online(
 
 
 def _reference(
-    options: RLOptions, prepared: Prepared, state: ModelState, context: StepContext
+    options: RLOptions, prepared: PreparedModel, state: ModelState, context: StepContext
 ) -> Reference:
     if state.reference is None:
         return reference_of(prepared)
@@ -92,7 +92,7 @@ def _reference(
 
 
 def _sources(
-    options: RLOptions, prepared: Prepared, state: ModelState, context: StepContext
+    options: RLOptions, prepared: PreparedModel, state: ModelState, context: StepContext
 ) -> tuple[RewardSource, ...]:
     parts: RewardParts | None = None
     if any(reward.name == MODEL for reward in options.rewards):
@@ -185,7 +185,7 @@ def _train(rl: RLContext, context: StepContext) -> None:
         )
 
 
-def _save(rl: RLContext, prepared: Prepared, context: StepContext) -> Mapping[Slot, Artifact]:
+def _save(rl: RLContext, prepared: PreparedModel, context: StepContext) -> Mapping[Slot, Artifact]:
     """Save the models: the first process writes, and the others read what it wrote."""
     value = rl.actor.value
     save_value = None if value is None else rl.algorithm.value_saver(value, context)

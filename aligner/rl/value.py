@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from aligner.models.adapters import merge_stack
 from aligner.models.load import load_as, load_model
 from aligner.models.options import ModelOptions
-from aligner.models.reward import head_of, make_reward
+from aligner.models.reward import make_reward, reward_head
 from aligner.rl.forward import ResponseBatch
 from aligner.stage import StepContext
 from aligner.state import ModelCache, ModelState
@@ -89,6 +89,6 @@ def load_value_model(
         pad=pad,
         attn_implementation=kernel,
     )
-    for parameter in head_of(made).parameters():
+    for parameter in reward_head(made).parameters():
         nn.init.zeros_(parameter)
     return made

@@ -9,7 +9,7 @@ from typing import Any
 from aligner.api import Recipe, Result
 from aligner.chain import Event
 from aligner.data.encoding.tokenizers import save_tokenizer
-from aligner.models.inspect import model_info, reward_info
+from aligner.models.model_info import model_info, reward_info
 from aligner.models.save import save_model
 from aligner.stage import Plan, PlanContext, SlotForecast, Stage, StageOptions, StepContext
 from aligner.state import Artifact, ModelCache, ModelState, Slot

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from aligner.data.encoding.tokenizers import save_tokenizer, train_tokenizer
 from aligner.models.fresh import fresh_model
-from aligner.models.load import quiet
+from aligner.models.load import silence_transformers
 from aligner.models.options import FreshModel
 from aligner.models.resolve import resolve
 from aligner.models.reward import make_reward
@@ -132,7 +132,7 @@ def tiny_reward_model(folder: Path, *, seed: int = 5) -> PreTrainedModel:
 def write_tiny(folder: Path) -> Artifact:
     """Save the tiny model and its tokenizer to a model folder."""
     tokenizer = tiny_tokenizer()
-    with quiet():
+    with silence_transformers():
         tiny_model(tokenizer).save_pretrained(folder)
     save_tokenizer(tokenizer, folder)
     return resolve(str(folder))

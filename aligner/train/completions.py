@@ -17,7 +17,7 @@ from aligner.data.encoding.chat import stop_tokens
 from aligner.data.encoding.prepare import PreparedData
 from aligner.data.store.lazy_rows import MappedRows
 from aligner.errors import ErrorGroup, error_location
-from aligner.models.inspect import pad_errors
+from aligner.models.model_info import pad_errors
 from aligner.models.padding import pad_id
 from aligner.preview import PreviewRequest, PreviewSection, TokenSequence
 from aligner.registry import RowKind

@@ -11,8 +11,8 @@ from aligner.data.context import DataContext
 from aligner.data.encoding.chat import stop_tokens
 from aligner.data.encoding.prepare import PreparedData, prepare_conversations, prepare_texts
 from aligner.data.options import TrainOn
-from aligner.models.clean import base_model
-from aligner.models.policy import Prepared as PreparedModel
+from aligner.models.policy import PreparedModel as PreparedModel
+from aligner.models.restore import base_model
 from aligner.models.tokens import set_token_ids
 from aligner.preview import PreviewRequest, PreviewSection
 from aligner.registry import RowKind

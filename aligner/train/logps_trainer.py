@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from trl.trainer.utils import add_fused_lm_head, disable_dropout_in_model
 
-from aligner.models.clean import base_model
+from aligner.models.restore import base_model
 from aligner.train.completions import REFERENCE
 from aligner.train.logps import CompletionLogps, TokenLogps
 from aligner.train.metrics import MetricMeans

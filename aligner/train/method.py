@@ -17,8 +17,8 @@ from aligner.data.encoding.prepare import (
 )
 from aligner.data.encoding.tokenizers import load_tokenizer, save_tokenizer
 from aligner.errors import error_location
-from aligner.models.inspect import ModelInfo, planned_model
-from aligner.models.policy import Prepared as PreparedModel
+from aligner.models.model_info import ModelInfo, planned_model
+from aligner.models.policy import PreparedModel as PreparedModel
 from aligner.models.policy import load_policy
 from aligner.models.resolve import resolve, resolve_tokenizer
 from aligner.models.save import save_model

@@ -15,9 +15,9 @@ from aligner.errors import (
     ModelError,
     error_location,
 )
-from aligner.models.inspect import (
+from aligner.models.model_info import (
     ModelInfo,
-    Training,
+    PlannedTraining,
     length_errors,
     plan_training,
     vocabulary_errors,
@@ -31,11 +31,11 @@ from aligner.train.options import OfflineOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlannedTraining:
+class TrainingPlan:
     """Data, model and optimizer steps of a training step that has no error."""
 
     data: PreparedData[Any]
-    training: Training
+    training: PlannedTraining
     rows: int
     steps: int
     notes: tuple[str, ...] = ()
@@ -43,7 +43,7 @@ class PlannedTraining:
 
 def check_training(
     method: TrainingMethod[Any], declaration: Declaration, context: PlanContext
-) -> PlannedTraining:
+) -> TrainingPlan:
     """Read tokenizer, model settings and data of the step.
 
     Args:
@@ -73,7 +73,7 @@ def check_training(
     errors.raise_if_any()
     assert data is not None, "without an error there is data"
     assert training is not None, "without an error there is a model"
-    return PlannedTraining(
+    return TrainingPlan(
         data=data,
         training=training,
         rows=method.planned_rows(data),
@@ -83,7 +83,7 @@ def check_training(
 
 
 def training_plan(
-    planned: PlannedTraining,
+    planned: TrainingPlan,
     declaration: Declaration,
     context: PlanContext,
     *,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aligner.errors import DataError
-from aligner.models.padding import left_padded
+from aligner.models.padding import pad_left
 from aligner.preview import (
     PreviewBatch,
     PreviewRequest,
@@ -105,7 +105,7 @@ def prompt_layout(
     note = completion_note(reader, stops, max_new_tokens)
 
     def read(prompts: Sequence[Any]) -> list[RowSequences]:
-        tokens_PT, mask_PT = left_padded([prompt.input_ids for prompt in prompts])
+        tokens_PT, mask_PT = pad_left([prompt.input_ids for prompt in prompts])
         return [
             RowSequences(sequences=(reader.sequence(ids, [0] * len(ids), mask, notes=(note,)),))
             for ids, mask in zip(tokens_PT.tolist(), mask_PT.tolist(), strict=True)

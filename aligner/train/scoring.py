@@ -18,11 +18,11 @@ from aligner.data.encoding.chat import ChatEncoder
 from aligner.data.encoding.pieces import TextPiece
 from aligner.data.encoding.tokenizers import load_tokenizer
 from aligner.errors import AlignerError, ChainError, ErrorCollector, ModelError, did_you_mean
-from aligner.models.inspect import planned_model
+from aligner.models.model_info import planned_model
 from aligner.models.options import Attention, Precision
-from aligner.models.padding import from_the_left, longest_first
+from aligner.models.padding import map_longest_first, pad_with_lengths
 from aligner.models.precision import device, precision_of
-from aligner.models.reward import RewardParts, load_reward, parts_of
+from aligner.models.reward import RewardParts, load_reward, split_reward_model
 from aligner.registry import Completion, RewardFunction
 from aligner.stage import PlanContext, StepContext
 from aligner.state import Artifact, ModelCache, ModelState
@@ -86,10 +86,10 @@ class RewardModel:
         """One number a completion, read at its last token, which is found by length, not by padding."""
         encoded = self._encode(completions)
         with self._parts.active():
-            return longest_first(encoded, self._some, batch_size=self._batch_size)
+            return map_longest_first(encoded, self._some, batch_size=self._batch_size)
 
     def _some(self, encoded: Sequence[Sequence[int]]) -> list[float]:
-        tokens_BT, lengths_B = from_the_left(encoded)
+        tokens_BT, lengths_B = pad_with_lengths(encoded)
         with (
             torch.no_grad(),
             torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._half),
@@ -161,7 +161,7 @@ def load_sources(
                 precision=precision,
                 attn_implementation=attn_implementation,
             )
-            parts = parts_of(loaded)
+            parts = split_reward_model(loaded)
             # It is only looked at: a later step takes the very weights.
             context.model_cache.keep(artifact, loaded)
         model = RewardModel(

@@ -9,17 +9,17 @@ from typing import Any
 from transformers import EarlyStoppingCallback
 
 from aligner.data.encoding.tokenizers import planned_tokenizer
-from aligner.models.clean import base_model
 from aligner.models.load import load_model
 from aligner.models.precision import device, precision_of
-from aligner.models.reference import reference_text
+from aligner.models.reference import describe_reference
+from aligner.models.restore import base_model
 from aligner.preview import PreviewRequest, PreviewSection
 from aligner.stage import Plan, PlanContext, StepContext
 from aligner.state import Artifact, ModelState, Slot
 from aligner.train.arguments import optimizer_steps, trainer_arguments
 from aligner.train.declaration import Declaration
 from aligner.train.method import TrainerInputs, TrainingMethod
-from aligner.train.plan import PlannedTraining, check_training, training_plan
+from aligner.train.plan import TrainingPlan, check_training, training_plan
 from aligner.train.row_dataset import row_dataset
 from aligner.train.trainer import discard_checkpoints, run_trainer
 
@@ -49,9 +49,9 @@ def plan_step(
     return replace(plan, slots=new | dict(plan.slots))
 
 
-def _reference(planned: PlannedTraining, context: PlanContext) -> str:
+def _reference(planned: TrainingPlan, context: PlanContext) -> str:
     other = context.slots.get("reference")
-    return reference_text(
+    return describe_reference(
         planned.training.adapter_plan,
         context.slots["policy"].made_by,
         slot_by=other.made_by if other else None,

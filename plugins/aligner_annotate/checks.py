@@ -11,7 +11,7 @@ from aligner.data.encoding.chat import stop_tokens
 from aligner.data.encoding.tokenizers import planned_tokenizer
 from aligner.data.store.token_rows import PromptTokens
 from aligner.errors import AlignerError, ErrorCollector, ModelError, error_location
-from aligner.models.inspect import planned_model
+from aligner.models.model_info import planned_model
 from aligner_annotate.judge import JudgeEncoder
 from aligner_annotate.options import AnnotateOptions, JudgeOptions
 

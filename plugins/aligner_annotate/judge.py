@@ -15,7 +15,7 @@ from aligner.data.encoding.chat import ChatEncoder
 from aligner.data.encoding.tokenizers import load_tokenizer
 from aligner.errors import ModelError, error_location
 from aligner.models.load import load_model
-from aligner.models.padding import from_the_left, longest_first
+from aligner.models.padding import map_longest_first, pad_with_lengths
 from aligner.registry import Message
 from aligner_annotate.options import ANSWER, JUDGE, PROMPT, AnnotateOptions, JudgeOptions
 
@@ -79,11 +79,11 @@ class Judge(RewardFunction):
 
     def score(self, completions: Sequence[Completion]) -> list[float]:
         rows = self._encoder.encode([(item.prompt, item.text) for item in completions])
-        return longest_first(rows, self._log_odds, batch_size=self._batch_size)
+        return map_longest_first(rows, self._log_odds, batch_size=self._batch_size)
 
     @torch.no_grad()
     def _log_odds(self, rows: Sequence[Sequence[int]]) -> list[float]:
-        tokens_BT, lengths_B = from_the_left(rows)
+        tokens_BT, lengths_B = pad_with_lengths(rows)
         mask_BT = torch.arange(tokens_BT.shape[1]) < lengths_B[:, None]
         device = next(self._model.parameters()).device
         logits_BTV = self._model(

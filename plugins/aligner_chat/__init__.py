@@ -1,4 +1,4 @@
-"""Chat templates and special tokens, as an aligner plugin."""
+"""The chat stage: chat templates and special tokens."""
 
 from collections.abc import Iterable
 from typing import Any

@@ -1,39 +1,26 @@
-"""What the chat stage takes, reads and writes."""
+"""Declaration of the chat stage."""
 
 from __future__ import annotations
 
-from aligner import ModelState, Plan, PlanContext, Stage, StageOptions, StepContext
-
-
-class ChatOptions(StageOptions):
-    template: str
-    """How conversations are written: a name (chatml, llama-3, qwen, tiny, …), a Jinja file, or `own`
-    for the template the tokenizer has already."""
-    system: str | None = None
-    """System turn for conversations that have none."""
-    bos: bool = True
-    """Begin conversations with the beginning-of-sequence token where the tokenizer begins plain texts
-    with it, also if the template does not write it."""
-    end_of_turn: str | None = None
-    """Token that ends an answer; it becomes the tokenizer's end-of-sequence token. A named template
-    says its own; with a file or `own`, unset leaves the tokenizer's as it is."""
-    special_tokens: tuple[str, ...] = ()
-    """Further texts that become tokens of their own and are never read from what users write."""
+from aligner import ModelState, Plan, PlanContext, Stage, StepContext
+from aligner_chat.options import ChatOptions
 
 
 class Chat(Stage[ChatOptions]):
-    """Give the tokenizer its chat template and special tokens, and the policy a row for each of them."""
+    """Set the tokenizer's chat template and special tokens, and resize the policy's embeddings."""
 
     name = "chat"
     requires = frozenset({"tokenizer", "policy"})
     provides = frozenset({"tokenizer", "policy"})
 
+    # torch and transformers load when a step is planned, not when the stage is found.
+
     def plan(self, context: PlanContext) -> Plan:
-        from aligner_chat.plan import plan  # the tokenizer waits until a recipe is looked at
+        from aligner_chat.plan import plan
 
         return plan(self.options, context)
 
     def run(self, state: ModelState, context: StepContext) -> ModelState:
-        from aligner_chat.apply import apply  # torch waits until a step really runs
+        from aligner_chat.run import run
 
-        return state.put(context.step, **apply(self.options, state, context))
+        return state.put(context.step, **run(self.options, state, context))

@@ -12,7 +12,7 @@ from aligner.kit.rows import OperationContext, Row, RowOperation, map_texts
 from aligner_curation.filters import row_filters
 from aligner_curation.options import Clean
 
-# Joiners (U+200C, U+200D) are kept: Persian, Indic scripts and emoji are spelt with them. So are the
+# Joiners (U+200C, U+200D) are kept: Persian, Indic scripts and emoji need them. So are the
 # marks of direction, without which Arabic and Hebrew are shown in disorder.
 _CONTROL = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\u200b\u2060\ufeff\ufff9-\ufffb\ud800-\udfff]"
@@ -56,7 +56,7 @@ def cleaner(options: Clean) -> Callable[[str], str]:
     steps: list[Callable[[str], str]] = []
     if options.html:
         steps.append(_outside_code(without_html))
-    if options.control:  # which HTML may have spelt as entities
+    if options.control:  # which HTML may contain as entities
         steps.append(_without_control)
     form = options.unicode
     if form != "keep":
@@ -75,7 +75,7 @@ def cleaner(options: Clean) -> Callable[[str], str]:
 
 
 def _without_control(text: str) -> str:
-    if not _CONTROL.search(text):  # one class is searched for several times faster than two ways
+    if not _CONTROL.search(text):  # one character class is several times as fast as two patterns
         return text
     return _CONTROL.sub("", _ESCAPE.sub("", text))
 

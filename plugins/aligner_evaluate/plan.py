@@ -19,7 +19,7 @@ from aligner.errors import (
     did_you_mean,
     error_location,
 )
-from aligner.models.inspect import planned_model
+from aligner.models.model_info import planned_model
 from aligner.models.precision import option_errors
 from aligner.stage import Plan, PlanContext
 from aligner.state import Slot

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from aligner.kit.work import ResponseBatch, SideAdapter, ValueFunction, head_of
+from aligner.kit.work import ResponseBatch, SideAdapter, ValueFunction, reward_head
 
 ValueKind = Literal["head", "adapter", "model"]
 ADAPTER = "value"
@@ -74,7 +74,7 @@ class ValueModel(PPOValue):
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model.requires_grad_(True).eval()
-        self._head = head_of(model)
+        self._head = reward_head(model)
 
     def forward(self, batch: ResponseBatch, hidden_KH: Tensor) -> Tensor:
         del hidden_KH

@@ -162,7 +162,9 @@ def test_a_malformed_row_ends_the_step_that_reads_it_before_it_trains(tmp_path: 
 def test_a_step_without_a_forecast_of_its_rows_is_an_error_for_the_reader(tmp_path: Path) -> None:
     with pytest.raises(AlignerError) as error:
         chain(tmp_path, says=False).check(runs=tmp_path / "runs")
-    assert str(error.value) == ("steps[1].data: step 'maker' does not say which rows it will make")
+    assert str(error.value) == (
+        "steps[1].data: step 'maker' does not state which rows it will generate"
+    )
 
 
 def test_a_change_of_generated_rows_is_explained(tmp_path: Path) -> None:

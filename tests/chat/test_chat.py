@@ -27,7 +27,7 @@ from aligner.chat.session import HELP, ChatSession
 from aligner.chat.settings import ChatSettings
 from aligner.chat.views import SequentialView, SideBySideView
 from aligner.data.encoding.chat import encode_prompt
-from aligner.models.generate import Sampling, Written, generate
+from aligner.models.generate import GeneratedToken, Sampling, generate
 from aligner.terminal.text import escape_controls
 
 Aligner = Callable[..., tuple[int, str, str]]
@@ -298,7 +298,9 @@ def _interrupted(model: ChatModel, *, after: int) -> ChatModel:
     """Return the model with a Ctrl-C after so many tokens."""
 
     class Interrupted(ChatModel):
-        def answer(self, ids: Sequence[int], *, sampling: Sampling, seed: int) -> Iterator[Written]:
+        def answer(
+            self, ids: Sequence[int], *, sampling: Sampling, seed: int
+        ) -> Iterator[GeneratedToken]:
             for number, token in enumerate(super().answer(ids, sampling=sampling, seed=seed)):
                 if number == after:
                     raise KeyboardInterrupt

@@ -56,7 +56,7 @@ def test_the_ledger_adds_up(place: Any, marked: Any) -> None:
     assert made.ledgers["data"].describe() == (
         "rows.jsonl: 3 rows read, written as messages; 3 used\n"
         "  1 repeat an earlier row (rows.jsonl:2)\n"
-        "  1 spell a special token in their content (it is encoded as text) (rows.jsonl:3)\n"
+        "  1 contain the text of a special token (it is tokenized as plain text) (rows.jsonl:3)\n"
         "  61 tokens, 18 trained (30%)\n"
         "  tokens a row: min 17, median 17, mean 20.3, p90 27, p99 27, max 27"
     )
@@ -85,7 +85,7 @@ def test_prompts_shared_between_training_and_measuring_stop(place: Any, marked: 
     assert refused(prepare_conversations, place, chosen, marked) == (
         "recipe.yaml:eval_data: eval.jsonl: 1 of 2 rows (50.0%) have a prompt that is also trained on\n"
         "    eval.jsonl:1\n"
-        "  hint: take the rows out of one of the two, or allow it with `limits: {shared_prompts: 0.51}`"
+        "  hint: remove the rows from one of the two, or allow it with `limits: {shared_prompts: 0.51}`"
     )
     allowed = chosen.model_copy(update={"limits": Limits(shared_prompts=0.51)})
     assert len(prepare_conversations(place, allowed, marked).held_out) == 2
@@ -175,9 +175,9 @@ def test_an_untrained_stop_token_stops(place: Any, bare: Any) -> None:
 def test_what_the_template_does_not_show_stops(place: Any, marked: Any) -> None:
     row = talk("a", "b") | {"tools": [{"name": "add"}]}
     assert refused(prepare_conversations, place, options(place, row), marked) == (
-        "recipe.yaml:data: rows.jsonl: 1 of 1 rows (100.0%) hold something the chat template does not show\n"
+        "recipe.yaml:data: rows.jsonl: 1 of 1 rows (100.0%) have content that the chat template omits\n"
         "    rows.jsonl:1 (the tools)\n"
-        "  hint: use a template that shows it, or allow it with `limits: {left_out: 1.00}`"
+        "  hint: use a template that renders it, or allow it with `limits: {left_out: 1.00}`"
     )
     called = talk("a", "")
     called["messages"][1]["tool_calls"] = [{"name": "add", "arguments": {}}]
@@ -191,7 +191,7 @@ def test_a_beginning_written_twice_stops(place: Any, marked: Any) -> None:
     assert refused(prepare_conversations, place, options(place, talk("a", "b")), marked) == (
         "recipe.yaml:data: rows.jsonl: 1 of 1 rows (100.0%) begin with the beginning-of-sequence token "
         "twice\n    rows.jsonl:1\n"
-        "  hint: take the token out of the template or the data, or allow it with "
+        "  hint: remove the token from the template or the data, or allow it with "
         "`limits: {double_bos: 1.00}`"
     )
 
@@ -320,7 +320,7 @@ def judged(number: int, label: bool) -> dict[str, Any]:
 def test_rows_of_one_label_teach_nothing_and_stop(place: Any, marked: Any) -> None:
     good = [judged(n, True) for n in range(3)]
     assert refused(prepare_labels, place, options(place, *good), marked) == (
-        "recipe.yaml:data: rows.jsonl: 3 of 3 rows (100.0%) have the same label, and none has another\n"
+        "recipe.yaml:data: rows.jsonl: 3 of 3 rows (100.0%) all have the same label\n"
         "    rows.jsonl:1, rows.jsonl:2, rows.jsonl:3 (True)\n"
         "  hint: add rows of another label, or allow it with `limits: {one_label: 1.00}`"
     )
@@ -336,7 +336,7 @@ def test_a_label_that_is_only_measured_on_stops(place: Any, marked: Any) -> None
     assert refused(prepare_labels, place, chosen, marked) == (
         "recipe.yaml:eval_data: eval.jsonl: 1 of 2 rows (50.0%) have a label that no row to train on has\n"
         "    eval.jsonl:2 (False)\n"
-        "  hint: add such rows to train on, or take these out, or allow it with "
+        "  hint: add such rows to the training data, or remove these, or allow it with "
         "`limits: {unseen_labels: 0.51}`"
     )
 
@@ -353,7 +353,7 @@ def test_rows_that_are_far_longer_than_all_others_are_pointed_out(place: Any, ma
         "recipe.yaml:data: rows.jsonl: 1 of 200 rows (0.5%) are more than eight times as long as 99 of "
         "100 rows, without a max_length\n"
         f"    rows.jsonl:200 (the longest has {ledger.lengths['max']} tokens)\n"
-        "  hint: set max_length; overflow says what becomes of longer rows, or allow it with "
+        "  hint: set max_length; overflow sets the treatment of longer rows, or allow it with "
         "`limits: {outliers: 0.01}`"
     )
     cut = options(place, *rows, max_length=60, limits={"outliers": 0})

@@ -116,7 +116,7 @@ def test_a_list_of_data_sets_is_not_taken_for_one(shared: Path) -> None:
     with pytest.raises(AlignerError) as error:
         load_rows([spec], want="conversation", context=Here(shared / "data"), option="data")
     assert str(error.value) == (
-        "llamafactory-alpaca/dataset_info.json: the file holds one object ('identity', "
+        "llamafactory-alpaca/dataset_info.json: the file contains one object ('identity', "
         "'alpaca_en_demo', 'alpaca_zh_demo', 'glaive_toolcall_en_demo', 'glaive_toolcall_zh_demo'), "
         "not rows\n  hint: write a list of objects, or one object a line"
     )

@@ -105,12 +105,12 @@ MALFORMED: list[tuple[Any, str]] = [
     ),
     (
         {"messages": [{"role": "user", "content": "Hi?"}], "tools": "[{]"},
-        "field 'tools' should hold JSON: Expecting property name enclosed in double quotes: "
+        "field 'tools' should contain JSON: Expecting property name enclosed in double quotes: "
         "line 1 column 3 (char 2)",
     ),
     (
         {"messages": [{"role": "user", "content": "half \ud800"}]},
-        "field 'messages[0].content' holds '\\ud800', half of a character",
+        "field 'messages[0].content' contains '\\ud800', half of a surrogate pair",
     ),
     ({"other": 1}, "field 'messages' is missing\n  hint: messages rows need it; the row has other"),
     (7, "a row should be an object, not the number 7"),
@@ -156,13 +156,13 @@ def test_malformed_rows_are_skipped_counted_and_kept_when_asked(place: Any) -> N
 
 BROKEN: list[tuple[str, bytes, str]] = [
     ("a.jsonl", b"", "a.jsonl: the file is empty"),
-    ("a.json", b"\xef\xbb\xbf \r\n", "a.json: the file holds nothing"),
-    ("a.json", b"[]", "a.json: the file holds no rows"),
+    ("a.json", b"\xef\xbb\xbf \r\n", "a.json: the file is blank"),
+    ("a.json", b"[]", "a.json: the file has no rows"),
     (
         "a.json",
         b'{"data": [{"text": "x"}]}',
-        "a.json: the file holds one object ('data'), not rows\n"
-        "  hint: write a list of objects, or one object a line: what 'data' holds",
+        "a.json: the file contains one object ('data'), not rows\n"
+        "  hint: write a list of objects, or one object a line: the content of 'data'",
     ),
     ("a.json", b'[{"text": "x"},\n{"text": }]', "a.json:2: not JSON: Expecting value at column 10"),
     (
@@ -300,7 +300,7 @@ def test_a_plugins_source_is_checked_against_its_options(place: Any) -> None:
         "recipe.yaml:data: no plugin offers a data source 'countd'\n  hint: did you mean 'counted'?"
     )
     assert refused(place, want="text", source="counted", options={"row": 3}) == (
-        "recipe.yaml:data: data source 'counted': option 'row' is wrong\n  hint: did you mean 'rows'?"
+        "recipe.yaml:data: data source 'counted': option 'row' is invalid\n  hint: did you mean 'rows'?"
     )
 
 
@@ -328,7 +328,7 @@ def test_pairs_that_are_none_are_dropped_by_reason(place: Any) -> None:
         "  1 dropped: the prompts of chosen and rejected differ (p.jsonl:2)\n"
         "  1 dropped: chosen and rejected are identical (p.jsonl:3)\n"
         "  1 dropped: an answer is empty (p.jsonl:4)\n"
-        "  1 prefer the answer that another row rejects (p.jsonl:5)"
+        "  1 contradict another row's preference (p.jsonl:5)"
     )
 
 
@@ -389,5 +389,5 @@ def test_prompts_that_ask_nothing_are_dropped(place: Any) -> None:
     rows = [{"prompt": turns}, {"prompt": turns[:1]}]
     loaded = accepted(place, want="prompt", path=write(place, "a.jsonl", rows))
     assert {reason: count.first for reason, count in loaded.ledger.dropped.items()} == {
-        "nobody asks": ("a.jsonl:1",)
+        "there is no question": ("a.jsonl:1",)
     }

@@ -191,7 +191,7 @@ def refused(rows: Sequence[Row], path: Path, to: Target) -> str:
 def test_rows_that_a_file_cannot_hold_are_refused(place: Any) -> None:
     folder = place.recipe_folder
     turned = (
-        "cells of out.csv hold texts, and the rows have lists of turns\n"
+        "cells of out.csv contain text, but the rows have lists of turns\n"
         "  hint: write .jsonl or .parquet; prompts and answers of one turn each fit "
         "`--to prompt-completion`"
     )
@@ -203,7 +203,7 @@ def test_rows_that_a_file_cannot_hold_are_refused(place: Any) -> None:
     )
     others = [Prompt(messages=turns("a"), row={"x": value}) for value in (1, "b")]
     said = refused(others, folder / "out.parquet", TARGETS["prompt"])
-    assert said.startswith("the rows do not fit one table, as out.parquet would hold: ")
+    assert said.startswith("the rows do not fit one table, as out.parquet must contain: ")
     assert said.endswith("\n  hint: write .jsonl")
     assert refused(
         [talk("a", origin="a.jsonl:3")], folder / "out.jsonl", TARGETS["prompt-completion"]

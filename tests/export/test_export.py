@@ -226,7 +226,7 @@ def test_a_run_whose_files_were_changed_is_not_exported(
     words = ("--runs", str(tmp_path / "runs"), "--to", str(tmp_path / "model"))
     code, _, err = aligner("export", "small", "--step", "dpo", *words)
     assert code == 2
-    assert "are not what was saved" in err.splitlines()[1]
+    assert "have changed since they were saved" in err.splitlines()[1]
     assert _file_names(tmp_path) == ["runs"]
 
 

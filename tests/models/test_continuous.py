@@ -164,7 +164,7 @@ def test_answers_that_do_not_come_are_an_error(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(StageError) as caught, error_location("recipe.yaml:7"):
         generate_continuously(model, prompts(3), sampling=sampling)
     assert str(caught.value) == (
-        "recipe.yaml:7: transformers' continuous batching left 3 of 3 prompts unanswered: "
+        "recipe.yaml:7: transformers' continuous batching did not complete 3 of 3 prompts: "
         "no memory left\n"
         "  hint: use `sampler: built_in`"
     )

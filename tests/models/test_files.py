@@ -64,8 +64,8 @@ def test_pickled_weights_are_never_read(make: Any, tmp_path: Path) -> None:
     (folder(start) / "model.safetensors").unlink()
     spring(folder(start) / "pytorch_model.bin", trace)
     expected = (
-        f"r.yaml:1: {start.path} holds no weights: model.safetensors is missing, and "
-        "pytorch_model.bin may run code when read\n"
+        f"r.yaml:1: {start.path} contains no weights: model.safetensors is missing, and "
+        "pytorch_model.bin may run code when loaded\n"
         "  hint: aligner reads safetensors only; load the model with transformers and save it again"
     )
     assert refusals(start) == (expected, expected)
@@ -95,8 +95,8 @@ def test_a_pickled_adapter_is_never_read(make: Any, tmp_path: Path) -> None:
     with pytest.raises(ModelError) as refused:
         load_model(saved, ModelCache())
     assert str(refused.value) == (
-        f"{tmp_path / 'a'} holds no adapter_model.safetensors, and adapter_model.bin may run code "
-        "when read\n  hint: save the adapter again with a current version of peft"
+        f"{tmp_path / 'a'} contains no adapter_model.safetensors, and adapter_model.bin may run code "
+        "when loaded\n  hint: save the adapter again with a current version of peft"
     )
     assert not trace.exists()
 
@@ -107,38 +107,38 @@ def test_a_pickled_adapter_is_never_read(make: Any, tmp_path: Path) -> None:
         (
             "config.json",
             {"auto_map": {"AutoModelForCausalLM": "evil.Model"}},
-            "names code of its own to run (auto_map)\n  hint: aligner runs no code that comes with a "
-            "model; use one that transformers knows itself",
+            "refers to code of the model (auto_map)\n  hint: aligner does not run code of a model; "
+            "use an architecture that transformers supports",
         ),
         (
             "generation_config.json",
             {"custom_generate": "somebody/code"},
-            "names code of its own to run (custom_generate)\n  hint: aligner runs no code that comes "
-            "with a model; use one that transformers knows itself",
+            "refers to code of the model (custom_generate)\n  hint: aligner does not run code of a "
+            "model; use an architecture that transformers supports",
         ),
         (
             "config.json",
             {"text_config": {"auto_map": {"AutoConfig": "evil.Config"}}},
-            "names code of its own to run (auto_map)\n  hint: aligner runs no code that comes with a "
-            "model; use one that transformers knows itself",
+            "refers to code of the model (auto_map)\n  hint: aligner does not run code of a model; "
+            "use an architecture that transformers supports",
         ),
         (
             "config.json",
             {"_attn_implementation": "somebody/kernel"},
             "names a kernel to download (_attn_implementation: somebody/kernel)\n  hint: remove that "
-            "line; a step's `attn_implementation` option chooses the kernel",
+            "line; the option `attn_implementation` of a step sets the kernel",
         ),
         (
             "config.json",
             {"quantization_config": {"quant_method": "gptq"}},
-            "has a `quantization_config`, which aligner does not follow\n  hint: start from plain "
-            "weights, and say `quantize: nf4` in the step",
+            "has a `quantization_config`, which aligner does not support\n  hint: start from "
+            "unquantized weights, with `quantize: nf4` in the step",
         ),
         (
             "config.json",
             {"transformers_weights": "../elsewhere.safetensors"},
-            "has a `transformers_weights`, which aligner does not follow\n  hint: start from plain "
-            "weights, and say `quantize: nf4` in the step",
+            "has a `transformers_weights`, which aligner does not support\n  hint: start from "
+            "unquantized weights, with `quantize: nf4` in the step",
         ),
     ],
 )
@@ -158,8 +158,7 @@ def test_an_architecture_that_transformers_does_not_know_is_refused(make: Any) -
     with pytest.raises(ModelError) as refused:
         load_model(start, ModelCache())
     assert str(refused.value) == (
-        "model_type 'evil' is none that transformers knows\n"
-        "  hint: aligner runs no code that comes with a model"
+        "model_type 'evil' is unknown to transformers\n  hint: aligner does not run code of a model"
     )
 
 
@@ -177,7 +176,7 @@ def test_an_index_that_reads_outside_its_folder_is_refused(
     checked, loaded = refusals(start)
     assert checked == loaded
     assert checked == (
-        f"r.yaml:1: {start.path} reads weights from outside itself: {Path(name).name!r} is {outside}\n"
+        f"r.yaml:1: {start.path} links to weights outside of it: {Path(name).name!r} is {outside}\n"
         "  hint: copy the weights into the folder if you trust them"
     )
 
@@ -187,7 +186,7 @@ def test_weights_that_are_a_link_outward_are_refused(make: Any, tmp_path: Path) 
     weights = folder(start) / "model.safetensors"
     shutil.move(weights, outside)
     weights.symlink_to(outside)
-    assert "reads weights from outside itself" in refusals(start)[0]
+    assert "links to weights outside of it" in refusals(start)[0]
 
 
 def test_weights_that_a_hub_cache_links_to_its_blobs_are_read(make: Any, tmp_path: Path) -> None:
@@ -218,8 +217,8 @@ def test_a_folder_that_is_no_model_says_what_it_lacks(tmp_path: Path, make: Any)
     with pytest.raises(ModelError) as refused, error_location("r.yaml:1"):
         resolve(str(tmp_path))
     assert str(refused.value) == (
-        f"r.yaml:1: {tmp_path} holds no config.json\n"
-        "  hint: a model folder holds config.json and *.safetensors, as save_pretrained writes them"
+        f"r.yaml:1: {tmp_path} contains no config.json\n"
+        "  hint: a model folder contains config.json and *.safetensors, as save_pretrained writes them"
     )
     with pytest.raises(ModelError) as refused, error_location("r.yaml:1"):
         resolve("./nowhere")
@@ -229,16 +228,16 @@ def test_a_folder_that_is_no_model_says_what_it_lacks(tmp_path: Path, make: Any)
     with pytest.raises(ModelError) as refused, error_location("r.yaml:1"):
         resolve_tokenizer(str(tmp_path))
     assert str(refused.value) == (
-        f"r.yaml:1: {tmp_path} holds no tokenizer\n"
-        "  hint: a tokenizer folder holds tokenizer.json, as save_pretrained writes it"
+        f"r.yaml:1: {tmp_path} contains no tokenizer\n"
+        "  hint: a tokenizer folder contains tokenizer.json, as save_pretrained writes it"
     )
     prepared = load_policy(make(), ModelCache(), LORA, step="x", seed=7)
     save_model(prepared.model, tmp_path / "a", model_cache=ModelCache(), base=prepared.base)
     with pytest.raises(ModelError) as refused, error_location("r.yaml:1"):
         resolve(str(tmp_path / "a"))
     assert str(refused.value) == (
-        f"r.yaml:1: {tmp_path / 'a'} holds no config.json\n"
-        "  hint: it holds an adapter: name the model it belongs on, and this folder under `adapters`"
+        f"r.yaml:1: {tmp_path / 'a'} contains no config.json\n"
+        "  hint: it contains an adapter: name its base model, and this folder under `adapters`"
     )
 
 
@@ -252,8 +251,8 @@ def test_a_hub_id_that_is_not_in_the_cache_needs_the_hub(
     with pytest.raises(ModelError) as refused, error_location("r.yaml:1"):
         resolve("somebody/absent")
     assert str(refused.value) == (
-        "r.yaml:1: 'somebody/absent' is neither a folder nor in the local cache, and the hub is "
-        "switched off\n  hint: give a folder, or unset HF_HUB_OFFLINE"
+        "r.yaml:1: 'somebody/absent' is neither a folder nor in the local cache, and "
+        "HF_HUB_OFFLINE is set\n  hint: give a folder, or unset HF_HUB_OFFLINE"
     )
 
 
@@ -319,7 +318,7 @@ def test_a_flipped_bit_in_a_saved_step_is_caught(make: Any) -> None:
     with pytest.raises(ModelError) as refused, error_location("r.yaml:1"):
         verify(start)
     assert str(refused.value) == (
-        f"r.yaml:1: the files of 'sft' in {start.path} are not what was saved\n"
+        f"r.yaml:1: the files of 'sft' in {start.path} have changed since they were saved\n"
         "  hint: a file was changed or damaged; run the step again with --fresh"
     )
     shutil.rmtree(start.path)

@@ -23,8 +23,8 @@ from transformers import (
     MistralForCausalLM,
 )
 
-from aligner.models.decoding import keeps_cache
-from aligner.models.generate import Sampling, choose, generate, stream
+from aligner.models.decoding import supports_cache
+from aligner.models.generate import Sampling, generate, sample_tokens, stream
 
 pytestmark = [
     # peft asks transformers under an old name, and for positions it then leaves aside.
@@ -135,7 +135,7 @@ def test_greedy_answers_are_those_of_transformers_token_for_token(kind: object) 
 
 def test_only_recurrent_and_prompt_learning_models_do_without_a_cache() -> None:
     kinds = [llama, gpt2, sliding, bloom, lora, mamba, prompt_tuned]
-    without = [kind.__name__ for kind in kinds if not keeps_cache(made(kind))]
+    without = [kind.__name__ for kind in kinds if not supports_cache(made(kind))]
     assert without == ["mamba", "prompt_tuned"]
 
 
@@ -244,7 +244,7 @@ def test_the_shares_of_sampled_tokens_are_those_of_the_cut_distribution() -> Non
             max_new_tokens=1,
             **{"temperature": 1.0, **cuts},  # type: ignore[arg-type]
         )
-        tokens_B = choose(logits_BV, sampling, draws_B=draws_B, forbidden=forbidden)
+        tokens_B = sample_tokens(logits_BV, sampling, draws_B=draws_B, forbidden=forbidden)
         return (torch.bincount(tokens_B, minlength=4) / 20000).tolist()
 
     near = {"abs": 2e-4}
@@ -318,7 +318,7 @@ def test_an_impossible_token_is_never_chosen(
     forbidden = torch.tensor([1]) if words > 3 else None
     sampling = Sampling(stop_tokens=(), max_new_tokens=1, temperature=1.0, top_k=top_k, top_p=top_p)
     draws_B = torch.full((4,), number, dtype=torch.float64)
-    tokens_B = choose(logits_BV, sampling, draws_B=draws_B, forbidden=forbidden)
+    tokens_B = sample_tokens(logits_BV, sampling, draws_B=draws_B, forbidden=forbidden)
     assert torch.isfinite(logits_BV.gather(1, tokens_B[:, None])).all()
     assert forbidden is None or not (tokens_B == 1).any()
 
@@ -326,5 +326,5 @@ def test_an_impossible_token_is_never_chosen(
 def test_logits_that_are_no_numbers_still_give_a_token_of_the_vocabulary() -> None:
     sampling = Sampling(stop_tokens=(), max_new_tokens=1, temperature=1.0)
     draws_B = torch.full((2,), 0.5, dtype=torch.float64)
-    tokens_B = choose(torch.full((2, 5), torch.nan), sampling, draws_B=draws_B)
+    tokens_B = sample_tokens(torch.full((2, 5), torch.nan), sampling, draws_B=draws_B)
     assert ((tokens_B >= 0) & (tokens_B < 5)).all()

@@ -12,7 +12,7 @@ from aligner.errors import ModelError, error_location
 from aligner.models.adapters import belongs_to
 from aligner.models.load import load_model
 from aligner.models.options import Adapter, ModelOptions, adapter_plan
-from aligner.models.policy import incoming_text, load_policy
+from aligner.models.policy import describe_incoming, load_policy
 from aligner.models.save import save_model
 from aligner.state import ModelCache
 
@@ -111,31 +111,31 @@ def test_a_new_adapter_depends_on_seed_and_step_alone(make: Any, tmp_path: Path)
         (
             0,
             ModelOptions(incoming="merge"),
-            "r.yaml:3: `incoming: merge`, but no adapter comes in\n"
-            "  hint: leave `incoming` out: the model that comes in is whole weights",
+            "r.yaml:3: `incoming: merge`, but the incoming model has no adapter\n"
+            "  hint: remove `incoming`",
         ),
         (
             1,
             LORA,
-            "r.yaml:3: an adapter comes in and `adapter` describes a new one: which is meant is "
-            "unclear\n  hint: say `incoming: merge` or `incoming: stack`, or leave `adapter` out to "
-            "train the incoming one further",
+            "r.yaml:3: the incoming model has an adapter and `adapter` describes a new one, so "
+            "`incoming` is required\n  hint: add `incoming: merge` or `incoming: stack`, or remove "
+            "`adapter` to train the incoming adapter further",
         ),
         (
             2,
             ModelOptions(incoming="stack"),
-            "r.yaml:3: `incoming: stack`, but no `adapter` to put on top\n"
-            "  hint: describe it, as in `adapter: {method: lora, r: 16}`",
+            "r.yaml:3: `incoming: stack` needs an `adapter` to add on top\n"
+            "  hint: add one, such as `adapter: {method: lora, r: 16}`",
         ),
         (
             1,
             ModelOptions(incoming="continue", adapter=Adapter()),
-            "r.yaml:3: `incoming: continue` trains the adapter that comes in, and `adapter` describes "
-            "another\n  hint: leave `adapter` out, or say `incoming: merge` or `incoming: stack`",
+            "r.yaml:3: `incoming: continue` trains the incoming adapter, but `adapter` describes "
+            "another\n  hint: remove `adapter`, or use `incoming: merge` or `incoming: stack`",
         ),
     ],
 )
-def test_a_treatment_that_is_unclear_is_refused(
+def test_ambiguous_adapter_options_are_refused(
     came: int, options: ModelOptions, complaint: str
 ) -> None:
     with pytest.raises(ModelError) as refused, error_location("r.yaml:3"):
@@ -156,7 +156,7 @@ def test_a_dora_adapter_is_not_stacked(trained_adapter: Any, on_top: bool) -> No
             seed=7,
         )
     assert str(refused.value) == (
-        "r.yaml:3: a dora adapter rescales the whole weight, so it cannot be one of a stack\n"
+        "r.yaml:3: a dora adapter rescales the full weight, so it cannot be part of a stack\n"
         "  hint: use `incoming: merge`, or `incoming: continue`"
     )
 
@@ -166,18 +166,18 @@ def test_an_adapter_that_replaces_a_module_is_not_stacked(trained_adapter: Any) 
     with pytest.raises(ModelError) as refused:
         load_policy(below, ModelCache(), STACK, step="b", seed=7)
     assert str(refused.value) == (
-        "an adapter that replaces lm_head cannot be one of a stack\n"
+        "an adapter that replaces lm_head cannot be part of a stack\n"
         "  hint: use `incoming: merge`, or `incoming: continue`"
     )
 
 
 def test_the_table_says_what_becomes_of_incoming_adapters() -> None:
-    assert incoming_text("fresh", 0) == ""
-    assert incoming_text("continue", 1) == "adapter trained further"
-    assert incoming_text("continue", 3) == "topmost of 3 adapters trained further"
-    assert incoming_text("merge", 1) == "adapter merged"
-    assert incoming_text("merge and fresh", 2) == "2 adapters merged; new adapter"
-    assert incoming_text("stack", 1) == "adapter kept, frozen; new adapter on top"
+    assert describe_incoming("fresh", 0) == ""
+    assert describe_incoming("continue", 1) == "adapter trained further"
+    assert describe_incoming("continue", 3) == "topmost of 3 adapters trained further"
+    assert describe_incoming("merge", 1) == "adapter merged"
+    assert describe_incoming("merge and fresh", 2) == "2 adapters merged; new adapter"
+    assert describe_incoming("stack", 1) == "adapter kept, frozen; new adapter on top"
 
 
 def test_targets_are_a_list_or_all_linear() -> None:

@@ -35,8 +35,8 @@ def test_fp16_is_refused_on_a_cpu() -> None:
     with pytest.raises(ModelError) as refused, error_location("r.yaml:3"):
         precision_of("fp16")
     assert str(refused.value) == (
-        "r.yaml:3: `precision: fp16` needs a CUDA GPU, and this is cpu\n"
-        "  hint: leave `precision` out: auto takes what the machine has"
+        "r.yaml:3: `precision: fp16` needs a CUDA GPU, but the device is cpu\n"
+        "  hint: remove `precision`: auto is what the machine supports"
     )
 
 
@@ -48,8 +48,8 @@ def test_bf16_is_refused_where_there_is_none(monkeypatch: pytest.MonkeyPatch) ->
         with pytest.raises(ModelError) as refused, error_location("r.yaml:3"):
             precision_of(asked)
         assert str(refused.value) == (
-            f"r.yaml:3: `precision: {asked}`, but this cuda computes no bf16\n"
-            "  hint: leave `precision` out: auto takes what the machine has"
+            f"r.yaml:3: `precision: {asked}` is not supported on cuda here\n"
+            "  hint: remove `precision`: auto is what the machine supports"
         )
 
 
@@ -80,14 +80,14 @@ def test_all_that_this_machine_lacks_is_said_at_once(monkeypatch: pytest.MonkeyP
         incoming="merge",
     )
     assert [str(error) for error in option_errors(options, at=lambda name: f"r.yaml ({name})")] == [
-        "r.yaml (precision): `precision: fp16` needs a CUDA GPU, and this is cpu\n"
-        "  hint: leave `precision` out: auto takes what the machine has",
+        "r.yaml (precision): `precision: fp16` needs a CUDA GPU, but the device is cpu\n"
+        "  hint: remove `precision`: auto is what the machine supports",
         "r.yaml (quantize): `quantize: nf4` needs bitsandbytes, which is not installed\n"
         "  hint: pip install 'aligner[quantize]'",
         "r.yaml (quantize): `incoming: merge` with `quantize: nf4` would round the merged model\n"
-        "  hint: use `incoming: stack` or `continue`, or leave `quantize` out of this step",
+        "  hint: use `incoming: stack` or `continue`, or remove `quantize` from this step",
         "r.yaml (attn_implementation): `attn_implementation: flash_attention_2` needs a CUDA GPU\n"
-        "  hint: leave `attn_implementation` out: auto takes sdpa",
+        "  hint: remove `attn_implementation`: auto is sdpa",
     ]
 
 

@@ -10,11 +10,11 @@ import torch
 from torch.nn.functional import logsigmoid
 
 from aligner.models.adapters import REFERENCE
-from aligner.models.clean import clean
 from aligner.models.load import load_model
 from aligner.models.options import Adapter, ModelOptions
 from aligner.models.policy import load_policy
-from aligner.models.reference import frozen_copy, reference_from, reference_of, reference_text
+from aligner.models.reference import describe_reference, frozen_copy, reference_from, reference_of
+from aligner.models.restore import restore_model
 from aligner.models.save import save_model
 from aligner.state import ModelCache
 
@@ -187,7 +187,7 @@ def test_an_error_inside_the_reference_leaves_the_policy_as_it_was(
 
 def test_a_frozen_copy_shares_nothing_with_the_policy(make: Any, ids: torch.Tensor) -> None:
     prepared = load_policy(make(), ModelCache(), FULL, step="now", seed=7)
-    twin = frozen_copy(clean(prepared.model))
+    twin = frozen_copy(restore_model(prepared.model))
     expected = logits_of(prepared.model, ids)
     with torch.no_grad():
         for parameter in prepared.model.parameters():
@@ -207,7 +207,7 @@ def test_another_model_can_be_the_reference(make: Any, ids: torch.Tensor) -> Non
 
 def test_the_plan_says_which_model_is_the_reference() -> None:
     assert [
-        reference_text(how, "sft") for how in ("full", "merge", "fresh", "stack", "continue")
+        describe_reference(how, "sft") for how in ("full", "merge", "fresh", "stack", "continue")
     ] == [
         "sft's policy (frozen copy)",
         "sft's policy (frozen copy)",
@@ -215,4 +215,4 @@ def test_the_plan_says_which_model_is_the_reference() -> None:
         "sft's policy (new adapter off)",
         "sft's policy (frozen copy of its adapter)",
     ]
-    assert reference_text("full", "sft", slot_by="model") == "model's reference"
+    assert describe_reference("full", "sft", slot_by="model") == "model's reference"

@@ -127,7 +127,7 @@ def test_a_policy_has_no_head_that_scores_and_a_reward_model_none_that_speaks(
     with pytest.raises(ModelError) as refused:
         load_reward(start, ModelCache())
     assert str(refused.value) == (
-        f"{start.path} is no reward model: its head gives 2 metrics, not one\n"
+        f"{start.path} is no reward model: its head has 2 outputs, not one\n"
         "  hint: train a reward model first, or name one with num_labels 1"
     )
     reward = save_model(
@@ -136,8 +136,8 @@ def test_a_policy_has_no_head_that_scores_and_a_reward_model_none_that_speaks(
     with pytest.raises(ModelError) as refused:
         load_model(reward, ModelCache())
     assert str(refused.value) == (
-        f"{tmp_path / 'r'} holds, besides the model, score.weight\n"
-        "  hint: it is another kind of model than is wanted here"
+        f"{tmp_path / 'r'} contains, besides the model, score.weight\n"
+        "  hint: it is another kind of model than this step needs"
     )
 
 
@@ -153,6 +153,6 @@ def test_a_reward_model_without_its_head_in_the_file_is_refused(make: Any, tmp_p
     with pytest.raises(ModelError) as refused:
         load_reward(reward, ModelCache())
     assert str(refused.value) == (
-        f"{tmp_path / 'r'} lacks score.weight\n  hint: it is another kind of model, or was saved in "
-        "part; a fresh weight is not a trained one"
+        f"{tmp_path / 'r'} lacks score.weight\n  hint: it is another kind of model, or was saved "
+        "incompletely; missing weights would be random"
     )

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from aligner.models.inspect import model_info, plan_training, reward_info
 from aligner.models.load import load_model
+from aligner.models.model_info import model_info, plan_training, reward_info
 from aligner.models.options import Adapter, ModelOptions
-from aligner.models.policy import Prepared, load_policy
+from aligner.models.policy import PreparedModel, load_policy
 from aligner.models.reference import reference_of
-from aligner.models.reward import RewardParts, load_reward, load_reward_to_train, parts_of
+from aligner.models.reward import RewardParts, load_reward, load_reward_to_train, split_reward_model
 from aligner.models.save import save_model
 from aligner.models.shared_reward import REWARD, can_share_backbone, shared_reward
 from aligner.state import Artifact, ModelCache
@@ -61,7 +61,7 @@ def scores(parts: RewardParts, ids: torch.Tensor) -> torch.Tensor:
     return figures_B1[:, 0]
 
 
-def prepare(artifact: Artifact, options: ModelOptions) -> Prepared:
+def prepare(artifact: Artifact, options: ModelOptions) -> PreparedModel:
     return load_policy(artifact, ModelCache(), options, step="ppo", seed=3)
 
 
@@ -73,7 +73,7 @@ def test_it_scores_as_it_does_alone_with_dropout_off(
     made = pair(kind)
     reward = made.reward(ModelOptions(adapter=Adapter(r=2, lora_dropout=0.5, method=method)))
     prepared = prepare(made.start, LORA)
-    alone = scores(parts_of(load_reward(reward, ModelCache())), ids)
+    alone = scores(split_reward_model(load_reward(reward, ModelCache())), ids)
     found = shared_reward(prepared, reward, ModelCache())
     assert found is not None
     prepared.model.train()  # as a trainer would leave it
@@ -96,7 +96,7 @@ def test_it_scores_the_same_below_adapters_that_were_trained_before(
     reference = reference_of(prepared)
     found = shared_reward(prepared, reward, ModelCache())
     assert found is not None
-    alone = scores(parts_of(load_reward(reward, ModelCache())), ids)
+    alone = scores(split_reward_model(load_reward(reward, ModelCache())), ids)
     torch.testing.assert_close(scores(found, ids), alone, atol=1e-5, rtol=0)
     train(prepared.model)
     torch.testing.assert_close(scores(found, ids), alone, atol=1e-5, rtol=0)

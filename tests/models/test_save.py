@@ -143,9 +143,11 @@ def test_a_save_that_writes_something_else_is_caught(
     monkeypatch.setattr(save, "save_file", forgetful)
     with pytest.raises(StageError) as stopped:
         save_model(prepared.model, tmp_path / "out", model_cache=ModelCache(), base=prepared.base)
-    assert str(stopped.value).startswith("the model was not saved as it is: base_model.")
+    assert str(stopped.value).startswith(
+        "the saved model differs from the model in memory: base_model."
+    )
     assert str(stopped.value).endswith(
-        f"was not written to {tmp_path / 'out'}\n  hint: is the disk full or failing?"
+        f"was not written to {tmp_path / 'out'}\n  hint: check the disk"
     )
 
 
@@ -159,16 +161,16 @@ def test_a_missing_or_foreign_weight_is_an_error(make: Any, kind: str) -> None:
     with pytest.raises(ModelError) as refused, error_location("r.yaml:1"):
         load_model(start, ModelCache())
     assert str(refused.value) == (
-        f"r.yaml:1: {start.path} lacks {name}\n  hint: it is another kind of model, or was saved in "
-        "part; a fresh weight is not a trained one"
+        f"r.yaml:1: {start.path} lacks {name}\n  hint: it is another kind of model, or was saved "
+        "incompletely; missing weights would be random"
     )
     save_file(whole | {"score.weight": torch.zeros(1, 16)}, weights, {"format": "pt"})
     with pytest.raises(ModelError) as refused, error_location("r.yaml:1"):
         load_model(start, ModelCache())
     assert str(refused.value) == (
-        f"r.yaml:1: {start.path} holds, besides the model, score.weight\n"
-        "  hint: it is another kind of model than is wanted here"
+        f"r.yaml:1: {start.path} contains, besides the model, score.weight\n"
+        "  hint: it is another kind of model than this step needs"
     )
     save_file(whole | {name: torch.zeros(3, 16)}, weights, {"format": "pt"})
-    with pytest.raises(ModelError, match=r"in another shape than config\.json says"):
+    with pytest.raises(ModelError, match=r"in another shape than config\.json defines"):
         load_model(start, ModelCache())

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from aligner.models.clean import clean
 from aligner.models.load import load_model
+from aligner.models.restore import restore_model
 from aligner.models.save import save_model
 from aligner.models.tokens import resize_embeddings, set_token_ids
 from aligner.state import ModelCache
@@ -58,7 +58,7 @@ def test_the_ids_of_special_tokens_outlive_a_cleaning_and_a_save(
     model: Any = load_model(make(), ModelCache())
     model.generation_config.eos_token_id = 9
     set_token_ids(model, tokenizer, stop_ids=[5, 2])
-    clean(model)
+    restore_model(model)
     saved = save_model(model, tmp_path / "out", model_cache=ModelCache())
     again: Any = load_model(saved, ModelCache())
     for one in (model, again):

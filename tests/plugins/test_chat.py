@@ -32,11 +32,13 @@ from aligner.data.encoding.tokenizers import (
     train_tokenizer,
 )
 from aligner.data.rows import Conversation, Preference
-from aligner.models.inspect import model_info
+from aligner.errors import error_location
+from aligner.models.model_info import model_info
 from aligner.models.resolve import resolve, resolve_tokenizer
-from aligner_chat.catalogue import names
-from aligner_chat.stage import Chat, ChatOptions
-from aligner_chat.tokens import with_template
+from aligner_chat.named_templates import template_names
+from aligner_chat.options import ChatOptions
+from aligner_chat.stage import Chat
+from aligner_chat.tokenizer import with_template
 
 SHARED = Path(os.environ.get("ALIGNER_SHARED", Path(__file__).parents[2] / ".." / "shared"))
 ASKED = {"role": "user", "content": "Hi?"}
@@ -137,17 +139,18 @@ def base() -> Any:
 
 def given_template(tokenizer: Any, name: str, **options: Any) -> Any:
     config = ChatOptions(template=name, **options)
-    return with_template(tokenizer, config, folder=Path(), where="recipe.yaml:4")
+    with error_location("recipe.yaml:4"):
+        return with_template(tokenizer, config, folder=Path())
 
 
 @pytest.fixture(scope="module")
 def made() -> dict[str, Any]:
     tokenizer = base()
-    return {name: given_template(tokenizer, name) for name in names()}
+    return {name: given_template(tokenizer, name) for name in template_names()}
 
 
 def test_every_template_is_written_out_here() -> None:
-    assert set(WRITTEN) == set(names())
+    assert set(WRITTEN) == set(template_names())
 
 
 @pytest.mark.parametrize("name", WRITTEN)
@@ -289,8 +292,8 @@ def test_a_default_system_turn_yields_to_one_in_the_row() -> None:
     )
     assert tokenizer.decode(encode_prompt((SYSTEM, ASKED), tokenizer)) == WRITTEN["tiny"][1]
     assert refused(base(), "tiny", system="a<|end|>") == (
-        "recipe.yaml:4: the system turn spells the special token '<|end|>'\n"
-        "  hint: say it in other words"
+        "recipe.yaml:4: the system turn contains the special token '<|end|>'\n"
+        "  hint: remove it from `system`"
     )
 
 
@@ -363,7 +366,7 @@ def test_the_stage_gives_the_model_the_rows_its_plan_says(stories: Path, tmp_pat
                 registry=Registry(), memo={})  # fmt: skip
     stage = Chat(ChatOptions(template="tiny"))
     plan = stage.plan(look)
-    assert plan.summary == "write conversations as tiny, ended by <|end|>"
+    assert plan.summary == "format conversations as tiny, ended by <|end|>"
     assert plan.notes == ("6 tokens are new to the tokenizer, 6 to the model",)
     model_cache = ModelCache()
     run = StepContext(step="chat", folder=tmp_path, recipe_folder=tmp_path, where="recipe.yaml:3", seed=0,

@@ -8,7 +8,7 @@ import torch
 from aligner.data.encoding.chat import encode_preference
 from aligner.data.rows import Preference
 from aligner.errors import StageError
-from aligner.models.reward import parts_of
+from aligner.models.reward import split_reward_model
 from aligner.registry import Completion, RewardFunction
 from aligner.rl.experience import Scores
 from aligner.rl.normalization import RunningScale
@@ -64,7 +64,7 @@ def test_the_score_is_read_at_the_last_token_though_padding_is_the_stop_token() 
         completion("the big red dog sleeps"),
         completion("", ended=False),
     ]
-    reward = RewardModel(parts_of(model), encoder, batch_size=2, device=CPU, half=False)
+    reward = RewardModel(split_reward_model(model), encoder, batch_size=2, device=CPU, half=False)
     with torch.no_grad():
         alone = [float(model(torch.tensor([ids])).logits) for ids in encoder(completions)]
     assert reward.score(completions) == pytest.approx(alone, abs=1e-5)

@@ -27,7 +27,7 @@ def apply_mixture(
         return rows, ledger
     mixture: tuple[dict[str, Any], ...] = ()
     if mixture_shares(counts, options.data, options) is not None:
-        mixture = _taken(chosen, counts, options)
+        mixture = _count_taken(chosen, counts, options)
     return ReorderedRows(rows, chosen), replace(
         ledger,
         mixture=mixture,
@@ -38,7 +38,7 @@ def apply_mixture(
     )
 
 
-def _taken(
+def _count_taken(
     chosen: NDArray[numpy.int64], counts: Sequence[int], options: DataOptions
 ) -> tuple[dict[str, Any], ...]:
     """Return the name of each entry, the number of its rows, and how many are taken."""
@@ -67,7 +67,7 @@ def mixture_order(
     Returns:
         Indices, int64 (rows taken,); None for all rows as they are.
     """
-    wanted = _wanted(counts, specs, options)
+    wanted = _rows_per_entry(counts, specs, options)
     if wanted is None and not options.shuffle:
         return None
     taken = numpy.arange(sum(counts), dtype=numpy.int64)
@@ -75,7 +75,7 @@ def mixture_order(
         starts = numpy.concatenate(([0], numpy.cumsum(counts)[:-1])).astype(numpy.int64)
         taken = numpy.concatenate(
             [
-                start + _drawn(have, want, numpy.random.default_rng((seed, entry, 1)))
+                start + _draw(have, want, numpy.random.default_rng((seed, entry, 1)))
                 for entry, (start, have, want) in enumerate(
                     zip(starts, counts, wanted, strict=True)
                 )
@@ -103,7 +103,7 @@ def mixture_shares(
     return [weight / whole for weight in weights] if whole else None
 
 
-def _wanted(
+def _rows_per_entry(
     counts: Sequence[int], specs: Sequence[DataSpec], options: DataOptions
 ) -> list[int] | None:
     """Return the number of rows to take of each entry."""
@@ -120,13 +120,13 @@ def _wanted(
         total = round(max(n / share for n, share in there))
     else:
         total = sum(counts)
-    return _apportioned(total, parts)
+    return _apportion(total, parts)
 
 
-def _apportioned(total: int, parts: Sequence[float]) -> list[int]:
+def _apportion(total: int, parts: Sequence[float]) -> list[int]:
     """Split `total` into whole numbers by these shares, rounding up the largest remainders.
 
-    >>> _apportioned(10, [0.25, 0.25, 0.5])
+    >>> _apportion(10, [0.25, 0.25, 0.5])
     [3, 2, 5]
     """
     exact = [total * share for share in parts]
@@ -137,7 +137,7 @@ def _apportioned(total: int, parts: Sequence[float]) -> list[int]:
     return whole
 
 
-def _drawn(have: int, want: int, random: numpy.random.Generator) -> NDArray[numpy.int64]:
+def _draw(have: int, want: int, random: numpy.random.Generator) -> NDArray[numpy.int64]:
     """Return `want` indices of `have` rows: whole passes, then a random selection in ascending order."""
     passes, rest = divmod(want, have) if have else (0, 0)
     some = numpy.sort(random.permutation(have)[:rest])

@@ -6,7 +6,7 @@ from transformers import PreTrainedTokenizerBase
 
 from aligner.data.encoding.tokenizers import planned_tokenizer
 from aligner.errors import ErrorCollector
-from aligner.models.inspect import ModelInfo, planned_model, vocabulary_errors
+from aligner.models.model_info import ModelInfo, planned_model, vocabulary_errors
 from aligner.stage import PlanContext
 
 

@@ -256,34 +256,34 @@ def _operations(options: DataOptions) -> set[type[RowOperation]]:
 
 
 def _prepared(work: PreparePipeline, determining: str, over: Overflow) -> PreparedData[Any]:
-    place, options = work.context, work.options
+    context, options = work.context, work.options
     parts = [flow.known() for flow in work.flows.values()]
-    together = "" if None in parts else step_determinants(options, place)
+    step_parts = "" if None in parts else step_determinants(options, context)
     key = json.dumps(
-        [code_version(place.registry, _operations(options)), determining, over, together, parts]
+        [code_version(context.registry, _operations(options)), determining, over, step_parts, parts]
     )
     # Data whose content is unknown before it is read cannot be found in the cache of another process.
-    cache = Cache(place.cache) if place.cache is not None and None not in parts else None
+    cache = Cache(context.cache) if context.cache is not None and None not in parts else None
     if cache is None or not cache.writable:
-        cache = Cache(temporary_folder(place.memo))
+        cache = Cache(temporary_folder(context.memo))
     entry, about = cache.get(hashlib.sha256(key.encode()).hexdigest(), work.write)
     rows = {name: RowStore(entry / f"{name}.arrow", work.form) for name in about["splits"]}
     ledgers = {name: ledger_from_json(split["ledger"]) for name, split in about["splits"].items()}
     train, ledgers["data"] = apply_mixture(
-        rows["data"], ledgers["data"], about["splits"]["data"]["counts"], options, place.seed
+        rows["data"], ledgers["data"], about["splits"]["data"]["counts"], options, context.seed
     )
     errors: list[AlignerError] = []
     for name, split in about["splits"].items():
         first = [(origin, tokens) for origin, tokens in split["too_long"]]
         errors += too_long_errors(
-            first, split["too_long_rows"], work.longest, place.at("max_length")
+            first, split["too_long_rows"], work.longest, context.at("max_length")
         )
-        errors += ledgers[name].errors(options.limits, place.at(name))
+        errors += ledgers[name].errors(options.limits, context.at(name))
     ErrorGroup.raise_if_any(errors)
     measured = next((name for name in rows if name != "data"), None)
     hashes: dict[str, str] = about["hashes"]
-    if together := together or step_determinants(options, place):
-        whole = f"{hashes['data']} {together}"
+    if step_parts := step_parts or step_determinants(options, context):
+        whole = f"{hashes['data']} {step_parts}"
         hashes = hashes | {"data": hashlib.sha256(whole.encode()).hexdigest()}
     return PreparedData(
         train=train,

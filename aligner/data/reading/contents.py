@@ -108,7 +108,7 @@ class Content:
             while chunk and not chunk.strip(b"\xef\xbb\xbf \t\r\n\0"):
                 chunk = stream.read(_CHUNK)
             if not chunk:
-                raise DataError("the file holds nothing", where=self.name)
+                raise DataError("the file is blank", where=self.name)
 
 
 class _Unpacked(io.RawIOBase):

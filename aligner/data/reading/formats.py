@@ -126,21 +126,21 @@ _TABLE: Sequence[tuple[str, RowKind, ColumnTest, Callable[[Raw], Row | list[Row]
 ("ultrafeedback", "ranking", has_columns(instruction=str, completions=_is_list_of(Mapping)),
  row_conversion.ultrafeedback),
 ("prompt-completion-label", "label", has_columns(prompt=CHAT, completion=CHAT, label=_is_verdict),
- row_conversion.labelled(row_conversion.answered)),
+ row_conversion.label_conversion(row_conversion.prompt_and_completion)),
 ("messages-label", "label", has_columns(messages=TURNS, label=_is_verdict),
- row_conversion.labelled(row_conversion.last_answer("messages"))),
+ row_conversion.label_conversion(row_conversion.last_answer("messages"))),
 ("sharegpt-label", "label", has_columns(conversations=TURNS, label=_is_verdict),
- row_conversion.labelled(row_conversion.last_answer("conversations"))),
+ row_conversion.label_conversion(row_conversion.last_answer("conversations"))),
 ("prompt-completion-score", "score", has_columns(prompt=CHAT, completion=CHAT, score=CLASS),
- row_conversion.scored(row_conversion.answered)),
+ row_conversion.score_conversion(row_conversion.prompt_and_completion)),
 ("messages-score", "score", has_columns(messages=TURNS, score=CLASS),
- row_conversion.scored(row_conversion.last_answer("messages"))),
-("text-label", "class", has_columns(text=str, label=CLASS), row_conversion.classified("text")),
+ row_conversion.score_conversion(row_conversion.last_answer("messages"))),
+("text-label", "class", has_columns(text=str, label=CLASS), row_conversion.class_conversion("text")),
 ("sentence-label", "class", has_columns(sentence=str, label=CLASS),
- row_conversion.classified("sentence")),
+ row_conversion.class_conversion("sentence")),
 *(
     (f"{first}-{second}-label", "class", has_columns(label=CLASS, **{first: str, second: str}),
-     row_conversion.classified(first, second))
+     row_conversion.class_conversion(first, second))
     for first, second in TWO_TEXTS
 ),
 )  # fmt: skip

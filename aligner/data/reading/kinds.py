@@ -24,7 +24,7 @@ def join_contents(messages: Messages) -> str:
     return "\n\n".join(message["content"] for message in messages if message["content"])
 
 
-def _asked(row: Any) -> Prompt:
+def _to_prompt(row: Any) -> Prompt:
     """Return the prompt of a row, with its answers as further columns."""
     others: dict[str, Any] = {}
     if isinstance(row, Preference):
@@ -44,12 +44,12 @@ def _conversation_to_prompt(row: Any) -> Prompt:
     return Prompt(messages=asked, tools=row.tools, row={"answer": answer}, origin=row.origin)
 
 
-def _chosen(row: Any) -> Conversation:
+def _to_conversation(row: Any) -> Conversation:
     messages = (*row.prompt, *row.chosen)
     return Conversation(messages=messages, tools=row.tools, origin=row.origin)
 
 
-def _labels(row: Any) -> list[LabeledCompletion]:
+def _to_labels(row: Any) -> list[LabeledCompletion]:
     return [
         LabeledCompletion(
             prompt=row.prompt, completion=side, label=label, tools=row.tools, origin=row.origin
@@ -58,7 +58,7 @@ def _labels(row: Any) -> list[LabeledCompletion]:
     ]
 
 
-def _pairs(row: Any) -> list[Preference]:
+def _to_pairs(row: Any) -> list[Preference]:
     """Return all pairs of answers with different scores."""
     pairs = []
     for first, second in combinations(range(len(row.scores)), 2):
@@ -80,7 +80,7 @@ def _pairs(row: Any) -> list[Preference]:
     return pairs
 
 
-def _scores(row: Any) -> list[ScoredCompletion]:
+def _to_scores(row: Any) -> list[ScoredCompletion]:
     return [
         ScoredCompletion(
             prompt=row.prompt,
@@ -95,14 +95,14 @@ def _scores(row: Any) -> list[ScoredCompletion]:
 
 CONVERSIONS: Mapping[tuple[RowKind, RowKind], Callable[[Any], Row | Iterable[Row]]] = {
     ("conversation", "prompt"): _conversation_to_prompt,
-    ("preference", "prompt"): _asked,
-    ("ranking", "prompt"): _asked,
-    ("label", "prompt"): _asked,
-    ("score", "prompt"): _asked,
-    ("preference", "conversation"): _chosen,
-    ("preference", "label"): _labels,
-    ("ranking", "preference"): _pairs,
-    ("ranking", "score"): _scores,
+    ("preference", "prompt"): _to_prompt,
+    ("ranking", "prompt"): _to_prompt,
+    ("label", "prompt"): _to_prompt,
+    ("score", "prompt"): _to_prompt,
+    ("preference", "conversation"): _to_conversation,
+    ("preference", "label"): _to_labels,
+    ("ranking", "preference"): _to_pairs,
+    ("ranking", "score"): _to_scores,
 }
 """Functions that convert rows of the first kind to the second."""
 

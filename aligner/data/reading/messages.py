@@ -77,7 +77,7 @@ def read_text(value: Any, field: str) -> str:
         except UnicodeEncodeError as error:
             half = value[error.start]
             raise MalformedRowError(
-                f"field '{field}' holds {half!r}, half of a character"
+                f"field '{field}' contains {half!r}, half of a surrogate pair"
             ) from None
     return value
 
@@ -200,7 +200,7 @@ def _parsed(value: Any, field: str) -> Sequence[Any]:
         try:
             value = json.loads(value)
         except (ValueError, RecursionError) as error:
-            raise MalformedRowError(f"field '{field}' should hold JSON: {error}") from None
+            raise MalformedRowError(f"field '{field}' should contain JSON: {error}") from None
     return value if isinstance(value, list | tuple) else [value]
 
 

@@ -90,10 +90,10 @@ def _json(content: Content, spec: DataSpec) -> Iterator[RawRow]:
         keys = ", ".join(repr(key[:30]) for key in list(whole)[:5])
         hint = "write a list of objects, or one object a line"
         if len(lists) == 1 and len(whole) == 1:
-            hint += f": what {lists[0]!r} holds"
-        raise DataError(f"the file holds one object ({keys}), not rows", where=name, hint=hint)
+            hint += f": the content of {lists[0]!r}"
+        raise DataError(f"the file contains one object ({keys}), not rows", where=name, hint=hint)
     if not isinstance(whole, list) or not whole:
-        raise DataError("the file holds no rows", where=name)
+        raise DataError("the file has no rows", where=name)
     for index, row in enumerate(whole):
         yield f"{name}[{index}]", {"text": row} if isinstance(row, str) else row
 

@@ -22,9 +22,9 @@ def drop_unusable(rows: Iterable[Row], tally: Tally) -> Iterator[Row]:
         elif isinstance(row, Conversation) and not any(
             message["role"] == "assistant" for message in row.messages
         ):
-            tally.drop("nobody answers", row.origin)
+            tally.drop("there is no answer", row.origin)
         elif isinstance(row, Prompt) and row.messages[-1]["role"] not in ("user", "tool"):
-            tally.drop("nobody asks", row.origin)
+            tally.drop("there is no question", row.origin)
         elif isinstance(row, LabeledCompletion) and has_empty_answer(row.completion):
             tally.drop("an answer is empty", row.origin)
         elif error := role_order_error(_messages(row)):

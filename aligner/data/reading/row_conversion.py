@@ -50,12 +50,12 @@ def conversation(column: str) -> Convert:
     return convert
 
 
-def _asked(row: Raw) -> Messages:
+def _read_prompt_turns(row: Raw) -> Messages:
     return _with_system(row, read_prompt(row["prompt"], "prompt"))
 
 
 def prompt_completion(row: Raw) -> Row:
-    asked, answer = _asked(row), read_answer(row["completion"], "completion")
+    asked, answer = _read_prompt_turns(row), read_answer(row["completion"], "completion")
     return Conversation(messages=(*asked, *answer), tools=read_tools(row.get(TOOLS), TOOLS))
 
 
@@ -101,7 +101,9 @@ def instances(row: Raw) -> list[Row]:
 
 def prompt(row: Raw) -> Row:
     others = {name: value for name, value in row.items() if name not in ("prompt", TOOLS, "system")}
-    return Prompt(messages=_asked(row), tools=read_tools(row.get(TOOLS), TOOLS), row=others)
+    return Prompt(
+        messages=_read_prompt_turns(row), tools=read_tools(row.get(TOOLS), TOOLS), row=others
+    )
 
 
 def margin(row: Raw) -> float | None:
@@ -129,7 +131,7 @@ def number(value: Any, field: str) -> float:
 
 def preference(row: Raw) -> Row:
     """Convert a prompt with two answers, or with two conversations that begin with it."""
-    prompt = _asked(row)
+    prompt = _read_prompt_turns(row)
     sides = [read_answer(row[side], side) for side in ("chosen", "rejected")]
     if all(side[0]["role"] != "assistant" for side in sides):
         if all(side[: len(prompt)] == prompt for side in sides):
@@ -208,7 +210,7 @@ def sharegpt_pair(row: Raw) -> Row:
     )
 
 
-def _ranked(
+def _make_ranking(
     prompt: Messages, answers: Sequence[Any], scores: Sequence[float], said: Tools | None = None
 ) -> Row:
     sides = tuple(read_answer(answer, f"completions[{i}]") for i, answer in enumerate(answers))
@@ -224,7 +226,9 @@ def ranking(row: Raw) -> Row:
         raise MalformedRowError("fields 'completions' and 'scores' (or 'ranks') should be lists")
     numbers = [number(mark, "ranks" if by_rank else "scores") for mark in marks]
     scores = [-n for n in numbers] if by_rank else numbers
-    return _ranked(_asked(row), answers, scores, read_tools(row.get(TOOLS), TOOLS))
+    return _make_ranking(
+        _read_prompt_turns(row), answers, scores, read_tools(row.get(TOOLS), TOOLS)
+    )
 
 
 def ultrafeedback(row: Raw) -> Row:
@@ -235,7 +239,7 @@ def ultrafeedback(row: Raw) -> Row:
         )
     answers = [case.get("response") for case in cases]
     scores = [number(case.get("overall_score"), "completions.overall_score") for case in cases]
-    return _ranked(_instruction(row, None), answers, scores)
+    return _make_ranking(_instruction(row, None), answers, scores)
 
 
 def last_answer(column: str) -> Parts:
@@ -250,8 +254,8 @@ def last_answer(column: str) -> Parts:
     return part
 
 
-def answered(row: Raw) -> tuple[Messages, Messages]:
-    return _asked(row), read_answer(row["completion"], "completion")
+def prompt_and_completion(row: Raw) -> tuple[Messages, Messages]:
+    return _read_prompt_turns(row), read_answer(row["completion"], "completion")
 
 
 def verdict(value: Any) -> bool | None:
@@ -261,7 +265,7 @@ def verdict(value: Any) -> bool | None:
     return bool(value) if value in (0, 1) else None
 
 
-def labelled(part: Parts) -> Convert:
+def label_conversion(part: Parts) -> Convert:
     def convert(row: Raw) -> Row:
         label = verdict(row["label"])
         if label is None:
@@ -275,7 +279,7 @@ def labelled(part: Parts) -> Convert:
     return convert
 
 
-def scored(part: Parts) -> Convert:
+def score_conversion(part: Parts) -> Convert:
     def convert(row: Raw) -> Row:
         prompt, completion = part(row)
         score = number(row["score"], "score")
@@ -284,7 +288,7 @@ def scored(part: Parts) -> Convert:
     return convert
 
 
-def classified(first: str, second: str | None = None) -> Convert:
+def class_conversion(first: str, second: str | None = None) -> Convert:
     def convert(row: Raw) -> Row:
         label = row["label"]
         if isinstance(label, float) and label.is_integer():

@@ -60,33 +60,36 @@ def open_rows(spec: DataSpec, context: DataContext, option: str) -> OpenedRows:
             partial(step_dataset_hash, spec.step, context),
         )
     elif spec.source is not None:
-        rows, known = _from_source(spec, context, option), partial(_made_up, spec, context, option)
+        rows, known = (
+            _from_source(spec, context, option),
+            partial(_source_hash, spec, context, option),
+        )
     else:
-        rows, known = _from_hub(spec, context, option), partial(_committed, spec)
+        rows, known = _from_hub(spec, context, option), partial(_hub_commit, spec)
     return OpenedRows(
-        rows=_hashed(islice(rows, spec.first), digest), hash=digest.hexdigest, known=known
+        rows=_hash_rows(islice(rows, spec.first), digest), hash=digest.hexdigest, known=known
     )
 
 
-def _made_up(spec: DataSpec, context: DataContext, option: str) -> str:
+def _source_hash(spec: DataSpec, context: DataContext, option: str) -> str:
     """Return the hash of the rows of a plugin's source, which are made once to compute it."""
     key = f"content {spec.source} {json.dumps(spec.options, default=str)} {spec.first}"
     if key not in context.memo:
         digest = hashlib.sha256()
-        for _ in _hashed(islice(_from_source(spec, context, option), spec.first), digest):
+        for _ in _hash_rows(islice(_from_source(spec, context, option), spec.first), digest):
             pass
         context.memo[key] = digest.hexdigest()
     return str(context.memo[key])
 
 
-def _committed(spec: DataSpec) -> str | None:
+def _hub_commit(spec: DataSpec) -> str | None:
     """Return an identifier of the content of a hub data set; None unless its commit is given."""
     if spec.revision is None or not re.fullmatch("[0-9a-f]{40}", spec.revision):
         return None
     return f"{spec.hub} {spec.revision} {spec.subset} {spec.split}"
 
 
-def _hashed(rows: Iterable[RawRow], digest: Any) -> Iterator[RawRow]:
+def _hash_rows(rows: Iterable[RawRow], digest: Any) -> Iterator[RawRow]:
     for origin, row in rows:
         digest.update(json.dumps(row, sort_keys=True, default=str).encode())
         yield origin, row
@@ -110,7 +113,7 @@ def _from_source(spec: DataSpec, context: DataContext, option: str) -> Iterator[
             if first["type"] == ("extra_forbidden")
             else first["msg"]
         )
-        what = f"data source {spec.source!r}: option {given!r} is wrong"
+        what = f"data source {spec.source!r}: option {given!r} is invalid"
         raise DataError(what, where=context.at(option), hint=known) from None
     for index, row in enumerate(made(config).rows()):
         yield f"{spec.source}[{index}]", dict(row)
@@ -138,13 +141,17 @@ def _from_files(spec: DataSpec, context: DataContext, option: str) -> OpenedRows
     if remote and spec.first is not None:
         # Of a large remote file only the beginning is downloaded.
         digest = hashlib.sha256()
-        contents = [_guarded(name, _remote, path, context.at(option)) for name, path in files]
+        contents = [
+            _open_with_errors(name, _remote, path, context.at(option)) for name, path in files
+        ]
         rows = (row for content in contents for row in read_rows(content, spec))
-        return OpenedRows(rows=_hashed(islice(rows, spec.first), digest), hash=digest.hexdigest)
+        return OpenedRows(rows=_hash_rows(islice(rows, spec.first), digest), hash=digest.hexdigest)
     whole = hashlib.sha256()
     contents = []
     for name, path in files:
-        content, digest_of_file = _guarded(name, partial(_kept, context), path, context.at(option))
+        content, digest_of_file = _open_with_errors(
+            name, partial(_local_file, context), path, context.at(option)
+        )
         whole.update(digest_of_file)
         contents.append(content)
     rows = (row for content in contents for row in read_rows(content, spec))
@@ -156,7 +163,7 @@ def _from_files(spec: DataSpec, context: DataContext, option: str) -> OpenedRows
     )
 
 
-def _guarded(name: str, open_it: Callable[[str, str], Any], path: str, where: str) -> Any:
+def _open_with_errors(name: str, open_it: Callable[[str, str], Any], path: str, where: str) -> Any:
     try:
         return open_it(name, path)
     except Exception as error:  # file systems of fsspec raise any error of their clients
@@ -171,7 +178,7 @@ def _remote(name: str, url: str) -> Content:
     return Content(name, lambda: cast("BinaryIO", opened().open()))
 
 
-def _kept(context: DataContext, name: str, path: str) -> tuple[Content, bytes]:
+def _local_file(context: DataContext, name: str, path: str) -> tuple[Content, bytes]:
     """Return a local file and the hash of its bytes; a remote file is downloaded once."""
     local = Path(path)
     # `://` only remains where the scheme was checked: fsspec must not find one in a local path.
@@ -194,7 +201,7 @@ def _files(spec: DataSpec, context: DataContext, option: str) -> list[tuple[str,
     """Return the files of `spec.path`: the name of each in messages, and its path or URL."""
     where, path = context.at(option), str(spec.path)
     if "://" in path or path.startswith("file:"):
-        return [(path, _allowed(path, where))]
+        return [(path, _check_url(path, where))]
     full = (context.recipe_folder / Path(path).expanduser()).resolve()
     if full.is_dir():
         return _in_folder(full, spec, where)
@@ -202,14 +209,16 @@ def _files(spec: DataSpec, context: DataContext, option: str) -> list[tuple[str,
         return [(path, str(full))]
     if glob.has_magic(path):
         found = sorted(glob.glob(str(full), recursive=True))
-        files = [(_shown(Path(name), context), name) for name in found if Path(name).is_file()]
+        files = [
+            (_display_path(Path(name), context), name) for name in found if Path(name).is_file()
+        ]
         if files:
             return files
         raise DataError(f"no file matches {path!r}", where=where, hint=f"looked in {full.parent}")
-    raise _missing(full, path, where)
+    raise _missing_error(full, path, where)
 
 
-def _missing(full: Path, path: str, where: str) -> DataError:
+def _missing_error(full: Path, path: str, where: str) -> DataError:
     beside = [file.name for file in full.parent.iterdir()] if full.parent.is_dir() else []
     hint = did_you_mean(full.name, beside) if beside else f"there is no folder {full.parent}"
     if len(beside) > 20 and hint.startswith("known:"):
@@ -217,7 +226,7 @@ def _missing(full: Path, path: str, where: str) -> DataError:
     return DataError(f"no file or folder {path!r}", where=where, hint=hint)
 
 
-def _allowed(url: str, where: str) -> str:
+def _check_url(url: str, where: str) -> str:
     parts = urlsplit(url)
     if parts.scheme not in SCHEMES or "::" in url:
         hint = f"write a local path as it is; URLs may begin with {', '.join(SCHEMES[:-1])}"
@@ -230,7 +239,7 @@ def _allowed(url: str, where: str) -> str:
 
 def _in_folder(folder: Path, spec: DataSpec, where: str) -> list[tuple[str, str]]:
     if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
-        return _saved(folder, spec, where)
+        return _saved_files(folder, spec, where)
     inside = sorted(file for file in folder.rglob("*") if file.is_file() and _is_data(file, folder))
     kinds: dict[str, list[Path]] = {}
     for file in inside:
@@ -246,7 +255,7 @@ def _in_folder(folder: Path, spec: DataSpec, where: str) -> list[tuple[str, str]
     return [(f"{spec.path}/{file.relative_to(folder)}", str(file)) for file in inside]
 
 
-def _shown(file: Path, context: DataContext) -> str:
+def _display_path(file: Path, context: DataContext) -> str:
     folder = context.recipe_folder.resolve()
     return str(file.relative_to(folder) if file.is_relative_to(folder) else file)
 
@@ -257,7 +266,7 @@ def _is_data(file: Path, folder: Path) -> bool:
     return not about and not hidden and suffixes(file.name)[0] in READABLE
 
 
-def _saved(folder: Path, spec: DataSpec, where: str) -> list[tuple[str, str]]:
+def _saved_files(folder: Path, spec: DataSpec, where: str) -> list[tuple[str, str]]:
     """Return the Arrow files in a folder that `datasets.save_to_disk` wrote."""
     if (folder / "dataset_dict.json").is_file():
         splits: list[str] = _read_json(folder / "dataset_dict.json", where).get("splits", [])

@@ -42,9 +42,9 @@ def read_step_rows(step: str, context: DataContext, option: str) -> Iterator[Raw
     Raises:
         ChainError: it generates none.
     """
-    found = _made(step, context)
+    found = _find_rows(step, context)
     if found is None:
-        what = f"step {step!r} does not say which rows it will make"
+        what = f"step {step!r} does not state which rows it will generate"
         raise ChainError(what, where=context.at(option))
     if isinstance(found, Artifact):
         with (Path(found.path) / ROWS).open(encoding="utf-8") as file:
@@ -59,7 +59,7 @@ def step_rows_hash(options: StageOptions, context: DataContext) -> str:
     """Return the SHA-256 of all generated rows that `options` name; placeholders have another one."""
     digest = sha256()
     for step in options.rows_from().values():
-        found = _made(step, context)
+        found = _find_rows(step, context)
         content = found.hash if isinstance(found, Artifact) else json.dumps(found, default=str)
         digest.update(f"{type(found).__name__} {content}\n".encode())
     return digest.hexdigest()
@@ -67,11 +67,11 @@ def step_rows_hash(options: StageOptions, context: DataContext) -> str:
 
 def step_dataset_hash(step: str, context: DataContext) -> str | None:
     """Return the hash of the rows that `step` generated; None if it has not run yet."""
-    found = _made(step, context)
+    found = _find_rows(step, context)
     return found.hash if isinstance(found, Artifact) else None
 
 
-def _made(step: str, context: DataContext) -> Artifact | Sequence[Mapping[str, Any]] | None:
+def _find_rows(step: str, context: DataContext) -> Artifact | Sequence[Mapping[str, Any]] | None:
     # A running step has the states of earlier steps, a planning one their forecasts.
     there = context.past.get(step)
     if there is None:

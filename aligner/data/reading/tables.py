@@ -27,21 +27,26 @@ RawRow = tuple[str, Any]
 def separated_reader(delimiter: str) -> Callable[[Content, DataSpec], Iterator[RawRow]]:
     def read_table(content: Content, spec: DataSpec) -> Iterator[RawRow]:
         # A quotation mark inside a cell of tab-separated text is nothing special; in CSV it quotes.
-        plain = delimiter == "\t" and not _quotes(content)
+        plain = delimiter == "\t" and not _has_quoted_cells(content)
         with content.text(newline="") as text:
             lines = _cells(text, content.name, delimiter, plain=plain)
             head = list(islice(lines, HEADER_ROWS))
             if not head:
-                raise DataError("the file holds no rows", where=content.name)
+                raise DataError("the file has no rows", where=content.name)
             origin, first = head[0]
-            named = spec.header if spec.header is not None else _names_columns(first)
-            columns = [cell.strip() for cell in first] if named else _unnamed([c for _, c in head])
+            named = spec.header if spec.header is not None else _is_header(first)
+            columns = (
+                [cell.strip() for cell in first] if named else _default_names([c for _, c in head])
+            )
             for origin, cells in chain(head[1:] if named else head, lines):
                 if len(cells) != len(columns):
                     what = f"{len(cells)} cells where there are {len(columns)} columns"
                     yield origin, DataError(what, where=origin)
                 else:
-                    yield origin, {n: _value(n, c) for n, c in zip(columns, cells, strict=True)}
+                    yield (
+                        origin,
+                        {n: _parse_cell(n, c) for n, c in zip(columns, cells, strict=True)},
+                    )
 
     return read_table
 
@@ -69,7 +74,7 @@ def _next_line(table: Iterator[list[str]], where: str) -> list[str] | None:
         csv.field_size_limit(before)
 
 
-def _quotes(content: Content) -> bool:
+def _has_quoted_cells(content: Content) -> bool:
     """Return True if a cell of tab-separated text begins and ends with a quotation mark."""
     quoted = re.compile(r'(?:^|\t)"[^\t]*"(?:\t|\r?$)', re.MULTILINE)
     rest = ""
@@ -83,14 +88,14 @@ def _quotes(content: Content) -> bool:
     return False
 
 
-def _names_columns(cells: Sequence[str]) -> bool:
+def _is_header(cells: Sequence[str]) -> bool:
     """Return True if the first line looks like column names: short, distinct, no numbers."""
     names = [cell.strip() for cell in cells]
     wordy = all(re.fullmatch(r"[^\W\d][\w .()/#-]{0,40}", n) and n.count(" ") < 3 for n in names)
     return wordy and len(set(names)) == len(names)
 
 
-def _unnamed(lines: Sequence[Sequence[str]]) -> list[str]:
+def _default_names(lines: Sequence[Sequence[str]]) -> list[str]:
     """Return column names for a table without a header: `text` and `label` if it looks like that."""
     width = len(lines[0])
     if width == 1:
@@ -102,7 +107,7 @@ def _unnamed(lines: Sequence[Sequence[str]]) -> list[str]:
     return [f"column{number}" for number in range(1, width + 1)]
 
 
-def _value(column: str, cell: str) -> Any:
+def _parse_cell(column: str, cell: str) -> Any:
     """Return a cell as text; in columns of labels, scores and margins as a number or boolean."""
     if column in ("label", "score", "margin") and cell.strip():
         word = cell.strip()
@@ -132,7 +137,7 @@ def read_parquet(content: Content, _: DataSpec) -> Iterator[RawRow]:
             file = pyarrow.parquet.ParquetFile(source)
             yield from _batches(file.iter_batches(batch_size=1000), content.name)
     except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"not a Parquet file: {_line(error)}", where=content.name) from None
+        raise DataError(f"not a Parquet file: {_first_line(error)}", where=content.name) from None
 
 
 def read_arrow(content: Content, _: DataSpec) -> Iterator[RawRow]:
@@ -147,7 +152,7 @@ def read_arrow(content: Content, _: DataSpec) -> Iterator[RawRow]:
             else:
                 yield from _batches(pyarrow.ipc.open_stream(source), content.name)
     except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"not an Arrow file: {_line(error)}", where=content.name) from None
+        raise DataError(f"not an Arrow file: {_first_line(error)}", where=content.name) from None
 
 
 def _seekable(content: Content) -> Any:
@@ -167,5 +172,5 @@ def _batches(batches: Any, name: str) -> Iterator[RawRow]:
             index += 1
 
 
-def _line(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     return str(error).strip().split("\n")[0][:200]

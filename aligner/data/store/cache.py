@@ -52,15 +52,15 @@ class Cache:
         Raises:
             DataError: the disk is full.
         """
-        place = self.folder / key[:16]
-        with self._alone(place.name):
-            entry = _verified(place, key)
+        entry_folder = self.folder / key[:16]
+        with self._lock(entry_folder.name):
+            entry = _verified(entry_folder, key)
             if entry is None:
-                entry = self._made(place, key, make)
+                entry = self._make(entry_folder, key, make)
         # The time of the last use decides when `aligner runs --prune` removes it.
         with contextlib.suppress(OSError):
-            os.utime(place / ENTRY)
-        return place, entry["about"]
+            os.utime(entry_folder / ENTRY)
+        return entry_folder, entry["about"]
 
     def unused(self, since: float) -> Iterator[tuple[Path, float | None]]:
         """Yield entries not used since a time, with the time of their last use; None for incomplete ones.
@@ -68,19 +68,19 @@ class Cache:
         Args:
             since: Seconds since 1970.
         """
-        for place in sorted(self.folder.iterdir()) if self.folder.is_dir() else []:
-            name = place.name.partition(".")[0]
+        for entry_folder in sorted(self.folder.iterdir()) if self.folder.is_dir() else []:
+            name = entry_folder.name.partition(".")[0]
             if not name or is_held(self.folder / ".locks" / name):
                 continue
-            entry = place / ENTRY
-            last = entry.stat().st_mtime if entry.is_file() and not place.suffix else None
+            entry = entry_folder / ENTRY
+            last = entry.stat().st_mtime if entry.is_file() and not entry_folder.suffix else None
             if last is None or last < since:
-                yield place, last
+                yield entry_folder, last
 
-    def _made(
-        self, place: Path, key: str, make: Callable[[Path], Mapping[str, Any]]
+    def _make(
+        self, entry_folder: Path, key: str, make: Callable[[Path], Mapping[str, Any]]
     ) -> dict[str, Any]:
-        work = place.with_suffix(".partial")
+        work = entry_folder.with_suffix(".partial")
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
         try:
@@ -88,8 +88,8 @@ class Cache:
             entry = {"key": key, "about": about, "files": hash_tree(work)}
             flush_tree(work)
             write_text(work / ENTRY, json.dumps({**entry, "sha256": hash_json(entry)}))
-            shutil.rmtree(place, ignore_errors=True)
-            os.replace(work, place)
+            shutil.rmtree(entry_folder, ignore_errors=True)
+            os.replace(work, entry_folder)
         except BaseException as error:
             shutil.rmtree(work, ignore_errors=True)
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -101,7 +101,7 @@ class Cache:
         return entry
 
     @contextmanager
-    def _alone(self, name: str) -> Iterator[None]:
+    def _lock(self, name: str) -> Iterator[None]:
         """Lock an entry, waiting for another process; the lock ends with the process."""
         locks = self.folder / ".locks"
         locks.mkdir(parents=True, exist_ok=True)
@@ -113,14 +113,14 @@ class Cache:
             os.close(handle)
 
 
-def _verified(place: Path, key: str) -> dict[str, Any] | None:
-    """Return the entry at `place` if its key and the hashes of all files are right."""
+def _verified(entry_folder: Path, key: str) -> dict[str, Any] | None:
+    """Return the entry at `entry_folder` if its key and the hashes of all files are right."""
     try:
-        entry: dict[str, Any] = json.loads((place / ENTRY).read_text(encoding="utf-8"))
+        entry: dict[str, Any] = json.loads((entry_folder / ENTRY).read_text(encoding="utf-8"))
         seal = entry.pop("sha256")
         if seal != hash_json(entry) or entry["key"] != key:
             return None
-        files = {n: digest for n, digest in hash_tree(place).items() if n != ENTRY}
+        files = {n: digest for n, digest in hash_tree(entry_folder).items() if n != ENTRY}
         return entry if files == entry["files"] else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

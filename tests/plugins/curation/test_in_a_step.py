@@ -111,8 +111,8 @@ def test_a_limit_can_be_put_on_what_is_left_out(place: Any, chatty: Any) -> None
     with pytest.raises(Exception) as refused:  # noqa: PT011  # its whole text is below
         prepare(place, chatty, data=data, deduplicate=True, limits={"filtered": 0.5})
     assert str(refused.value) == (
-        "recipe.yaml:data: a.jsonl: 2 of 3 rows (66.7%) were left out as the recipe asks; "
+        "recipe.yaml:data: a.jsonl: 2 of 3 rows (66.7%) were left out by operations of the recipe; "
         "at most 50.0% may be\n"
         "    2 repeats another row: a.jsonl:2 as a.jsonl:1, a.jsonl:3 as a.jsonl:1\n"
-        "  hint: ask for less, or allow it with `limits: {filtered: 0.67}`"
+        "  hint: change the operations, or allow it with `limits: {filtered: 0.67}`"
     )

@@ -26,8 +26,8 @@ from aligner.data.encoding.tokenizers import (
     train_tokenizer,
 )
 from aligner.host import Host, host_of
-from aligner.models.inspect import planned_model, reward_info, with_vocabulary
 from aligner.models.load import load_model
+from aligner.models.model_info import planned_model, reward_info, with_vocabulary
 from aligner.models.reward import make_reward
 from aligner.models.save import save_model
 from aligner.models.tokens import resize_embeddings

@@ -58,7 +58,7 @@ def test_all_errors_are_reported_at_once(check: Callable[..., Any], desk: Path) 
         "64 positions of the policy",
         "  hint: set max_new_tokens to 56 or less, or max_length to 4",
         f"{mine}:15: `attn_implementation: flash_attention_2` needs a CUDA GPU",
-        "  hint: leave `attn_implementation` out: auto takes sdpa",
+        "  hint: remove `attn_implementation`: auto is sdpa",
         f"{mine}:10: no installed plugin offers the reward function 'cuont' for `judge`",
         "  hint: did you mean 'count'?",
     ]

@@ -11,7 +11,7 @@ from transformers import BloomConfig
 
 from aligner.api import Recipe, Step
 from aligner.errors import AlignerError
-from aligner.models.inspect import info_from
+from aligner.models.model_info import info_of_config
 from aligner.rl.checks import sampler_errors
 from aligner.testing import prompts, texts
 from aligner.testing.run import recipe_for
@@ -128,7 +128,7 @@ def test_an_architecture_that_cannot_be_batched_continuously_is_named(tmp_path) 
     config = BloomConfig(vocab_size=24, hidden_size=16, n_layer=1, n_head=2)
     found = sampler_errors(
         PPO.Options(**SMALL, sampler="continuous_batching"),
-        info_from(config.to_dict()),
+        info_of_config(config.to_dict()),
         Nowhere(),
     )
     assert [str(error) for error in found] == [

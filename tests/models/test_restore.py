@@ -11,11 +11,11 @@ import torch
 from datasets import Dataset
 
 from aligner.models.adapters import attach_config
-from aligner.models.clean import base_model, clean
 from aligner.models.load import load_model
 from aligner.models.options import Adapter, ModelOptions
 from aligner.models.policy import load_policy
 from aligner.models.reference import frozen_copy
+from aligner.models.restore import base_model, restore_model
 from aligner.models.reward import load_reward_to_train
 from aligner.models.save import save_model
 from aligner.state import ModelCache
@@ -152,9 +152,9 @@ def test_a_copy_of_a_cleaned_model_runs_its_own_weights(
 ) -> None:
     prepared = load_policy(make(), ModelCache(), FULL, step="x", seed=7)
     sft(prepared.model, tokenizer, tmp_path / "t")
-    with pytest.raises(AssertionError, match="clean the model before it is copied"):
+    with pytest.raises(AssertionError, match="restore the model before it is copied"):
         frozen_copy(prepared.model)
-    twin = frozen_copy(clean(prepared.model))
+    twin = frozen_copy(restore_model(prepared.model))
     expected = metrics(prepared.model, ids)
     for parameter in twin.parameters():
         parameter.zero_()
@@ -180,7 +180,7 @@ def test_the_precision_of_a_later_trainer_is_its_own(
         backbone.remove()
         assert set(seen) == {torch.bfloat16 if bf16 else torch.float32}
         seen.clear()
-        clean(model)
+        restore_model(model)
 
 
 def test_every_adapter_that_is_not_ours_is_taken_off(make: Any) -> None:
@@ -188,7 +188,7 @@ def test_every_adapter_that_is_not_ours_is_taken_off(make: Any) -> None:
     model: Any = prepared.model
     attach_config(model, copy.deepcopy(model.peft_config["default"]), "ref")
     model.set_adapter("ref")
-    clean(model)
+    restore_model(model)
     assert list(model.peft_config) == ["default"]
     assert model.active_adapters == ["default"]
     assert not [name for name, _ in model.named_parameters() if ".ref." in name]
@@ -204,7 +204,7 @@ def test_settings_that_trainers_overwrite_come_back(make: Any) -> None:
     model.generation_config.pad_token_id = 9
     model.transformer.drop.p = 0.0
     model.train()
-    clean(model)
+    restore_model(model)
     assert model.config.use_cache is True
     assert (model.config.eos_token_id, model.config.pad_token_id) == (2, 0)
     assert model.generation_config.to_dict() == kept
@@ -215,7 +215,7 @@ def test_settings_that_trainers_overwrite_come_back(make: Any) -> None:
 def test_collecting_hidden_states_survives_a_cleaning(make: Any, ids: torch.Tensor) -> None:
     model: Any = load_model(make(), ModelCache())
     first = model(ids, output_hidden_states=True).hidden_states
-    clean(model)
+    restore_model(model)
     again = model(ids, output_hidden_states=True).hidden_states
     assert again is not None
     assert len(again) == len(first) == 3

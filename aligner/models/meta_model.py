@@ -1,4 +1,4 @@
-"""Build a model's shape without its weights, on torch's meta device."""
+"""Create models without weights, on torch's meta device."""
 
 from __future__ import annotations
 
@@ -18,30 +18,34 @@ from transformers import (
 from aligner.errors import ModelError
 
 
-def skeleton(config: PreTrainedConfig, *, like: type[PreTrainedModel]) -> PreTrainedModel:
-    """A model of class `like` and settings `config` whose tensors have shapes and no content."""
+def meta_model(config: PreTrainedConfig, *, like: type[PreTrainedModel]) -> PreTrainedModel:
+    """Create a model of class `like` on the meta device."""
     with torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         shape: PreTrainedModel = like._from_config(config)  # type: ignore[no-untyped-call]
         return shape
 
 
-def config_from(raw: Mapping[str, Any]) -> PreTrainedConfig:
-    """The settings in a `config.json` that has been checked, as transformers holds them."""
+def parse_config(raw: Mapping[str, Any]) -> PreTrainedConfig:
+    """Parse a checked `config.json` into a transformers config.
+
+    Raises:
+        ModelError: transformers does not know the architecture or a value.
+    """
     kind = str(raw.get("model_type"))
     if kind not in CONFIG_MAPPING:
         raise ModelError(
-            f"model_type {kind!r} is none that transformers knows",
-            hint="aligner runs no code that comes with a model",
+            f"model_type {kind!r} is unknown to transformers",
+            hint="aligner does not run code of a model",
         )
     try:
         return CONFIG_MAPPING[kind].from_dict(dict(raw))
     except (ValueError, TypeError, KeyError) as error:
-        raise ModelError(f"the model's config.json makes no sense: {error}") from error
+        raise ModelError(f"the model's config.json is invalid: {error}") from error
 
 
 def model_class(config: PreTrainedConfig, *, reward: bool) -> type[PreTrainedModel]:
-    """The transformers class that predicts tokens with this architecture, or the one that scores."""
+    """Return the transformers class of causal language models, or of reward models."""
     auto = AutoModelForSequenceClassification if reward else AutoModelForCausalLM
     if type(config) not in auto._model_mapping:
         what = "as a reward model" if reward else "as a language model"

@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from aligner.errors import AlignerError, ErrorGroup, ModelError, error_location
 from aligner.models.fresh import fresh_model
-from aligner.models.inspect import (
+from aligner.models.load import load_model
+from aligner.models.model_info import (
     fresh_info,
     length_errors,
     model_info,
@@ -23,7 +24,6 @@ from aligner.models.inspect import (
     vocabulary_errors,
     with_vocabulary,
 )
-from aligner.models.load import load_model
 from aligner.models.options import Adapter, FreshModel, ModelOptions
 from aligner.models.policy import load_policy
 from aligner.models.reward import load_reward_to_train
@@ -151,11 +151,11 @@ def test_all_that_is_wrong_with_an_adapter_is_said_at_once(make: Any) -> None:
         "  hint: did you mean 'q_proj'?",
         "r.yaml:3 (adapter): the model has no module 'nrm' for the adapter",
         "  hint: did you mean 'norm'?",
-        "r.yaml:3 (adapter): an adapter on the head 'lm_head' cannot be trained by preference and "
-        "chunked losses",
-        "  hint: leave it out of `targets`, or train it whole under `modules_to_save`",
-        "r.yaml:3 (adapter): 'embed_tokens' shares its weights with the other end of the model",
-        "  hint: leave it out, or train the whole model",
+        "r.yaml:3 (adapter): an adapter on the LM head 'lm_head' does not work with preference "
+        "and chunked losses",
+        "  hint: remove it from `target_modules`, or train it in full under `modules_to_save`",
+        "r.yaml:3 (adapter): 'embed_tokens' shares its weights between embedding and LM head",
+        "  hint: remove it, or train the full model",
     ]
 
 
@@ -163,8 +163,8 @@ def test_an_adapter_on_what_takes_none_is_refused(make: Any) -> None:
     options = ModelOptions(adapter=Adapter(target_modules=("norm",)))
     text = complaint(lambda: plan_training(model_info(make()), options, at=lambda _: "r.yaml:3"))
     assert text == (
-        "r.yaml:3: an adapter on 'norm' is not possible: it is a LlamaRMSNorm\n"
-        "  hint: name linear modules, or leave `targets` out"
+        "r.yaml:3: an adapter cannot target 'norm', which is a LlamaRMSNorm\n"
+        "  hint: name linear modules, or remove `target_modules`"
     )
 
 
@@ -172,7 +172,7 @@ def test_an_adapter_on_what_takes_none_is_refused(make: Any) -> None:
 def test_an_adapter_on_the_experts_of_a_mixture_is_refused(make: Any, dropout: float) -> None:
     start, options = make("moe"), ModelOptions(adapter=Adapter(r=2, lora_dropout=dropout))
     expected = (
-        "r.yaml:3: an adapter on the experts of a mixture cannot be carried along a chain\n"
+        "r.yaml:3: adapters on the experts of a mixture-of-experts model are not supported\n"
         "  hint: name other modules, such as `target_modules: [q_proj, k_proj, v_proj, o_proj]`"
     )
     facts = model_info(start)
@@ -191,22 +191,22 @@ def test_stacking_what_cannot_be_stacked_is_refused_before_loading(
     facts = plan_training(model_info(make()), ModelOptions(adapter=ADAPTERS["dora"])).after
     options = ModelOptions(adapter=Adapter(r=2), incoming="stack")
     assert complaint(lambda: plan_training(facts, options, at=lambda _: "r.yaml:3")) == (
-        "r.yaml:3: a dora adapter rescales the whole weight, so it cannot be one of a stack\n"
+        "r.yaml:3: a dora adapter rescales the full weight, so it cannot be part of a stack\n"
         "  hint: use `incoming: merge`, or `incoming: continue`"
     )
     reward = reward_info(model_info(make()))
     reward = plan_training(reward, ModelOptions(adapter=Adapter(r=2))).after
     assert complaint(lambda: plan_training(reward, options)) == (
-        "the head of a reward model lies in its adapter, which cannot be one of a stack\n"
-        "  hint: use `incoming: merge`, or leave `adapter` out to train the incoming one further"
+        "the adapter of a reward model contains its head, so it cannot be part of a stack\n"
+        "  hint: use `incoming: merge`, or remove `adapter` to train the incoming adapter further"
     )
 
 
 def test_whole_weights_in_four_bits_cannot_be_trained(make: Any) -> None:
     options = ModelOptions(quantize="nf4")
     assert complaint(lambda: plan_training(model_info(make()), options)) == (
-        "`quantize: nf4` holds weights that cannot be trained\n"
-        "  hint: add an `adapter`, or leave `quantize` out"
+        "`quantize: nf4`, but quantized weights cannot be trained\n"
+        "  hint: add an `adapter`, or remove `quantize`"
     )
 
 
@@ -236,24 +236,24 @@ def foreign(make: Any, tmp_path: Path) -> Any:
     [
         (
             {"peft_type": "PROMPT_TUNING"},
-            "is an adapter of kind 'PROMPT_TUNING', which cannot be continued, merged or stacked\n"
-            "  hint: aligner carries lora, rslora and dora",
+            "contains an adapter of type 'PROMPT_TUNING', which is not supported\n"
+            "  hint: supported are lora, rslora and dora",
         ),
         (
             {"peft_type": "IA3"},
-            "is an adapter of kind 'IA3', which cannot be continued, merged or stacked\n"
-            "  hint: aligner carries lora, rslora and dora",
+            "contains an adapter of type 'IA3', which is not supported\n"
+            "  hint: supported are lora, rslora and dora",
         ),
         (
             {"init_lora_weights": "pissa"},
-            "is a LoRA adapter with init_lora_weights: pissa, which cannot be carried along a chain\n"
-            "  hint: merge it into its model with peft first, and start from the merged model",
+            "contains a LoRA adapter with init_lora_weights: pissa, which is not supported\n"
+            "  hint: merge it into its model with peft, and start from the merged model",
         ),
         (
             {"trainable_token_indices": [1], "megatron_config": {"a": 1}},
-            "is a LoRA adapter with megatron_config, trainable_token_indices, which cannot be carried "
-            "along a chain\n"
-            "  hint: merge it into its model with peft first, and start from the merged model",
+            "contains a LoRA adapter with megatron_config, trainable_token_indices, which is not "
+            "supported\n"
+            "  hint: merge it into its model with peft, and start from the merged model",
         ),
     ],
 )
@@ -280,7 +280,7 @@ def test_an_adapter_of_another_model_is_refused(foreign: Any, tmp_path: Path, ch
     artifact = foreign(edit)
     planned = complaint(lambda: model_info(artifact))
     what = {
-        "shape": f"{name} is [2, 99], and the model wants [2, 24]",
+        "shape": f"{name} is [2, 99], but the model needs [2, 24]",
         "missing": f"it has no {name}",
         "foreign": f"it has a foreign {name.replace('layers.0', 'layers.9')}",
     }[change]
@@ -295,8 +295,8 @@ def test_an_adapter_of_another_model_is_refused(foreign: Any, tmp_path: Path, ch
 def test_a_policy_is_not_taken_for_a_reward_model(make: Any) -> None:
     start = make()
     assert complaint(lambda: model_info(start, reward=True)) == (
-        f"{start.path} holds no reward head (score.weight)\n"
-        "  hint: it would be drawn at random; train a reward model first"
+        f"{start.path} contains no reward head (score.weight)\n"
+        "  hint: the head would be random; train a reward model first"
     )
 
 
@@ -307,13 +307,14 @@ def test_lengths_tokens_and_padding_are_held_against_the_model(make: Any) -> Non
         "max_length 64 is above the 32 positions of the model\n  hint: use 32 or less"
     ]
     assert [str(error) for error in vocabulary_errors(facts, 25)] == [
-        "the tokenizer has 25 tokens, and the model's embedding 24 rows\n"
-        "  hint: let an earlier step fit the model to its tokenizer"
+        "the tokenizer has 25 tokens, but the model's embedding has 24 rows\n"
+        "  hint: add an earlier `chat` step, which resizes the embedding"
     ]
     assert [str(error) for error in (*pad_errors(None, 2), *pad_errors(2, 2))] == [
-        "the tokenizer has no padding token\n  hint: let an earlier step give it one",
-        "the padding token is also the end of text (id 2): a reward could never see an answer end\n"
-        "  hint: let an earlier step give it a padding token of its own",
+        "the tokenizer has no padding token\n  hint: add an earlier `chat` step, which sets one",
+        "the padding token is also the end-of-text token (id 2), so a reward model cannot see "
+        "that an answer ended\n"
+        "  hint: add an earlier `chat` step, which sets a padding token",
     ]
 
 

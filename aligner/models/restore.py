@@ -1,4 +1,4 @@
-"""Take everything a trainer leaves on a model off it, so that it is as if freshly loaded."""
+"""Restore a model after training to the state of a fresh load."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from aligner.models.adapters import activate, stack_of
-from aligner.models.skeleton import skeleton
+from aligner.models.adapters import activate, adapter_stack
+from aligner.models.meta_model import meta_model
 
 _SETTINGS = "_aligner_settings"
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -32,20 +32,20 @@ _LEFT_BEHIND = (
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """What trainers change on a model besides its weights, as it was when it was loaded."""
+    """Settings of a model that trainers change, as they were when it was loaded."""
 
     use_cache: bool
     token_ids: tuple[Any, Any, Any]
-    """Beginning, end and padding, as the config has them."""
+    """Ids of the bos, eos and pad tokens in the config."""
     generation: Any
-    """A copy of the generation config."""
+    """Copy of the generation config."""
     trained: frozenset[str]
-    """Parameters that require a gradient, by their names in the model without its wrapper."""
+    """Names of parameters that require a gradient, in the model without peft's wrapper."""
     quantize: str | None = None
 
 
 def snapshot_settings(model: PreTrainedModel | PeftModel, *, quantize: str | None = None) -> None:
-    """Note the settings of `model`, for `clean` to put back."""
+    """Store the settings of `model` for `restore_model`."""
     whole = base_model(model)
     config = whole.config
     settings = ModelSettings(
@@ -59,30 +59,29 @@ def snapshot_settings(model: PreTrainedModel | PeftModel, *, quantize: str | Non
 
 
 def settings_of(model: PreTrainedModel | PeftModel) -> ModelSettings | None:
-    """What `remember` noted."""
+    """Return the settings that `snapshot_settings` stored."""
     found = base_model(model).__dict__.get(_SETTINGS)
     return found if isinstance(found, ModelSettings) else None
 
 
 def base_model(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
-    """The transformers model itself, under its adapters if it has any."""
+    """Return the transformers model without peft's wrapper."""
     whole: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     assert isinstance(whole, PreTrainedModel)
     return whole
 
 
-def clean(model: PreTrainedModel | PeftModel) -> PreTrainedModel | PeftModel:
-    """Put `model` back into the state a fresh load would give, its trained weights aside.
+def restore_model(model: PreTrainedModel | PeftModel) -> PreTrainedModel | PeftModel:
+    """Restore `model` in place to the state of a fresh load, except for its weights; return it.
 
-    Takes off the fused head and autocast wrappers, accelerate's mark, hooks, gradient checkpointing
-    and foreign adapters; puts back dropout, the cache and the generation settings; ends in eval
-    mode without gradients. What was trainable when `remember` looked is so again. In place; returns
-    the same object.
+    Removes patched forwards, accelerate's marks, hooks, gradient checkpointing and additional adapters;
+    restores dropout, cache and generation settings; ends in eval mode without gradients. Parameters that
+    were trainable at `snapshot_settings` are trainable again.
     """
     if isinstance(model, PeftModel):
         _keep_own_adapters(model)
     whole = base_model(model)
-    for module in {id(one): one for one in (model, *model.modules())}.values():
+    for module in {id(module): module for module in (model, *model.modules())}.values():
         for name in _LEFT_BEHIND:
             module.__dict__.pop(name, None)
         _drop_hooks(module)
@@ -99,18 +98,18 @@ def clean(model: PreTrainedModel | PeftModel) -> PreTrainedModel | PeftModel:
 
 
 def freeze(model: PreTrainedModel | PeftModel) -> None:
-    """Train nothing of `model`."""
+    """Disable gradients of all parameters."""
     for parameter in model.parameters():
         parameter.requires_grad_(False)
 
 
 def _keep_own_adapters(model: PeftModel) -> None:
-    own = stack_of(model)
+    own = adapter_stack(model)
     for name in [name for name in model.peft_config if name not in own]:
         activate(model, own, train=False)
         model.delete_adapter(name)
     activate(model, own, train=True)
-    # trl casts the adapters of quantised models to 16 bits; a fresh load holds them in 32.
+    # TRL casts adapters of quantized models to 16 bits; a fresh load gives 32.
     for name, parameter in model.named_parameters():
         if re.search(r"\.lora_\w+\.", name) and parameter.dtype in (torch.bfloat16, torch.float16):
             parameter.data = parameter.data.float()
@@ -120,7 +119,7 @@ def _drop_hooks(module: nn.Module) -> None:
     for kind in _HOOKS:
         hooks = getattr(module, kind)
         for key, hook in list(hooks.items()):
-            # transformers installs its own once and for all, to collect hidden states.
+            # transformers installs its own hooks once, to collect hidden states.
             if "output_capturing" not in getattr(hook, "__module__", ""):
                 del hooks[key]
 
@@ -133,11 +132,11 @@ def _restore_dropout(model: PreTrainedModel | PeftModel) -> None:
                 if isinstance(dropout, nn.Dropout):
                     dropout.p = settings[name].lora_dropout
     whole = base_model(model)
-    silent = {n: m for n, m in whole.named_modules() if type(m) is nn.Dropout and m.p == 0}
-    if silent:
-        asked = dict(skeleton(whole.config, like=type(whole)).named_modules())
-        for name, module in silent.items():
-            twin = asked.get(name.replace(".base_layer", ""))
+    disabled = {n: m for n, m in whole.named_modules() if type(m) is nn.Dropout and m.p == 0}
+    if disabled:
+        original = dict(meta_model(whole.config, like=type(whole)).named_modules())
+        for name, module in disabled.items():
+            twin = original.get(name.replace(".base_layer", ""))
             if isinstance(twin, nn.Dropout):
                 module.p = twin.p
 
