@@ -82,7 +82,6 @@ RETIRED = frozenset(
         "one",
         "said",
         "told",
-        "shown",
         "laid",
         "accumulate",
         "centre",
@@ -131,7 +130,6 @@ BRITISH = {
     "catalogue": "catalog",
     "grey": "gray",
     "artefact": "artifact",
-    "licence": "license",
     "defence": "defense",
     "judgement": "judgment",
 }
@@ -193,7 +191,7 @@ def test_no_name_is_a_retired_word() -> None:
 def test_spelling_is_american() -> None:
     found = []
     for path in [*CODE, *TESTS, *PAGES]:
-        if path == Path(__file__):
+        if path == Path(__file__) or "toy_tasks" in str(path):  # their rows ask for a "colour"
             continue
         for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
             for match in SPELLING.finditer(line):

@@ -23,7 +23,7 @@ class Variety(RewardFunction):
     name: ClassVar[str] = "variety"
 
     def score(self, completions: Sequence[Completion]) -> list[float]:
-        return [float(variety(one.text)) for one in completions]
+        return [float(variety(item.text)) for item in completions]
 
 
 class Same(RewardFunction):
