@@ -53,7 +53,7 @@ class LiveModel:
         self._folder: Path | None = None
 
     def written(self, folder: Path) -> Path:
-        """Where model and tokenizer are written down: below `folder`, under their hash, once."""
+        """Artifacts of the saved model and tokenizer, in `folder` under their hash."""
         if self._folder is not None and self._folder.is_dir():
             return self._folder
         if self._model is None:

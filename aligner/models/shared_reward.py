@@ -89,7 +89,7 @@ def _replaces_its_head_alone(config: LoraConfig) -> bool:
 
 
 def _same_weights(whole: PreTrainedModel, folder: Path) -> bool:
-    """Whether the files in `folder` hold, head aside, just what lies below the adapters of `whole`."""
+    """Return True if the files in `folder` contain the base weights of `whole`, apart from the head."""
     below = {
         name.replace(".base_layer.", ".").replace(".original_module.", "."): tensor
         for name, tensor in whole.state_dict().items()

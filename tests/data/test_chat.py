@@ -32,7 +32,7 @@ def output(content: str, **more: Any) -> dict[str, Any]:
 
 
 def trained(encoded: Any, tokenizer: Any) -> list[str]:
-    """What is trained, turn by turn."""
+    """Return the trained text of each turn."""
     runs: list[list[int]] = []
     before = False
     for token, is_trained in zip(encoded.input_ids, encoded.trained, strict=True):

@@ -1,4 +1,4 @@
-"""What docs/data.md says of formats, endings and limits is what there is."""
+"""Formats, file endings and limits in docs/data.md are those of the code."""
 
 from __future__ import annotations
 

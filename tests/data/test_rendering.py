@@ -1,4 +1,4 @@
-"""What is rendered quickly, and only once, is what the library renders slowly, each time anew."""
+"""Batched renderings equal those of transformers, one at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is written is read back as the rows it was, and is there whole or not at all."""
+"""Written files read back as the same rows, and are complete or absent."""
 
 from __future__ import annotations
 

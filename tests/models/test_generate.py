@@ -173,7 +173,7 @@ def test_prompts_shared_out_over_processes_are_answered_as_by_one() -> None:
 def test_prompts_are_computed_once_and_rows_that_have_ended_leave(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What goes through the model after the prompts is the open rows, give or take an eighth."""
+    """After the prompts, only unfinished rows go through the model, up to an eighth more."""
     model, asked = made(llama), prompts(4)
     forward, seen = model.forward, []
 

@@ -1,4 +1,4 @@
-"""What this machine cannot compute is refused before anything is loaded."""
+"""A precision that this machine cannot compute is an error before anything is loaded."""
 
 from __future__ import annotations
 

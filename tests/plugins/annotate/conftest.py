@@ -18,7 +18,7 @@ Run = Callable[..., Any]
 
 
 class Variety(RewardFunction):
-    """How many different letters an answer has."""
+    """Number of different letters of an answer."""
 
     name: ClassVar[str] = "variety"
 

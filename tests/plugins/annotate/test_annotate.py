@@ -223,7 +223,7 @@ def test_completions_do_not_depend_on_the_batch(recipe: Make, tmp_path: Path) ->
 
 
 class Killed(BaseException):
-    """What a kill looks like from within."""
+    """Raised in place of a kill."""
 
 
 @pytest.mark.parametrize("at", [8, 16, 24, 32, 40])

@@ -1,4 +1,4 @@
-"""What repeats an earlier row is left out and named with it, exactly or by its share of runs in common."""
+"""Duplicates of earlier rows, exact or near, are dropped and named with the earlier row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a recipe asks of its data is done to the rows a step trains on, and stands in its ledger."""
+"""Row operations of a recipe change the rows of the step and are counted in its ledger."""
 
 from __future__ import annotations
 
