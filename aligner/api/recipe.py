@@ -201,7 +201,7 @@ class Recipe:
         """Return the recipe with the path of its live model, which is saved first."""
         if self._live_model is None:
             return self.spec
-        start = self._live_model.written(folder / ".models")
+        start = self._live_model.saved(folder / ".models")
         return replace(self.spec, model=ModelSpec(path=str(start)))
 
     def to_yaml(self) -> str:

@@ -52,8 +52,8 @@ class LiveModel:
         self._tokenizer = tokenizer
         self._folder: Path | None = None
 
-    def written(self, folder: Path) -> Path:
-        """Artifacts of the saved model and tokenizer, in `folder` under their hash."""
+    def saved(self, folder: Path) -> Path:
+        """Save model and tokenizer once, below `folder` under their hash, and return their folder."""
         if self._folder is not None and self._folder.is_dir():
             return self._folder
         if self._model is None:
@@ -104,9 +104,9 @@ class LiveModel:
 
 
 def load_for_user(artifact: Artifact, model_cache: ModelCache, *, reward: bool = False) -> Any:
-    """The model behind `artifact` for its user: live where it is, else loaded as it was saved.
+    """Return the model of an artifact to the user, from the cache or from disk.
 
-    In eval mode, frozen, and without what trainers leave behind. It stays in `model_cache`.
+    It is in eval mode, frozen and restored, and stays in `model_cache`.
     """
     model = model_cache.take(artifact)
     if model is None:
@@ -120,7 +120,7 @@ def load_for_user(artifact: Artifact, model_cache: ModelCache, *, reward: bool =
 
 
 def _difference(model: PreTrainedModel, folder: Path) -> str:
-    """The first tensor that is not as it lies in `folder`, or nothing."""
+    """Return the name of the first tensor that differs from the files, or an empty string."""
     tensors = model.state_dict()
     for path in weight_files(folder):
         with safe_open(path, framework="pt") as file:

@@ -89,7 +89,7 @@ def _replaces_its_head_alone(config: LoraConfig) -> bool:
 
 
 def _same_weights(whole: PreTrainedModel, folder: Path) -> bool:
-    """Return True if the files in `folder` contain the base weights of `whole`, apart from the head."""
+    """Return True if the files contain the weights below the adapters of `whole`, except the head."""
     below = {
         name.replace(".base_layer.", ".").replace(".original_module.", "."): tensor
         for name, tensor in whole.state_dict().items()
@@ -109,7 +109,7 @@ def _same_weights(whole: PreTrainedModel, folder: Path) -> bool:
 
 
 def _head(artifact: Artifact, *, like: PreTrainedModel) -> nn.Module:
-    """The trained head, which the adapter holds whole, in the precision of the weights `like` has."""
+    """Load the trained head from the adapter, in the precision of `like`."""
     config = parse_config(check_config(local_folder(artifact)))
     shape = meta_model(config, like=model_class(config, reward=True))
     head = reward_head(shape).to_empty(device=like.device)
