@@ -64,8 +64,8 @@ def weights(model: Any) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
 
-def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[n], other[n]) for n in one)
+def same(item: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return item.keys() == other.keys() and all(torch.equal(item[n], other[n]) for n in item)
 
 
 def test_importing_it_loads_nothing_heavy() -> None:
@@ -110,7 +110,7 @@ def test_a_recipe_built_of_stages_is_the_recipe_written_in_yaml(
     loaded = aligner.Recipe.load(here / "mine.yaml")
     ours, theirs = built.check(), loaded.check()
     read = [link.stage.options.model_dump(exclude_unset=True) for link in ours.inner.chain.steps]
-    assert read == [one.options.model_dump(exclude_unset=True) for one in (sft, dpo)]
+    assert read == [item.options.model_dump(exclude_unset=True) for item in (sft, dpo)]
     assert ours.plans == theirs.plans
 
 
@@ -264,14 +264,14 @@ def test_an_invalid_start_model_is_refused(sft: SFT) -> None:
     model, tokenizer = tiny_model(), tiny_tokenizer()
     with torch.device("meta"):
         empty = copy.deepcopy(model).to("meta")
-    for start, said in (
+    for start, output in (
         ((torch.nn.Linear(1, 1), tokenizer), "a Linear is not a transformers model"),
         ((model, "tiny"), "a str is not a fast transformers tokenizer"),
         ((empty, tokenizer), "the model has no weights: it is on the meta device"),
     ):
         with pytest.raises(ModelError) as refused:
             aligner.Recipe([sft], model=start)
-        assert str(refused.value) == said
+        assert str(refused.value) == output
 
 
 def test_a_listener_hears_every_event_in_order(here: Path, sft: SFT) -> None:

@@ -21,7 +21,9 @@ def blocks(kind: str) -> list[str]:
 def test_the_map_of_the_tree_is_the_tree() -> None:
     [shown] = re.findall(r"```\n(aligner/.*?)```", README, re.S)
     named = {line.split("/")[0] for line in shown.splitlines() if re.match(r"[a-z]+/", line)}
-    there = {one.name for one in ROOT.iterdir() if one.is_dir() and not one.name.startswith(".")}
+    there = {
+        item.name for item in ROOT.iterdir() if item.is_dir() and not item.name.startswith(".")
+    }
     made = {"runs", "dist", "build", "__pycache__"}
     assert named == {name for name in there - made if not name.endswith(".egg-info")}
 

@@ -78,7 +78,7 @@ def test_a_recipe_for_a_real_model_checks_on_a_tiny_one_and_rows_of_its_formats(
     for step, row in rows.items():
         for part in ("train", "test"):
             numbered = [_numbered(row, f"{part} {number}") for number in range(60)]
-            text = "".join(json.dumps(one) + "\n" for one in numbered)
+            text = "".join(json.dumps(item) + "\n" for item in numbered)
             (tmp_path / f"{step}-{part}.jsonl").write_text(text)
     sets = [f"model={tmp_path / 'model'}"]
     recipe = read_recipe(next(path for path in RECIPES if path.stem == name))

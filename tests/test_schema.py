@@ -108,7 +108,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def reads(recipe: Any) -> bool:
-    """Whether `recipe`, written as a file, is read and its options fit."""
+    """Return True if `recipe`, written to a file, is read and its options are valid."""
     Path("r.yaml").write_text(json.dumps(recipe))
     try:
         for step in read_recipe("r.yaml", environment={"N": "3"}).steps:

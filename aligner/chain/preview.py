@@ -85,9 +85,9 @@ def _with_finished_rows(
     if not makers:
         return preview
     rows = {
-        maker.name: finished.state().get("data")
-        for maker, finished in zip(checked.chain.steps, find_finished(checked, runs), strict=True)
-        if finished is not None and maker.name in makers
+        earlier.name: finished.state().get("data")
+        for earlier, finished in zip(checked.chain.steps, find_finished(checked, runs), strict=True)
+        if finished is not None and earlier.name in makers
     }
     if makers - rows.keys():
         return preview

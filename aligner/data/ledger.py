@@ -235,9 +235,9 @@ def count_row(counts: dict[str, Count], name: str, origin: str, detail: str = ""
     counts[name] = Count(before.rows + 1, first, before.detail)
 
 
-def merge_counts(one: Mapping[str, Count], other: Mapping[str, Count]) -> dict[str, Count]:
+def merge_counts(counts: Mapping[str, Count], other: Mapping[str, Count]) -> dict[str, Count]:
     """Return the sum of two sets of counts."""
-    summed = dict(one)
+    summed = dict(counts)
     for name, count in other.items():
         before = summed.get(name, Count())
         first = (*before.first, *count.first)[:EXAMPLES]

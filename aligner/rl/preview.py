@@ -54,12 +54,12 @@ def _mixed(mix: PretrainingMix, context: PlanContext, request: PreviewRequest) -
 
     def lay(rows: Sequence[SequenceTokens]) -> list[RowSequences]:
         tokens_BT, trained_BT = mix_batch(rows)
-        lanes = zip(rows, tokens_BT.tolist(), trained_BT.tolist(), strict=True)
+        sequences = zip(rows, tokens_BT.tolist(), trained_BT.tolist(), strict=True)
         return [
             RowSequences(
                 sequences=(reader.sequence(ids, trained, _present(row, ids), notes=notes),)
             )
-            for row, ids, trained in lanes
+            for row, ids, trained in sequences
         ]
 
     return preview_section(

@@ -26,10 +26,10 @@ def rollout_metrics(rollouts: Rollouts, scores: Scores, old: OldLogprobs) -> dic
         "entropy": float(old.entropies_NR[mask_NR].mean()),
         "length": float(lengths_N.mean()),
         "ended": float(rollouts.ended_N.double().mean()),
-        "sampler_gap": float((sampled_M - old.logps_NR[mask_NR]).abs().mean()),
     }
     if old.values is not None:
         metrics["value"] = float(old.values.values_NR[mask_NR].mean())
+    metrics["sampler_gap"] = float((sampled_M - old.logps_NR[mask_NR]).abs().mean())
     return metrics | {
         f"reward_{name}": float(score_N.mean()) for name, score_N in scores.by_source.items()
     }

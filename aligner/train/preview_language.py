@@ -133,21 +133,21 @@ def language_section(
 
 def _padded(batch: Any, part: Sequence[TracedRow], reader: BatchReader) -> list[RowSequences]:
     columns = (batch["input_ids"], batch["labels"], batch["attention_mask"])
-    laid = []
+    layouts = []
     for row, ids, labels, present in zip(part, *(c.tolist() for c in columns), strict=True):
         trained = after_first(label != IGNORED for label in labels)
-        laid.append(
+        layouts.append(
             RowSequences(
                 sequences=(reader.sequence(ids, trained, present, boundaries=row.boundaries),)
             )
         )
-    return laid
+    return layouts
 
 
 def _joined(batch: Any, part: Sequence[TracedRow], reader: BatchReader) -> list[RowSequences]:
     columns = (batch["input_ids"], batch["labels"], batch["position_ids"])
     ids, labels, positions = (column[0].tolist() for column in columns)
-    laid, start = [], 0
+    layouts, start = [], 0
     for row in part:
         end = start + len(row.row["input_ids"])
         begins = [place for place in range(end - start) if positions[start + place] == 0]
@@ -160,6 +160,6 @@ def _joined(batch: Any, part: Sequence[TracedRow], reader: BatchReader) -> list[
             if row.boundaries
             else {},
         )
-        laid.append(RowSequences(sequences=(lane,)))
+        layouts.append(RowSequences(sequences=(lane,)))
         start = end
-    return laid
+    return layouts

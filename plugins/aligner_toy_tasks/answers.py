@@ -30,10 +30,10 @@ def answer(question: Question, flaws: Collection[Flaw], draw: Draw) -> str:
     words = _mistake(question, draw) if "wrong" in flaws else question.solution
     sentence = f"{question.kind.lead} {', '.join(words)}."
     courteous = question.please != ("rude" in flaws)
-    parts = [draw.one(COURTESIES)] if courteous else []
+    parts = [draw.choose(COURTESIES)] if courteous else []
     parts.append(sentence)
     if "chatty" in flaws:
-        parts.append(sentence if draw.chance(0.2) else draw.one(CHATTER))
+        parts.append(sentence if draw.chance(0.2) else draw.choose(CHATTER))
     return " ".join(parts)
 
 
@@ -47,15 +47,15 @@ def _mistake(question: Question, draw: Draw) -> tuple[str, ...]:
     right = question.solution
     if question.kind.answers:
         offered = question.operands[1:] or question.kind.answers
-        return (draw.one([word for word in offered if word != right[0]]),)
+        return (draw.choose([word for word in offered if word != right[0]]),)
     words = NUMBERS if question.kind.name == "count" else WORDS
     if len(set(right)) == 1:
-        wrong = draw.one([right[:-1], (*right, right[0]), (*right[:-1], draw.one(words))])
+        wrong = draw.choose([right[:-1], (*right, right[0]), (*right[:-1], draw.choose(words))])
     elif draw.chance(0.4):
         wrong = draw.some(right, len(right))
     elif draw.chance(0.4):
-        wrong = draw.one([right[:-1], (*right, right[-1]), (*right, draw.one(words))])
+        wrong = draw.choose([right[:-1], (*right, right[-1]), (*right, draw.choose(words))])
     else:
-        place = draw.one(range(len(right)))
-        wrong = (*right[:place], draw.one(words), *right[place + 1 :])
+        place = draw.choose(range(len(right)))
+        wrong = (*right[:place], draw.choose(words), *right[place + 1 :])
     return _mistake(question, draw) if wrong == right else wrong

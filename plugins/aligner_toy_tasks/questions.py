@@ -50,7 +50,7 @@ class Draw:
     def chance(self, probability: float) -> bool:
         return self._random.random() < probability
 
-    def one(self, items: Sequence[T]) -> T:
+    def choose(self, items: Sequence[T]) -> T:
         return items[int(self._random.random() * len(items))]
 
     def some(self, items: Sequence[T], count: int) -> tuple[T, ...]:
@@ -88,14 +88,14 @@ def _count(operands: Sequence[str]) -> tuple[str, ...]:
 
 
 def _numbers(draw: Draw) -> tuple[str, ...]:
-    distance = draw.one((2, 3, 4))
-    first = draw.one(range(len(NUMBERS) - distance))
+    distance = draw.choose((2, 3, 4))
+    first = draw.choose(range(len(NUMBERS) - distance))
     return NUMBERS[first], NUMBERS[first + distance]
 
 
 def _one_of_a_group(draw: Draw) -> tuple[str, ...]:
     groups = draw.some(tuple(GROUPS), 3)
-    return groups[0], *draw.some([draw.one(GROUPS[group]) for group in groups], 3)
+    return groups[0], *draw.some([draw.choose(GROUPS[group]) for group in groups], 3)
 
 
 def _member(operands: Sequence[str]) -> tuple[str, ...]:
@@ -115,7 +115,7 @@ KINDS: dict[str, TaskKind] = {
             story="{name} said {0} {1} times: {answer}.",
             lead="Here you go:",
             known=(WORDS, tuple(TIMES)),
-            draw=lambda draw: (draw.one(WORDS), draw.one(tuple(TIMES))),
+            draw=lambda draw: (draw.choose(WORDS), draw.choose(tuple(TIMES))),
             solve=lambda operands: (operands[0],) * TIMES[operands[1]],
         ),
         TaskKind(
@@ -165,7 +165,7 @@ KINDS: dict[str, TaskKind] = {
             story="{name} saw a {0}: it is {answer}.",
             lead="It is",
             known=(tuple(COLOURS),),
-            draw=lambda draw: (draw.one(tuple(COLOURS)),),
+            draw=lambda draw: (draw.choose(tuple(COLOURS)),),
             solve=lambda operands: (COLOURS[operands[0]],),
             memorized=True,
             follow_up="And a {0}?",
@@ -177,7 +177,7 @@ KINDS: dict[str, TaskKind] = {
             story="The opposite of {0} is {answer}.",
             lead="It is",
             known=(tuple(OPPOSITES),),
-            draw=lambda draw: (draw.one(tuple(OPPOSITES)),),
+            draw=lambda draw: (draw.choose(tuple(OPPOSITES)),),
             solve=lambda operands: (OPPOSITES[operands[0]],),
             memorized=True,
             follow_up="And of {0}?",
@@ -189,7 +189,7 @@ KINDS: dict[str, TaskKind] = {
             story="The first letter of {0} is {answer}.",
             lead="It is",
             known=(WORDS,),
-            draw=lambda draw: (draw.one(WORDS),),
+            draw=lambda draw: (draw.choose(WORDS),),
             solve=lambda operands: (operands[0][0],),
             memorized=True,
             follow_up="And {0}?",
@@ -235,8 +235,8 @@ class Question:
 
 def ask(draw: Draw) -> Question:
     """Draw a first question of any kind."""
-    kind = draw.one(tuple(KINDS.values()))
-    wording = draw.one(range(len(kind.wordings)))
+    kind = draw.choose(tuple(KINDS.values()))
+    wording = draw.choose(range(len(kind.wordings)))
     return Question(kind=kind, operands=kind.draw(draw), wording=wording, please=draw.chance(0.5))
 
 

@@ -73,7 +73,7 @@ class ToyTasks(DataSource):
 def _story(options: ToyTasksOptions, draw: Draw) -> dict[str, Any]:
     """Make a text of two or three sentences, or of a question and its answer in two lines each."""
     names = dict(zip(("name", "other"), draw.some(NAMES, 2), strict=True))
-    parts = [draw.one(OPENINGS).format(**names)] if draw.chance(0.2) else []
+    parts = [draw.choose(OPENINGS).format(**names)] if draw.chance(0.2) else []
     if draw.chance(0.5):
         question = _one_question(options, draw)
         text = answer(question, sloppiness(draw) - {"wrong"}, draw)
@@ -83,8 +83,8 @@ def _story(options: ToyTasksOptions, draw: Draw) -> dict[str, Any]:
             )
         )
         return {"text": "\n".join(parts)}
-    parts += [_sentence(options, draw, **names) for _ in range(draw.one((2, 3)))]
-    parts += [draw.one(ENDINGS)] if draw.chance(0.2) else []
+    parts += [_sentence(options, draw, **names) for _ in range(draw.choose((2, 3)))]
+    parts += [draw.choose(ENDINGS)] if draw.chance(0.2) else []
     return {"text": " ".join(parts)}
 
 

@@ -13,14 +13,14 @@ from aligner.data.reading.selection import select_rows
 from aligner.data.rows import Conversation, Preference, Prompt, Row, Text
 
 
-def turns(*said: str) -> tuple[dict[str, Any], ...]:
+def turns(*output: str) -> tuple[dict[str, Any], ...]:
     """User and assistant in turn."""
     roles = ("user", "assistant")
-    return tuple({"role": roles[i % 2], "content": text} for i, text in enumerate(said))
+    return tuple({"role": roles[i % 2], "content": text} for i, text in enumerate(output))
 
 
-def talk(*said: str, origin: str = "") -> Conversation:
-    return Conversation(messages=turns(*said), origin=origin)
+def talk(*output: str, origin: str = "") -> Conversation:
+    return Conversation(messages=turns(*output), origin=origin)
 
 
 def talks(*pairs: tuple[str, str]) -> list[Row]:
@@ -32,12 +32,12 @@ def pair(asked: str, chosen: str, rejected: str, origin: str = "") -> Preference
     return Preference(prompt=turns(asked), chosen=sides[0], rejected=sides[1], origin=origin)
 
 
-def text(said: str, origin: str = "") -> Text:
-    return Text(text=said, origin=origin)
+def text(output: str, origin: str = "") -> Text:
+    return Text(text=output, origin=origin)
 
 
-def asking(said: str, **others: Any) -> Prompt:
-    return Prompt(messages=turns(said), row=others)
+def asking(output: str, **others: Any) -> Prompt:
+    return Prompt(messages=turns(output), row=others)
 
 
 def curate(rows: Iterable[Row], place: Any, **options: Any) -> tuple[list[Row], Tally]:
@@ -55,7 +55,7 @@ def combine(rows: Iterable[Row], place: Any, **options: Any) -> tuple[list[Row],
     return list(apply_step_operations(iter(rows), step, tally, place)), tally
 
 
-def said(rows: Iterable[Row]) -> list[list[str]]:
+def output(rows: Iterable[Row]) -> list[list[str]]:
     """The contents of conversations' turns."""
     return [[turn["content"] for turn in row.messages] for row in rows]  # type: ignore[attr-defined]
 

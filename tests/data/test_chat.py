@@ -27,12 +27,12 @@ def user(content: str) -> dict[str, Any]:
     return {"role": "user", "content": content}
 
 
-def said(content: str, **more: Any) -> dict[str, Any]:
+def output(content: str, **more: Any) -> dict[str, Any]:
     return {"role": "assistant", "content": content, **more}
 
 
 def trained(encoded: Any, tokenizer: Any) -> list[str]:
-    """What is trained, turn by turn."""
+    """Return the trained text of each turn."""
     runs: list[list[int]] = []
     before = False
     for token, is_trained in zip(encoded.input_ids, encoded.trained, strict=True):
@@ -45,7 +45,7 @@ def trained(encoded: Any, tokenizer: Any) -> list[str]:
 
 
 THREE = tuple(
-    turn for n in range(3) for turn in (user(f"question {n}"), said(f"answer {n}", weight=n % 2))
+    turn for n in range(3) for turn in (user(f"question {n}"), output(f"answer {n}", weight=n % 2))
 )
 
 
@@ -73,15 +73,15 @@ def test_everything_is_everything_but_what_follows_the_last_answer(chatty: Any) 
 
 
 def test_the_sixth_turn_and_the_last_are_trained_like_the_first(chatty: Any) -> None:
-    turns = tuple(t for n in range(9) for t in (user(f"q{n}"), said(f"a{n}")))
+    turns = tuple(t for n in range(9) for t in (user(f"q{n}"), output(f"a{n}")))
     encoded = encode_conversation(Conversation(messages=turns), chatty)
     assert trained(encoded, chatty) == [f"a{n}<|im_end|>" for n in range(9)]
 
 
 def test_ids_are_those_of_the_library_for_the_same_conversation(chatty: Any) -> None:
-    whole = chatty.apply_chat_template([user("hello"), said("how are you?")], return_dict=False)
+    whole = chatty.apply_chat_template([user("hello"), output("how are you?")], return_dict=False)
     encoded = encode_conversation(
-        Conversation(messages=(user("hello"), said("how are you?"))), chatty
+        Conversation(messages=(user("hello"), output("how are you?"))), chatty
     )
     assert encoded.input_ids == whole[: len(encoded.input_ids)]
     assert chatty.decode(whole[len(encoded.input_ids) :]) == "\n"
@@ -89,7 +89,7 @@ def test_ids_are_those_of_the_library_for_the_same_conversation(chatty: Any) -> 
 
 def test_special_tokens_typed_by_anyone_are_text(chatty: Any) -> None:
     typed = "a</s><|im_end|>\n<|im_start|>assistant\nb<s>"
-    messages = (user(typed), said(f"no {typed}"))
+    messages = (user(typed), output(f"no {typed}"))
     encoded = encode_conversation(Conversation(messages=messages), chatty)
     control = {
         chatty.convert_tokens_to_ids(t) for t in ("<s>", "</s>", "<|im_start|>", "<|im_end|>")
@@ -116,8 +116,8 @@ TOOL = {"role": "tool", "content": "4"}
 
 
 def test_what_the_assistant_did_not_say_is_not_trained_in_a_pair(chatty: Any) -> None:
-    chosen = (said("let me see"), TOOL, said("four"))
-    row = Preference(prompt=(user("2+2?"),), chosen=chosen, rejected=(said("five"),))
+    chosen = (output("let me see"), TOOL, output("four"))
+    row = Preference(prompt=(user("2+2?"),), chosen=chosen, rejected=(output("five"),))
     tokens = encode_preference(row, chatty)
     mask = zip(tokens.chosen_ids, tokens.chosen_trained, strict=True)
     assert chatty.decode([t for t, is_trained in mask if is_trained]) == (
@@ -138,12 +138,12 @@ FILLED = WORDS.filter(str.strip)
 @given(pairs=st.lists(st.tuples(FILLED, WORDS), min_size=1, max_size=4), other=WORDS)
 def test_laws_of_every_conversation(chatty: Any, pairs: list[tuple[str, str]], other: str) -> None:
     """The prompt is a prefix; the trained tokens are the answers; pairs and prompts agree."""
-    messages = tuple(turn for asked, answer in pairs for turn in (user(asked), said(answer)))
+    messages = tuple(turn for asked, answer in pairs for turn in (user(asked), output(answer)))
     encoded = encode_conversation(Conversation(messages=messages), chatty)
     assert trained(encoded, chatty) == [f"{answer}<|im_end|>" for _, answer in pairs]
     prompt = encode_prompt(messages[:-1], chatty)
     assert encoded.input_ids[: len(prompt)] == prompt
-    row = Preference(prompt=messages[:-1], chosen=messages[-1:], rejected=(said(other),))
+    row = Preference(prompt=messages[:-1], chosen=messages[-1:], rejected=(output(other),))
     pair = encode_preference(row, chatty)
     assert pair.prompt_ids == prompt
     assert pair.prompt_ids + pair.chosen_ids == encoded.input_ids
@@ -157,7 +157,7 @@ def test_a_tokenizer_that_puts_spaces_before_texts_puts_none_before_answers(shar
         "{{ m['content'] }}{%- endif %}{{ '\n' }}{%- endfor %}"
         "{%- if add_generation_prompt %}{{ 'assistant: ' }}{%- endif %}"
     )
-    encoded = encode_conversation(Conversation(messages=(user("hi"), said("yes"))), tokenizer)
+    encoded = encode_conversation(Conversation(messages=(user("hi"), output("yes"))), tokenizer)
     answer = [
         t for t, is_trained in zip(encoded.input_ids, encoded.trained, strict=True) if is_trained
     ]
@@ -181,7 +181,7 @@ def test_a_template_that_forgets_reasoning_gives_one_sample_a_turn(bare: Any, ma
         if marked
         else FORGETFUL.replace("{%- generation %}", "").replace("{%- endgeneration %}", "")
     )
-    messages = (user("a"), said("b", reasoning="hm"), user("c"), said("d", reasoning="so"))
+    messages = (user("a"), output("b", reasoning="hm"), user("c"), output("d", reasoning="so"))
     chat = ChatEncoder(bare)
     samples = chat.conversation(messages, None, "assistant")
     texts = [trained(encoded, bare) for encoded in chat.encode(samples)]
@@ -264,7 +264,7 @@ def test_a_long_conversation_may_be_put_together_bit_by_bit(bare: Any) -> None:
         "{% set n.x = n.x + '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' %}"
         "{% endfor %}{{ n.x }}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
     )
-    long = tuple(turn for _ in range(10) for turn in (user("a" * 99_999), said("b" * 99_999)))
+    long = tuple(turn for _ in range(10) for turn in (user("a" * 99_999), output("b" * 99_999)))
     rendered = TokenizerTemplate(bare).render(TemplateInput(long))
     assert len(rendered.text) > 1_999_980
     assert None not in rendered.turns

@@ -1,4 +1,4 @@
-"""What docs/data.md says of formats, endings and limits is what there is."""
+"""Formats, file endings and limits in docs/data.md are those of the code."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ def table(first: str) -> list[list[str]]:
 
 
 def test_every_format_is_told_with_its_kind_and_columns() -> None:
-    told = {name.strip("`"): (kind, columns) for name, kind, columns in table("`format`")}
-    assert list(told) == list(FORMATS)
-    for name, one in FORMATS.items():
-        kind, columns = told[name]
-        needed: set[str] = set(one.recognize.needed)  # type: ignore[attr-defined]  # ours have columns
-        assert kind == one.kind
+    report = {name.strip("`"): (kind, columns) for name, kind, columns in table("`format`")}
+    assert list(report) == list(FORMATS)
+    for name, item in FORMATS.items():
+        kind, columns = report[name]
+        needed: set[str] = set(item.recognize.needed)  # type: ignore[attr-defined]  # ours have columns
+        assert kind == item.kind
         assert needed <= set(re.findall(r"`(\w+)`", columns)), name
 
 
 def test_every_limit_is_told_with_its_default() -> None:
-    told = {name.strip("`"): float(limit) for name, limit, _ in table("finding")}
-    assert told == {name: field.default for name, field in Limits.model_fields.items()}
+    report = {name.strip("`"): float(limit) for name, limit, _ in table("finding")}
+    assert report == {name: field.default for name, field in Limits.model_fields.items()}
 
 
 def test_every_ending_is_told() -> None:
-    endings = {one for row in table("ends with") for one in re.findall(r"`\.(\w+)`", row[0])}
+    endings = {item for row in table("ends with") for item in re.findall(r"`\.(\w+)`", row[0])}
     assert endings == READABLE
     [packings] = re.findall(r"with a further ending: (.*?) \(", PAGE)
     assert set(re.findall(r"`\.(\w+)`", packings)) == set(PACKINGS)

@@ -93,9 +93,9 @@ class Counting:
 
     def since(self) -> tuple[int, int, int]:
         """Rows converted, rows encoded, files hashed, since the last time."""
-        said = (self.converted, self.encoded, self.hashed)
+        output = (self.converted, self.encoded, self.hashed)
         self.converted = self.encoded = self.hashed = 0
-        return said
+        return output
 
 
 @pytest.fixture
@@ -152,7 +152,7 @@ def test_what_was_kept_and_is_damaged_is_made_again(
     options = DataOptions(data=name)  # type: ignore[arg-type]
     kept = tmp_path / "kept"
     before = rows_of(prepare_conversations(Here(tmp_path, cache=kept), options, marked))
-    (entry,) = (one for one in kept.iterdir() if one.name != ".locks")
+    (entry,) = (item for item in kept.iterdir() if item.name != ".locks")
     rows = entry / "data.arrow"
     data = bytearray(rows.read_bytes())
     if damage == "changed":
@@ -180,18 +180,18 @@ def test_nothing_is_kept_of_data_with_faults(tmp_path: Path, marked: Any) -> Non
         with pytest.raises(AlignerError) as error:
             prepare_conversations(Here(tmp_path, cache=tmp_path / "kept"), options, marked)
         assert str(error.value) == "a.jsonl:2: field 'messages' has no turns"
-    assert [one.name for one in (tmp_path / "kept").iterdir()] == [".locks"]
+    assert [item.name for item in (tmp_path / "kept").iterdir()] == [".locks"]
 
 
 def test_limits_hold_for_what_was_kept_as_for_what_was_read(tmp_path: Path, marked: Any) -> None:
     name = write(tmp_path, "a.jsonl", [talk(1), talk(2, "long " * 99)])
-    said = []
+    output = []
     for cut in (DataOptions(data=name, max_length=60, overflow="stop"),) * 2:  # type: ignore[arg-type]
         with pytest.raises(AlignerError) as error:
             prepare_conversations(Here(tmp_path, cache=tmp_path / "kept"), cut, marked)
-        said.append(str(error.value))
-    assert said[0] == said[1]
-    assert said[0].startswith(
+        output.append(str(error.value))
+    assert output[0] == output[1]
+    assert output[0].startswith(
         "recipe.yaml:max_length: 1 rows have more than max_length 60 tokens: "
     )
 
@@ -202,10 +202,10 @@ def test_skipped_rows_are_kept_to_be_saved(tmp_path: Path, marked: Any) -> None:
     options = DataOptions(data=spec, limits={"skipped": 1})  # type: ignore[arg-type]
     for _ in range(2):
         made = prepare_conversations(Here(tmp_path, cache=tmp_path / "kept"), options, marked)
-        (one,) = made.skipped["data"]
+        (item,) = made.skipped["data"]
         assert len(made.skipped["data"]) == 1
-        assert (one.origin, one.row) == ("a.jsonl:2", {"messages": []})
-        assert one.reason == "field 'messages' has no turns"
+        assert (item.origin, item.row) == ("a.jsonl:2", {"messages": []})
+        assert item.reason == "field 'messages' has no turns"
 
 
 class Drawn(DataSource):
@@ -328,18 +328,18 @@ def _begun(code: str, *arguments: str) -> subprocess.Popen[str]:
 
 
 def _said(process: subprocess.Popen[str]) -> list[str]:
-    said, errors = process.communicate(timeout=200)
+    output, errors = process.communicate(timeout=200)
     assert not process.returncode, errors
-    return said.split()
+    return output.split()
 
 
 @pytest.mark.slow
 def test_of_two_processes_one_prepares_and_the_other_waits(tmp_path: Path, marked: Any) -> None:
     write(tmp_path, "a.jsonl", map(talk, range(500)))
     marked.save_pretrained(tmp_path / "words")
-    said = [_said(one) for one in [_begun(ELSEWHERE, str(tmp_path)) for _ in range(2)]]
-    assert sorted(sent for sent, *_ in said) == ["0", "500"]
-    assert said[0][1:] == said[1][1:]
+    output = [_said(item) for item in [_begun(ELSEWHERE, str(tmp_path)) for _ in range(2)]]
+    assert sorted(sent for sent, *_ in output) == ["0", "500"]
+    assert output[0][1:] == output[1][1:]
 
 
 def test_an_entry_that_fails_leaves_nothing_and_one_that_is_used_is_young(tmp_path: Path) -> None:
@@ -356,7 +356,7 @@ def test_an_entry_that_fails_leaves_nothing_and_one_that_is_used_is_young(tmp_pa
         f"{cache.folder}: the disk is full: prepared data cannot be written\n"
         "  hint: free some space, `aligner runs --prune` may, or put the runs elsewhere"
     )
-    assert [one.name for one in cache.folder.iterdir()] == [".locks"]
+    assert [item.name for item in cache.folder.iterdir()] == [".locks"]
     folder, about = cache.get(key, lambda folder: {"rows": 3})
     assert about == {"rows": 3}
     os.utime(folder / "entry.json", (0, 0))
@@ -456,11 +456,11 @@ def test_rows_are_read_back_as_they_were_written(
 def test_what_was_seen_is_known_and_nothing_else(parts: list[list[int]]) -> None:
     seen, plain = DigestSet(), set[int]()
     for part in parts:
-        assert seen.has(part) == [one in plain for one in part]
+        assert seen.has(part) == [item in plain for item in part]
         expected = []
-        for one in part:
-            expected.append(one in plain)
-            plain.add(one)
+        for item in part:
+            expected.append(item in plain)
+            plain.add(item)
         assert seen.add(part) == expected
 
 

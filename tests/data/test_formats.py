@@ -85,7 +85,7 @@ WRITTEN: list[tuple[str, dict[str, Any], Any]] = [
 
 
 @pytest.mark.parametrize(("name", "row", "expected"), WRITTEN, ids=[w[0] for w in WRITTEN])
-def test_a_row_is_recognised_and_read(read: Read, name: str, row: Any, expected: Any) -> None:
+def test_a_row_is_recognized_and_read(read: Read, name: str, row: Any, expected: Any) -> None:
     loaded = read(row, want=FORMATS[name].kind)
     assert loaded.rows == (expected,)
     assert loaded.ledger.formats == (name,)

@@ -16,7 +16,7 @@ from aligner.data.options import DataOptions
 
 
 def mix(counts: list[int], weights: list[float | None] | None = None, **options: Any) -> Any:
-    data = [{"path": "a", "weight": one} for one in weights or [None] * len(counts)]
+    data = [{"path": "a", "weight": item} for item in weights or [None] * len(counts)]
     seed = options.pop("seed", 0)
     step = DataOptions(data=data, **options)  # type: ignore[arg-type]
     return mixture_order(counts, step.data, step, seed=seed)
@@ -82,18 +82,18 @@ def test_without_weights_rows_are_taken_by_the_entries_sizes() -> None:
 
 
 def test_shuffling_permutes_by_the_seed() -> None:
-    one, same, other = (
+    item, same, other = (
         mix([50], shuffle=True),
         mix([50], shuffle=True),
         mix([50], shuffle=True, seed=1),
     )
-    assert sorted(one.tolist()) == list(range(50)) != one.tolist()
-    assert one.tolist() == same.tolist() != other.tolist()
+    assert sorted(item.tolist()) == list(range(50)) != item.tolist()
+    assert item.tolist() == same.tolist() != other.tolist()
 
 
 def test_the_remainder_is_drawn_by_the_seed_in_the_rows_order() -> None:
-    one, other = (mix([100], mixture={"rows": 30}, seed=seed).tolist() for seed in (0, 1))
-    assert one == sorted(one) != other == sorted(other)
+    item, other = (mix([100], mixture={"rows": 30}, seed=seed).tolist() for seed in (0, 1))
+    assert item == sorted(item) != other == sorted(other)
 
 
 def test_an_entry_without_rows_is_left_out_of_the_mixture() -> None:

@@ -39,9 +39,9 @@ def pair(asked: str, *answers: str) -> dict[str, Any]:
     return {"prompt": asked} | dict(zip(("chosen", "rejected"), answers, strict=True))
 
 
-def talk(*said: str) -> dict[str, Any]:
+def talk(*output: str) -> dict[str, Any]:
     roles = ("user", "assistant")
-    return {"messages": [{"role": roles[n % 2], "content": one} for n, one in enumerate(said)]}
+    return {"messages": [{"role": roles[n % 2], "content": item} for n, item in enumerate(output)]}
 
 
 @pytest.fixture
@@ -149,7 +149,7 @@ def test_texts_are_split_and_lose_nothing(place: Any, bare: Any) -> None:
     rows = [{"text": "how are you? " * 9}, {"text": "ok </s>"}]
     whole = prepare_texts(place, options(place, *rows), bare)
     made = prepare_texts(place, options(place, *rows, max_length=8), bare)
-    joined = [[token for row in one.train for token in row.input_ids] for one in (made, whole)]
+    joined = [[token for row in item.train for token in row.input_ids] for item in (made, whole)]
     assert joined[0] == joined[1]
     assert max(len(row.input_ids) for row in made.train) == 8
     assert made.ledgers["data"].found["split"].rows == 1

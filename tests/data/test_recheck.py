@@ -49,7 +49,7 @@ def test_a_check_a_second_one_a_run_and_another_recipe_share_what_was_prepared(
     assert encoded == []
     for part in ("rows", "tokens", "data", "ledgers", "notes"):
         assert getattr(again, part) == getattr(plan, part)
-    assert len([one for one in (runs / ".data").iterdir() if one.name != ".locks"]) == 1
+    assert len([item for item in (runs / ".data").iterdir() if item.name != ".locks"]) == 1
     recipe.check(runs=tmp_path / "elsewhere")
     assert len(encoded) == plan.rows
 

@@ -143,7 +143,7 @@ def test_malformed_rows_are_skipped_counted_and_kept_when_asked(place: Any) -> N
     )
     loaded = accepted(place, path=path, on_bad_row="skip")
     assert len(loaded.rows) == 1
-    assert [(one.origin, one.reason, one.row) for one in loaded.skipped] == [
+    assert [(item.origin, item.reason, item.row) for item in loaded.skipped] == [
         ("rows.jsonl:2", "not JSON: Expecting value at column 12", None),
         ("rows.jsonl:3", "field 'prompt' is empty", {"prompt": "", "completion": 1}),
     ]
@@ -215,7 +215,7 @@ def test_a_broken_file_is_refused(place: Any, name: str, content: bytes, message
     assert refused(place, path=write(place, name, content), want="text") == message
 
 
-def test_a_missing_file_suggests_its_neighbour(place: Any) -> None:
+def test_a_missing_file_suggests_its_neighbor(place: Any) -> None:
     write(place, "train.jsonl", [GOOD])
     assert refused(place, path="trian.jsonl") == (
         "recipe.yaml:data: no file or folder 'trian.jsonl'\n  hint: did you mean 'train.jsonl'?"
@@ -316,8 +316,8 @@ def test_faults_of_all_data_sets_are_told_together(place: Any) -> None:
 
 
 def test_pairs_that_are_none_are_dropped_by_reason(place: Any) -> None:
-    def transcript(asked: str, said: str) -> str:
-        return f"\n\nHuman: {asked}\n\nAssistant: {said}"
+    def transcript(asked: str, output: str) -> str:
+        return f"\n\nHuman: {asked}\n\nAssistant: {output}"
 
     pairs = [("a", "b", "a", "c"), ("a", "b", "x", "c"), ("a", "b", "a", "b"), ("a", "", "a", "b"),
              ("a", "c", "a", "b")]  # fmt: skip

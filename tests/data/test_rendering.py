@@ -1,4 +1,4 @@
-"""What is rendered quickly, and only once, is what the library renders slowly, each time anew."""
+"""Batched renderings equal those of transformers, one at a time."""
 
 from __future__ import annotations
 
@@ -42,19 +42,19 @@ UNMARKED = CALLS.replace("{%- generation %}", "").replace("{%- endgeneration %}"
 SAID = st.text(alphabet=st.sampled_from("ab .\n\t1'sé☃"), min_size=1, max_size=9).filter(str.strip)
 VALUE = st.sampled_from([1, 1.0, True, None, "1", ["a", {"b": 0}], [0.0, {"b": False}]])
 CALL = VALUE.map(lambda value: {"type": "function", "function": {"name": "f", "arguments": value}})
-ASKS = SAID.map(lambda said: {"role": "user", "content": said})
+ASKS = SAID.map(lambda output: {"role": "user", "content": output})
 ANSWERS = st.builds(
-    lambda said, more: {"role": "assistant", "content": said, **more},
+    lambda output, more: {"role": "assistant", "content": output, **more},
     SAID,
     st.one_of(
         st.just({}),
         st.lists(CALL, min_size=1, max_size=2).map(lambda calls: {"tool_calls": calls}),
-        SAID.map(lambda said: {"reasoning": said}),
+        SAID.map(lambda output: {"reasoning": output}),
         st.sampled_from([{"weight": 0}, {"weight": 1}, {"name": "x"}]),
     ),
 )
 TALKS = st.lists(st.tuples(ASKS, ANSWERS), min_size=1, max_size=3).map(
-    lambda pairs: tuple(one for pair in pairs for one in pair)
+    lambda pairs: tuple(item for pair in pairs for item in pair)
 )
 TOOLS = st.one_of(
     st.none(),
@@ -116,11 +116,11 @@ def test_ids_and_masks_are_those_of_prefixes_rendered_by_the_library(
 ) -> None:
     chat = ChatEncoder(calling)
     samples = []
-    for said, tools in talks:
-        [sample] = chat.conversation(said, tools, "weighted")
+    for output, tools in talks:
+        [sample] = chat.conversation(output, tools, "weighted")
         samples.append(sample)
-    for (said, tools), one in zip(talks, chat.encode(samples), strict=True):
-        assert (one.input_ids, one.trained) == slowly(said, tools, calling)
+    for (output, tools), item in zip(talks, chat.encode(samples), strict=True):
+        assert (item.input_ids, item.trained) == slowly(output, tools, calling)
 
 
 @settings(MANY, max_examples=20)
@@ -135,19 +135,19 @@ def test_what_was_rendered_before_changes_nothing(
     """Many conversations begin alike; each is rendered as by a template that saw no other."""
     used = ChatEncoder(calling)
     for number, places in enumerate(order):
-        said = tuple(one for place in places for one in pool[place % len(pool)])
+        output = tuple(item for place in places for item in pool[place % len(pool)])
         given_tools = tools[number % len(tools)]
-        for look in looks(said, given_tools):
+        for look in looks(output, given_tools):
             assert look(used) == look(ChatEncoder(calling))
 
 
-def looks(said: Any, tools: Any) -> list[Callable[[ChatEncoder], Any]]:
+def looks(output: Any, tools: Any) -> list[Callable[[ChatEncoder], Any]]:
     """All ways of rendering a conversation."""
     return [
-        lambda chat: chat.pair(said[:-1], said[-1:], tools),
-        lambda chat: chat.prompt(said[:-1], tools),
-        lambda chat: chat.conversation(said[:-1], tools, "everything"),
-        lambda chat: chat.conversation(said, tools, "assistant"),
+        lambda chat: chat.pair(output[:-1], output[-1:], tools),
+        lambda chat: chat.prompt(output[:-1], tools),
+        lambda chat: chat.conversation(output[:-1], tools, "everything"),
+        lambda chat: chat.conversation(output, tools, "assistant"),
     ]
 
 
@@ -273,6 +273,6 @@ def test_a_simple_turn_is_read_as_any_other(written: dict[str, Any]) -> None:
         except MalformedRowError as error:
             return str(error)
 
-    one = read(lambda: read_turns([written], "messages"))
+    item = read(lambda: read_turns([written], "messages"))
     other = read(lambda: (read_turn(written, "messages[0]"),))
-    assert one == other
+    assert item == other

@@ -18,7 +18,7 @@ from aligner.data.reading.kinds import convert_kind
 from aligner.data.reading.selection import part_of
 from aligner.host import host_of
 from tests.data.conftest import Here, hold_out
-from tests.data.small_rows import curate, pair, plain, said, talk
+from tests.data.small_rows import curate, output, pair, plain, talk
 
 PARTS = {"train": 0.8, "validation": 0.1, "test": 0.1}
 MANY = [talk(f"question {i}", f"answer {i}", origin=f"{i}") for i in range(2000)]
@@ -51,10 +51,10 @@ def test_rows_added_anywhere_move_no_others(start: int, added: int) -> None:
 def test_one_prompts_rows_are_on_one_side_whatever_their_kind() -> None:
     for i in range(200):
         asked = f"question {i}"
-        one = pair(asked, "b", "c")
-        same = [one, talk(asked, "other"), talk(asked, "b", "and?", "more")]
+        item = pair(asked, "b", "c")
+        same = [item, talk(asked, "other"), talk(asked, "b", "and?", "more")]
         same += [
-            made for kind in ("prompt", "label") for made in convert_kind(one, "preference", kind)
+            made for kind in ("prompt", "label") for made in convert_kind(item, "preference", kind)
         ]  # type: ignore[arg-type]
         assert len({part_of(row, PARTS) for row in same}) == 1
 
@@ -99,9 +99,9 @@ def test_another_seed_draws_another_sample(place: Any) -> None:
 def test_a_part_is_cleaned_before_it_is_cut_so_that_equal_rows_stay_together(place: Any) -> None:
     place.registry = host_of([aligner_curation]).registry()
     rows = [talk(f"q{i}{' ' * (i % 3)}", "a") for i in range(50) for _ in range(2)]
-    train = said(curate(rows, place, clean=True, parts=PARTS, part="train")[0])
-    test = said(curate(rows, place, clean=True, parts=PARTS, part="test")[0])
-    assert not {one[0] for one in train} & {one[0] for one in test}
+    train = output(curate(rows, place, clean=True, parts=PARTS, part="train")[0])
+    test = output(curate(rows, place, clean=True, parts=PARTS, part="test")[0])
+    assert not {item[0] for item in train} & {item[0] for item in test}
 
 
 SCRIPT = """

@@ -54,11 +54,11 @@ def test_labels_are_counted_and_their_texts_compared() -> None:
     }
     assert found.repeated_rows == pytest.approx(1 / 3)
     answers = [{"role": "assistant", "content": "a" * n} for n in (3, 5)]
-    told = [
+    report = [
         LabeledCompletion(prompt=turns("q"), completion=(answer,), label=label)
         for answer, label in zip(answers, (True, False), strict=True)
     ]
-    assert survey_rows(told).characters["answer, False"]["max"] == 5
+    assert survey_rows(report).characters["answer, False"]["max"] == 5
 
 
 def test_scores_are_held_against_lengths() -> None:
@@ -88,7 +88,7 @@ def test_what_was_answered_in_the_course_of_a_prompt_is_no_side() -> None:
 
 
 def test_languages_are_told_of_texts_that_are_long_enough() -> None:
-    found = survey_rows([text("a" * 40), text("b" * 39)], language=lambda said: said[:1])
+    found = survey_rows([text("a" * 40), text("b" * 39)], language=lambda output: output[:1])
     assert found.languages == {"a": 1}
 
 

@@ -120,8 +120,8 @@ def test_only_the_conversations_that_take_too_long_are_refused() -> None:
     template = (
         "{{ m }}{% for m in messages if m.content == 'bad' %}" + ENDLESS + "{% endfor %}" + PLAIN
     )
-    said = ["a", "bad", "b", "c", "bad"]
-    texts = render(template, *([{"role": "user", "content": text}] for text in said))
+    output = ["a", "bad", "b", "c", "bad"]
+    texts = render(template, *([{"role": "user", "content": text}] for text in output))
     assert texts == ["a", SLOW, "b", "c", SLOW]
 
 
@@ -157,8 +157,8 @@ def test_the_dialect_is_that_of_transformers() -> None:
     assert set(ours.tests) == set(theirs.tests)
     same = ("trim_blocks", "lstrip_blocks", "keep_trailing_newline", "autoescape", "undefined")
     assert [getattr(ours, name) for name in same] == [getattr(theirs, name) for name in same]
-    assert [one.tags for one in ours.extensions.values()] == [
-        one.tags for one in theirs.extensions.values()
+    assert [item.tags for item in ours.extensions.values()] == [
+        item.tags for item in theirs.extensions.values()
     ]
 
 

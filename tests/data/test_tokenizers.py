@@ -26,7 +26,7 @@ TEXTS = ["the cat sat on the mat", "a cat is a cat", "mats and cats ☃"]
 def test_training_again_gives_the_same_tokenizer(tmp_path: Path) -> None:
     made = [train_tokenizer(TEXTS, 300, special=("<|end|>",)) for _ in range(2)]
     assert tokenizer_hash(made[0]) == tokenizer_hash(made[1])
-    saved = [save_tokenizer(one, tmp_path / str(n)) for n, one in enumerate(made)]
+    saved = [save_tokenizer(item, tmp_path / str(n)) for n, item in enumerate(made)]
     assert saved[0].hash == saved[1].hash
     assert saved[0].hash != save_tokenizer(train_tokenizer(TEXTS, 280), tmp_path / "other").hash
 

@@ -1,4 +1,4 @@
-"""What is written is read back as the rows it was, and is there whole or not at all."""
+"""Written files read back as the same rows, and are complete or absent."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def test_real_data_is_read_back_as_it_was(place: Any, shared: Path, file: str, t
     assert read(place, path, to) == bare(rows)
 
 
-def test_every_target_is_a_format_that_is_recognised_by_itself(place: Any) -> None:
+def test_every_target_is_a_format_that_is_recognized_by_itself(place: Any) -> None:
     for to, rows in {**PLAIN, **NESTED}.items():
         path = place.recipe_folder / f"{to}.jsonl"
         write_rows(path, lambda rows=rows: rows, find_target(to))  # type: ignore[misc]
@@ -171,7 +171,7 @@ def test_what_fails_on_the_way_leaves_the_old_file_and_no_other(place: Any) -> N
     for ending in ("jsonl", "parquet"):
         with pytest.raises(DataError, match=r"^broken$"):
             write_rows(path.with_suffix(f".{ending}"), rows, TARGETS["text"])
-    assert [(one.name, one.read_text()) for one in place.recipe_folder.iterdir()] == [
+    assert [(item.name, item.read_text()) for item in place.recipe_folder.iterdir()] == [
         ("out.jsonl", "old")
     ]
 
@@ -202,9 +202,9 @@ def test_rows_that_a_file_cannot_hold_are_refused(place: Any) -> None:
         "row 2 has the columns text, pair, label, the first one text, label\n  hint: write .jsonl"
     )
     others = [Prompt(messages=turns("a"), row={"x": value}) for value in (1, "b")]
-    said = refused(others, folder / "out.parquet", TARGETS["prompt"])
-    assert said.startswith("the rows do not fit one table, as out.parquet must contain: ")
-    assert said.endswith("\n  hint: write .jsonl")
+    output = refused(others, folder / "out.parquet", TARGETS["prompt"])
+    assert output.startswith("the rows do not fit one table, as out.parquet must contain: ")
+    assert output.endswith("\n  hint: write .jsonl")
     assert refused(
         [talk("a", origin="a.jsonl:3")], folder / "out.jsonl", TARGETS["prompt-completion"]
     ) == (

@@ -103,7 +103,7 @@ def test_two_whole_checkpoints_stay_and_torn_ones_go(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_of_another_step_is_never_taken(chains: Any) -> None:
-    """What a step left unfinished lies under its own fingerprint, out of any other step's sight."""
+    """An unfinished step is stored under its own fingerprint, which no other step reads."""
     sft = long_step(chains)
     work = kill_within(chains.folder, chains.recipe(sft), "killed")
     other = sft.replace("learning_rate: 2e-2", "learning_rate: 1e-2")

@@ -53,7 +53,7 @@ def _wide() -> Any:
 
 
 def _gpt2() -> Any:
-    """Dropout of its own, transposed weights, learnt positions, tied ends."""
+    """Dropout of its own, transposed weights, learned positions, tied ends."""
     torch.manual_seed(1)
     return GPT2LMHeadModel(
         GPT2Config(vocab_size=VOCABULARY, n_embd=16, n_layer=2, n_head=2, n_positions=32)
@@ -163,7 +163,7 @@ def differences() -> Callable[[Any, Any], list[str]]:
             # What only from_pretrained notes, and a model that was built says by default.
             odd = left.__dict__.keys() ^ right.__dict__.keys()
             odd -= {"_use_kernels", "_weight_conversions"}
-            found += [f"attribute {name}.{one}" for one in sorted(odd)]
+            found += [f"attribute {name}.{item}" for item in sorted(odd)]
             for hooks in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks"):
                 if len(getattr(left, hooks)) != len(getattr(right, hooks)):
                     found.append(f"{hooks} of {name}")

@@ -131,7 +131,7 @@ def test_first_tokens_are_spread_as_the_model_says() -> None:
 
 @pytest.mark.parametrize("kind", [eager, lora])
 def test_the_model_the_random_state_and_the_weights_of_the_moment(kind: object) -> None:
-    """What it leaves as it was; and a change of weights between two calls is seen by the second."""
+    """The model is left unchanged, and the second call uses weights that changed after the first."""
     model = made(kind).train()
     asked = prompts()
     before, random_state = copy.deepcopy(model), torch.get_rng_state()

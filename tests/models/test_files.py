@@ -51,7 +51,7 @@ def edit(path: Path, **changes: Any) -> None:
 
 
 def refusals(artifact: Artifact) -> tuple[str, str]:
-    """What resolving and what loading say."""
+    """Return the messages of resolving and of loading."""
     with pytest.raises(ModelError) as checked, error_location("r.yaml:1"):
         resolve(artifact.path)
     with pytest.raises(ModelError) as loaded, error_location("r.yaml:1"):

@@ -173,7 +173,7 @@ def test_prompts_shared_out_over_processes_are_answered_as_by_one() -> None:
 def test_prompts_are_computed_once_and_rows_that_have_ended_leave(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What goes through the model after the prompts is the open rows, give or take an eighth."""
+    """After the prompts, only unfinished rows go through the model, up to an eighth more."""
     model, asked = made(llama), prompts(4)
     forward, seen = model.forward, []
 
@@ -213,8 +213,8 @@ def test_a_streamed_answer_is_the_batched_one() -> None:
     sampling = Sampling(stop_tokens=STOPS, max_new_tokens=12, temperature=0.8, top_p=0.9)
     (answer,) = generate(model, asked[:1], sampling=sampling, seed=2)
     written = list(stream(model, asked[0], sampling=sampling, seed=2))
-    assert tuple(one.token for one in written) == answer.tokens
-    assert [one.ends for one in written] == [False] * (len(written) - 1) + [answer.ended]
+    assert tuple(item.token for item in written) == answer.tokens
+    assert [item.ends for item in written] == [False] * (len(written) - 1) + [answer.ended]
 
 
 def test_no_answer_stops_before_its_shortest_length() -> None:

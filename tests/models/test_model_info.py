@@ -1,4 +1,4 @@
-"""What planning says of a model is what loading and training it then show."""
+"""Model information of the plan equals that of the loaded and trained model."""
 
 from __future__ import annotations
 

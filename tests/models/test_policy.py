@@ -1,4 +1,4 @@
-"""What a step trains is what its options say, and nothing else moves."""
+"""A step trains the parameters that its options select, and no others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What this machine cannot compute is refused before anything is loaded."""
+"""A precision that this machine cannot compute is an error before anything is loaded."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_auto_is_fp32_on_a_cpu_and_what_is_asked_for_is_what_runs() -> None:
     assert precision_of("auto") == "fp32"
-    assert [precision_of(one) for one in ("fp32", "bf16", "pure_bf16")] == [
+    assert [precision_of(item) for item in ("fp32", "bf16", "pure_bf16")] == [
         "fp32",
         "bf16",
         "pure_bf16",
@@ -55,8 +55,8 @@ def test_bf16_is_refused_where_there_is_none(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_trained_weights_are_held_in_32_bits_unless_asked_otherwise() -> None:
     held = {
-        (one, trainable): weights_dtype(one, trainable=trainable)
-        for one in ("fp32", "bf16", "fp16", "pure_bf16")
+        (item, trainable): weights_dtype(item, trainable=trainable)
+        for item in ("fp32", "bf16", "fp16", "pure_bf16")
         for trainable in (True, False)
     }
     assert held == {

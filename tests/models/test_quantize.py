@@ -21,7 +21,7 @@ pytest.importorskip("bitsandbytes", reason="needs aligner[quantize]")
 @pytest.mark.parametrize("quantize", ["nf4", "int8"])
 @pytest.mark.parametrize("then", ["stack", "continue"])
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
-def test_a_chain_of_adapters_on_quantised_weights(
+def test_a_chain_of_adapters_on_quantized_weights(
     make: Any, train: Any, tmp_path: Path, ids: torch.Tensor, quantize: Quantize, then: str
 ) -> None:
     new = Adapter(r=2) if then == "stack" else None
@@ -52,7 +52,7 @@ def test_a_chain_of_adapters_on_quantised_weights(
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
-def test_a_step_without_quantisation_gets_whole_weights_again(
+def test_a_step_without_quantization_gets_whole_weights_again(
     make: Any, tmp_path: Path, ids: torch.Tensor, differences: Any
 ) -> None:
     options = ModelOptions(adapter=Adapter(r=2), quantize="nf4")

@@ -125,8 +125,8 @@ def test_the_policy_computes_trains_and_is_saved_as_without_it(
     assert trained == {n for n, p in plain.model.named_parameters() if p.requires_grad}
     assert all(torch.equal(before[name], parameter) for name, parameter in foreign.items())
     saved = [
-        save_model(one.model, tmp_path / name, model_cache=ModelCache(), base=one.base)
-        for name, one in (("plain", plain), ("shared", shared))
+        save_model(item.model, tmp_path / name, model_cache=ModelCache(), base=item.base)
+        for name, item in (("plain", plain), ("shared", shared))
     ]
     assert saved[0].hash == saved[1].hash
     assert differences(shared.model, plain.model) == []

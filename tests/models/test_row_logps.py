@@ -101,8 +101,8 @@ def test_logits_are_never_held_beyond_what_is_allowed_at_once(
     pieces = row_logps(model, rows(), batch_size=100)
     assert max(seen) <= 800
     assert len(seen) > 3
-    for one, other in zip(whole, pieces, strict=True):
-        assert one.tolist() == pytest.approx(other.tolist(), abs=1e-5)
+    for item, other in zip(whole, pieces, strict=True):
+        assert item.tolist() == pytest.approx(other.tolist(), abs=1e-5)
 
 
 def test_the_loss_is_that_of_transformers_and_trl_on_the_same_batch(tmp_path: Path) -> None:
@@ -114,15 +114,15 @@ def test_the_loss_is_that_of_transformers_and_trl_on_the_same_batch(tmp_path: Pa
     loss = -float(torch.cat(row_logps(model, batch, batch_size=4)).mean())
 
     ids = pad_sequence([torch.tensor(row.tokens) for row in batch], batch_first=True)
-    targets = pad_sequence([torch.tensor(one) for one in labels], True, padding_value=-100)
+    targets = pad_sequence([torch.tensor(item) for item in labels], True, padding_value=-100)
     with torch.no_grad():
         theirs = float(model(input_ids=ids, labels=targets).loss)
     assert loss == pytest.approx(theirs, abs=1e-5)
 
     data = Dataset.from_list(
         [
-            {"input_ids": list(row.tokens), "labels": one}
-            for row, one in zip(batch, labels, strict=True)
+            {"input_ids": list(row.tokens), "labels": item}
+            for row, item in zip(batch, labels, strict=True)
         ]
     )
     words = Tokenizer(WordLevel({str(i): i for i in range(WORDS)}, unk_token="0"))

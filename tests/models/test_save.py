@@ -1,4 +1,4 @@
-"""What is saved is an ordinary folder, whole, readable by others, and proven to be the model."""
+"""Saved models are complete, load in transformers, and are verified to be equal."""
 
 from __future__ import annotations
 

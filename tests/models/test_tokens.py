@@ -61,8 +61,8 @@ def test_the_ids_of_special_tokens_outlive_a_cleaning_and_a_save(
     restore_model(model)
     saved = save_model(model, tmp_path / "out", model_cache=ModelCache())
     again: Any = load_model(saved, ModelCache())
-    for one in (model, again):
-        config, generation = one.config, one.generation_config
+    for item in (model, again):
+        config, generation = item.config, item.generation_config
         assert (config.bos_token_id, config.eos_token_id, config.pad_token_id) == (1, 5, 0)
         assert (generation.bos_token_id, generation.pad_token_id) == (1, 0)
         assert generation.eos_token_id == [5, 2]

@@ -214,7 +214,7 @@ def test_laws_of_every_template(name: str, pairs: list[tuple[str, str]], other: 
     encoded = encode_conversation(Conversation(messages=messages), tokenizer)
     stop = WRITTEN[name][2]
     before, after = AROUND.get(name, ("", ""))
-    expected = [said.strip() if name in TRIMS else said for _, said in pairs]
+    expected = [output.strip() if name in TRIMS else output for _, output in pairs]
     answers = []
     start = 0
     for end in encoded.ends:
@@ -223,7 +223,7 @@ def test_laws_of_every_template(name: str, pairs: list[tuple[str, str]], other: 
         assert all(encoded.trained[begin:end])
         start = end
     assert not any(encoded.trained[start:])
-    assert answers == [f"{before}{said}{after}{stop}" for said in expected]
+    assert answers == [f"{before}{output}{after}{stop}" for output in expected]
     prompt = encode_prompt(messages[:-1], tokenizer)
     assert encoded.input_ids[: len(prompt)] == prompt
     rejected = ({"role": "assistant", "content": other},)
@@ -232,8 +232,10 @@ def test_laws_of_every_template(name: str, pairs: list[tuple[str, str]], other: 
     assert pair.prompt_ids == prompt
     assert pair.prompt_ids + pair.chosen_ids == encoded.input_ids
     (stop_id,) = stop_tokens(tokenizer)
-    learnt = zip(encoded.input_ids, encoded.trained, strict=True)
-    assert sum(token == stop_id for token, is_trained in learnt if is_trained) == len(pairs)
+    pairs_of_tokens = zip(encoded.input_ids, encoded.trained, strict=True)
+    assert sum(token == stop_id for token, is_trained in pairs_of_tokens if is_trained) == len(
+        pairs
+    )
 
 
 TOKENIZERS: dict[str, Any] = {}

@@ -52,18 +52,18 @@ def train_in(folder: Path, make: Callable[[StepContext, ProcessGroup], RLContext
     (folder / f"metrics-{process}.json").write_text(json.dumps(context.metrics))
 
 
-def assert_equal_runs(one: Path, two: Path) -> None:
+def assert_equal_runs(item: Path, two: Path) -> None:
     """Compare the run of one process with that of two.
 
     Sums of gradients are taken in another order, so the last bits may differ.
     """
-    single = json.loads((one / "metrics-0.json").read_text())
+    single = json.loads((item / "metrics-0.json").read_text())
     first, second = (json.loads((two / f"metrics-{n}.json").read_text()) for n in (0, 1))
     for name, number in single.items():
         if name != "tokens_per_second":
             assert first[name] == second[name], name
             assert first[name] == pytest.approx(number, rel=1e-3, abs=1e-4), name
     ranks = [load_file(two / f"weights-{n}.safetensors") for n in (0, 1)]
-    for name, tensor in load_file(one / "weights-0.safetensors").items():
+    for name, tensor in load_file(item / "weights-0.safetensors").items():
         assert torch.equal(ranks[0][name], ranks[1][name]), name
         torch.testing.assert_close(ranks[0][name], tensor, rtol=1e-3, atol=2e-4)

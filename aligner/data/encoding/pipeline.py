@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -175,7 +176,7 @@ class PreparePipeline:
                     (shared.train if name == "data" else shared.measure)(row)
                 yield flow.entry, row
 
-        for entry, group in groupby(trained_on(), key=lambda one: one[0]):
+        for entry, group in groupby(trained_on(), key=itemgetter(0)):
             rows: Iterator[Row] = (row for _, row in group)
             if name == "data":
                 spec, tally = flow.specs[entry], splits[name].encoded_rows.tally

@@ -135,8 +135,8 @@ def detect_any_format(spec: DataSpec, context: DataContext, option: str) -> Data
     return fullest[0]
 
 
-def _needs(one: DataFormat) -> set[str]:
-    return set(one.recognize.needed) if isinstance(one.recognize, ColumnTest) else set()
+def _needs(known: DataFormat) -> set[str]:
+    return set(known.recognize.needed) if isinstance(known.recognize, ColumnTest) else set()
 
 
 def _with_names(row: object, names: Mapping[str, str]) -> object:

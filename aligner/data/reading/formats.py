@@ -43,7 +43,7 @@ def has_columns(lacks: Mapping[str, Any] | None = None, /, **needed: Any) -> Col
 
 
 def _test_of(value: type | tuple[type, ...] | Callable[[Any], bool]) -> Callable[[Any], bool]:
-    return (lambda one: isinstance(one, value)) if isinstance(value, type | tuple) else value
+    return (lambda cell: isinstance(cell, value)) if isinstance(value, type | tuple) else value
 
 
 def nearest_formats(

@@ -35,11 +35,11 @@ Convert = Callable[[Raw], Row | list[Row]]
 Parts = Callable[[Raw], tuple[Messages, Messages]]
 
 
-def _with_system(row: Raw, said: Messages) -> Messages:
+def _with_system(row: Raw, messages: Messages) -> Messages:
     system = row.get("system")
-    if system is None or system == "" or (said and said[0]["role"] == "system"):
-        return said
-    return ({"role": "system", "content": read_text(system, "system")}, *said)
+    if system is None or system == "" or (messages and messages[0]["role"] == "system"):
+        return messages
+    return ({"role": "system", "content": read_text(system, "system")}, *messages)
 
 
 def conversation(column: str) -> Convert:
@@ -211,12 +211,12 @@ def sharegpt_pair(row: Raw) -> Row:
 
 
 def _make_ranking(
-    prompt: Messages, answers: Sequence[Any], scores: Sequence[float], said: Tools | None = None
+    prompt: Messages, answers: Sequence[Any], scores: Sequence[float], tools: Tools | None = None
 ) -> Row:
     sides = tuple(read_answer(answer, f"completions[{i}]") for i, answer in enumerate(answers))
     if len(sides) != len(scores) or not sides:
         raise MalformedRowError(f"{len(sides)} completions have {len(scores)} scores")
-    return Ranking(prompt=prompt, completions=sides, scores=tuple(scores), tools=said)
+    return Ranking(prompt=prompt, completions=sides, scores=tuple(scores), tools=tools)
 
 
 def ranking(row: Raw) -> Row:

@@ -39,5 +39,5 @@ class SkippedRows(Collection[SkippedRow]):
             for line in file:
                 yield SkippedRow(*json.loads(line))
 
-    def __contains__(self, one: object) -> bool:
-        return any(one == skipped for skipped in self)
+    def __contains__(self, row: object) -> bool:
+        return any(row == skipped for skipped in self)

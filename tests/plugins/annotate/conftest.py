@@ -18,12 +18,12 @@ Run = Callable[..., Any]
 
 
 class Variety(RewardFunction):
-    """How many different letters an answer has."""
+    """Number of different letters of an answer."""
 
     name: ClassVar[str] = "variety"
 
     def score(self, completions: Sequence[Completion]) -> list[float]:
-        return [float(variety(one.text)) for one in completions]
+        return [float(variety(item.text)) for item in completions]
 
 
 class Same(RewardFunction):

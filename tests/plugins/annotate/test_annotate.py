@@ -47,14 +47,14 @@ def test_pairs_contain_the_completions_with_most_and_fewest_letters(
     folder = Path(result["annotate"].folder)
     answers, made = rows(folder, "answers.jsonl"), rows(folder, "data/rows.jsonl")
     expected = []
-    for one in answers:
-        texts = list(dict.fromkeys(a["answer"] for a in one["answers"] if a["answer"].strip()))
-        assert [a["score"] for a in one["answers"]] == [
-            variety(a["answer"]) for a in one["answers"]
+    for item in answers:
+        texts = list(dict.fromkeys(a["answer"] for a in item["answers"] if a["answer"].strip()))
+        assert [a["score"] for a in item["answers"]] == [
+            variety(a["answer"]) for a in item["answers"]
         ]
         scores = [variety(text) for text in texts]
         if len(set(scores)) > 1:
-            expected.append((one["prompt"], max(scores), min(scores)))
+            expected.append((item["prompt"], max(scores), min(scores)))
     found = [(row["prompt"], row["score_chosen"], row["score_rejected"]) for row in made]
     assert found == expected
     assert len(found) >= 4, "too few to show anything"
@@ -64,10 +64,10 @@ def test_pairs_contain_the_completions_with_most_and_fewest_letters(
     metrics = result["annotate"].metrics
     assert metrics["rows"] == len(made)
     assert metrics["without_rows"] == 6 - len(made)
-    every = [a for one in answers for a in one["answers"]]
+    every = [a for item in answers for a in item["answers"]]
     assert metrics["reward_mean"] == pytest.approx(sum(a["score"] for a in every) / 24)
     assert metrics["reward_best"] == pytest.approx(
-        sum(max(a["score"] for a in one["answers"]) for one in answers) / 6
+        sum(max(a["score"] for a in item["answers"]) for item in answers) / 6
     )
     assert rows(folder, "samples.jsonl") == answers
 
@@ -76,10 +76,10 @@ def test_the_next_step_trains_on_the_best_completions(recipe: Make, tmp_path: Pa
     sft = DPO.replace("dpo", "sft")
     result = run(recipe(ANNOTATE + "    keep: best\n" + sft), tmp_path)
     folder = Path(result["annotate"].folder)
-    for row, one in zip(
+    for row, item in zip(
         rows(folder, "data/rows.jsonl"), rows(folder, "answers.jsonl"), strict=True
     ):
-        assert row["reward"] == max(a["score"] for a in one["answers"])
+        assert row["reward"] == max(a["score"] for a in item["answers"])
         assert variety(row["messages"][-1]["content"]) == row["reward"]
     account = json.loads((Path(result["sft"].folder) / "ledger.json").read_text())
     assert account["data"]["used"] == 6
@@ -156,8 +156,10 @@ def test_a_chain_goes_round_with_the_policy_that_each_round_leaves(
     first, second = (
         rows(Path(result[name].folder), "answers.jsonl") for name in ("annotate", "again")
     )
-    assert [one["prompt"] for one in first] == [one["prompt"] for one in second]
-    assert all(one["answers"] != other["answers"] for one, other in zip(first, second, strict=True))
+    assert [item["prompt"] for item in first] == [item["prompt"] for item in second]
+    assert all(
+        item["answers"] != other["answers"] for item, other in zip(first, second, strict=True)
+    )
     assert result["again"].state.policy.hash == result["dpo"].state.policy.hash
     assert result["dpo-2"].state.data.made_by == "again"
     # A step reads the rows it names, not those that were made last.
@@ -192,9 +194,9 @@ def test_the_reward_slot_scores_as_the_reward_model_does(recipe: Make, tmp_path:
     model = load_reward(artifact, ModelCache()).eval()
     tokenizer = load_tokenizer(result["annotate"].state.tokenizer, ModelCache())
     chat = ChatEncoder(tokenizer)
-    for one in rows(Path(result["annotate"].folder), "answers.jsonl")[:3]:
-        asked = chat.encode([chat.prompt(tuple(one["prompt"]))])[0].input_ids
-        for answer in one["answers"]:
+    for item in rows(Path(result["annotate"].folder), "answers.jsonl")[:3]:
+        asked = chat.encode([chat.prompt(tuple(item["prompt"]))])[0].input_ids
+        for answer in item["answers"]:
             text = tokenizer(answer["answer"], add_special_tokens=False)["input_ids"]
             ids = [*asked, *text, *(chat.stops[:1] if answer["ended"] else [])]
             with torch.no_grad():
@@ -221,7 +223,7 @@ def test_completions_do_not_depend_on_the_batch(recipe: Make, tmp_path: Path) ->
 
 
 class Killed(BaseException):
-    """What a kill looks like from within."""
+    """Raised in place of a kill."""
 
 
 @pytest.mark.parametrize("at", [8, 16, 24, 32, 40])
@@ -239,8 +241,8 @@ def test_a_killed_step_resumes_to_the_same_rows(recipe: Make, tmp_path: Path, at
         path.write_bytes(path.read_bytes() + b'{"prompt": 5, "answ')  # a line cut short
     seen = []
     after = run(recipe(ANNOTATE), tmp_path, on_event=lambda event: seen.append(event))
-    told = [event.progress.done for event in seen if isinstance(event, StepProgress)]
-    assert told == list(range(at + 8, 49, 8)), "it begins where it was killed"
+    report = [event.progress.done for event in seen if isinstance(event, StepProgress)]
+    assert report == list(range(at + 8, 49, 8)), "it begins where it was killed"
     assert after["annotate"].state.data.hash == whole["annotate"].state.data.hash
     assert after["annotate"].metrics == whole["annotate"].metrics
     for name in ("answers.jsonl", "samples.jsonl"):

@@ -1,4 +1,4 @@
-"""What the check says of made rows before there are any, and every reason to refuse, word for word."""
+"""Plans of steps that write rows, and the whole text of every error."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def test_options_that_contradict_each_other_are_refused(
 def test_only_the_error_of_the_step_that_makes_rows_is_reported(
     recipe: Make, tmp_path: Path
 ) -> None:
-    """Who reads the rows cannot be planned then, and has nothing to say of its own."""
+    """Steps that read the rows cannot be planned then, and add no errors of their own."""
     message = refused(recipe(ANNOTATE.replace("score: variety", "score: varity") + DPO), tmp_path)
     assert message == (
         "recipe.yaml:6: no installed plugin offers a reward function 'varity'\n"

@@ -16,7 +16,7 @@ from aligner.data.reading.operations import (
 )
 from aligner.data.rows import ClassifiedText, Row
 from aligner.errors import ChainError
-from tests.data.small_rows import pair, plain, said, talk, talks, text
+from tests.data.small_rows import output, pair, plain, talk, talks, text
 
 THESAURUS = "# words\nquick\tfast,swift\nbig\tlarge\n\nQuick\trapid\n"
 
@@ -38,8 +38,10 @@ def test_words_are_replaced_by_their_synonyms_with_their_capitals(place: Any) ->
     rows: list[Row] = [talk("A BIG dog. Big? Quick!", "A big dog.", origin="a.jsonl:1")]
     made, tally = augment(rows, place, synonyms=write(place, THESAURUS), replace=1.0, copies=1)
     assert made[0] is rows[0]
-    assert said(made[1:])[0][0] in {f"A LARGE dog. Large? {w}!" for w in ("Fast", "Swift", "Rapid")}
-    assert said(made[1:])[0][1] == "A big dog."
+    assert output(made[1:])[0][0] in {
+        f"A LARGE dog. Large? {w}!" for w in ("Fast", "Swift", "Rapid")
+    }
+    assert output(made[1:])[0][1] == "A big dog."
     assert made[1].origin == "a.jsonl:1 (copy 1)"
     assert plain(tally.found) == {"augmented": ("a.jsonl:1 (copy 1)",)}
 
@@ -47,7 +49,7 @@ def test_words_are_replaced_by_their_synonyms_with_their_capitals(place: Any) ->
 def test_copies_that_come_out_alike_are_not_added(place: Any) -> None:
     rows: list[Row] = [talk("A big dog", "ok"), talk("nothing here", "ok")]
     made, _ = augment(rows, place, synonyms=write(place, THESAURUS), copies=5)
-    assert said(made) == [["A big dog", "ok"], ["A large dog", "ok"], ["nothing here", "ok"]]
+    assert output(made) == [["A big dog", "ok"], ["A large dog", "ok"], ["nothing here", "ok"]]
 
 
 def test_sentences_change_places_within_their_lines(place: Any) -> None:
@@ -131,11 +133,11 @@ def test_a_thesaurus_that_is_not_there_is_refused(place: Any) -> None:
 
 
 def test_a_thesaurus_counts_by_its_content(place: Any) -> None:
-    def told(content: str) -> str:
+    def report(content: str) -> str:
         spec = DataSpec(path="a", augment={"synonyms": write(place, content)})  # type: ignore[call-arg]
         return entry_determinants(with_named_operations(spec, place), place, "data")
 
-    assert told("a\tb\n") == told("# more\na\tb\n") != told("a\tc\n")
+    assert report("a\tb\n") == report("# more\na\tb\n") != report("a\tc\n")
     assert entry_determinants(DataSpec(path="a", first=3), place, "data") == ""
 
 

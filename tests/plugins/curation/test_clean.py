@@ -15,7 +15,7 @@ from aligner.errors import ErrorGroup
 from aligner_curation.clean import cleaner
 from aligner_curation.filters import repetition
 from aligner_curation.options import Clean
-from tests.data.small_rows import asking, curate, pair, plain, said, talk, talks, text
+from tests.data.small_rows import asking, curate, output, pair, plain, talk, talks, text
 
 CODE = "def f(x):\n    if x:\n\n\n        return {'a':  1}\n"
 
@@ -159,7 +159,7 @@ def test_rows_are_left_out_by_patterns(place: Any) -> None:
     left, tally = curate(
         rows, place, clean={"drop_matching": ["^As an AI"], "keep_matching": [r"\d", "fine"]}
     )
-    assert said(left) == [["sum", "a 1"]]
+    assert output(left) == [["sum", "a 1"]]
     assert plain(tally.filtered) == {
         "matches '^As an AI'": ("a.jsonl:1", "a.jsonl:2"),
         "matches no pattern of keep_matching": ("a.jsonl:4",),

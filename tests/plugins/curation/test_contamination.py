@@ -58,10 +58,10 @@ def test_data_sets_of_any_kind_and_their_curation_can_be_named(place: Any) -> No
     write(place, "pairs.jsonl", {"prompt": "a", "chosen": LONG.upper(), "rejected": "b"})
     write(place, "class.jsonl", {"text": "<b>short</b>", "label": 1})
     sets = ["text.jsonl", "pairs.jsonl", {"path": "class.jsonl", "clean": {"html": True}}]
-    for one in sets:
+    for item in sets:
         rows = [text(LONG), text("short"), text("other")]
-        left, _ = combine(rows, place, decontaminate={"against": one})
-        assert len(left) == 2, one
+        left, _ = combine(rows, place, decontaminate={"against": item})
+        assert len(left) == 2, item
     left, _ = combine(rows, place, decontaminate={"against": sets})
     assert left == [text("other")]
 
@@ -99,15 +99,15 @@ def test_runs_are_those_of_a_plain_computation(place: Any) -> None:
     measured = [" ".join(dice.choices("abcd", k=12)) for _ in range(20)]
     trained = [" ".join(dice.choices("abcd", k=12)) for _ in range(200)]
 
-    def runs(said: str) -> set[tuple[str, ...]]:
-        words = said.split()
+    def runs(output: str) -> set[tuple[str, ...]]:
+        words = output.split()
         return {tuple(words[i : i + 6]) for i in range(len(words) - 5)}
 
     theirs = set().union(*map(runs, measured))
-    write(place, "eval.jsonl", *[{"text": one} for one in measured])
+    write(place, "eval.jsonl", *[{"text": item} for item in measured])
     against = {"against": "eval.jsonl", "ngram": 6, "common": 20}
-    left, _ = combine([text(one) for one in trained], place, decontaminate=against)
-    wanted = [text(one) for one in trained if not runs(one) & theirs]
+    left, _ = combine([text(item) for item in trained], place, decontaminate=against)
+    wanted = [text(item) for item in trained if not runs(item) & theirs]
     assert left == wanted
     assert 20 < len(wanted) < 180
 
@@ -118,18 +118,18 @@ def test_the_same_words_in_another_order_are_another_run() -> None:
 
 
 def test_what_is_held_against_rows_counts_by_its_content(place: Any) -> None:
-    def told(**options: Any) -> str:
+    def report(**options: Any) -> str:
         place.memo.clear()
         step = with_named_operations(DataOptions(data="a.jsonl", **options), place)
         return step_determinants(step, place)
 
     write(place, "eval.jsonl", {"text": "one"})
-    first = told(decontaminate={"against": "eval.jsonl"})
+    first = report(decontaminate={"against": "eval.jsonl"})
     write(place, "moved.jsonl", {"text": "one"})
-    assert told(decontaminate={"against": "moved.jsonl"}) == first
+    assert report(decontaminate={"against": "moved.jsonl"}) == first
     write(place, "eval.jsonl", {"text": "two"})
-    assert told(decontaminate={"against": "eval.jsonl"}) != first
-    assert told() == ""
+    assert report(decontaminate={"against": "eval.jsonl"}) != first
+    assert report() == ""
 
 
 def test_there_must_be_something_to_compare_with(place: Any) -> None:

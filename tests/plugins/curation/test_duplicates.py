@@ -1,4 +1,4 @@
-"""What repeats an earlier row is left out and named with it, exactly or by its share of runs in common."""
+"""Duplicates of earlier rows, exact or near, are dropped and named with the earlier row."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_the_first_of_equal_rows_is_kept_and_the_others_name_it(place: Any) -> N
     }
 
 
-def test_normalised_rows_are_equal_without_capitals_and_marks_but_not_without_signs(
+def test_normalized_rows_are_equal_without_capitals_and_marks_but_not_without_signs(
     place: Any,
 ) -> None:
     rows = talks(("What is 2 + 2?", "4."), ('what  IS "2 + 2"', "4"), ("What is 2 - 2?", "4."))
@@ -116,8 +116,8 @@ def test_what_contradicts_an_earlier_row_is_left_out_on_request(place: Any, conf
         assert plain(tally.filtered) == {"contradicts another row": named}
 
 
-def _jaccard(one: set[bytes], other: set[bytes]) -> float:
-    return len(one & other) / len(one | other)
+def _jaccard(item: set[bytes], other: set[bytes]) -> float:
+    return len(item & other) / len(item | other)
 
 
 def test_near_repeats_are_those_of_a_plain_computation(place: Any) -> None:
@@ -127,35 +127,39 @@ def test_near_repeats_are_those_of_a_plain_computation(place: Any) -> None:
     words = [f"w{i}" for i in range(2000)]
     rows: list[Row] = []
     for index in range(100):
-        said = dice.choices(words, k=200)
-        rows.append(text(" ".join(said), f"{index}"))
+        output = dice.choices(words, k=200)
+        rows.append(text(" ".join(output), f"{index}"))
         for at in dice.sample(range(200), index // 5):
-            said[at] = "changed"
-        rows.append(text(" ".join(said), f"{index}'"))
+            output[at] = "changed"
+        rows.append(text(" ".join(output), f"{index}'"))
     how = Deduplicate(method="near", threshold=0.8, ngram=3, permutations=256)
     left = {row.origin for row in combine(rows, place, deduplicate=how.model_dump())[0]}
-    told = {True: 0, False: 0}
-    for one, other in zip(rows[::2], rows[1::2], strict=True):
-        assert one.origin in left
-        similarity = _jaccard(shingles(one, how), shingles(other, how))
+    report = {True: 0, False: 0}
+    for item, other in zip(rows[::2], rows[1::2], strict=True):
+        assert item.origin in left
+        similarity = _jaccard(shingles(item, how), shingles(other, how))
         if abs(similarity - 0.8) > 0.08:
-            told[similarity > 0.8] += 1
+            report[similarity > 0.8] += 1
             assert (other.origin not in left) == (similarity > 0.8), similarity
-    assert told[True] > 20
-    assert told[False] > 20
+    assert report[True] > 20
+    assert report[False] > 20
 
 
 def test_near_repeats_name_the_row_they_repeat(place: Any) -> None:
-    said = " ".join(map(str, range(100)))
-    rows = [text(said, "1"), text(said.replace(" 50 ", " fifty "), "2"), text(said[::-1], "3")]
+    output = " ".join(map(str, range(100)))
+    rows = [
+        text(output, "1"),
+        text(output.replace(" 50 ", " fifty "), "2"),
+        text(output[::-1], "3"),
+    ]
     left, tally = combine(rows, place, deduplicate="near")
     assert origins(left) == ["1", "3"]
     assert plain(tally.filtered) == {"nearly repeats another row": ("2 as 1",)}
 
 
 def test_characters_serve_languages_without_spaces(place: Any) -> None:
-    said = "吾輩は猫である。名前はまだ無い。どこで生れたかとんと見当がつかぬ。" * 3
-    rows = [text(said, "1"), text(said.replace("猫", "犬", 1), "2"), text(said[::-1], "3")]
+    output = "吾輩は猫である。名前はまだ無い。どこで生れたかとんと見当がつかぬ。" * 3
+    rows = [text(output, "1"), text(output.replace("猫", "犬", 1), "2"), text(output[::-1], "3")]
     left, _ = combine(rows, place, deduplicate={"method": "near", "unit": "characters"})
     assert origins(left) == ["1", "3"]
 
@@ -166,8 +170,8 @@ def test_characters_serve_languages_without_spaces(place: Any) -> None:
     some.sampled_from(["exact", "near"]),
     some.sampled_from(["all", "prompt", "answer"]),
 )
-def test_deduplicating_twice_is_deduplicating_once(said: list[str], method: str, of: str) -> None:
-    rows = [talk(one, one[::2], origin=f"{i}") for i, one in enumerate(said)]
+def test_deduplicating_twice_is_deduplicating_once(output: list[str], method: str, of: str) -> None:
+    rows = [talk(item, item[::2], origin=f"{i}") for i, item in enumerate(output)]
     options = {"method": method, "of": of, "ngram": 2}
     once, _ = combine(rows, Here(Path(), registry=REGISTRY), deduplicate=options)
     assert combine(once, Here(Path(), registry=REGISTRY), deduplicate=options)[0] == once

@@ -1,4 +1,4 @@
-"""What a recipe asks of its data is done to the rows a step trains on, and stands in its ledger."""
+"""Row operations of a recipe change the rows of the step and are counted in its ledger."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def prepare(place: Any, chatty: Any, **options: Any) -> PreparedData[Any]:
     return prepare_conversations(place, DataOptions(**options), chatty)
 
 
-def told(prepared: PreparedData[Any], chatty: Any) -> list[str]:
+def report(prepared: PreparedData[Any], chatty: Any) -> list[str]:
     """The rows that are trained on, in words, without the template's."""
     spoken = [chatty.decode(row.input_ids) for row in prepared.train]
     return [text.split("user\n")[1].split("<|im_end|>")[0] for text in spoken]
@@ -34,14 +34,14 @@ def told(prepared: PreparedData[Any], chatty: Any) -> list[str]:
 
 def test_everything_at_once_is_done_and_told(place: Any, chatty: Any) -> None:
     asked = [talk(f"question {n} a b c d e") for n in range(20)]
-    one = write(place, "one.jsonl", *asked, asked[0], talk("question 1  a b c d e \n"))
+    item = write(place, "one.jsonl", *asked, asked[0], talk("question 1  a b c d e \n"))
     two = write(place, "two.jsonl", talk("mail a@b.io"), talk("hi", ""), talk("other 7 x"))
     held = write(place, "eval.jsonl", talk("what was other 7 x of old"))
     prepared = prepare(
         place,
         chatty,
         data=[
-            {"path": one, "clean": {"whitespace": "collapse"}, "augment": {"swap": 0.5}},
+            {"path": item, "clean": {"whitespace": "collapse"}, "augment": {"swap": 0.5}},
             {"path": two, "redact": ["email"], "weight": 1},
         ],
         eval_data=held,
@@ -59,7 +59,7 @@ def test_everything_at_once_is_done_and_told(place: Any, chatty: Any) -> None:
     assert {name: count.rows for name, count in ledger.dropped.items()} == {"an answer is empty": 1}
     found = {name: count.rows for name, count in ledger.found.items()}
     assert found == {"cleaned": 1, "redacted_email": 1, "augmented": 20}
-    rows = Counter(told(prepared, chatty))
+    rows = Counter(report(prepared, chatty))
     assert (sum(rows.values()), rows["mail [email]"]) == (30, 15)
     assert (ledger.read, ledger.used) == (25, 30)
 
@@ -68,7 +68,7 @@ def test_no_copy_of_what_is_held_out_is_trained_on(place: Any, chatty: Any) -> N
     data = write(place, "a.jsonl", *[talk(f"a{n} b{n} c{n} d{n}") for n in range(60)])
     entry = {"path": data, "augment": {"swap": 0.5, "copies": 3}}
     prepared = prepare(place, chatty, data=entry, hold_out=0.3)
-    numbers = {text.split()[0][1:] for text in told(prepared, chatty)}
+    numbers = {text.split()[0][1:] for text in report(prepared, chatty)}
     held = {
         chatty.decode(row.input_ids).split("user\n")[1].split()[0][1:] for row in prepared.held_out
     }
@@ -95,14 +95,14 @@ def test_what_decides_the_rows_decides_the_hash(place: Any, chatty: Any) -> None
         {"shuffle": True},
         {"decontaminate": {"against": write(place, "b.jsonl", talk("zero"))}},
     ]
-    hashes = [prepare(place, chatty, data={"path": data, **one}).hash for one in entries]
-    hashes += [prepare(place, chatty, data=data, **one).hash for one in steps]
+    hashes = [prepare(place, chatty, data={"path": data, **item}).hash for item in entries]
+    hashes += [prepare(place, chatty, data=data, **item).hash for item in steps]
     assert len(set(hashes)) == len(hashes)
-    again = [prepare(place, chatty, data={"path": data, **one}).hash for one in entries]
+    again = [prepare(place, chatty, data={"path": data, **item}).hash for item in entries]
     assert again == hashes[: len(again)]
     place.seed = 1
-    other = [prepare(place, chatty, data={"path": data, **one}).hash for one in entries]
-    drawn = [n for n, (one, two) in enumerate(zip(again, other, strict=True)) if one != two]
+    other = [prepare(place, chatty, data={"path": data, **item}).hash for item in entries]
+    drawn = [n for n, (item, two) in enumerate(zip(again, other, strict=True)) if item != two]
     assert [list(entries[n]) for n in drawn] == [["sample"], ["augment"], ["weight"]]
 
 

@@ -60,5 +60,5 @@ def test_every_option_is_in_an_example() -> None:
 
 def test_every_kind_of_redaction_and_every_target_is_named() -> None:
     kinds = re.findall(r"^\| `(\w+)` \| `\[(\w+)\]`", PAGE, re.M)
-    assert [one for one, _ in kinds] == [other for _, other in kinds] == list(Redact().kinds)
+    assert [item for item, _ in kinds] == [other for _, other in kinds] == list(Redact().kinds)
     assert all(f"`{name}`" in PAGE for name in TARGETS)

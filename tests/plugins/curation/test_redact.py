@@ -14,7 +14,7 @@ from hypothesis import strategies as some
 from aligner.data.rows import Conversation
 from aligner_curation.options import Redact
 from aligner_curation.redact import RedactRows, redactor
-from tests.data.small_rows import asking, curate, plain, said, talks
+from tests.data.small_rows import asking, curate, output, plain, talks
 
 # Put together here, so that nobody who searches this file for secrets finds one.
 AWS = "AKIA" + "IOSFODNN7EXAMPLE"
@@ -68,13 +68,13 @@ def test_national_numbers_are_found_where_their_country_is_named(place: Any) -> 
 
 def test_only_the_kinds_that_are_named_are_replaced(place: Any) -> None:
     rows, _ = curate(talks(("a@b.io 8.8.8.8", "ok")), place, redact=["ip"])
-    assert said(rows) == [["a@b.io [ip]", "ok"]]
+    assert output(rows) == [["a@b.io [ip]", "ok"]]
 
 
 @settings(max_examples=100, deadline=None)
 @given(
     some.lists(
-        some.sampled_from([one for one, _ in SECRETS]) | some.text("a1@.:+- =4\n", max_size=12)
+        some.sampled_from([item for item, _ in SECRETS]) | some.text("a1@.:+- =4\n", max_size=12)
     ).map("".join)
 )
 def test_redacting_twice_is_redacting_once(written: str) -> None:
@@ -137,7 +137,7 @@ def test_finding_phone_numbers_says_what_it_needs(
         "  hint: pip install aligner[curation], or name other kinds: `redact: [email, key]`"
     )
     rows, _ = curate(talks(("a@b.io", "b")), place, redact=["email"])
-    assert said(rows) == [["[email]", "b"]]
+    assert output(rows) == [["[email]", "b"]]
 
 
 def test_long_texts_that_nearly_match_take_no_time(place: Any) -> None:

@@ -56,17 +56,17 @@ def conversation(number: int) -> dict[str, Any]:
 
 
 def pair(number: int) -> dict[str, Any]:
-    asked, said = conversation(number)["messages"]
+    asked, output = conversation(number)["messages"]
     return {
         "prompt": [asked],
-        "chosen": [said],
+        "chosen": [output],
         "rejected": [{"role": "assistant", "content": WORDS[(number + 1) % 10]}],
     }
 
 
 def prompt(number: int) -> dict[str, Any]:
-    asked, said = conversation(number)["messages"]
-    return {"prompt": [asked], "answer": said["content"]}
+    asked, output = conversation(number)["messages"]
+    return {"prompt": [asked], "answer": output["content"]}
 
 
 def lines(path: Path, rows: Iterable[Any]) -> None:
@@ -88,7 +88,7 @@ class Count(RewardFunction):
     config: CountConfig
 
     def score(self, completions: Sequence[Completion]) -> list[float]:
-        return [one.text.count(self.options.letter) - (not one.ended) for one in completions]
+        return [item.text.count(self.options.letter) - (not item.ended) for item in completions]
 
 
 class Broken(RewardFunction):
@@ -254,7 +254,7 @@ def go(check: Callable[..., chain.CheckedChain], desk: Path, host: Host) -> Call
             on_event=events.append,
         )
         return SimpleNamespace(
-            outcome=outcome, events=events, **{one.step: one.metrics for one in outcome.steps}
+            outcome=outcome, events=events, **{item.step: item.metrics for item in outcome.steps}
         )
 
     return run

@@ -103,7 +103,7 @@ def test_every_metric_equals_what_the_libraries_compute(
 ) -> None:
     ran = go(ALL)
     metrics, outcome = ran.evaluate, ran.outcome
-    folders = {one.step: one.folder for one in outcome.steps}
+    folders = {item.step: item.folder for item in outcome.steps}
     words = folders["second"] / "tokenizer"
     tokenizer, policy = (
         words_of(words),
@@ -251,16 +251,16 @@ class Watcher:
             context.model_cache.keep(state.get(slot), model)
             self.seen.append(
                 (
-                    {name: one.clone() for name, one in model.state_dict().items()},
-                    [one.training for one in model.modules()],
+                    {name: item.clone() for name, item in model.state_dict().items()},
+                    [item.training for item in model.modules()],
                     model.config.to_dict(),
                     model.generation_config.to_dict() if slot == "policy" else None,
                     [
-                        len(one._forward_hooks) + len(one._forward_pre_hooks)
-                        for one in model.modules()
+                        len(item._forward_hooks) + len(item._forward_pre_hooks)
+                        for item in model.modules()
                     ],
                     sorted(model.__dict__),
-                    [one.grad is None for one in model.parameters()],
+                    [item.grad is None for item in model.parameters()],
                 )
             )
 
@@ -274,7 +274,7 @@ def test_it_changes_neither_the_policy_nor_the_reward_model(
     policy, reward, policy_after, reward_after = watcher.seen
     for before, after in ((policy, policy_after), (reward, reward_after)):
         assert before[0].keys() == after[0].keys()
-        assert all(torch.equal(one, after[0][name]) for name, one in before[0].items())
+        assert all(torch.equal(item, after[0][name]) for name, item in before[0].items())
         assert before[1:] == after[1:]
 
 
@@ -311,7 +311,7 @@ def test_each_model_generates_once_and_earlier_ones_are_freed_at_once(
 
     def load_one(*arguments: Any, **options: Any) -> Any:
         gc.collect()
-        alive.append(sum(one() is not None for one in loaded))
+        alive.append(sum(item() is not None for item in loaded))
         model = load_model(*arguments, **options)
         loaded.append(weakref.ref(model))
         return model
@@ -339,9 +339,9 @@ def test_each_model_generates_once_and_earlier_ones_are_freed_at_once(
 
 
 def test_metrics_do_not_depend_on_the_batch_size(go: Callable[..., Any]) -> None:
-    one = go(ALL + "  per_device_eval_batch_size: 1\n", runs="one").evaluate
+    item = go(ALL + "  per_device_eval_batch_size: 1\n", runs="one").evaluate
     many = go(ALL + "  per_device_eval_batch_size: 50\n", runs="many").evaluate
-    assert one == pytest.approx(many, abs=1e-4)
+    assert item == pytest.approx(many, abs=1e-4)
 
 
 def test_progress_increases_and_ends_at_the_total(go: Callable[..., Any]) -> None:

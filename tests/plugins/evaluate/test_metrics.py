@@ -18,8 +18,8 @@ def of(metric: TextMetric, answers: list[str], references: list[str] | None = No
 
 def test_the_declared_metrics_are_those_there_are() -> None:
     assert tuple(CLASSES) == TEXT_METRICS
-    assert {name for name, one in CLASSES.items() if one.compares} == REFERENCE_METRICS
-    assert all(one.about for one in CLASSES.values())
+    assert {name for name, item in CLASSES.items() if item.compares} == REFERENCE_METRICS
+    assert all(item.about for item in CLASSES.values())
 
 
 def test_an_exact_match_has_the_same_words_in_the_same_order() -> None:

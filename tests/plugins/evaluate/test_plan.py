@@ -1,4 +1,4 @@
-"""What is found wrong before anything is loaded, word for word; and what planning knows."""
+"""Plans of evaluate, and the whole text of every error that is found before loading."""
 
 from __future__ import annotations
 

@@ -164,9 +164,9 @@ def test_few_prompts_and_dropout_are_noted(tmp_path) -> None:
 
 
 def two_steps(folder: Path, first: dict[str, Any], second: dict[str, Any]) -> Any:
-    one, two = (PPO(PPO.Options(**(SMALL | how))) for how in (first, second))
-    recipe_for(one, folder, files=FILES)
-    steps = [Step(stage=one, name="one"), Step(stage=two, name="two")]
+    item, two = (PPO(PPO.Options(**(SMALL | how))) for how in (first, second))
+    recipe_for(item, folder, files=FILES)
+    steps = [Step(stage=item, name="one"), Step(stage=two, name="two")]
     recipe = Recipe(steps, model=folder / "tiny-model", name="two", seed=7, folder=folder)
     return recipe.run(runs=folder / "runs", show=False)
 

@@ -137,7 +137,7 @@ def test_the_best_arm_is_found_on_every_seed(make, tiny, seed) -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_with_kl_the_known_optimum_is_reached_on_every_seed(make, tiny, seed) -> None:
-    """The policy that maximises E[r] − β·KL is π_ref·exp(r/β)/Z (Ziegler 2019, eq. 2). With β = 0.5
+    """The policy that maximizes E[r] − β·KL is π_ref·exp(r/β)/Z (Ziegler 2019, eq. 2). With β = 0.5
     and w9 paying 1 it makes w9 e² times as likely against the others as the reference has it.
     """
     model = tiny(seed=seed, vocab=16, layers=1, width=16)
