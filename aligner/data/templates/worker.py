@@ -109,8 +109,8 @@ def _reply(
             text = whole[:text]
         elif text is None:
             text, _ = _text(batch, messages[:count], tools, ask=ask)
-        both = isinstance(first, str) and isinstance(text, str)
-        reply.append(len(text) if both and first.startswith(text) else text)
+        begins = isinstance(first, str) and isinstance(text, str) and first.startswith(text)
+        reply.append(len(text) if begins else text)
     return reply
 
 
