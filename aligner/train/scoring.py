@@ -38,8 +38,8 @@ class RewardEncoder:
     A response that did not end has no end-of-turn token, so that the reward model can tell.
     """
 
-    def __init__(self, tokenizer: Any, *, where: str = "") -> None:
-        self._chat = ChatEncoder(tokenizer, where=where)
+    def __init__(self, tokenizer: Any) -> None:
+        self._chat = ChatEncoder(tokenizer)
         question = {"role": "user", "content": "question"}
         sample, count = self._chat.pair((question,), ({"role": "assistant", "content": "answer"},))
         # Whether an answer follows text or a control token decides its first token in some tokenizers.
@@ -166,7 +166,7 @@ def load_sources(
             context.model_cache.keep(artifact, loaded)
         model = RewardModel(
             parts,
-            RewardEncoder(reward_tokenizer(artifact, where=context.where), where=context.where),
+            RewardEncoder(reward_tokenizer(artifact)),
             batch_size=batch_size,
             device=device(),
             half=precision_of(precision) == "bf16",
@@ -174,11 +174,11 @@ def load_sources(
     return sources_of(specs, context.registry.reward_functions, model)
 
 
-def reward_tokenizer(artifact: Artifact, *, where: str = "") -> Any:
+def reward_tokenizer(artifact: Artifact) -> Any:
     """Load the tokenizer that a reward model was trained with, from the folder of its weights."""
     folder = artifact.adapters[-1] if artifact.adapters else artifact.path
     beside = Artifact(path=folder, revision=None if artifact.adapters else artifact.revision)
-    return load_tokenizer(beside, ModelCache(), where=where)
+    return load_tokenizer(beside, ModelCache())
 
 
 def reward_errors(

@@ -52,7 +52,7 @@ def annotate(options: AnnotateOptions, state: ModelState, context: StepContext) 
     Raises:
         StageError: a source returned wrong scores, or no row can be made.
     """
-    tokenizer = load_tokenizer(state.get("tokenizer"), context.model_cache, where=context.where)
+    tokenizer = load_tokenizer(state.get("tokenizer"), context.model_cache)
     prompts = read_prompts(options, context, tokenizer).train
     tokens = [prompt.input_ids for prompt in prompts]
     share = ProcessShare(

@@ -30,7 +30,7 @@ def paraphrase(options: ParaphraseOptions, state: ModelState, context: StepConte
     Raises:
         StageError: no completion is a paraphrase.
     """
-    tokenizer = load_tokenizer(state.get("tokenizer"), context.model_cache, where=context.where)
+    tokenizer = load_tokenizer(state.get("tokenizer"), context.model_cache)
     data = read_requests(options, context, tokenizer)
     tokens = [request.input_ids for request in data.requests]
     share = ProcessShare(

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from aligner import Artifact, ModelState, StepContext
-from aligner.kit.declare import ModelError
+from aligner.kit.declare import ModelError, error_location
 from aligner.kit.rows import Prompt
 from aligner.kit.work import (
     Answer,
@@ -34,13 +34,11 @@ class EvaluatedModel:
     tokenizer: Any
     tokenizer_hash: str
     """Hash of all that determines the tokens of a text."""
-    where: str = ""
-    """Location for errors of the chat template."""
 
     @cached_property
     def chat(self) -> ChatEncoder:
         """Encoder of prompts; a model that only reads text needs no chat template."""
-        return ChatEncoder(self.tokenizer, where=self.where)
+        return ChatEncoder(self.tokenizer)
 
     def sampling(self, options: EvaluateOptions) -> Sampling:
         """Return the sampling of completions that are scored and compared."""
@@ -113,13 +111,12 @@ class CompletionCache:
 
 def current_model(state: ModelState, context: StepContext) -> EvaluatedModel:
     """Return the policy and tokenizer that the step receives."""
-    tokenizer = load_tokenizer(state.get("tokenizer"), context.model_cache, where=context.where)
+    tokenizer = load_tokenizer(state.get("tokenizer"), context.model_cache)
     return EvaluatedModel(
         step=context.step,
         policy=state.get("policy"),
         tokenizer=tokenizer,
         tokenizer_hash=tokenizer_hash(tokenizer),
-        where=context.where,
     )
 
 
@@ -164,14 +161,14 @@ def earlier_model(
 ) -> EvaluatedModel:
     """Return the model that an earlier step made; see `choose_tokenizer`."""
     state = context.past[step]
-    where = context.at("kl_to" if same_tokens else "against")
     artifact = state.tokenizer if state.policy is not None else None
-    tokenizer = choose_tokenizer(
-        None if artifact is None else load_tokenizer(artifact, context.model_cache, where=where),
-        own.tokenizer,
-        step=step,
-        same_tokens=same_tokens,
-    )
+    with error_location(context.at("kl_to" if same_tokens else "against")):
+        tokenizer = choose_tokenizer(
+            None if artifact is None else load_tokenizer(artifact, context.model_cache),
+            own.tokenizer,
+            step=step,
+            same_tokens=same_tokens,
+        )
     assert state.policy is not None, "without a policy there is no tokenizer to choose"
     if tokenizer is own.tokenizer or tokenizer_hash(tokenizer) == own.tokenizer_hash:
         return replace(own, step=step, policy=state.policy)
@@ -180,7 +177,6 @@ def earlier_model(
         policy=state.policy,
         tokenizer=tokenizer,
         tokenizer_hash=tokenizer_hash(tokenizer),
-        where=where,
     )
 
 

@@ -80,8 +80,8 @@ def load_reward_tokenizer(artifact: Artifact, context: StepContext, *, own: Arti
     """Load the tokenizer of a reward model: that in its folder, else the chain's own."""
     for folder in (*reversed(artifact.adapters), artifact.path):
         if (Path(folder) / "tokenizer_config.json").is_file():
-            return load_tokenizer(Artifact(path=folder), context.model_cache, where=context.where)
-    return load_tokenizer(own, context.model_cache, where=context.where)
+            return load_tokenizer(Artifact(path=folder), context.model_cache)
+    return load_tokenizer(own, context.model_cache)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,7 +179,7 @@ def loaded_reward(
     try:
         yield RewardScorer(
             model=model,
-            chat=ChatEncoder(tokenizer, where=context.where),
+            chat=ChatEncoder(tokenizer),
             tokenizer_hash=tokenizer_hash(tokenizer),
             batch_size=options.per_device_eval_batch_size,
         )

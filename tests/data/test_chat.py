@@ -21,6 +21,7 @@ from aligner.data.encoding.chat import (
 from aligner.data.reading.messages import MalformedRowError
 from aligner.data.rows import Conversation, Preference, Text
 from aligner.data.templates.rendering import RewrittenTurnError, TemplateInput, TokenizerTemplate
+from aligner.errors import error_location
 
 
 def user(content: str) -> dict[str, Any]:
@@ -191,8 +192,8 @@ def test_a_template_that_forgets_reasoning_gives_one_sample_a_turn(bare: Any, ma
 
 
 def refused(tokenizer: Any) -> str:
-    with pytest.raises(AlignerError) as error:
-        ChatEncoder(tokenizer, where="r.yaml:3")
+    with pytest.raises(AlignerError) as error, error_location("r.yaml:3"):
+        ChatEncoder(tokenizer)
     return str(error.value)
 
 

@@ -19,6 +19,7 @@ from aligner.data.encoding.tokenizers import (
     tokenizer_hash,
     train_tokenizer,
 )
+from aligner.errors import error_location
 
 TEXTS = ["the cat sat on the mat", "a cat is a cat", "mats and cats ☃"]
 
@@ -88,8 +89,8 @@ def test_code_of_its_own_is_never_run(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(AlignerError) as error:
-        load_tokenizer(Artifact(path=str(tmp_path)), ModelCache(), where="recipe.yaml:1")
+    with pytest.raises(AlignerError) as error, error_location("recipe.yaml:1"):
+        load_tokenizer(Artifact(path=str(tmp_path)), ModelCache())
     message = str(error.value)
     assert message.startswith(f"recipe.yaml:1: no tokenizer can be loaded from {str(tmp_path)!r}: ")
     assert message.endswith(

@@ -46,9 +46,9 @@ def trained_answers(messages: Messages, train_on: TrainOn) -> list[int]:
 class ChatEncoder:
     """Renderer and tokenizer of conversations, made once for a tokenizer and used for many rows."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, where: str = "") -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         """Raise ModelError if the tokenizer has no usable chat template."""
-        self.template = TokenizerTemplate(tokenizer, where=where)
+        self.template = TokenizerTemplate(tokenizer)
         self.encoder = TextPieceEncoder(tokenizer)
         self.tokenizer = tokenizer
         end = self._end_of_turn()

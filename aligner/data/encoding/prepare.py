@@ -39,7 +39,7 @@ from aligner.data.store.token_rows import (
     PromptTokens,
     SequenceTokens,
 )
-from aligner.errors import AlignerError, DataError, ErrorGroup
+from aligner.errors import AlignerError, DataError, ErrorGroup, error_location
 from aligner.registry import RowKind, RowOperation
 
 T = TypeVar("T", SequenceTokens, PreferenceTokens, PromptTokens, LabelTokens)
@@ -94,6 +94,11 @@ def prepare_texts(
     )
 
 
+def _chat_encoder(tokenizer: PreTrainedTokenizerBase, context: DataContext) -> ChatEncoder:
+    with error_location(context.at("data")):
+        return ChatEncoder(tokenizer)
+
+
 def prepare_conversations(
     context: DataContext,
     options: DataOptions,
@@ -110,9 +115,7 @@ def prepare_conversations(
     over = _overflow(options, context, {"stop", "truncate", "drop", "turns"}, "drop")
 
     def encoder() -> RowEncoder[SequenceTokens]:
-        return ConversationRowEncoder(
-            ChatEncoder(tokenizer, where=context.at("data")), over, train_on
-        )
+        return ConversationRowEncoder(_chat_encoder(tokenizer, context), over, train_on)
 
     return _prepare(
         context, options, tokenizer, "conversation", SequenceTokens, encoder, over, extra=train_on
@@ -131,7 +134,7 @@ def prepare_preferences(
     over = _overflow(options, context, {"stop", "truncate", "drop", "turns"}, "drop")
 
     def encoder() -> RowEncoder[PreferenceTokens]:
-        return PreferenceRowEncoder(ChatEncoder(tokenizer, where=context.at("data")), over)
+        return PreferenceRowEncoder(_chat_encoder(tokenizer, context), over)
 
     return _prepare(context, options, tokenizer, "preference", PreferenceTokens, encoder, over)
 
@@ -148,7 +151,7 @@ def prepare_labels(
     over = _overflow(options, context, {"stop", "truncate", "drop", "turns"}, "drop")
 
     def encoder() -> RowEncoder[LabelTokens]:
-        return LabelRowEncoder(ChatEncoder(tokenizer, where=context.at("data")), over)
+        return LabelRowEncoder(_chat_encoder(tokenizer, context), over)
 
     return _prepare(context, options, tokenizer, "label", LabelTokens, encoder, over)
 
@@ -176,7 +179,7 @@ def prepare_prompts(
     longest = options.max_length if max_length is None else max_length
 
     def encoder() -> RowEncoder[PromptTokens]:
-        return PromptRowEncoder(ChatEncoder(tokenizer, where=context.at("data")), over)
+        return PromptRowEncoder(_chat_encoder(tokenizer, context), over)
 
     return _prepare(
         context,

@@ -21,9 +21,7 @@ _ORIGIN = ("is_local", "local_files_only", "name_or_path")
 SPECIAL = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
 
 
-def load_tokenizer(
-    artifact: Artifact, model_cache: ModelCache, *, where: str = ""
-) -> PreTrainedTokenizerBase:
+def load_tokenizer(artifact: Artifact, model_cache: ModelCache) -> PreTrainedTokenizerBase:
     """Return the tokenizer of `artifact`: from the model cache, its folder or the hub.
 
     Raises:
@@ -42,11 +40,11 @@ def load_tokenizer(
         reason = str(error).strip().split("\n")[0][:200]
         what = f"no tokenizer can be loaded from {artifact.path!r}: {reason}"
         hint = "it needs tokenizer.json and tokenizer_config.json; code of its own is never run"
-        raise ModelError(what, where=where, hint=hint) from None
+        raise ModelError(what, hint=hint) from None
     if not isinstance(loaded, PreTrainedTokenizerBase) or not loaded.is_fast:
         what = f"the tokenizer of {artifact.path!r} has no fast implementation"
         hint = "save it once with AutoTokenizer, so that it has a tokenizer.json"
-        raise ModelError(what, where=where, hint=hint)
+        raise ModelError(what, hint=hint)
     return loaded
 
 
@@ -71,7 +69,7 @@ def planned_tokenizer(context: PlanContext) -> PreTrainedTokenizerBase:
         raise ModelError(made_by, where=context.where)
     key = f"tokenizer {artifact.path} {artifact.revision}"
     if key not in context.memo:
-        context.memo[key] = load_tokenizer(artifact, ModelCache(), where=context.where)
+        context.memo[key] = load_tokenizer(artifact, ModelCache())
     loaded: PreTrainedTokenizerBase = context.memo[key]
     return loaded
 

@@ -69,7 +69,7 @@ class RenderedChat:
 class TokenizerTemplate:
     """A tokenizer's chat template, and how to read what it writes."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, where: str = "") -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         """Compile the template and try it.
 
         Raises:
@@ -77,7 +77,7 @@ class TokenizerTemplate:
         """
         if not tokenizer.chat_template:
             hint = "put a step before this one that gives it one: `stage: chat`"
-            raise ModelError("the tokenizer has no chat template", where=where, hint=hint)
+            raise ModelError("the tokenizer has no chat template", hint=hint)
         self._tokenizer = tokenizer
         self.control = control_tokens(tokenizer)
         longest_first = sorted(self.control, key=len, reverse=True)
@@ -89,7 +89,7 @@ class TokenizerTemplate:
         # A tokenizer may have a template of its own for conversations with tools.
         sources = (self._source(None), self._source(({},)))
         self._renderer = Renderer(sources, variables, self.marked)
-        self._try(where)
+        self._try()
 
     def _source(self, tools: Tools | None) -> str:
         source: str = self._tokenizer.get_chat_template(
@@ -97,14 +97,14 @@ class TokenizerTemplate:
         )
         return source
 
-    def _try(self, where: str) -> None:
+    def _try(self) -> None:
         question = {"role": "user", "content": "question"}
         answer = {"role": "assistant", "content": "answer"}
         try:
             rendered = self.render(TemplateInput((question, answer), prove=[0]))
             proven = rendered.turns[0] is not None and rendered.proves(0)
         except MalformedRowError as error:
-            raise ModelError(f"the chat template fails: {error.what}", where=where) from None
+            raise ModelError(f"the chat template fails: {error.what}") from None
         if not proven:
             what = "the chat template's generation prompt is not how its answers begin"
             hint = "mark the answers in the template with {% generation %} … {% endgeneration %}"
@@ -112,11 +112,11 @@ class TokenizerTemplate:
                 hint = (
                     "let what stands before {% generation %} be what add_generation_prompt writes"
                 )
-            raise ModelError(what, where=where, hint=hint)
+            raise ModelError(what, hint=hint)
         start, end = rendered.turns[0] or (0, 0)
         if not self.shows(answer, rendered.text[start:end]):
             what = "the chat template does not show what the assistant says"
-            raise ModelError(what, where=where)
+            raise ModelError(what)
 
     def render(self, wanted: TemplateInput) -> RenderedChat:
         """Render a conversation.
