@@ -1,6 +1,6 @@
 """Names for the light half of a plugin: options and declarations. Importing it loads no torch."""
 
-from aligner.data.options import DataOptions, DataSpecs, TrainOn
+from aligner.data.options import DataSpecs, Limits, TrainOn
 from aligner.errors import (
     ChainError,
     DataError,
@@ -10,26 +10,27 @@ from aligner.errors import (
     did_you_mean,
     error_location,
 )
-from aligner.models.options import FreshModel, ModelOptions
+from aligner.models.options import FreshModel, LoadOptions, SamplingOptions
 from aligner.options.fields import fields_at
 from aligner.preview import PreviewRequest, PreviewSection
 from aligner.recipe.tree import show
 from aligner.registry import RowKind
 from aligner.rl.options import RLOptions
 from aligner.rl.stage import OnlineStage
-from aligner.train.options import OfflineOptions, PreferenceOptions, TrainOptions
+from aligner.train.options import OfflineOptions, PreferenceOptions
+from aligner.train.reward_options import RewardSpec, RewardSpecs
 from aligner.train.stage import OfflineStage, PreferenceStage
 
 __all__ = [
     "ChainError",
     "DataError",
-    "DataOptions",
     "DataSpecs",
     "ErrorCollector",
     "ErrorGroup",
     "FreshModel",
+    "Limits",
+    "LoadOptions",
     "ModelError",
-    "ModelOptions",
     "OfflineOptions",
     "OfflineStage",
     "OnlineStage",
@@ -38,9 +39,11 @@ __all__ = [
     "PreviewRequest",
     "PreviewSection",
     "RLOptions",
+    "RewardSpec",
+    "RewardSpecs",
     "RowKind",
+    "SamplingOptions",
     "TrainOn",
-    "TrainOptions",
     "did_you_mean",
     "error_location",
     "fields_at",

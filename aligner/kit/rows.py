@@ -20,12 +20,14 @@ from aligner.data.rows import (  # the types of rows
     ClassifiedText,
     Conversation,
     LabeledCompletion,
+    Messages,
     Preference,
     Prompt,
     Ranking,
     Row,
     ScoredCompletion,
     Text,
+    Tools,
 )
 from aligner.errors import DataError, ErrorGroup  # errors of users' data, one or several at once
 from aligner.registry import Message, OperationContext, RowOperation  # what an operation is made of
@@ -39,6 +41,7 @@ __all__ = [
     "ErrorGroup",
     "LabeledCompletion",
     "Message",
+    "Messages",
     "OperationContext",
     "Preference",
     "Prompt",
@@ -47,6 +50,7 @@ __all__ = [
     "RowOperation",
     "ScoredCompletion",
     "Text",
+    "Tools",
     "answers_of",
     "content_key",
     "full_text",

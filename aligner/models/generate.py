@@ -35,17 +35,22 @@ class Sampling:
     top_p: float = 1.0
     """Sample among the most likely tokens of this total probability (Holtzman 2020)."""
 
+    @classmethod
+    def from_options(cls, options: SamplingOptions, stop_tokens: Sequence[int]) -> Sampling:
+        """Return the sampling that a step's options describe.
 
-def sampling_of(options: SamplingOptions, stop_tokens: Sequence[int]) -> Sampling:
-    """Return the sampling that a step's options describe, with the tokens that end a completion."""
-    return Sampling(
-        stop_tokens=tuple(stop_tokens),
-        max_new_tokens=options.max_new_tokens,
-        min_new_tokens=options.min_new_tokens,
-        temperature=options.temperature,
-        top_k=options.top_k,
-        top_p=options.top_p,
-    )
+        Args:
+            options: Options of the step.
+            stop_tokens: Tokens that end a completion.
+        """
+        return cls(
+            stop_tokens=tuple(stop_tokens),
+            max_new_tokens=options.max_new_tokens,
+            min_new_tokens=options.min_new_tokens,
+            temperature=options.temperature,
+            top_k=options.top_k,
+            top_p=options.top_p,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

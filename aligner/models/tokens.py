@@ -3,13 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
 from aligner.models.adapters import seeded
+from aligner.models.load import load_as
+from aligner.models.model_info import model_info
 from aligner.models.restore import snapshot_settings
+from aligner.models.save import save_model
+from aligner.state import Artifact, ModelCache
+
+
+def add_token_rows(
+    policy: Artifact,
+    tokenizer: Any,
+    folder: Path,
+    *,
+    stop_ids: Sequence[int],
+    model_cache: ModelCache,
+    made_by: str,
+) -> tuple[Artifact, int]:
+    """Save a copy of the policy with an embedding row per token; return the policy itself if it has all.
+
+    Args:
+        policy: Model without adapters.
+        tokenizer: Tokenizer with the new tokens.
+        folder: New folder for the model.
+        stop_ids: Tokens that end an answer.
+        model_cache: May contain the policy, and receives the new model.
+        made_by: Name of the step.
+
+    Returns:
+        The policy, and the number of added rows.
+
+    Raises:
+        ModelError: the policy cannot be loaded.
+    """
+    info = model_info(policy)
+    added = len(tokenizer) - info.vocab_size
+    if added <= 0:
+        return policy, 0
+    # In the precision of the files: rows are added, nothing is trained.
+    model = load_as(policy, model_cache, dtype=getattr(torch, info.dtype))
+    assert isinstance(model, PreTrainedModel), "the plan refuses adapters"
+    resize_embeddings(model, tokenizer)
+    set_token_ids(model, tokenizer, stop_ids=stop_ids)
+    return save_model(model, folder, model_cache=model_cache, made_by=made_by), added
 
 
 def resize_embeddings(model: PreTrainedModel, tokenizer: Any) -> int:

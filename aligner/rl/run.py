@@ -8,7 +8,7 @@ from typing import Any
 
 from aligner.data.encoding.chat import stop_tokens
 from aligner.data.encoding.tokenizers import load_tokenizer
-from aligner.models.generate import sampling_of
+from aligner.models.generate import Sampling
 from aligner.models.language_model import LanguageModel, split_language_model
 from aligner.models.policy import PreparedModel, load_policy
 from aligner.models.precision import device, precision_of
@@ -147,7 +147,7 @@ def make_context(
         prompts=prompts,
         held_out=held_out,
         sources=sources,
-        sampling=sampling_of(options, stops),
+        sampling=Sampling.from_options(options, stops),
         tokenizer=tokenizer,
         mix=_mix(options, context, actor, tokenizer, processes),
         iterations=iterations,

@@ -16,6 +16,8 @@ from aligner.state import Artifact
 
 _WRITE_TIMEOUT = 3600.0
 """Seconds that the other processes wait for rank 0 to write a folder."""
+_SHARE_TIMEOUT = 24 * 3600.0
+"""Seconds that rank 0 waits for the shares of the other processes."""
 
 
 def rank(environment: Mapping[str, str] = os.environ) -> int:
@@ -57,6 +59,26 @@ def write_once(folder: Path, write: Callable[[], Artifact], *, name: str = "") -
     if world_size() > 1:
         write_text(marker, json.dumps(asdict(artifact)))
     return artifact
+
+
+def write_after_shares(folder: Path, write: Callable[[], Artifact]) -> Artifact:
+    """Wait until every process has done its share of the work, then call `write` in rank 0 only.
+
+    Every process calls this after its share, and receives the artifact that `write` returns.
+    """
+
+    def marker(number: int) -> Path:
+        return folder.parent / f".process-{number}.share.{launch_id()}"
+
+    def wait_and_write() -> Artifact:
+        for number in range(1, world_size()):
+            what = f"the share of process {number}"
+            wait_until(marker(number).exists, what=what, seconds=_SHARE_TIMEOUT)
+        return write()
+
+    if rank() > 0:
+        marker(rank()).touch()
+    return write_once(folder, wait_and_write)
 
 
 def wait_until(done: Callable[[], bool], *, what: str, seconds: float, every: float = 0.05) -> None:

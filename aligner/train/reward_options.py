@@ -42,9 +42,14 @@ class RewardSpec(RewardFunctionSpec):
     weight: float = 1.0
     """Factor of the source's scores in the sum over sources."""
 
+    @property
+    def is_model(self) -> bool:
+        """True for the reward model in the reward slot."""
+        return self.name == MODEL
+
     @model_validator(mode="after")
     def _check_model_options(self) -> RewardSpec:
-        if self.name == MODEL and self.options:
+        if self.is_model and self.options:
             raise ValueError("the reward model takes no options")
         return self
 

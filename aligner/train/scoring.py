@@ -83,7 +83,7 @@ class RewardModel:
         self._device, self._half = device, half
 
     def score(self, completions: Sequence[Completion]) -> list[float]:
-        """One number a completion, read at its last token, which is found by length, not by padding."""
+        """Return a score per completion, read at its last token, which is found by length, not by padding."""
         encoded = self._encode(completions)
         with self._parts.active():
             return map_longest_first(encoded, self._some, batch_size=self._batch_size)
@@ -104,7 +104,7 @@ class RewardModel:
 
 @dataclass(frozen=True, kw_only=True)
 class RewardSource:
-    """One source of reward, with its weight."""
+    """A source of reward with its weight."""
 
     name: str
     weight: float
@@ -116,7 +116,7 @@ def sources_of(
     functions: Mapping[str, type[RewardFunction]],
     model: RewardModel | None,
 ) -> tuple[RewardSource, ...]:
-    """The sources a recipe names, made; the check has shown that there are such."""
+    """Create the sources that a recipe names; the check has found all of them."""
     found = []
     for reward in specs:
         scorer: RewardModel | RewardFunction
@@ -140,16 +140,16 @@ def load_sources(
     attn_implementation: Attention,
     parts: RewardParts | None = None,
 ) -> tuple[RewardSource, ...]:
-    """The sources that `specs` name, the reward model of `state` loaded where it is one of them.
+    """Load sources of reward: the reward model in its slot, and reward functions.
 
     Args:
-        specs: What the recipe names.
-        state: Holds the reward model.
-        run: Its `model_cache` may have it in memory, and has it again afterwards.
-        batch_size: Completions that the reward model reads at one time.
-        precision: What it computes in.
-        attn_implementation: Kernel that computes attention.
-        parts: The reward model, where it is in memory already.
+        specs: The sources that the recipe names.
+        state: Contains the reward model.
+        context: Its model cache may contain the reward model, and contains it afterwards.
+        batch_size: Completions that the reward model scores at once.
+        precision: Precision of the reward model.
+        attn_implementation: Attention kernel of the reward model.
+        parts: The reward model if it is in memory already.
     """
     model: RewardModel | None = None
     if any(reward.name == MODEL for reward in specs):
@@ -162,7 +162,7 @@ def load_sources(
                 attn_implementation=attn_implementation,
             )
             parts = split_reward_model(loaded)
-            # It is only looked at: a later step takes the very weights.
+            # Scoring does not change it, so a later step can use it.
             context.model_cache.keep(artifact, loaded)
         model = RewardModel(
             parts,
@@ -175,7 +175,7 @@ def load_sources(
 
 
 def reward_tokenizer(artifact: Artifact, *, where: str = "") -> Any:
-    """The tokenizer a reward model was trained with, which lies beside its weights."""
+    """Load the tokenizer that a reward model was trained with, from the folder of its weights."""
     folder = artifact.adapters[-1] if artifact.adapters else artifact.path
     beside = Artifact(path=folder, revision=None if artifact.adapters else artifact.revision)
     return load_tokenizer(beside, ModelCache(), where=where)
@@ -184,12 +184,12 @@ def reward_tokenizer(artifact: Artifact, *, where: str = "") -> Any:
 def reward_errors(
     specs: Sequence[RewardSpec], context: PlanContext, *, option: str
 ) -> list[AlignerError]:
-    """Reward functions that nobody offers, options they do not take, a reward slot that is wrong.
+    """Find reward functions that do not exist, wrong options of theirs, and an unusable reward slot.
 
     Args:
         specs: The sources that the recipe names.
-        look: Where the step stands.
-        option: The option they stand under, for complaints.
+        context: Context of the step.
+        option: Option of the recipe that names them.
     """
     errors = ErrorCollector()
     offered = context.registry.reward_functions
@@ -230,7 +230,7 @@ def _option_errors(kind: Any, reward: RewardSpec, where: str) -> list[AlignerErr
 
 
 def _needs_a_tokenizer(context: PlanContext) -> None:
-    """A reward model from elsewhere must bring the tokenizer it was trained with."""
+    """Check that the folder of a reward model contains the tokenizer it was trained with."""
     artifact = context.slots["reward"].facts.get("artifact")
     if not isinstance(artifact, Artifact) or not artifact.local:
         return

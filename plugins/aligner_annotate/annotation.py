@@ -10,23 +10,28 @@ from statistics import fmean, pstdev
 from typing import Any
 
 from aligner import Artifact, Completion, ModelState, StageError, StepContext
-from aligner.data.encoding.tokenizers import load_tokenizer
-from aligner.data.reading.step_datasets import save_rows
-from aligner.data.store.token_rows import PromptTokens
-from aligner.run.durable import write_lines
-from aligner.train.scoring import RewardSource, load_sources
+from aligner.kit.work import (
+    PromptTokens,
+    load_sources,
+    load_tokenizer,
+    save_rows,
+    write_after_shares,
+    write_lines,
+)
 from aligner_annotate.generation import (
     Candidate,
     ProcessShare,
     candidates_of,
     generate_candidates,
-    make_once,
     read_prompts,
 )
 from aligner_annotate.generation_log import GenerationLog
 from aligner_annotate.judge import load_judge
 from aligner_annotate.options import AnnotateOptions, annotate_metrics
 from aligner_annotate.rows import make_rows, usable_candidates
+
+Scorer = Callable[[Sequence[Completion]], Sequence[float]]
+"""Function that scores completions, one number each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +74,7 @@ def annotate(options: AnnotateOptions, state: ModelState, context: StepContext) 
         scored.delete()
         return artifact
 
-    return make_once(context, make)
+    return write_after_shares(context.folder / "data", make)
 
 
 def _score(
@@ -82,7 +87,7 @@ def _score(
     context: StepContext,
 ) -> None:
     """Score this process's share of the completions."""
-    sources = _load_sources(options, state, context)
+    scorers = _load_scorers(options, state, context)
     entries = generated.read()
     for batch in share.remaining(scored):
         candidates = {index: candidates_of(entries[index]) for index in batch}
@@ -98,7 +103,10 @@ def _score(
             for index in batch
             for candidate in candidates[index]
         ]
-        by_source = {source.name: iter(_scores(source, completions, context)) for source in sources}
+        by_source = {
+            name: iter(_scores(name, score, completions, context))
+            for name, score in scorers.items()
+        }
         scored.append(
             {
                 index: {
@@ -110,9 +118,10 @@ def _score(
         )
 
 
-def _load_sources(
+def _load_scorers(
     options: AnnotateOptions, state: ModelState, context: StepContext
-) -> list[RewardSource]:
+) -> dict[str, Scorer]:
+    """Return the function of each source that scores completions, by the name of the source."""
     sources = load_sources(
         options.score,
         state,
@@ -121,20 +130,21 @@ def _load_sources(
         precision=options.precision,
         attn_implementation=options.attn_implementation,
     )
-    if options.judge is None:
-        return list(sources)
-    judge = load_judge(options.judge, options, state, context)
-    return [*sources, RewardSource(name=judge.name, weight=options.judge.weight, scorer=judge)]
+    scorers: dict[str, Scorer] = {source.name: source.scorer.score for source in sources}
+    if options.judge is not None:
+        judge = load_judge(options.judge, options, state, context)
+        scorers[judge.name] = judge.score
+    return scorers
 
 
 def _scores(
-    source: RewardSource, completions: Sequence[Completion], context: StepContext
+    source: str, scorer: Scorer, completions: Sequence[Completion], context: StepContext
 ) -> list[float]:
-    scores = [float(score) for score in source.scorer.score(completions)]
+    scores = [float(score) for score in scorer(completions)]
     finite = sum(map(math.isfinite, scores))
     if not len(scores) == len(completions) == finite:
         raise StageError(
-            f"reward function {source.name!r} returned {len(scores)} scores for "
+            f"reward function {source!r} returned {len(scores)} scores for "
             f"{len(completions)} completions, {finite} of them finite",
             where=context.at("score"),
             hint="a reward function must return one finite number per completion",

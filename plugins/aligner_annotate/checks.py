@@ -6,12 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from aligner import PlanContext, Slot
-from aligner.data.encoding.chat import stop_tokens
-from aligner.data.encoding.tokenizers import planned_tokenizer
-from aligner.data.store.token_rows import PromptTokens
-from aligner.errors import AlignerError, ErrorCollector, ModelError, error_location
-from aligner.models.model_info import planned_model
+from aligner import AlignerError, PlanContext, Slot
+from aligner.kit.declare import ErrorCollector, ModelError, error_location
+from aligner.kit.work import PromptTokens, planned_model, planned_tokenizer, stop_tokens
 from aligner_annotate.judge import JudgeEncoder
 from aligner_annotate.options import AnnotateOptions, JudgeOptions
 

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 from aligner import Artifact, ModelState, StepContext
-from aligner.data.context import DataContext
-from aligner.data.encoding.chat import stop_tokens
-from aligner.data.encoding.prepare import PreparedData
-from aligner.data.encoding.prepare_rows import prepare_rows
-from aligner.data.store.token_rows import PromptTokens
-from aligner.models.generate import generate, sampling_of
-from aligner.models.load import load_model
-from aligner.run import processes
+from aligner.kit.work import (
+    DataContext,
+    PreparedData,
+    PromptTokens,
+    Sampling,
+    generate,
+    load_model,
+    prepare_rows,
+    stop_tokens,
+)
 from aligner_annotate.generation_log import GenerationLog
 from aligner_annotate.options import AnnotateOptions, GenerationOptions
-
-_MAX_WAIT = 24 * 3600.0
-"""Seconds that the first process waits for the others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +129,7 @@ def generate_candidates(
             answers = generate(
                 model,
                 [prompts[index] for index in batch],
-                sampling=sampling_of(options, stop_tokens(tokenizer)),
+                sampling=Sampling.from_options(options, stop_tokens(tokenizer)),
                 seed=_policy_seed(context, policy),
                 samples=samples,
                 numbers=batch,
@@ -158,23 +156,6 @@ def generate_candidates(
 def candidates_of(entry: Mapping[str, Any]) -> list[Candidate]:
     """Return the completions that `generate_candidates` logged for a prompt."""
     return [Candidate(**candidate) for candidate in entry["answers"]]
-
-
-def make_once(context: StepContext, make: Callable[[], Artifact]) -> Artifact:
-    """Wait until all processes have done their share, then call `make` on the first."""
-
-    def marker(rank: int) -> Path:
-        return context.folder / f".process-{rank}.share.{processes.launch_id()}"
-
-    def wait_and_make() -> Artifact:
-        for rank in range(1, context.world_size):
-            what = f"the share of process {rank}"
-            processes.wait_until(marker(rank).exists, what=what, seconds=_MAX_WAIT)
-        return make()
-
-    if context.rank:
-        marker(context.rank).touch()
-    return processes.write_once(context.folder / "data", wait_and_make)
 
 
 def _policy_seed(context: StepContext, policy: Artifact) -> int:

@@ -11,12 +11,15 @@ from typing import Any, ClassVar
 import torch
 
 from aligner import Completion, ModelState, RewardFunction, StepContext
-from aligner.data.encoding.chat import ChatEncoder
-from aligner.data.encoding.tokenizers import load_tokenizer
-from aligner.errors import ModelError, error_location
-from aligner.models.load import load_model
-from aligner.models.padding import map_longest_first, pad_with_lengths
-from aligner.registry import Message
+from aligner.kit.declare import ModelError, error_location
+from aligner.kit.rows import Message
+from aligner.kit.work import (
+    ChatEncoder,
+    load_model,
+    load_tokenizer,
+    map_longest_first,
+    pad_with_lengths,
+)
 from aligner_annotate.options import ANSWER, JUDGE, PROMPT, AnnotateOptions, JudgeOptions
 
 

@@ -8,9 +8,14 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from aligner import StageOptions
-from aligner.data.options import DataSpecs, Limits
-from aligner.models.options import LoadOptions, SamplingOptions
-from aligner.train.reward_options import MODEL, RewardSpec, RewardSpecs
+from aligner.kit.declare import (
+    DataSpecs,
+    Limits,
+    LoadOptions,
+    RewardSpec,
+    RewardSpecs,
+    SamplingOptions,
+)
 
 Keep = Literal["best_and_worst", "pairs", "best", "above", "all"]
 PAIRING: frozenset[Keep] = frozenset({"best_and_worst", "pairs"})
@@ -130,7 +135,7 @@ class AnnotateOptions(GenerationOptions):
     @property
     def by_model(self) -> bool:
         """True if the reward slot scores."""
-        return any(source.name == MODEL for source in self.score)
+        return any(source.is_model for source in self.score)
 
 
 class ParaphraseOptions(GenerationOptions):

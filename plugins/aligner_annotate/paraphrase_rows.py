@@ -7,12 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aligner.data.context import DataContext
-from aligner.data.encoding.chat import ChatEncoder
-from aligner.data.ledger import Ledger
-from aligner.data.reading.load import load_rows
-from aligner.data.rows import Conversation, Messages, Preference, Prompt, Row
-from aligner.errors import ErrorGroup, error_location
+from aligner.kit.declare import ErrorGroup, error_location
+from aligner.kit.rows import Conversation, Messages, Preference, Prompt, Row
+from aligner.kit.work import ChatEncoder, DataContext, load_rows
 from aligner_annotate.generation import Candidate
 from aligner_annotate.options import TEXT, ParaphraseOptions
 
@@ -38,7 +35,8 @@ class ParaphraseData:
 
     rows: Sequence[Row]
     requests: Sequence[ParaphraseRequest]
-    ledger: Ledger
+    ledger: Mapping[str, Any]
+    """Counts of the rows that were read, by what happened to them."""
     hash: str
     skipped: Sequence[Any]
 
@@ -76,7 +74,7 @@ def read_requests(
     return ParaphraseData(
         rows=loaded.rows,
         requests=requests,
-        ledger=loaded.ledger,
+        ledger=loaded.ledger.as_dict(),
         hash=loaded.hash,
         skipped=loaded.skipped,
     )

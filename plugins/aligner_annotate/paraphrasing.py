@@ -8,14 +8,11 @@ from statistics import fmean
 from typing import Any
 
 from aligner import Artifact, ModelState, StageError, StepContext
-from aligner.data.encoding.tokenizers import load_tokenizer
-from aligner.data.reading.step_datasets import save_rows
-from aligner.run.durable import write_lines
+from aligner.kit.work import load_tokenizer, save_rows, write_after_shares, write_lines
 from aligner_annotate.generation import (
     ProcessShare,
     candidates_of,
     generate_candidates,
-    make_once,
 )
 from aligner_annotate.generation_log import GenerationLog
 from aligner_annotate.options import ParaphraseOptions
@@ -51,7 +48,7 @@ def paraphrase(options: ParaphraseOptions, state: ModelState, context: StepConte
         log.delete()
         return artifact
 
-    return make_once(context, make)
+    return write_after_shares(context.folder / "data", make)
 
 
 def _write_rows(

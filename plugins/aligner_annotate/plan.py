@@ -7,13 +7,8 @@ from dataclasses import asdict
 from typing import Any, TypeVar
 
 from aligner import Plan, PlanContext, Slot
-from aligner.data.encoding.planned_policy import planned_policy
-from aligner.data.ledger import Ledger
-from aligner.data.reading.step_datasets import forecast_rows
-from aligner.errors import ChainError, ErrorCollector
-from aligner.models.precision import option_errors
-from aligner.train.reward_options import MODEL
-from aligner.train.scoring import reward_errors
+from aligner.kit.declare import ChainError, ErrorCollector
+from aligner.kit.work import forecast_rows, option_errors, planned_policy, reward_errors
 from aligner_annotate.checks import check_stop_tokens, judge_errors, length_errors
 from aligner_annotate.generation import read_prompts
 from aligner_annotate.options import (
@@ -61,7 +56,7 @@ def plan_annotate(options: AnnotateOptions, context: PlanContext) -> Plan:
         rows=rows,
         metrics=annotate_metrics(options),
         hash=data.hash,
-        ledger=data.ledgers["data"],
+        ledger=data.ledgers["data"].as_dict(),
         skipped=data.skipped.get("data", ()),
         note=f"{len(data.train) * options.samples_per_prompt} completions, of which at most "
         f"{len(rows)} {_ROWS[options.keep]} are made",
@@ -131,7 +126,7 @@ def _plan(
     rows: Sequence[Mapping[str, Any]],
     metrics: Sequence[str],
     hash: str,  # of the data, as `Plan.data` names it
-    ledger: Ledger,
+    ledger: Mapping[str, Any],
     skipped: Collection[Any],
     note: str,
 ) -> Plan:
@@ -141,7 +136,7 @@ def _plan(
         tokens=sum(len(row.input_ids) for row in inputs),
         metrics=frozenset(metrics),
         data={option: hash},
-        ledgers={option: ledger.as_dict()},
+        ledgers={option: ledger},
         skipped={option: [asdict(row) for row in skipped]},
         slots={"data": forecast_rows(rows, made_by=context.step)},
         notes=(note,),
@@ -168,7 +163,7 @@ def _summary(options: AnnotateOptions, context: PlanContext) -> str:
     sources = [
         (
             f"the reward model of {context.slots['reward'].made_by!r}"
-            if source.name == MODEL
+            if source.is_model
             else source.name
         )
         + (f" × {source.weight:g}" if source.weight != 1 else "")

@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from aligner import PlanContext
-from aligner.data.encoding.chat import stop_tokens
-from aligner.data.encoding.tokenizers import planned_tokenizer
-from aligner.preview import PreviewRequest, PreviewSection
-from aligner.train.batch_reader import BatchReader
-from aligner.train.preview import preview_section, prompt_layout
+from aligner.kit.declare import PreviewRequest, PreviewSection
+from aligner.kit.work import (
+    BatchReader,
+    planned_tokenizer,
+    preview_section,
+    prompt_layout,
+    stop_tokens,
+)
 from aligner_annotate.generation import read_prompts
 from aligner_annotate.options import AnnotateOptions, GenerationOptions, ParaphraseOptions
 from aligner_annotate.paraphrase_rows import read_requests

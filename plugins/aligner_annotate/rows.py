@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
-from aligner.data.rows import Messages, Tools
+from aligner.kit.rows import Messages, Tools
 from aligner_annotate.generation import Candidate
 from aligner_annotate.options import PAIRING, AnnotateOptions
 

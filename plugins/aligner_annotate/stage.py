@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from aligner import ModelState, Plan, PlanContext, Slot, Stage, StepContext
-from aligner.preview import PreviewRequest, PreviewSection
+from aligner.kit.declare import PreviewRequest, PreviewSection
 from aligner_annotate.options import AnnotateOptions, ParaphraseOptions
 
 # torch and transformers load when a step is planned, not when the stages are found.

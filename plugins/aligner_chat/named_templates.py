@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from aligner.errors import ChainError, did_you_mean
+from aligner.kit.declare import ChainError, did_you_mean
 
 FOLDER = Path(__file__).parent / "templates"
 HEADER = re.compile(r"\A\{#-?\s*(?P<about>.*?)-?#\}\s*", re.DOTALL)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from aligner import Plan, PlanContext, SlotForecast
-from aligner.data.encoding.tokenizers import planned_tokenizer
-from aligner.errors import ModelError, error_location
-from aligner.models.model_info import planned_model, with_vocabulary
+from aligner.kit.declare import ModelError, error_location
+from aligner.kit.work import planned_model, planned_tokenizer, with_vocabulary
 from aligner_chat.options import ChatOptions
 from aligner_chat.tokenizer import with_template
 

@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-import torch
-from transformers import PreTrainedModel
-
 from aligner import Artifact, ModelState, StepContext
-from aligner.data.encoding.chat import stop_tokens
-from aligner.data.encoding.tokenizers import load_tokenizer, save_tokenizer
-from aligner.errors import error_location
-from aligner.models.load import load_as
-from aligner.models.model_info import model_info
-from aligner.models.save import save_model
-from aligner.models.tokens import resize_embeddings, set_token_ids
+from aligner.kit.declare import error_location
+from aligner.kit.work import add_token_rows, load_tokenizer, save_tokenizer, stop_tokens
 from aligner_chat.options import ChatOptions
 from aligner_chat.tokenizer import with_template
 
@@ -28,23 +20,16 @@ def run(options: ChatOptions, state: ModelState, context: StepContext) -> dict[s
         tokenizer = with_template(before, options, folder=context.recipe_folder)
         saved = save_tokenizer(tokenizer, context.folder / "tokenizer")
         context.model_cache.keep(saved, tokenizer)
-        policy = state.get("policy")
-        info = model_info(policy)
-        added = len(tokenizer) - info.vocab_size
-        if added <= 0:
-            return {"tokenizer": saved, "policy": policy}
-        # In the precision of the files: rows are added, nothing is trained.
-        model = load_as(policy, context.model_cache, dtype=getattr(torch, info.dtype))
-    assert isinstance(model, PreTrainedModel), "the plan refuses adapters"
-    resize_embeddings(model, tokenizer)
-    # The token that ended texts so far may still end an answer.
-    stops = [
-        *stop_tokens(tokenizer),
-        *([] if before.eos_token_id is None else [before.eos_token_id]),
-    ]
-    set_token_ids(model, tokenizer, stop_ids=stops)
-    context.record(tokens_added=added)
-    resized = save_model(
-        model, context.folder / "policy", model_cache=context.model_cache, made_by=context.step
-    )
-    return {"tokenizer": saved, "policy": resized}
+        # The token that ended texts so far may still end an answer.
+        earlier = [] if before.eos_token_id is None else [before.eos_token_id]
+        policy, added = add_token_rows(
+            state.get("policy"),
+            tokenizer,
+            context.folder / "policy",
+            stop_ids=[*stop_tokens(tokenizer), *earlier],
+            model_cache=context.model_cache,
+            made_by=context.step,
+        )
+    if added:
+        context.record(tokens_added=added)
+    return {"tokenizer": saved, "policy": policy}

@@ -8,9 +8,8 @@ from pathlib import Path
 from tokenizers import AddedToken
 from transformers import PreTrainedTokenizerBase
 
-from aligner.data.encoding.chat import ChatEncoder
-from aligner.data.templates.rendering import control_tokens
-from aligner.errors import ChainError, ModelError
+from aligner.kit.declare import ChainError, ModelError
+from aligner.kit.work import ChatEncoder, control_tokens
 from aligner_chat.named_templates import OWN, ChatTemplate, find_template
 from aligner_chat.options import ChatOptions
 

@@ -12,7 +12,7 @@ from aligner.data.encoding.chat import ChatEncoder
 from aligner.data.encoding.tokenizers import load_tokenizer, tokenizer_hash
 from aligner.data.rows import Prompt
 from aligner.errors import ModelError
-from aligner.models.generate import Answer, Sampling, generate, sampling_of
+from aligner.models.generate import Answer, Sampling, generate
 from aligner.models.load import load_model
 from aligner.stage import StepContext
 from aligner.state import Artifact, ModelState
@@ -40,7 +40,7 @@ class EvaluatedModel:
 
     def sampling(self, options: EvaluateOptions) -> Sampling:
         """Return the sampling of completions that are scored and compared."""
-        return sampling_of(options, self.chat.stops)
+        return Sampling.from_options(options, self.chat.stops)
 
     def unmodified_sampling(self, options: EvaluateOptions) -> Sampling:
         """Return the sampling of completions for KL estimates: temperature 1, from all tokens."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from hashlib import sha256
 from typing import Any
 
@@ -24,6 +25,7 @@ from aligner.data.rows import (
     Row,
     Text,
 )
+from aligner.data.templates.rendering import TemplateInput, assistant_indices
 
 CALLS = (
     "{{- bos_token }}{%- if tools %}{{- '<|im_start|>tools ' + tools | tojson + '<|im_end|>\n' }}{%- endif %}"
@@ -176,6 +178,30 @@ def test_both_sides_of_a_pair_are_conversations_of_their_own(
     assert pair is not None
     for answer, ids in ((row.chosen, pair.chosen_ids), (row.rejected, pair.rejected_ids)):
         assert pair.prompt_ids + ids == slowly((*row.prompt, *answer), None, calling)[0]
+
+
+@MANY
+@given(talk=TALKS, tools=TOOLS, others=st.lists(st.tuples(SAID, st.booleans()), max_size=6))
+def test_conversations_that_share_turns_are_rendered_as_if_each_was_alone(
+    calling: Any, talk: Any, tools: Any, others: list[tuple[str, bool]]
+) -> None:
+    refused = "{%- if messages[-1].content == 'a' %}{{ raise_exception('a') }}{%- endif %}"
+    calling.chat_template = refused + calling.chat_template
+    template = ChatEncoder(calling).template
+    last = len(assistant_indices(talk)) - 1
+    given = [TemplateInput(talk, tools, prove=[last])]
+    for said, with_tools in others:
+        turns = (*talk[:-1], {"role": "assistant", "content": said})
+        given.append(TemplateInput(turns, tools if with_tools else None, prove=[last]))
+        given.append(TemplateInput(turns[:-1], tools, ask=True))
+    alone = [
+        template.render_all([deepcopy(each)], lambda _, rendered: rendered)[0] for each in given
+    ]
+    for batch in (100, 3):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("aligner.data.templates.renderer.MAX_CONVERSATIONS", batch)
+            together = template.render_all(given, lambda _, rendered: rendered)
+        assert list(map(repr, together)) == list(map(repr, alone))
 
 
 @MANY

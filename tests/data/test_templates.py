@@ -19,10 +19,10 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from transformers.utils import chat_template_utils
 
 from aligner.data.reading.messages import MalformedRowError
-from aligner.data.templates import renderer, worker
+from aligner.data.templates import environment, renderer, worker
 from aligner.data.templates.environment import ChatEnvironment
 from aligner.data.templates.process import worker_process
-from aligner.data.templates.renderer import Renderer, RenderRequest
+from aligner.data.templates.renderer import Renderer, RenderRequest, _sent
 
 HELLO = [{"role": "user", "content": "Hello!"}]
 PLAIN = "{% for m in messages %}{{ m.content }}{% endfor %}"
@@ -223,6 +223,27 @@ def test_threads_share_the_process_and_its_limits() -> None:
     with ThreadPoolExecutor(4) as pool:
         texts = list(pool.map(work, range(12)))
     assert texts == [[SLOW] if n % 4 == 3 else [f"Hello!{n}"] for n in range(12)]
+
+
+def test_a_prompt_of_two_answers_is_sent_and_rendered_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    rendered: list[tuple[int, bool]] = []
+
+    def counted(source: str, given: Any) -> tuple[str, list[tuple[int, int]]]:
+        rendered.append((len(given["messages"]), given["add_generation_prompt"]))
+        return environment.render(source, given)
+
+    monkeypatch.setattr(worker, "render", counted)
+    monkeypatch.setattr(signal, "setitimer", lambda *_: None)
+    prompt = [{"role": "user", "content": "Hello!"}]
+    wanted = [(2, False), (1, True)]
+    sent = [
+        _sent(RenderRequest([*prompt, {"content": answer}], None, wanted, shared), shared)
+        for answer, shared in (("a", 0), ("b", 1), ("c", 0))
+    ]
+    assert [len(turns) for _, turns, *_ in sent] == [2, 1, 2]
+    batch = {"templates": (PLAIN, PLAIN), "variables": NAMES, "seconds": 1, "conversations": sent}
+    assert list(worker._replies(batch)) == [[[], f"Hello!{answer}", 6] for answer in "abc"]
+    assert rendered == [(2, False), (1, True), (2, False), (2, False), (1, True)]
 
 
 def test_a_process_that_was_killed_is_started_anew() -> None:

@@ -13,11 +13,11 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 import aligner
 from aligner import chain
-from aligner.kit.work import CompletionCollator
 from aligner.preview import PreviewSection
 from aligner.terminal.console import make_console, print_to
 from aligner.terminal.preview import render_preview
 from aligner.terminal.preview_html import preview_html
+from aligner.train.completions import CompletionCollator
 from tests.preview.conftest import LONGER, TALKS, spelled
 
 Only = Callable[..., PreviewSection]

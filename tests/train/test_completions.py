@@ -10,7 +10,7 @@ import torch
 from trl.trainer.dpo_trainer import DataCollatorForPreference as DPOCollator
 from trl.trainer.reward_trainer import DataCollatorForPreference as RewardCollator
 
-from aligner.kit.work import CompletionCollator
+from aligner.train.completions import CompletionCollator
 
 SIDES = ("chosen", "rejected")
 

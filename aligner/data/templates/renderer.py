@@ -26,6 +26,9 @@ class RenderRequest:
     tools: Sequence[Any] | None
     wanted: Sequence[tuple[int, bool]]
     """For each text, the number of its messages, and True if it ends with the prompt for an answer."""
+    shared: int = 0
+    """Number of first messages that are the same as in the request before this one; if there are any,
+    the tools are the same too. They are sent once, and their texts rendered once."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ class Renderer:
     ) -> Iterator[tuple[RenderRequest, list[Any] | MalformedRowError]]:
         # JSON keeps all that templates are given, NaN and halves of surrogate pairs too, but for tuples,
         # which become lists, and keys that are numbers, which become texts, as they do where rows are stored.
-        conversations = [(each.messages, each.tools, each.wanted) for each in requests]
+        conversations = [_sent(each, each.shared if n else 0) for n, each in enumerate(requests)]
         batch = {**vars(self), "seconds": SECONDS, "conversations": conversations}
         line = json.dumps(batch).encode()
         alone = len(requests) == 1
@@ -83,6 +86,12 @@ class Renderer:
         # A conversation that ends the process is identified, and has all the memory, when it is sent alone.
         for request in requests:
             yield from self._exchange([request])
+
+
+def _sent(request: RenderRequest, shared: int) -> tuple[int, Sequence[Any], Any, Sequence[Any]]:
+    """Return a request as it is sent after one with the same first `shared` turns."""
+    tools = None if shared else request.tools
+    return shared, request.messages[shared:], tools, request.wanted
 
 
 def _text(text: Any, first: str) -> str | MalformedRowError:

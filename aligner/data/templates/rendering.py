@@ -135,8 +135,7 @@ class TokenizerTemplate:
         Returns:
             For each what `use` returns, or the error that it or the rendering raises.
         """
-        requests = [catch_malformed(self._request, each) for each in wanted]
-        sent = [request for request in requests if not isinstance(request, MalformedRowError)]
+        requests, sent = self._requests(wanted)
         replies = self._renderer.render(sent)
 
         def used(each: TemplateInput, request: RenderRequest) -> T:
@@ -149,8 +148,33 @@ class TokenizerTemplate:
             for each, request in zip(wanted, requests, strict=True)
         ]
 
-    def _request(self, wanted: TemplateInput) -> RenderRequest:
-        """Return a conversation as the template gets it, with the texts that are compared."""
+    def _requests(
+        self, wanted: Sequence[TemplateInput]
+    ) -> tuple[list[RenderRequest | MalformedRowError], list[RenderRequest]]:
+        """Return a request or an error for each conversation, and the requests alone."""
+        requests: list[RenderRequest | MalformedRowError] = []
+        sent: list[RenderRequest] = []
+        before: TemplateInput | None = None
+        for each in wanted:
+            shared = _shared(before, each) if before is not None else 0
+            known = sent[-1] if shared else None
+            request = catch_malformed(self._request, each, known, shared)
+            requests.append(request)
+            if not isinstance(request, MalformedRowError):
+                sent.append(request)
+                before = each
+        return requests, sent
+
+    def _request(
+        self, wanted: TemplateInput, before: RenderRequest | None, shared: int
+    ) -> RenderRequest:
+        """Return a conversation as the template gets it, with the texts that are compared.
+
+        Args:
+            wanted: The conversation.
+            before: The request that shares its first turns and its tools, if there is one.
+            shared: Number of these turns.
+        """
         prompts = wanted.answers
         texts = {(len(wanted.messages), wanted.ask): None}
         if self.marked:
@@ -159,11 +183,12 @@ class TokenizerTemplate:
             texts[index, True] = None
             if not self.marked:
                 texts[index + 1, False] = None
-        return RenderRequest(
-            [self._turn(message) for message in wanted.messages],
-            self._marked(list(wanted.tools)) if wanted.tools else None,
-            list(texts),
-        )
+        own = [self._turn(message) for message in wanted.messages[shared:]]
+        if before is not None:
+            messages = [*before.messages[:shared], *own]
+            return RenderRequest(messages, before.tools, list(texts), shared)
+        tools = self._marked(list(wanted.tools)) if wanted.tools else None
+        return RenderRequest(own, tools, list(texts))
 
     def _rendered(
         self, wanted: TemplateInput, request: RenderRequest, reply: RenderReply
@@ -278,6 +303,18 @@ def _for_template(message: Mapping[str, Any]) -> dict[str, Any]:
         if plain.get(name) is not None:
             return {"thinking": plain[name], **plain, "reasoning_content": plain[name]}
     return plain
+
+
+def _shared(one: TemplateInput, other: TemplateInput) -> int:
+    """Return the number of first turns that are the same objects in both, as a prompt of two answers is.
+
+    Turns that are merely equal need not be rendered alike: numbers in them may be written differently.
+    """
+    if one.tools is not other.tools:
+        return 0
+    pairs = enumerate(zip(one.messages, other.messages, strict=False))
+    fewer = min(len(one.messages), len(other.messages))
+    return next((number for number, (a, b) in pairs if a is not b), fewer)
 
 
 def _plain(value: Any) -> Any:

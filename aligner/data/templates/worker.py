@@ -12,7 +12,7 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -43,8 +43,7 @@ def _answer(requests: BinaryIO, replies: BinaryIO) -> None:
     replies.flush()
     while (line := requests.readline()).endswith(b"\n"):
         batch = json.loads(line)
-        answered = [_reply(batch, *conversation) for conversation in batch["conversations"]]
-        replies.write(json.dumps(answered).encode() + b"\n")
+        replies.write(json.dumps(list(_replies(batch))).encode() + b"\n")
         replies.flush()
 
 
@@ -61,44 +60,81 @@ def _limit() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGPROF})
 
 
+def _replies(batch: Mapping[str, Any]) -> Iterator[list[Any]]:
+    """Render the conversations of a batch, and once only what one shares with the one before it."""
+    messages: list[Any] = []
+    tools: Any = None
+    wanted: list[tuple[int, bool]] = []
+    reply: list[Any] = [[]]
+    for shared, own_messages, own_tools, own_wanted in batch["conversations"]:
+        known = {
+            (count, ask): text
+            for (count, ask), text in zip(wanted, reply[1:], strict=True)
+            if count <= shared and not isinstance(text, list)
+        }
+        messages = messages[:shared] + own_messages
+        tools, wanted = tools if shared else own_tools, own_wanted
+        reply = _reply(batch, messages, tools, wanted, (known, reply[1] if known else ""))
+        yield reply
+
+
 def _reply(
-    batch: Mapping[str, Any], messages: list[Any], tools: Any, wanted: list[tuple[int, bool]]
+    batch: Mapping[str, Any],
+    messages: list[Any],
+    tools: Any,
+    wanted: list[tuple[int, bool]],
+    before: tuple[Mapping[tuple[int, bool], str | int], str],
 ) -> list[Any]:
     """Render all texts of one conversation.
+
+    Args:
+        batch: The request.
+        messages: Turns of the conversation.
+        tools: Its tools, if it has any.
+        wanted: Its texts.
+        before: Texts in the reply before this one that are the same in this conversation, and the first
+            text of that reply.
 
     Returns:
         The stretches of the first text that the template marks, then for each text itself, or the number
         of its characters where it is a beginning of the first, or a list with an error message.
     """
-    source = batch["templates"][tools is not None]
-    reply: list[Any] = [[]]
-    first = None
-    for count, ask in wanted:
-        # The kernel sends SIGPROF at the limit, which ends loops inside the interpreter's C code too.
-        signal.setitimer(signal.ITIMER_PROF, batch["seconds"])
-        given = {
-            **batch["variables"],
-            "messages": messages[:count],
-            "tools": tools,
-            "documents": None,
-            "add_generation_prompt": ask,
-        }
-        try:
-            text, spans = render(source, given)
-        except Exception as error:  # a template can raise anything
-            reply.append([_message(error)])
-            continue
-        if len(text) > 1 << 20 and len(text) > (1 << 20) + MAX_RATIO * (length := _length(given)):
-            reply.append(
-                [f"the chat template makes {len(text)} characters from a conversation of {length}"]
-            )
-        elif first is not None and first.startswith(text):
-            reply.append(len(text))
-        else:
-            reply.append(text)
-        if len(reply) == 2 and reply[1] is text:
-            first, reply[0] = text, spans
+    (count, ask), *others = wanted
+    first, spans = _text(batch, messages[:count], tools, ask=ask)
+    reply: list[Any] = [spans, first]
+    known, whole = before
+    for count, ask in others:
+        text: Any = known.get((count, ask))
+        if isinstance(text, int):
+            text = whole[:text]
+        elif text is None:
+            text, _ = _text(batch, messages[:count], tools, ask=ask)
+        begins = isinstance(first, str) and isinstance(text, str) and first.startswith(text)
+        reply.append(len(text) if begins else text)
     return reply
+
+
+def _text(
+    batch: Mapping[str, Any], messages: list[Any], tools: Any, *, ask: bool
+) -> tuple[str | list[str], list[tuple[int, int]]]:
+    """Render one text; return it with the stretches that the template marks, or a list with an error."""
+    # The kernel sends SIGPROF at the limit, which ends loops inside the interpreter's C code too.
+    signal.setitimer(signal.ITIMER_PROF, batch["seconds"])
+    given = {
+        **batch["variables"],
+        "messages": messages,
+        "tools": tools,
+        "documents": None,
+        "add_generation_prompt": ask,
+    }
+    try:
+        text, spans = render(batch["templates"][tools is not None], given)
+    except Exception as error:  # a template can raise anything
+        return [_message(error)], []
+    if len(text) > 1 << 20 and len(text) > (1 << 20) + MAX_RATIO * (length := _length(given)):
+        what = f"the chat template makes {len(text)} characters from a conversation of {length}"
+        return [what], []
+    return text, spans
 
 
 def _message(error: Exception) -> str:
