@@ -1,4 +1,4 @@
-"""Rows for plugins: their types, their texts and keys, and the parts of row operations.
+"""Rows for plugins: their types, texts and keys.
 
 Light: nothing here imports torch or transformers.
 """
@@ -6,7 +6,10 @@ Light: nothing here imports torch or transformers.
 from aligner.data.describe import printable_name  # show names of user data in messages
 from aligner.data.language import language_of  # identify the language of texts
 from aligner.data.options import ComparingOptions  # base of options with data sets to compare with
-from aligner.data.reading.messages import ROLES  # names of roles in public data
+from aligner.data.reading.messages import (  # names of roles in public data, errors of rows
+    ROLES,
+    MalformedRowError,
+)
 from aligner.data.row_keys import content_key, prompt_key  # equal for equal rows and equal prompts
 from aligner.data.row_texts import (  # the texts of a row, whatever its type
     answers_of,
@@ -29,25 +32,21 @@ from aligner.data.rows import (  # the types of rows
     Text,
     Tools,
 )
-from aligner.errors import DataError, ErrorGroup  # errors of users' data, one or several at once
-from aligner.registry import Message, OperationContext, RowOperation  # what an operation is made of
+from aligner.registry import Message  # one turn of a conversation
 
 __all__ = [
     "ROLES",
     "ClassifiedText",
     "ComparingOptions",
     "Conversation",
-    "DataError",
-    "ErrorGroup",
     "LabeledCompletion",
+    "MalformedRowError",
     "Message",
     "Messages",
-    "OperationContext",
     "Preference",
     "Prompt",
     "Ranking",
     "Row",
-    "RowOperation",
     "ScoredCompletion",
     "Text",
     "Tools",

@@ -5,16 +5,22 @@ from aligner.data.encoding.chat import ChatEncoder, stop_tokens
 from aligner.data.encoding.planned_policy import planned_policy
 from aligner.data.encoding.prepare import PreparedData
 from aligner.data.encoding.prepare_rows import prepare_rows
-from aligner.data.encoding.tokenizers import load_tokenizer, planned_tokenizer, save_tokenizer
+from aligner.data.encoding.tokenizers import (
+    load_tokenizer,
+    planned_tokenizer,
+    save_tokenizer,
+    tokenizer_hash,
+)
 from aligner.data.reading.load import load_rows
 from aligner.data.reading.step_datasets import forecast_rows, save_rows
 from aligner.data.store.lazy_rows import MappedRows
-from aligner.data.store.token_rows import PromptTokens
+from aligner.data.store.token_rows import PreferenceTokens, PromptTokens, SequenceTokens
 from aligner.data.templates.rendering import control_tokens
 from aligner.models.fresh import fresh_model
-from aligner.models.generate import Sampling, generate
+from aligner.models.generate import Answer, Sampling, generate
 from aligner.models.language_model import LanguageModel
 from aligner.models.load import load_model
+from aligner.models.logps import ScoredRow, row_logps
 from aligner.models.model_info import (
     ModelInfo,
     PlannedTraining,
@@ -62,6 +68,7 @@ from aligner.train.trainer import StepTrainer
 __all__ = [
     "AdvantageTargets",
     "Algorithm",
+    "Answer",
     "BatchReader",
     "ChatEncoder",
     "CompletionLogps",
@@ -79,12 +86,15 @@ __all__ = [
     "PlanAddition",
     "PlannedTraining",
     "PreferenceMethod",
+    "PreferenceTokens",
     "PreparedData",
     "PreparedModel",
     "PromptTokens",
     "ResponseBatch",
     "RowSequences",
     "Sampling",
+    "ScoredRow",
+    "SequenceTokens",
     "SideAdapter",
     "StepSize",
     "StepTrainer",
@@ -125,6 +135,7 @@ __all__ = [
     "reward_errors",
     "reward_head",
     "reward_info",
+    "row_logps",
     "save_model",
     "save_rows",
     "save_tensors",
@@ -132,6 +143,7 @@ __all__ = [
     "set_token_ids",
     "shared_prompt_length",
     "stop_tokens",
+    "tokenizer_hash",
     "whiten",
     "with_vocabulary",
     "write_after_shares",

@@ -108,6 +108,11 @@ class ScoredRow:
         """Column of the first scored token; the row's length if there is none."""
         return next((i for i, scored in enumerate(self.mask) if scored and i), len(self.tokens))
 
+    @staticmethod
+    def pad(rows: Sequence[ScoredRow]) -> tuple[Tensor, Tensor]:
+        """Pad rows on the right; return ids, (B, T) int64, and the mask of scored tokens, (B, T) bool."""
+        return pad_right([row.tokens for row in rows], [row.mask for row in rows])
+
 
 def row_logps(
     model: Any,
@@ -139,11 +144,6 @@ def row_logps(
     return [found[row] for row in range(len(rows))]
 
 
-def pad_scored_rows(rows: Sequence[ScoredRow]) -> tuple[Tensor, Tensor]:
-    """Pad rows on the right; return ids, (B, T) int64, and the mask of scored tokens, (B, T) bool."""
-    return pad_right([row.tokens for row in rows], [row.mask for row in rows])
-
-
 def _batch_rows(model: Any, rows: Sequence[ScoredRow], order: Sequence[int], most: int) -> int:
     """Return how many of the rows at the front of `order` fit one batch."""
     width = len(rows[order[0]].tokens)
@@ -162,7 +162,7 @@ def _batch_logps(model: Any, rows: Sequence[ScoredRow]) -> list[Tensor]:
     first = min(row.first for row in rows)
     if first == width:
         return [torch.zeros(0) for _ in rows]
-    tokens_BT, mask_BT = pad_scored_rows(rows)
+    tokens_BT, mask_BT = ScoredRow.pad(rows)
     keep = width - first + 1
     base = model.get_base_model() if hasattr(model, "peft_config") else model
     partial = "logits_to_keep" in inspect.signature(type(base).forward).parameters

@@ -12,17 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
-from aligner import AlignerError
-from aligner.kit.rows import (
-    DataError,
-    ErrorGroup,
-    OperationContext,
-    Row,
-    RowOperation,
-    content_key,
-    map_texts,
-    printable_name,
-)
+from aligner import AlignerError, OperationContext, RowOperation
+from aligner.kit.declare import DataError, ErrorGroup
+from aligner.kit.rows import Row, content_key, map_texts, printable_name
 from aligner_curation.options import Augment
 
 Thesaurus = Mapping[str, Sequence[str]]

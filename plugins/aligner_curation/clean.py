@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from html import unescape
 from typing import ClassVar
 
-from aligner.kit.rows import OperationContext, Row, RowOperation, map_texts
+from aligner import OperationContext, RowOperation
+from aligner.kit.rows import Row, map_texts
 from aligner_curation.filters import row_filters
 from aligner_curation.options import Clean
 

@@ -8,7 +8,8 @@ from hashlib import blake2b
 
 import numpy
 
-from aligner.kit.rows import OperationContext, Row, RowOperation, prompt_key, prompt_text, texts_of
+from aligner import OperationContext, RowOperation
+from aligner.kit.rows import Row, prompt_key, prompt_text, texts_of
 from aligner_curation.options import Decontaminate
 
 # Operators of formulas and code are words of their own: 2 + 2 differs from 2 - 2.

@@ -12,15 +12,14 @@ from hashlib import blake2b
 import numpy
 from numpy.typing import NDArray
 
+from aligner import OperationContext, RowOperation
+from aligner.kit.declare import DataError
 from aligner.kit.rows import (
     ClassifiedText,
-    DataError,
     LabeledCompletion,
     Message,
-    OperationContext,
     Preference,
     Row,
-    RowOperation,
     ScoredCompletion,
     Text,
     prompt_text,

@@ -6,12 +6,10 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from aligner import AlignerError
+from aligner import AlignerError, OperationContext
+from aligner.kit.declare import DataError, ErrorGroup
 from aligner.kit.rows import (
     ClassifiedText,
-    DataError,
-    ErrorGroup,
-    OperationContext,
     Preference,
     Prompt,
     Row,

@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
-from aligner.kit.rows import DataError, OperationContext, Prompt, Row, RowOperation, map_texts
+from aligner import OperationContext, RowOperation
+from aligner.kit.declare import DataError
+from aligner.kit.rows import Prompt, Row, map_texts
 from aligner_curation.options import Redact, RedactKind
 
 R = TypeVar("R", bound=Row)

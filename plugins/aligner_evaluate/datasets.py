@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from aligner.data.context import DataContext
-from aligner.data.encoding.chat import ChatEncoder
-from aligner.data.encoding.prepare import PreparedData
-from aligner.data.encoding.prepare_rows import prepare_rows
-from aligner.data.options import DataSpecs
-from aligner.data.reading.messages import MalformedRowError
-from aligner.data.rows import Prompt
-from aligner.data.store.lazy_rows import MappedRows
-from aligner.data.store.token_rows import PromptTokens
-from aligner.errors import AlignerError, DataError, ErrorGroup
-from aligner.registry import RowKind
+from aligner import AlignerError
+from aligner.kit.declare import DataError, DataSpecs, ErrorGroup, RowKind
+from aligner.kit.rows import MalformedRowError, Prompt
+from aligner.kit.work import (
+    ChatEncoder,
+    DataContext,
+    MappedRows,
+    PreparedData,
+    PromptTokens,
+    prepare_rows,
+)
 from aligner_evaluate.options import EvaluateOptions
 
 READS: Mapping[str, RowKind] = {

@@ -9,13 +9,10 @@ from typing import Any
 
 from torch import Tensor
 
-from aligner.data.rows import Prompt
-from aligner.data.store.lazy_rows import MappedRows
-from aligner.data.store.token_rows import SequenceTokens
-from aligner.errors import StageError, error_location
-from aligner.models.logps import ScoredRow, row_logps
-from aligner.stage import StepContext
-from aligner.state import ModelState
+from aligner import ModelState, StageError, StepContext
+from aligner.kit.declare import error_location
+from aligner.kit.rows import Prompt
+from aligner.kit.work import MappedRows, ScoredRow, SequenceTokens, row_logps
 from aligner_evaluate.datasets import read_prompts, read_rows, reference_answer
 from aligner_evaluate.likelihood import estimate_kl, loss_and_perplexity
 from aligner_evaluate.metrics import text_metrics

@@ -8,14 +8,18 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from aligner.data.encoding.chat import ChatEncoder
-from aligner.data.encoding.tokenizers import load_tokenizer, tokenizer_hash
-from aligner.data.rows import Prompt
-from aligner.errors import ModelError
-from aligner.models.generate import Answer, Sampling, generate
-from aligner.models.load import load_model
-from aligner.stage import StepContext
-from aligner.state import Artifact, ModelState
+from aligner import Artifact, ModelState, StepContext
+from aligner.kit.declare import ModelError
+from aligner.kit.rows import Prompt
+from aligner.kit.work import (
+    Answer,
+    ChatEncoder,
+    Sampling,
+    generate,
+    load_model,
+    load_tokenizer,
+    tokenizer_hash,
+)
 from aligner_evaluate.datasets import encode_prompts
 from aligner_evaluate.options import EvaluateOptions
 

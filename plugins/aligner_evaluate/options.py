@@ -7,9 +7,14 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from aligner.data.options import DataSpecs, Limits, refuse_training_options
-from aligner.models.options import LoadOptions, SamplingOptions
-from aligner.train.reward_options import RewardFunctionSpec
+from aligner.kit.declare import (
+    DataSpecs,
+    Limits,
+    LoadOptions,
+    RewardFunctionSpec,
+    SamplingOptions,
+    refuse_training_options,
+)
 
 TextMetric = Literal["exact_match", "token_f1", "rouge_l", "distinct_1", "distinct_2", "repetition"]
 TEXT_METRICS: tuple[TextMetric, ...] = get_args(TextMetric)

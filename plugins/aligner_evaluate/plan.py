@@ -6,12 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from aligner.data.encoding.planned_policy import planned_policy
-from aligner.data.encoding.prepare import PreparedData
-from aligner.data.encoding.tokenizers import planned_tokenizer
-from aligner.data.rows import Prompt
-from aligner.errors import (
-    AlignerError,
+from aligner import AlignerError, Plan, PlanContext, Slot
+from aligner.kit.declare import (
     ChainError,
     DataError,
     ErrorCollector,
@@ -19,10 +15,14 @@ from aligner.errors import (
     did_you_mean,
     error_location,
 )
-from aligner.models.model_info import planned_model
-from aligner.models.precision import option_errors
-from aligner.stage import Plan, PlanContext
-from aligner.state import Slot
+from aligner.kit.rows import Prompt
+from aligner.kit.work import (
+    PreparedData,
+    option_errors,
+    planned_model,
+    planned_policy,
+    planned_tokenizer,
+)
 from aligner_evaluate.datasets import READS, read_prompts, read_rows, reference_answer
 from aligner_evaluate.models import choose_tokenizer
 from aligner_evaluate.options import REFERENCE_METRICS, EvaluateOptions, metric_names

@@ -5,15 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from aligner.data.encoding.chat import stop_tokens
-from aligner.data.encoding.tokenizers import planned_tokenizer
-from aligner.data.store.token_rows import PreferenceTokens, SequenceTokens
-from aligner.models.logps import ScoredRow, pad_scored_rows
-from aligner.models.padding import pad_id
-from aligner.preview import PreviewRequest, PreviewSection
-from aligner.stage import PlanContext
-from aligner.train.batch_reader import BatchReader, shared_prompt_length
-from aligner.train.preview import RowSequences, preview_section, prompt_layout
+from aligner import PlanContext
+from aligner.kit.declare import PreviewRequest, PreviewSection
+from aligner.kit.work import (
+    BatchReader,
+    PreferenceTokens,
+    RowSequences,
+    ScoredRow,
+    SequenceTokens,
+    pad_id,
+    planned_tokenizer,
+    preview_section,
+    prompt_layout,
+    shared_prompt_length,
+    stop_tokens,
+)
 from aligner_evaluate.datasets import READS, read_rows
 from aligner_evaluate.options import EvaluateOptions
 from aligner_evaluate.scores import pad_for_reward
@@ -68,7 +74,7 @@ def _loss_layout(reader: BatchReader) -> Layout:
 
     def lay(rows: Sequence[SequenceTokens]) -> list[RowSequences]:
         scored = [ScoredRow(tuple(row.input_ids), tuple(row.trained)) for row in rows]
-        tokens_BT, mask_BT = pad_scored_rows(scored)
+        tokens_BT, mask_BT = ScoredRow.pad(scored)
         columns = range(tokens_BT.shape[1])
         return [
             RowSequences(

@@ -15,17 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aligner.data.encoding.chat import ChatEncoder
-from aligner.data.encoding.tokenizers import load_tokenizer, tokenizer_hash
-from aligner.data.reading.messages import MalformedRowError
-from aligner.data.rows import Prompt
-from aligner.errors import StageError
-from aligner.models.reward import load_reward
-from aligner.options.validation import check_options
-from aligner.registry import Completion, RewardFunction
-from aligner.stage import PlanContext, StepContext
-from aligner.state import Artifact
-from aligner.train.reward_options import RewardFunctionSpec
+from aligner import Artifact, Completion, PlanContext, RewardFunction, StageError, StepContext
+from aligner.kit.declare import RewardFunctionSpec, check_options
+from aligner.kit.rows import MalformedRowError, Prompt
+from aligner.kit.work import ChatEncoder, load_model, load_tokenizer, tokenizer_hash
 from aligner_evaluate.models import Completions, EvaluatedModel
 from aligner_evaluate.options import EvaluateOptions
 
@@ -176,11 +169,12 @@ def loaded_reward(
 ) -> Iterator[RewardScorer]:
     """Load the reward model in eval mode for the body, and return it to the cache afterwards."""
     tokenizer = load_reward_tokenizer(artifact, context, own=own)
-    model = load_reward(
+    model = load_model(
         artifact,
         context.model_cache,
         precision=options.precision,
         attn_implementation=options.attn_implementation,
+        reward=True,
     )
     try:
         yield RewardScorer(

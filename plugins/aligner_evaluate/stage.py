@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from aligner import ModelState, Plan, PlanContext, Slot, Stage, StepContext
-from aligner.preview import PreviewRequest, PreviewSection
+from aligner.kit.declare import PreviewRequest, PreviewSection
 from aligner_evaluate.options import EvaluateOptions
 
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TypeVar
 
-from aligner.kit.rows import DataError, Message
+from aligner.kit.declare import DataError
+from aligner.kit.rows import Message
 
 T = TypeVar("T")
 
