@@ -190,8 +190,8 @@ def test_conversations_that_share_turns_are_rendered_as_if_each_was_alone(
     template = ChatEncoder(calling).template
     last = len(assistant_indices(talk)) - 1
     given = [TemplateInput(talk, tools, prove=[last])]
-    for said, with_tools in others:
-        turns = (*talk[:-1], {"role": "assistant", "content": said})
+    for answer, with_tools in others:
+        turns = (*talk[:-1], {"role": "assistant", "content": answer})
         given.append(TemplateInput(turns, tools if with_tools else None, prove=[last]))
         given.append(TemplateInput(turns[:-1], tools, ask=True))
     alone = [

@@ -305,15 +305,15 @@ def _for_template(message: Mapping[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def _shared(one: TemplateInput, other: TemplateInput) -> int:
+def _shared(first: TemplateInput, second: TemplateInput) -> int:
     """Return the number of first turns that are the same objects in both, as a prompt of two answers is.
 
     Turns that are merely equal need not be rendered alike: numbers in them may be written differently.
     """
-    if one.tools is not other.tools:
+    if first.tools is not second.tools:
         return 0
-    pairs = enumerate(zip(one.messages, other.messages, strict=False))
-    fewer = min(len(one.messages), len(other.messages))
+    pairs = enumerate(zip(first.messages, second.messages, strict=False))
+    fewer = min(len(first.messages), len(second.messages))
     return next((number for number, (a, b) in pairs if a is not b), fewer)
 
 
