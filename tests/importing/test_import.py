@@ -203,7 +203,7 @@ def test_a_trl_file_for_kto_is_imported(import_files: Import, tmp_path: Path) ->
         "stage": "kto",
         "data": {"hub": "trl-lib/kto-mix-14k"},
         "max_length": 1024,
-        "overflow": "cut",
+        "overflow": "truncate",
         "loss_type": "apo_zero_unpaired",
         "beta": 0.2,
         "per_device_train_batch_size": 4,
