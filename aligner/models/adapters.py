@@ -31,7 +31,7 @@ _PART = r"\.(?:lora_\w+|modules_to_save)\."
 def adapter_names(count: int) -> tuple[str, ...]:
     """Return the names of a stack of `count` adapters, lowest first.
 
-    >>> names_of(3)
+    >>> adapter_names(3)
     ('below0', 'below1', 'default')
     """
     return (*(f"below{number}" for number in range(count - 1)), TOP) if count else ()

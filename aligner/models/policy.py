@@ -168,7 +168,7 @@ def check_stackable(dora: bool, modules_to_save: tuple[str, ...]) -> None:
 def describe_incoming(how: AdapterPlan, count: int) -> str:
     """Describe the treatment of `count` incoming adapters, for the plan table.
 
-    >>> incoming_text("stack", 2)
+    >>> describe_incoming("stack", 2)
     '2 adapters kept, frozen; new adapter on top'
     """
     adapters = "adapter" if count == 1 else f"{count} adapters"

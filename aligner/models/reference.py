@@ -108,7 +108,7 @@ def frozen_copy(model: PreTrainedModel | PeftModel) -> PreTrainedModel | PeftMod
 def describe_reference(how: AdapterPlan, policy_by: str, *, slot_by: str | None = None) -> str:
     """Describe the reference for the plan table.
 
-    >>> reference_text("fresh", "sft")
+    >>> describe_reference("fresh", "sft")
     "sft's policy (new adapter off)"
     """
     if slot_by is not None:

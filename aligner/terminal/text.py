@@ -19,7 +19,7 @@ CONTROL_CATEGORIES = ("Cc", "Cf", "Cs", "Zl", "Zp")
 def escape_controls(text: str) -> str:
     """Return `text` with control and direction characters escaped, except newlines and tabs.
 
-    >>> clean("a\\x1b[31mb\\u202e")
+    >>> escape_controls("a\\x1b[31mb\\u202e")
     'a\\\\x1b[31mb\\\\u202e'
     """
     return "".join(char if _is_printable(char) else _escape(char) for char in text)
@@ -61,7 +61,7 @@ def format_number(value: float) -> str:
 def format_count(value: int | None) -> str:
     """Format a number of rows or steps, exact up to 999,999; empty if unknown.
 
-    >>> count(120_500), count(1_234_567), count(None)
+    >>> format_count(120_500), format_count(1_234_567), format_count(None)
     ('120,500', '1.23M', '')
     """
     if value is not None and abs(value) < 10**6:
@@ -72,7 +72,7 @@ def format_count(value: int | None) -> str:
 def format_amount(value: int | None) -> str:
     """Format a number of tokens or parameters with three digits; empty if unknown.
 
-    >>> amount(9_999), amount(260_032), amount(8_030_261_248), amount(None)
+    >>> format_amount(9_999), format_amount(260_032), format_amount(8_030_261_248), format_amount(None)
     ('9,999', '260k', '8.03B', '')
     """
     if value is None:
@@ -86,8 +86,8 @@ def format_amount(value: int | None) -> str:
 def format_duration(seconds: float) -> str:
     """Format a time span.
 
-    >>> duration(0.42), duration(12.3), duration(75), duration(7500), duration(200_000)
-    ('0.4 s', '12.3 s', '1 min 15 s', '2 h 05 min', '2 d 7 h')
+    >>> [format_duration(seconds) for seconds in (0.42, 12.3, 75, 7500, 200_000)]
+    ['0.4 s', '12.3 s', '1 min 15 s', '2 h 05 min', '2 d 7 h']
     """
     if seconds < 59.95:
         return f"{seconds:.1f} s"
@@ -104,7 +104,7 @@ def format_duration(seconds: float) -> str:
 def format_size(num_bytes: int) -> str:
     """Format an amount of storage.
 
-    >>> size(512), size(2_500_000), size(3 * 10**9)
+    >>> format_size(512), format_size(2_500_000), format_size(3 * 10**9)
     ('512 B', '2.5 MB', '3.0 GB')
     """
     if num_bytes < 1000:
