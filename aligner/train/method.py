@@ -8,13 +8,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
 from aligner.data.context import DataContext
-from aligner.data.encoding.prepare import (
-    PreparedData,
-    prepare_conversations,
-    prepare_labels,
-    prepare_preferences,
-    prepare_texts,
-)
+from aligner.data.encoding.prepare import PreparedData
+from aligner.data.encoding.prepare_rows import PREPARE_BY_KIND
 from aligner.data.encoding.tokenizers import load_tokenizer, save_tokenizer
 from aligner.errors import error_location
 from aligner.models.model_info import ModelInfo, planned_model
@@ -29,13 +24,6 @@ from aligner.state import Artifact, ModelState, Slot
 from aligner.train.options import OfflineOptions
 
 O = TypeVar("O", bound=OfflineOptions)  # noqa: E741  # options
-
-_PREPARE: Mapping[str, Callable[[DataContext, Any, Any], PreparedData[Any]]] = {
-    "text": prepare_texts,
-    "conversation": prepare_conversations,
-    "preference": prepare_preferences,
-    "label": prepare_labels,
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +99,7 @@ class TrainingMethod(ABC, Generic[O]):
 
     def prepare(self, reads: RowKind, context: DataContext, tokenizer: Any) -> PreparedData[Any]:
         """Load, split and tokenize the step's rows."""
-        return _PREPARE[reads](context, self.options, tokenizer)
+        return PREPARE_BY_KIND[reads](context, self.options, tokenizer)
 
     @property
     def sampling_strategy(self) -> str:

@@ -17,13 +17,14 @@ from aligner.data.encoding.prepare import (
 from aligner.data.options import DataOptions, DataSpecs, Limits
 from aligner.registry import RowKind
 
-_PREPARE: Mapping[str, Callable[[DataContext, Any, Any], PreparedData[Any]]] = {
+PREPARE_BY_KIND: Mapping[RowKind, Callable[[DataContext, Any, Any], PreparedData[Any]]] = {
     "text": prepare_texts,
     "conversation": prepare_conversations,
     "preference": prepare_preferences,
     "label": prepare_labels,
     "prompt": prepare_prompts,
 }
+"""Function that loads, splits and tokenizes rows of each kind."""
 
 
 def prepare_rows(
@@ -52,4 +53,4 @@ def prepare_rows(
         ModelError: the tokenizer has no usable chat template.
     """
     options = DataOptions(data=specs, max_length=max_length, limits=limits or Limits())
-    return _PREPARE[reads](OptionContext(context, option), options, tokenizer)
+    return PREPARE_BY_KIND[reads](OptionContext(context, option), options, tokenizer)
